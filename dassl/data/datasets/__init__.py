@@ -1,0 +1,6 @@
+"""Datasets: the registry, the base classes, and one labelled image."""
+
+from .base_dataset import DatasetBase, DatasetBaseMT, Datum, DatumMT
+from .build import DATASET_REGISTRY, build_dataset
+
+__all__ = ["DATASET_REGISTRY", "DatasetBase", "DatasetBaseMT", "Datum", "DatumMT", "build_dataset"]

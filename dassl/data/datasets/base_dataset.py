@@ -1,0 +1,293 @@
+"""One labelled image, and the base classes of datasets: lists of them for training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dassl.data.tasks import Task, TaskSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Datum:
+    """One labelled image.
+
+    Args:
+        impath: path of the image file, or of a member of a zip file ("…/images.zip/faces/x.webp").
+        label: class index.
+        domain: domain index.
+        classname: name of the class.
+    """
+
+    impath: str = ""
+    label: int = 0
+    domain: int = 0
+    classname: str = ""
+
+    def __post_init__(self):
+        if not isinstance(self.impath, str):
+            raise ValueError(f"impath must be a string, found {type(self.impath).__name__}: {self.impath!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class DatumMT:
+    """One labelled image of one of several tasks: `label` is the class index within task number `task`."""
+
+    impath: str
+    label: int
+    task: int
+    domain: int = 0
+    classname: str = ""
+
+    def __post_init__(self):
+        if not isinstance(self.impath, str):
+            raise ValueError(f"impath must be a string, found {type(self.impath).__name__}: {self.impath!r}")
+
+
+def relative_path(impath: str, root: str = "") -> str:
+    """`impath` below `root` with forward slashes; as it is where it lies elsewhere."""
+    path = os.path.normpath(impath).replace("\\", "/")
+    root = os.path.normpath(root).replace("\\", "/").rstrip("/") if root else ""
+    return path[len(root) + 1 :] if root and path.startswith(root + "/") else path
+
+
+def hash_split(splits: Mapping[str, Sequence], root: str = "") -> str:
+    """SHA-256 (hex) over the relative paths, tasks and labels of {split name: items}; their order does not count."""
+    digest = hashlib.sha256()
+    for name, items in splits.items():
+        lines = sorted(f"{relative_path(i.impath, root)}\t{getattr(i, 'task', 0)}\t{i.label}" for i in items or ())
+        digest.update(f"{name} {len(lines)}\n".encode())
+        digest.update("\n".join(lines).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+class _Base:
+    """What single-task and multi-task datasets share: splits, class list, label checks."""
+
+    dataset_dir = ""  # folder of the dataset below DATASET.ROOT
+    domains: Sequence[str] = ()  # names of the domains, where there are several
+    image_root = ""  # image keys are relative to it; "" leaves it to DATASET.ROOT
+
+    def _set_splits(self, space: TaskSpace, **splits):
+        self._space = space
+        self._splits = splits
+        self._check_labels()
+
+    @property
+    def space(self) -> TaskSpace:
+        return self._space
+
+    @property
+    def train_x(self):
+        """Labelled training items."""
+        return self._splits["train_x"]
+
+    @property
+    def val(self):
+        """Validation items, or None."""
+        return self._splits["val"]
+
+    @property
+    def test(self):
+        """Test items."""
+        return self._splits["test"]
+
+    @property
+    def num_classes(self) -> int:
+        """N, classes of all tasks."""
+        return self._space.num_classes
+
+    @property
+    def classnames(self) -> list[str]:
+        """N names in column order."""
+        return list(self._space.classnames)
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        """{column: class name}."""
+        return dict(self._space.lab2cname)
+
+    @property
+    def split_hash(self) -> str:
+        """Hex hash of the splits. Datasets that cut few-shot sets out of a larger split give that one's instead."""
+        return getattr(self, "_split_hash", None) or hash_split(self._splits, self.image_root)
+
+    @split_hash.setter
+    def split_hash(self, value: str):
+        self._split_hash = value
+
+    def _check_labels(self):
+        """Every task must be one of the space, every label a class of its task."""
+        tasks = self._space.tasks
+        bad, number = [], 0
+        for split, items in self._splits.items():
+            for item in items or ():
+                task, label = getattr(item, "task", 0), item.label
+                if label == -1 and split == "train_u":
+                    continue  # the customary mark of "no label"
+                if not _is_index(task) or not 0 <= task < len(tasks):
+                    why = f"task {task!r} is not in 0..{len(tasks) - 1}"
+                elif not _is_index(label) or not 0 <= label < len(tasks[task].classnames):
+                    why = f"label {label!r} is not in 0..{len(tasks[task].classnames) - 1} of task {tasks[task].key!r}"
+                else:
+                    continue
+                number += 1
+                if len(bad) < 3:
+                    bad.append(f"{split} {item.impath}: {why}")
+        if number:
+            raise ValueError(
+                f"{type(self).__name__}: {number} image{'s' if number > 1 else ''} with a label outside the class list. "
+                f"{'; '.join(bad)}{'; …' if number > len(bad) else ''}. Correct the split or the class list."
+            )
+
+    # ---- helpers that dataset classes written for Dassl call -------------------------------------------------------
+
+    @staticmethod
+    def split_dataset_by_label(data_source: Iterable) -> dict[int, list]:
+        """{label: items}, labels in order of appearance."""
+        output = defaultdict(list)
+        for item in data_source:
+            output[item.label].append(item)
+        return output
+
+    @staticmethod
+    def split_dataset_by_domain(data_source: Iterable) -> dict[int, list]:
+        """{domain: items}, domains in order of appearance."""
+        output = defaultdict(list)
+        for item in data_source:
+            output[item.domain].append(item)
+        return output
+
+    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]):
+        """Raises ValueError where a chosen domain is none of `self.domains`."""
+        for key, chosen in (("SOURCE_DOMAINS", source_domains), ("TARGET_DOMAINS", target_domains)):
+            bad = [domain for domain in chosen if domain not in self.domains]
+            if bad:
+                known = ", ".join(self.domains)
+                raise ValueError(f"DATASET.{key}: {bad[0]!r} is not a domain of {type(self).__name__}; it has: {known}")
+
+
+def _is_index(value) -> bool:
+    return isinstance(value, int) or hasattr(value, "__index__")
+
+
+class DatasetBase(_Base):
+    """A dataset of one task, as written for Dassl.
+
+    The class list is `classnames`, or the attribute `CLASSNAMES` of the class, or else read off the items of all splits
+    (label -> classname), which must then name every label from 0 up without a gap.
+
+    Args:
+        train_x: labelled training items.
+        train_u: unlabelled training items; label -1 is allowed here.
+        val: validation items, or None.
+        test: test items.
+        classnames: C names, position = label.
+
+    Raises:
+        ValueError: labels that do not fit the class list, naming the first offenders and their number.
+    """
+
+    CLASSNAMES: Sequence[str] = ()
+    DATASET_NAME = ""  # name of the task in words; the class name where empty
+    metric = "overall_acc"
+    templates: Sequence[str] = ()
+
+    def __init__(self, train_x=None, train_u=None, val=None, test=None, classnames: Sequence[str] | None = None):
+        splits = {"train_x": train_x, "train_u": train_u, "val": val, "test": test}
+        key = type(self).__name__
+        names = tuple(classnames or self.CLASSNAMES) or _classnames_from_items(splits, key)
+        fields = {"templates": tuple(self.templates)} if self.templates else {}
+        task = Task(key=key, name=self.DATASET_NAME or key, classnames=names, metric=self.metric, **fields)
+        self._set_splits(TaskSpace((task,)), **splits)
+
+    @property
+    def train_u(self):
+        """Unlabelled training items, or None."""
+        return self._splits["train_u"]
+
+    @staticmethod
+    def get_num_classes(data_source: Iterable) -> int:
+        """Number of classes of a list of items with the labels 0, 1, 2, …"""
+        return max((item.label for item in data_source), default=-1) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source: Iterable) -> tuple[dict[int, str], list[str]]:
+        """({label: class name}, class names in the order of their labels) of a list of items."""
+        names = {item.label: item.classname for item in data_source}
+        return names, [names[label] for label in sorted(names)]
+
+    def generate_fewshot_dataset(self, *data_sources, num_shots: int = -1, repeat: bool = False):
+        """`num_shots` random items of every class of each list; all of them where num_shots < 1.
+
+        Drawn from Python's `random`, which the caller seeds, as Dassl does. With `repeat` a class with fewer items is
+        drawn from with replacement, otherwise it keeps all it has.
+
+        Returns: one list, or a list of lists where several were given.
+        """
+        if num_shots < 1:
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        output = []
+        for data_source in data_sources:
+            chosen = []
+            for items in self.split_dataset_by_label(data_source).values():
+                if len(items) >= num_shots:
+                    chosen += random.sample(items, num_shots)
+                else:
+                    chosen += random.choices(items, k=num_shots) if repeat else items
+            output.append(chosen)
+        return output[0] if len(output) == 1 else output
+
+
+def _classnames_from_items(splits: Mapping[str, Sequence | None], key: str) -> tuple[str, ...]:
+    names: dict[int, str] = {}
+    for split, items in splits.items():
+        for item in items or ():
+            if item.label == -1 and split == "train_u":
+                continue
+            if names.setdefault(item.label, item.classname) != item.classname:
+                raise ValueError(
+                    f"{key}: label {item.label} is called {names[item.label]!r} and {item.classname!r} "
+                    f"(first seen in {split}: {item.impath}); give every class one name"
+                )
+    if not names:
+        raise ValueError(f"{key}: no image in any split, so its classes are not known; look at its folder")
+    missing = [label for label in range(len(names)) if label not in names]
+    if missing:
+        odd = [label for label in names if label not in range(len(names))]
+        raise ValueError(
+            f"{key}: found {len(names)} different labels but not label {missing[0]} (found {odd[0]!r} instead); "
+            f"labels must be 0, 1, 2, … without a gap, or pass classnames= to DatasetBase"
+        )
+    return tuple(names[label] for label in range(len(names)))
+
+
+class DatasetBaseMT(_Base):
+    """A dataset of several tasks: items are `DatumMT`, their class list is declared by `space`.
+
+    Args:
+        space: the tasks.
+        train_x, val, test: items, or None.
+
+    Raises:
+        ValueError: tasks or labels that `space` does not have, naming the first offenders and their number.
+    """
+
+    def __init__(self, space: TaskSpace, train_x=None, val=None, test=None):
+        self._set_splits(space, train_x=train_x, val=val, test=test)
+
+    @property
+    def train_u(self):
+        """None: multi-task datasets have no unlabelled part."""
+        return None
+
+    # The published code's names.
+    taskid2tname = property(lambda self: self.space.taskid2tname)
+    taskid2cname = property(lambda self: self.space.taskid2cname)
+    taskid2desc = property(lambda self: self.space.taskid2desc)
+    taskid2metric = property(lambda self: self.space.taskid2metric)
+    taskid2type = property(lambda self: self.space.taskid2type)

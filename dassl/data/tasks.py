@@ -1,0 +1,211 @@
+"""What is to be learned: tasks, their classes, and the columns of the logits they own.
+
+A suite of T tasks with C_0, C_1, ... classes has N = sum of C_t classes. Logits are (B, N): the columns of task 0 come
+first, then those of task 1, and so on. A batch carries `task` (B,), the position of each image's task in the current
+`TaskSpace`, and `label` (B,), its class within that task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+METRICS = ("overall_acc", "mean_acc")
+DEFAULT_TEMPLATES = ("a photo of a {}.",)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification task.
+
+    Args:
+        key: registered name of the dataset, or the task's own key within its suite ("OxfordPets", "faces").
+        name: the task name in words; task-aware prompts read it ("facial expressions").
+        classnames: C names; the position of a name is its label. Names may repeat.
+        metric: "overall_acc" (share of right images) or "mean_acc" (mean of the per-class accuracies).
+        templates: zero-shot prompts, each with one "{}" for the class name.
+        description: a longer text about the task.
+        id: number of the task in its full suite. Subsets keep it, logs show it.
+
+    Raises:
+        ValueError: no class, a metric nobody computes, or a template without "{}".
+    """
+
+    key: str
+    name: str
+    classnames: tuple[str, ...]
+    metric: str = "overall_acc"
+    templates: tuple[str, ...] = DEFAULT_TEMPLATES
+    description: str = ""
+    id: int = 0
+
+    def __post_init__(self):
+        for field in ("classnames", "templates"):
+            if isinstance(getattr(self, field), str):
+                raise ValueError(f"task {self.key!r}: {field} must be a list of strings, found one string")
+            object.__setattr__(self, field, tuple(getattr(self, field)))  # lists are welcome too
+        if not self.classnames:
+            raise ValueError(f"task {self.key!r} has no class; a task needs at least one class name")
+        odd = [c for c in self.classnames if not isinstance(c, str)]
+        if odd:
+            raise ValueError(f"task {self.key!r}: class names must be strings, found {odd[0]!r}; quote it in YAML")
+        if self.metric not in METRICS:
+            raise ValueError(f"task {self.key!r}: metric {self.metric!r} is not one of {', '.join(METRICS)}")
+        bad = [t for t in self.templates if t.count("{}") != 1]
+        if bad or not self.templates:
+            found = repr(bad[0]) if bad else "none"
+            raise ValueError(f"task {self.key!r}: a template needs one '{{}}' for the class name, found {found}")
+
+
+@dataclass(frozen=True)
+class TaskSpace:
+    """The tasks of a run, in order, and everything that follows from them.
+
+    Args:
+        tasks: T tasks; their position is the number that batches carry as `task`.
+
+    Raises:
+        ValueError: no task.
+    """
+
+    tasks: tuple[Task, ...]
+
+    def __post_init__(self):
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        if not self.tasks:
+            raise ValueError("a TaskSpace needs at least one task, found none")
+
+    @staticmethod
+    def single(classnames: Sequence[str], key: str = "", name: str = "", **fields) -> TaskSpace:
+        """A space of one task; `fields` are further arguments of `Task`."""
+        return TaskSpace((Task(key=key, name=name or key, classnames=tuple(classnames), **fields),))
+
+    # ---- sizes and columns ----------------------------------------------------------------------------------------
+
+    @property
+    def num_tasks(self) -> int:
+        """T."""
+        return len(self.tasks)
+
+    @property
+    def num_classes(self) -> int:
+        """N, classes of all tasks together."""
+        return self.offsets[-1]
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Classes of each task: T numbers."""
+        return [len(task.classnames) for task in self.tasks]
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """T + 1 numbers: task t owns columns offsets[t] to offsets[t + 1] - 1."""
+        return list(accumulate(self.sizes, initial=0))
+
+    @cached_property
+    def classnames(self) -> tuple[str, ...]:
+        """N class names in column order."""
+        return tuple(name for task in self.tasks for name in task.classnames)
+
+    @cached_property
+    def task_of_column(self) -> Tensor:
+        """LongTensor (N,): the task each column belongs to."""
+        return torch.repeat_interleave(torch.arange(self.num_tasks), torch.tensor(self.sizes))
+
+    @cached_property
+    def _starts(self) -> Tensor:
+        return torch.tensor(self.offsets[:-1])
+
+    def columns(self, t: int) -> slice:
+        """Columns of task t in (B, N) logits. A task that is not there is an IndexError, also a negative one."""
+        if not 0 <= t < self.num_tasks:
+            raise IndexError(f"task {t} is not in 0..{self.num_tasks - 1}")
+        return slice(self.offsets[t], self.offsets[t + 1])
+
+    def column(self, task: Tensor, label: Tensor) -> Tensor:
+        """Column of each sample's own class. task (B,), label (B,) within the task -> LongTensor (B,)."""
+        return self._starts.to(task.device)[task] + label
+
+    def mask(self, task: Tensor) -> Tensor:
+        """Columns of each sample's own task. task (B,) -> BoolTensor (B, N)."""
+        return self.task_of_column.to(task.device)[None, :] == task[:, None]
+
+    # ---- parts ----------------------------------------------------------------------------------------------------
+
+    def subset(self, tasks: Sequence[int]) -> TaskSpace:
+        """The tasks at the given positions, in the given order. They keep their `id`.
+
+        Raises:
+            ValueError: a position that is not there, twice the same one, or none.
+        """
+        tasks = list(tasks)
+        bad = [t for t in tasks if not 0 <= t < self.num_tasks]
+        if bad:
+            raise ValueError(f"task {bad[0]} is not there: this suite has tasks 0 to {self.num_tasks - 1}")
+        if len(set(tasks)) != len(tasks):
+            raise ValueError(f"a task may be chosen once only, found {tasks}")
+        return TaskSpace(tuple(self.tasks[t] for t in tasks))
+
+    def with_classes(self, keep: Sequence[Sequence[int]]) -> TaskSpace:
+        """Every task with only some of its classes. keep: T lists of labels; position in the list = new label.
+
+        Raises:
+            ValueError: not T lists, an empty one, or a label that is not there or there twice.
+        """
+        if len(keep) != self.num_tasks:
+            raise ValueError(f"one list of labels a task is needed: found {len(keep)} for {self.num_tasks} tasks")
+        tasks = []
+        for task, labels in zip(self.tasks, map(list, keep), strict=True):
+            bad = [c for c in labels if not 0 <= c < len(task.classnames)]
+            if bad:
+                raise ValueError(f"task {task.key!r}: label {bad[0]} is not in 0..{len(task.classnames) - 1}")
+            if len(set(labels)) != len(labels):
+                raise ValueError(f"task {task.key!r}: a class may be kept once only, found {labels}")
+            if not labels:
+                raise ValueError(f"task {task.key!r}: no class is left; leave the task out instead")
+            tasks.append(replace(task, classnames=tuple(task.classnames[c] for c in labels)))
+        return TaskSpace(tuple(tasks))
+
+    # ---- read-only views under the published names, by position ---------------------------------------------------
+
+    @cached_property
+    def lab2cname(self) -> Mapping[int, str]:
+        """{column: class name}; for a single task {label: class name}."""
+        return MappingProxyType(dict(enumerate(self.classnames)))
+
+    def _view(self, values) -> Mapping:
+        return MappingProxyType(dict(enumerate(values)))
+
+    @property
+    def taskid2tname(self) -> Mapping[int, str]:
+        """{task: task name}."""
+        return self._view(task.name for task in self.tasks)
+
+    @property
+    def taskid2cname(self) -> Mapping[int, tuple[str, ...]]:
+        """{task: class names}."""
+        return self._view(task.classnames for task in self.tasks)
+
+    @property
+    def taskid2desc(self) -> Mapping[int, str]:
+        """{task: description}."""
+        return self._view(task.description for task in self.tasks)
+
+    @property
+    def taskid2metric(self) -> Mapping[int, str]:
+        """{task: "overall_acc" | "mean_acc"}."""
+        return self._view(task.metric for task in self.tasks)
+
+    @property
+    def taskid2type(self) -> Mapping[int, str]:
+        """{task: "sl"}: every task has a single label per image."""
+        return self._view("sl" for _ in self.tasks)
+
+    def __getstate__(self):
+        return {"tasks": self.tasks}  # cached views are rebuilt: mapping proxies cannot be pickled
