@@ -1,0 +1,297 @@
+# Shared by the scripts of this folder, which source it. POSIX sh; every path may contain spaces.
+#
+# Environment (all optional):
+#   SEEDS   seeds to run, default "1 2 3"
+#   OUTPUT  folder that takes output/ and outputd/, default: the repository
+#   PYTHON, YOUR_DATA_PATH   see set_env.sh
+
+set -eu
+
+SCRIPTS=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+REPO=$(dirname -- "$SCRIPTS")
+PYTHON_GIVEN=${PYTHON:-}
+. "$SCRIPTS/set_env.sh"
+
+SEEDS=${SEEDS:-1 2 3}
+OUTPUT=${OUTPUT:-$REPO}
+case $OUTPUT in
+    /*) ;;
+    *) OUTPUT=$(pwd)/$OUTPUT ;;
+esac
+
+# ---------------------------------------------------------------------------------------------------- arguments
+
+# matches TEXT ERE: the whole of TEXT, on one line
+matches() {
+    [ "$(printf '%s\n' "$1" | wc -l)" -eq 1 ] && printf '%s\n' "$1" | grep -Eq "^($2)\$"
+}
+
+# yaml_names FOLDER: the config files in it, without ".yaml", in lines that fit a terminal
+yaml_names() {
+    for yaml_file in "$1"/*.yaml; do
+        if [ -e "$yaml_file" ]; then basename -- "$yaml_file" .yaml; fi
+    done | tr '\n' ' ' | fold -s -w 100 | sed 's/^/    /'
+    echo
+}
+
+# expectation NAME VALUE: nothing when VALUE suits the argument NAME, else what it has to be
+expectation() {
+    case $1 in
+        DATASET)
+            [ -n "$2" ] && [ -f "$REPO/configs/datasets/$2.yaml" ] || echo "a file of configs/datasets" ;;
+        CFG)
+            [ -n "$2" ] && [ -f "$REPO/configs/trainers/$TRAINER/$2.yaml" ] || echo "a file of configs/trainers/$TRAINER" ;;
+        SHOTS)
+            matches "$2" '-1|[0-9]+' || echo "a whole number of images a class (0 or -1: all of them)" ;;
+        *N_CTX | TASKID)
+            matches "$2" '[0-9]+' || echo "a whole number" ;;
+        *CSC | TSC)
+            matches "$2" 'True|False' || echo "True or False" ;;
+        PG_RATIO | CLS_SAMPLE_RATE)
+            matches "$2" '-?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?' || echo "a number" ;;
+        PG_TYPE)
+            matches "$2" '[A-Za-z0-9_]+' || echo "a word: lin, linmean or lincls" ;;
+        CLASSES)
+            matches "$2" 'base|new' || echo "base or new" ;;
+    esac
+}
+
+# usage: the text for a call that cannot be understood
+usage() {
+    echo "usage: sh $(basename -- "$0") $(echo "$arg_names" | sed 's/\([A-Z_]*\):optional/[\1]/g') [KEY VALUE ...]"
+    if [ -n "$arg_found" ]; then echo "found:$arg_found"; fi
+    echo "example: sh $(basename -- "$0") $arg_example"
+    echo "DATASET, a file of configs/datasets:"
+    yaml_names "$REPO/configs/datasets"
+    echo "CFG, a file of configs/trainers/$TRAINER:"
+    yaml_names "$REPO/configs/trainers/$TRAINER"
+    echo "environment: SEEDS (now: $SEEDS), OUTPUT (now: $OUTPUT),"
+    echo "             YOUR_DATA_PATH (now: $DATA), PYTHON (now: $PYTHON)"
+}
+
+# arguments "NAME NAME:optional ..." EXAMPLE "$@": sets a variable a NAME and ARGC, how many were used;
+# what follows them are KEY VALUE pairs. An optional one is a number, so it cannot be mistaken for what follows.
+# On a mistake: all of them and the usage on stderr, exit status 2. TRAINER has to be set.
+arguments() {
+    arg_names=$1
+    arg_example=$2
+    shift 2
+    arg_found=
+    arg_problems=
+    ARGC=0
+    case ${1:-} in
+        -h | --help) usage; exit 0 ;;
+    esac
+    for arg_item in $arg_names; do
+        arg_name=${arg_item%:optional}
+        eval "$arg_name="
+        if [ "$arg_item" != "$arg_name" ]; then
+            case ${1:-} in
+                [0-9]*) ;;
+                *) continue ;;
+            esac
+        elif [ $# -eq 0 ]; then
+            add_problem "$arg_name is missing"
+            continue
+        fi
+        arg_found="$arg_found $arg_name=$1"
+        arg_expected=$(expectation "$arg_name" "$1")
+        if [ -n "$arg_expected" ]; then add_problem "$arg_name has to be $arg_expected, found \"$1\""; fi
+        eval "$arg_name=\$1"
+        ARGC=$((ARGC + 1))
+        shift
+    done
+    while [ $# -gt 0 ]; do
+        arg_found="$arg_found $1${2+ $2}"
+        # a setting's name: SEED, OPTIM.LR, TRAINER.MyMethod.RATE; but not False, 16 or lin
+        if ! matches "$1" '[A-Z][A-Z0-9_]*([.][A-Za-z0-9_]+)*'; then
+            add_problem "\"$1\" is one argument too many, or not the KEY of a KEY VALUE pair"
+            shift
+            continue
+        fi
+        if [ $# -eq 1 ]; then
+            add_problem "the setting $1 has no value"
+            shift
+        else
+            shift 2
+        fi
+    done
+    for arg_seed in $SEEDS; do
+        matches "$arg_seed" '[0-9]+' || add_problem "SEEDS has to be whole numbers, found \"$arg_seed\""
+    done
+    if [ -n "$arg_problems" ]; then
+        { printf '%s\n' "$arg_problems"; echo; usage; } >&2
+        exit 2
+    fi
+}
+
+add_problem() {
+    arg_problems="$arg_problems${arg_problems:+
+}$(basename -- "$0"): $1"
+}
+
+# ---------------------------------------------------------------------------------------------------- runs
+
+# run_info QUESTION DIR ...: asks reporting/run_info.py about the run in DIR
+run_info() {
+    (cd -- "$REPO" && "$PYTHON" -m reporting.run_info "$@")
+}
+
+# run DIR TRAIN_ARGS...: one run of train.py into DIR. Skipped when DIR holds its finished result; a run that was
+# stopped is started again, which resumes from its last checkpoint. Ends the script when the run fails.
+run() {
+    run_dir=$1
+    shift
+    set -- --root "$DATA" --trainer "$TRAINER" \
+        --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" \
+        --config-file "$REPO/configs/trainers/$TRAINER/$CFG.yaml" \
+        --output-dir "$run_dir" "$@"
+
+    run_state=$(run_info state "$run_dir" "$@") || exit $?
+    case $run_state in
+        complete)
+            echo "skipped, finished already: $run_dir"
+            return ;;
+        unfinished) echo "goes on: $run_dir" ;;
+        *) echo "starts: $run_dir" ;;
+    esac
+
+    run_marker=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+    trap 'rm -f "$run_marker"; exit 130' INT
+    trap 'rm -f "$run_marker"; exit 143' TERM HUP
+    run_status=0
+    "$PYTHON" "$REPO/train.py" "$@" || run_status=$?
+    if [ "$run_status" -eq 0 ] && [ "$(run_info state "$run_dir")" != complete ]; then
+        echo "$(basename -- "$0"): train.py ended well, yet left no complete results.json" >&2
+        run_status=1
+    fi
+    if [ "$run_status" -ne 0 ]; then
+        run_failed >&2
+        rm -f "$run_marker"
+        exit "$run_status"
+    fi
+    rm -f "$run_marker"
+    trap - INT TERM HUP
+}
+
+# run_failed: what is known about the run that has just failed
+run_failed() {
+    echo
+    echo "$(basename -- "$0"): failed with exit status $run_status: $run_dir"
+    # only a log of this attempt: one of an earlier attempt would mislead
+    run_log=
+    if [ -d "$run_dir" ]; then
+        run_log=$(find "$run_dir" -name 'log.txt*' -newer "$run_marker" | sort | tail -n 1)
+    fi
+    if [ -n "$run_log" ]; then
+        echo "last lines of $run_log:"
+        tail -n 15 "$run_log" | sed 's/^/    /'
+    else
+        echo "it wrote no log; its message is above"
+    fi
+    run_error=$(run_info error "$run_dir") || run_error=
+    if [ -n "$run_error" ]; then echo "error: $run_error"; fi
+    echo "the same command again goes on from here"
+}
+
+# run_seeds FOLDER TRAIN_ARGS...: a run a seed, in FOLDER/seed1, FOLDER/seed2, ...
+run_seeds() {
+    seeds_folder=$1
+    shift
+    for SEED in $SEEDS; do
+        run "$seeds_folder/seed$SEED" --seed "$SEED" "$@"
+    done
+}
+
+# ---------------------------------------------------------------------------------------------------- SoftCPT
+
+MTCOOP_ARGS="DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
+
+# mtcoop_settings: from the arguments, MTCOOP_FOLDER (published; "_loss" has an empty tail there too) and MTCOOP_KEYS
+# (no value contains a space, arguments() saw to it)
+mtcoop_settings() {
+    MTCOOP_FOLDER=$DATASET/MTCoOp/${CFG}_${SHOTS}shots/cnctx${CLASS_N_CTX}_ccsc${CLASS_CSC}
+    MTCOOP_FOLDER=${MTCOOP_FOLDER}_tnctx${TASK_N_CTX}_tcsc${TASK_CSC}_nctx${N_CTX}_csc${CSC}
+    MTCOOP_FOLDER=${MTCOOP_FOLDER}_type${PG_TYPE}_ratio${PG_RATIO}_loss
+    MTCOOP_KEYS="DATASET.NUM_SHOTS $SHOTS
+        TRAINER.MTCOOP.CLASS_N_CTX $CLASS_N_CTX TRAINER.MTCOOP.CLASS_CSC $CLASS_CSC
+        TRAINER.MTCOOP.TASK_N_CTX $TASK_N_CTX TRAINER.MTCOOP.TASK_CSC $TASK_CSC
+        TRAINER.MTCOOP.N_CTX $N_CTX TRAINER.MTCOOP.CSC $CSC
+        TRAINER.MTCOOP.PG_TYPE $PG_TYPE TRAINER.MTCOOP.PG_RATIO $PG_RATIO"
+}
+
+# ---------------------------------------------------------------------------------------------------- installation
+
+# python_version PYTHON: "3.12.1", also of interpreters too old for this project; nothing when it does not start
+python_version() {
+    "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null
+}
+
+new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+stop() {
+    printf '%s: %s\n' "$(basename -- "$0")" "$1" >&2
+    exit 2
+}
+
+# prepare_python: PYTHON becomes an interpreter that has all of requirements.txt.
+# With $PYTHON given: that one as it is, and pip adds only what it lacks. Otherwise .venv of the repository, made here
+# when there is none. Packages come from wherever pip is configured to look. A plain "torch" may be a CUDA build of
+# several GB there; on a machine without a GPU the CPU build of the PyTorch site is smaller: install it into .venv
+# beforehand, or give the interpreter that has it as PYTHON, and it is kept.
+prepare_python() {
+    if [ -n "$PYTHON_GIVEN" ]; then
+        given_python
+    else
+        venv_python
+    fi
+    export PYTHON
+}
+
+given_python() {
+    prepare_found=$(python_version "$PYTHON") || stop "PYTHON=$PYTHON does not start"
+    new_enough "$PYTHON" || stop "Python 3.10 or newer is needed, PYTHON=$PYTHON is $prepare_found"
+    if "$PYTHON" "$SCRIPTS/requirements_met.py" "$REPO/requirements.txt"; then return; fi
+    echo "installing what $PYTHON lacks of requirements.txt"
+    "$PYTHON" -m pip install --disable-pip-version-check -r "$REPO/requirements.txt" ||
+        stop "pip could not install into $PYTHON (its message is above). Without PYTHON a .venv is made instead."
+}
+
+venv_python() {
+    PYTHON=$REPO/.venv/bin/python
+    if [ ! -e "$PYTHON" ] || ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+        # none, or one whose making was interrupted; making it again keeps what is in it
+        base_python
+        echo "making $REPO/.venv with $prepare_base ($(python_version "$prepare_base"))"
+        "$prepare_base" -m venv "$REPO/.venv" || stop "could not make $REPO/.venv (message above). \
+On Debian and Ubuntu the package python3-venv is needed; a broken .venv has to be removed first. \
+Or give an interpreter as PYTHON."
+    fi
+    prepare_found=$(python_version "$PYTHON") || stop "$PYTHON does not start: remove $REPO/.venv and try again"
+    new_enough "$PYTHON" ||
+        stop "Python 3.10 or newer is needed, $REPO/.venv has $prepare_found: remove it, or give an interpreter as PYTHON"
+
+    # written only after a successful installation, so an interrupted one is not taken for finished
+    prepare_stamp=$REPO/.venv/requirements.stamp
+    prepare_hash=$("$PYTHON" -c 'import hashlib, sys
+print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), "python", sys.version.split()[0])' "$REPO/requirements.txt")
+    if [ -f "$prepare_stamp" ] && [ "$(cat "$prepare_stamp")" = "$prepare_hash" ]; then return; fi
+    echo "installing requirements.txt into $REPO/.venv (once; PyTorch is large)"
+    "$PYTHON" -m pip install --disable-pip-version-check -r "$REPO/requirements.txt" ||
+        stop "pip could not install requirements.txt into $REPO/.venv (its message is above); the same command tries again"
+    printf '%s\n' "$prepare_hash" >"$prepare_stamp.new"
+    mv -f "$prepare_stamp.new" "$prepare_stamp"
+}
+
+# base_python: prepare_base becomes the first interpreter on the PATH that is new enough
+base_python() {
+    prepare_seen=
+    for prepare_base in python3 python3.13 python3.12 python3.11 python3.10 python; do
+        prepare_found=$(python_version "$prepare_base") || continue
+        if new_enough "$prepare_base"; then return; fi
+        prepare_seen="$prepare_seen $prepare_base ($prepare_found)"
+    done
+    stop "Python 3.10 or newer is needed; found on the PATH:${prepare_seen:- none}. Or give an interpreter as PYTHON."
+}
