@@ -1,0 +1,146 @@
+"""Icon-13, the suite that ships with the project: 13 tasks, 443 classes, 5,581 icons and emoji of 14 vendors.
+
+`icon13/images.zip` is read in place; `icon13/index.json` holds tasks, classes, the split, and for every vendor
+("domain") its licence and author, from which `icon13/NOTICE` is made (`write_notice()`).
+
+The test split is the index's. The index divides the rest into training pools of 3 to 8 images a class; the validation
+split takes one image out of every pool of at least `MIN_POOL` images: among the drawings whose glyph has no sibling
+in any training pool (a vendor family draws one glyph several times: Noto in two versions, Fluent in several styles),
+the last one in the pool's order. So no validation image has a near-copy in training. Pools without such a drawing, and
+small ones, give none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from datasets.source import Item, Source, SourceTask
+
+FOLDER = Path(__file__).resolve().parent / "icon13"
+MIN_POOL = 5
+TASK_KEYS = (
+    "mammals",
+    "wildlife",
+    "produce",
+    "dishes",
+    "vehicles",
+    "nature",
+    "clothing",
+    "leisure",
+    "tools",
+    "office",
+    "places",
+    "faces",
+    "hands",
+)
+
+# The natural domain shift of the suite; `Datum.domain` is the vendor's position in DOMAINS.
+COLOUR_VENDORS = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat", "streamline-emojis")
+MONOCHROME_VENDORS = (
+    "fluent-emoji-high-contrast",
+    "hugeicons",
+    "ph",
+    "mingcute",
+    "mdi",
+    "game-icons",
+    "icon-park",
+    "fa7-solid",
+)
+DOMAINS = tuple(sorted(COLOUR_VENDORS + MONOCHROME_VENDORS))
+
+
+def read_index(folder: Path = FOLDER) -> dict[str, Any]:
+    """The suite's index: `tasks`, `domains` (licences) and `images`."""
+    with open(folder / "index.json", encoding="utf-8") as file:
+        return json.load(file)
+
+
+def glyph(image: dict[str, Any]) -> tuple[str, str]:
+    """(vendor family, icon): what the drawings of one glyph by one vendor have in common."""
+    vendor = image["domain"]
+    family = next((f for f in ("noto", "fluent") if vendor.startswith(f)), vendor)
+    return family, image["icon"]
+
+
+def validation_files(images: list[dict[str, Any]]) -> set[str]:
+    """Files of the training pools that make up the validation split (rule: see the module's docstring)."""
+    pools = defaultdict(list)
+    for image in images:
+        if image["split"] == "train":
+            pools[image["task"], image["cls"]].append(image)
+    drawings = Counter(glyph(image) for pool in pools.values() for image in pool)
+    chosen = set()
+    for pool in pools.values():
+        alone = [image for image in pool if drawings[glyph(image)] == 1]
+        if len(pool) >= MIN_POOL and alone:
+            chosen.add(max(alone, key=lambda image: image["shot"])["file"])
+    return chosen
+
+
+def load_icon13() -> Source:
+    """Icon-13 as a source of 13 tasks."""
+    index = read_index()
+    tasks = [SourceTask(t["key"], t["name"], tuple(t["classes"])) for t in index["tasks"]]
+    position = {task.key: i for i, task in enumerate(tasks)}
+    label = {(task.key, name): i for task in tasks for i, name in enumerate(task.classnames)}
+    validation = validation_files(index["images"])
+    source = Source("Icon13", str(FOLDER / "images.zip"), tasks, split_from="icon13/index.json")
+    for image in index["images"]:
+        item = Item(
+            image["file"],
+            label[image["task"], image["cls"]],
+            position[image["task"]],
+            DOMAINS.index(image["domain"]),
+        )
+        split = "val" if image["file"] in validation else image["split"]
+        getattr(source, split).append(item)
+    return source
+
+
+class _Icon13:
+    """The embedded suite as a readable source; it is always there and needs no data root."""
+
+    task_keys = TASK_KEYS
+
+    def missing(self, _root: str) -> str:
+        """What is not there: "" unless the clone itself is damaged."""
+        gone = [name for name in ("images.zip", "index.json") if not (FOLDER / name).is_file()]
+        return f"{FOLDER} has no {' and no '.join(gone)}; they belong to the project, so clone it anew" if gone else ""
+
+    def load(self, _root: str) -> Source:
+        return load_icon13()
+
+
+ICON13 = _Icon13()
+
+
+def notice(index: dict[str, Any]) -> str:
+    """Text of the NOTICE: every vendor with author, licence, source and number of images."""
+    counts = Counter(image["domain"] for image in index["images"])
+    lines = [
+        "Icon-13: drawings by other authors, redistributed under their licences",
+        "",
+        f"images.zip holds {sum(counts.values()):,} drawings of {len(counts)} collections. Each was changed:",
+        f"rendered from SVG to {index['image_size']} x {index['image_size']} pixels on white, stored as lossless WebP.",
+        "The vendor of an image is the part of its file name before the two underscores.",
+        "This file is made from index.json.",
+    ]
+    for name in sorted(counts):
+        domain = index["domains"][name]
+        author = domain["author"]
+        lines += [
+            "",
+            f"{name} ({counts[name]} images)",
+            f"  author:  {author['name']}, {author['url']}",
+            f"  licence: {domain['license']}" + (f", {domain['license_url']}" if domain["license_url"] else ""),
+            f"  source:  {domain['source']}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def write_notice(folder: Path = FOLDER) -> None:
+    """Make NOTICE anew; to be called after index.json has changed."""
+    (folder / "NOTICE").write_text(notice(read_index(folder)), encoding="utf-8")

@@ -1,0 +1,61 @@
+"""What every reader gives back: the tasks of one dataset and its split, as plain values."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+SPLITS = ("train", "val", "test")
+
+
+class Item(NamedTuple):
+    """One image of a split.
+
+    Attributes:
+        path: relative to the source's `root`, with forward slashes; the key by which the image is drawn.
+        label: class index within the task.
+        task: index of the task within the source.
+        domain: index of the image's domain (0 where a dataset has only one).
+    """
+
+    path: str
+    label: int
+    task: int = 0
+    domain: int = 0
+
+
+@dataclass(frozen=True)
+class SourceTask:
+    """A task as a dataset declares it; its place in a suite is decided by the suite."""
+
+    key: str
+    name: str
+    classnames: tuple[str, ...]
+    metric: str = "overall_acc"
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    description: str = ""
+
+
+@dataclass
+class Source:
+    """A dataset that has been read: `root` + each item's path is an image.
+
+    `split_from` says in words where the split comes from (a file, a rule).
+    """
+
+    name: str
+    root: str
+    tasks: list[SourceTask]
+    train: list[Item] = field(default_factory=list)
+    val: list[Item] = field(default_factory=list)
+    test: list[Item] = field(default_factory=list)
+    split_from: str = ""
+
+    def split_digest(self, task: int) -> str:
+        """SHA-256 over class names, paths and labels of all splits of one task; independent of where the data lies."""
+        digest = hashlib.sha256(repr((self.tasks[task].key, self.tasks[task].classnames)).encode())
+        for split in SPLITS:
+            lines = sorted(f"{i.path}\t{i.label}" for i in getattr(self, split) if i.task == task)
+            digest.update(f"\n[{split}]\n".encode() + "\n".join(lines).encode())
+        return digest.hexdigest()

@@ -1,0 +1,157 @@
+"""Suites: lists of tasks, and the one dataset class that every registered name is made from.
+
+A task is written as the name of a dataset ("OxfordPets", or "Fashion20" for all of its tasks), or as dataset/task
+("Icon13/faces"). `DATASET.TASKS` replaces the list of any suite; the name `Suite` has no list of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
+from dassl.data.tasks import Task, TaskSpace
+from datasets.embedded import ICON13
+from datasets.fewshot import base_new, few_shot, task_subset, val_shots
+from datasets.source import Item, Source
+
+# Everything that can be read: name -> an object with `task_keys`, `missing(root)` and `load(root)`.
+SOURCES = {"Icon13": ICON13}
+
+SUITES: dict[str, tuple[str, ...]] = {
+    # The five tasks whose class names align least with the drawings, hence where there is most to learn.
+    "Icon5": ("Icon13/faces", "Icon13/hands", "Icon13/produce", "Icon13/mammals", "Icon13/dishes"),
+}
+
+
+def expand(tasks: Sequence[str]) -> list[tuple[str, int, str]]:
+    """[(dataset, index of the task within it, task key)] of a list of tasks as users write it.
+
+    Raises:
+        ValueError: an unknown dataset or task, a task named twice, or no task at all.
+    """
+    found: list[tuple[str, int, str]] = []
+    for entry in tasks:
+        name, _, key = str(entry).partition("/")
+        if name not in SOURCES:
+            raise ValueError(f"DATASET.TASKS: there is no dataset {name!r}{_nearest(name, SOURCES)}")
+        keys = SOURCES[name].task_keys
+        if key and key not in keys:
+            raise ValueError(f"DATASET.TASKS: {name} has no task {key!r}{_nearest(key, keys)}")
+        found += [(name, keys.index(k), k) for k in ([key] if key else keys)]
+    twice = sorted({f"{name}/{key}" for name, i, key in found if found.count((name, i, key)) > 1})
+    if twice:
+        raise ValueError(f"DATASET.TASKS names a task more than once: {', '.join(twice)}")
+    if not found:
+        raise ValueError("DATASET.TASKS is empty; list datasets, or tasks of them, such as [OxfordPets, Icon13/faces]")
+    return found
+
+
+def _nearest(name: str, known) -> str:
+    lower = {k.lower(): k for k in known}
+    near = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    return f"; did you mean {lower[near[0]]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+
+
+def read_sources(suite: str, names: Sequence[str], root: str) -> dict[str, Source]:
+    """Read the named datasets below `root`.
+
+    Raises:
+        FileNotFoundError: naming all that are missing at once: where each was looked for, and what belongs there.
+        ValueError: a dataset that is there but contradicts itself or its declaration.
+    """
+    gaps = {name: gap for name in names if (gap := SOURCES[name].missing(root))}
+    if gaps:
+        where = f"below DATASET.ROOT {root!r} (--root)" if root else "because DATASET.ROOT is not set (--root)"
+        head = f"{suite}: {len(gaps)} of {len(names)} datasets not found {where}"
+        raise FileNotFoundError("\n".join([head, *(f"  {name}: {gap}" for name, gap in gaps.items())]))
+    return {name: SOURCES[name].load(root) for name in names}
+
+
+class Suite(DatasetBaseMT):
+    """Tasks of one or several datasets, after task subset, base/new classes and few-shot sampling.
+
+    Only the datasets of the chosen tasks are read. `split_hash` is that of their full splits, before sampling.
+
+    Args:
+        cfg: reads DATASET.{ROOT, NAME, TASKS, NUM_SHOTS, NESTED_SHOTS, SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS} and SEED.
+
+    Raises:
+        FileNotFoundError: datasets that are missing, all at once.
+        ValueError: data or settings that contradict themselves.
+    """
+
+    TASKS: tuple[str, ...] = ()
+
+    def __init__(self, cfg):
+        wanted = cfg.DATASET
+        root = os.path.abspath(os.path.expanduser(wanted.ROOT)) if wanted.ROOT else ""
+        tasks = expand(list(wanted.TASKS) or self.TASKS)
+        chosen = [(i, *tasks[i]) for i in task_subset(wanted.SUBSAMPLE_TASKS, [key for _, _, key in tasks])]
+        sources = read_sources(wanted.NAME, list(dict.fromkeys(name for _, name, _, _ in chosen)), root)
+
+        self.sources = sources
+        space, digest = [], hashlib.sha256()
+        splits: dict[str, list[DatumMT]] = {"train": [], "val": [], "test": []}
+        by_task = {name: _by_task(source) for name, source in sources.items()}
+        for number, name, index, _ in chosen:
+            source = sources[name]
+            digest.update(source.split_digest(index).encode())
+            declared = source.tasks[index]
+            labels = base_new(len(declared.classnames), wanted.SUBSAMPLE_CLASSES)
+            if not labels:
+                print(f"{declared.name}: its only class is a base class, so the task is left out of the new classes")
+                continue
+            task = Task(
+                declared.key,
+                declared.name,
+                tuple(declared.classnames[label] for label in labels),
+                declared.metric,
+                declared.templates,
+                declared.description,
+                id=number,
+            )
+            new_label = {label: position for position, label in enumerate(labels)}
+            for split, items in by_task[name][index].items():
+                kept = [item for item in items if item.label in new_label]
+                if split != "test":
+                    shots = val_shots(wanted.NUM_SHOTS) if split == "val" else wanted.NUM_SHOTS
+                    kept = few_shot(kept, shots, cfg.SEED, wanted.NESTED_SHOTS)
+                for item in kept:
+                    label = new_label[item.label]
+                    path = f"{source.root}/{item.path}"
+                    splits[split].append(DatumMT(path, label, len(space), item.domain, task.classnames[label]))
+            space.append(task)
+        if not space:
+            raise ValueError(f"{wanted.NAME}: DATASET.SUBSAMPLE_CLASSES {wanted.SUBSAMPLE_CLASSES!r} leaves no class")
+        roots = {source.root for source in sources.values()}
+        self.image_root = roots.pop() if len(roots) == 1 else root
+        self.split_hash = digest.hexdigest()
+        super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"] or None, splits["test"])
+
+
+def _by_task(source: Source) -> list[dict[str, list[Item]]]:
+    """Items of each task of a source and each split, sorted by path so that the order of a listing is forgotten."""
+    parts: list[dict[str, list[Item]]] = [{"train": [], "val": [], "test": []} for _ in source.tasks]
+    for split in ("train", "val", "test"):
+        for item in sorted(getattr(source, split)):
+            parts[item.task][split].append(item)
+    return parts
+
+
+def register(name: str, tasks: tuple[str, ...], doc: str) -> type[Suite]:
+    """Register the dataset class `name`, which loads `tasks`."""
+    cls = type(name, (Suite,), {"TASKS": tasks, "__doc__": doc, "__module__": __name__})
+    DATASET_REGISTRY.register()(cls)
+    return cls
+
+
+def register_all() -> dict[str, type[Suite]]:
+    """Register every dataset and suite under its published name. Called once, when the package is imported."""
+    classes = {name: register(name, (name,), f"{name} by itself.") for name in SOURCES}
+    for name, tasks in SUITES.items():
+        classes[name] = register(name, tasks, f"{name}: {', '.join(tasks)}.")
+    DATASET_REGISTRY.register()(Suite)
+    return {**classes, "Suite": Suite}
