@@ -1,0 +1,146 @@
+"""What a value of a setting may be: allowed values with a text for people, and the conversion to the default's type."""
+
+import ast
+import difflib
+
+
+class Rule:
+    """A test on a value together with its description.
+
+    Args:
+        test: callable(value) -> bool.
+        text: what is expected, for the error message ("an integer >= 1").
+        choices: optional callable() -> sequence of the allowed values, asked when a message is written.
+    """
+
+    def __init__(self, test, text, choices=None):
+        self.test, self._text, self._choices = test, text, choices
+
+    def __call__(self, value):
+        try:
+            return bool(self.test(value))
+        except (TypeError, AttributeError, KeyError, IndexError):
+            return False  # a value the test cannot even look at is not allowed
+
+    @property
+    def choices(self):
+        return list(self._choices()) if self._choices else []
+
+    @property
+    def text(self):
+        return self._text or "one of " + ", ".join(map(show, self.choices))
+
+
+def at_least(low):
+    """Rule: a number >= low."""
+    return Rule(lambda value: value >= low, f"a number >= {low}")
+
+
+def between(low, high):
+    """Rule: a number in [low, high]."""
+    return Rule(lambda value: low <= value <= high, f"a number from {low} to {high}")
+
+
+def one_of(names, extra=()):
+    """Rule: one of `names()`, a list known only later (a registry), or one of `extra`."""
+    return Rule(lambda value: value in extra or value in names(), "", lambda: sorted(names()))
+
+
+def as_rule(allowed):
+    """Rule of what `declare` accepts: None, a Rule, a callable, (callable, text), or a sequence of values."""
+    if allowed is None or isinstance(allowed, Rule):
+        return allowed
+    if callable(allowed):
+        return Rule(
+            allowed, getattr(allowed, "text", None) or allowed.__doc__ or f"a value accepted by {allowed.__name__}"
+        )
+    if len(allowed) == 2 and callable(allowed[0]):
+        return Rule(allowed[0], allowed[1])
+    values = list(allowed)
+
+    def test(value):
+        if isinstance(value, (list, tuple)):
+            return value in values or all(item in values for item in value)
+        return any(value == item and isinstance(value, bool) == isinstance(item, bool) for item in values)
+
+    return Rule(test, "", lambda: values)
+
+
+def show(value):
+    return value if isinstance(value, str) and value else repr(value)
+
+
+def nearest(word, words):
+    """The word of `words` most like `word`, or None."""
+    lower = {str(candidate).lower(): candidate for candidate in words}
+    found = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
+    return lower[found[0]] if found else None
+
+
+def nearest_key(key, keys):
+    """The known key most like `key`: by its whole path, else by its last part ("OPTIM.MAX_EPOCHS", "MAX_EPOCH")."""
+    found = nearest(key, keys)
+    if found is None:
+        by_leaf = {}
+        for candidate in keys:
+            by_leaf.setdefault(candidate.rpartition(".")[2], candidate)
+        leaf = nearest(key.rpartition(".")[2], by_leaf)
+        found = by_leaf.get(leaf)
+    return found
+
+
+def parse(text):
+    """The Python value a text stands for ("1e-5", "(224, 224)", "True"), or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def kind(value):
+    """Name of a value's type, for people."""
+    if value is None:
+        return "nothing (null)"
+    names = {
+        bool: "True or False",
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        tuple: "a list",
+    }
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def coerce(value, default, also=()):
+    """Bring a value from a file or the command line to the type of the default.
+
+    Raises:
+        TypeError: with what was expected, when the value does not fit.
+    """
+    if default is None or isinstance(value, also):
+        return parse(value) if isinstance(value, str) and default is None else value
+    if isinstance(default, str):
+        if isinstance(value, str):
+            parsed = parse(value)
+            return parsed if isinstance(parsed, (str, *also)) else value  # quotes of a shell or a list, else as written
+        raise TypeError(f"expected {kind(default)}, found {kind(value)}")
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower(), parse(value))  # YAML reads 1e-5 and (1, 2) as text
+        if isinstance(value, also):
+            return value
+    if isinstance(default, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(default, float):
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        value = float(value) if fits else value
+    elif isinstance(default, int):
+        fits = isinstance(value, int) and not isinstance(value, bool)
+    elif isinstance(default, (list, tuple)):
+        fits = isinstance(value, (list, tuple))
+        value = type(default)(value) if fits else value
+    else:
+        fits = isinstance(value, type(default))
+    if not fits:
+        raise TypeError(f"expected {kind(default)}, found {kind(value)}")
+    return value

@@ -1,0 +1,6 @@
+"""Evaluators: logits and labels in, scores out. They know no model and no data set."""
+
+from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase, build_evaluator
+from dassl.evaluation.classification import Classification, ClassificationMT
+
+__all__ = ["EVALUATOR_REGISTRY", "Classification", "ClassificationMT", "EvaluatorBase", "build_evaluator"]

@@ -1,0 +1,51 @@
+"""The table of evaluators and their settings."""
+
+import inspect
+
+from dassl.config import declare, one_of
+from dassl.utils import Registry, check_availability
+
+EVALUATOR_REGISTRY = Registry("EVALUATOR")
+
+declare("TEST.EVALUATOR", "Classification", allowed=one_of(EVALUATOR_REGISTRY.registered_names), help="evaluator")
+declare("TEST.PER_CLASS_RESULT", False, help="print the accuracy of every class")
+declare("TEST.PER_TASK_RESULT", True, help="print the result of every task")
+declare("TEST.COMPUTE_CMAT", False, help="save the confusion matrices to OUTPUT_DIR/cmat.pt")
+declare("TEST.NO_TEST", False, help="do not test after training")
+declare("TEST.SPLIT", "test", allowed=("val", "test"), help="split that is tested")
+declare(
+    "TEST.FINAL_MODEL",
+    "last_step",
+    allowed=("last_step", "best_val"),
+    help="model that is tested after training: the last one, or the best one on the validation split",
+)
+
+
+class EvaluatorBase:
+    """process() takes batches, evaluate() prints and returns the scores of all since reset()."""
+
+    needs_task = False  # whether process() takes the task of each image as its third argument
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+        self.report = None
+
+    def reset(self):
+        raise NotImplementedError
+
+    def process(self, mo, gt):
+        raise NotImplementedError
+
+    def evaluate(self):
+        raise NotImplementedError
+
+
+def build_evaluator(cfg, **kwargs):
+    """The evaluator cfg.TEST.EVALUATOR names, called with those of `lab2cname`, `space`, … it takes."""
+    name = cfg.TEST.EVALUATOR
+    check_availability(name, EVALUATOR_REGISTRY.registered_names())
+    evaluator = EVALUATOR_REGISTRY.get(name)
+    parameters = inspect.signature(evaluator).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        kwargs = {key: value for key, value in kwargs.items() if key in parameters}  # evaluators written for Dassl
+    return evaluator(cfg, **kwargs)

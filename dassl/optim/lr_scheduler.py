@@ -1,0 +1,119 @@
+"""build_lr_scheduler: a schedule that steps once an epoch, with an optional warm-up."""
+
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
+
+from dassl.config import at_least, declare
+from dassl.utils import check_availability
+from dassl.utils.errors import UserError
+
+AVAIL_SCHEDS = ("single_step", "multi_step", "cosine")
+AVAIL_WARMUPS = ("linear", "constant")
+
+declare("OPTIM.LR_SCHEDULER", "single_step", allowed=AVAIL_SCHEDS, help="schedule of the learning rate over the epochs")
+declare(
+    "OPTIM.STEPSIZE", (-1,), help="single_step: epochs between decays (<= 0: none); multi_step: epochs of the decays"
+)
+declare("OPTIM.GAMMA", 0.1, allowed=at_least(0), help="factor of each decay of single_step and multi_step")
+declare("OPTIM.MAX_EPOCH", 10, allowed=at_least(0), help="number of epochs; half the period of the cosine")
+declare("OPTIM.WARMUP_EPOCH", -1, help="epochs of warm-up before the schedule begins; <= 0: none")
+declare("OPTIM.WARMUP_TYPE", "linear", allowed=AVAIL_WARMUPS, help="warm-up at one rate, or growing linearly")
+declare("OPTIM.WARMUP_CONS_LR", 1e-5, allowed=at_least(0), help="learning rate of the constant warm-up")
+declare("OPTIM.WARMUP_MIN_LR", 1e-5, allowed=at_least(0), help="learning rate of the linear warm-up's first epoch")
+declare(
+    "OPTIM.WARMUP_RECOUNT",
+    True,
+    help="the schedule counts its epochs from the end of the warm-up (False: from the beginning of the run)",
+)
+declare(
+    "OPTIM.LEGACY_REPEAT_STEP",
+    0,
+    allowed=at_least(0),
+    help=(
+        "reproduces a quirk of the published SoftCPT code, which registers one optimiser under 3 names (4 with class "
+        "prompts) and steps once for each name. n >= 2: the optimiser steps n times per batch on the same gradient (once "
+        "under a GradScaler, that is PREC amp) and the schedule n times per epoch, so that the learning rate runs through "
+        "the cosine n times as fast: with 3 it has fallen to 0 after a third of the epochs, is back at its peak after two "
+        "thirds and ends at 0; with 4 it ends at its peak. 0 or 1: every optimiser and schedule steps once"
+    ),
+)
+
+
+def build_lr_scheduler(optimizer, optim_cfg):
+    """Schedule of OPTIM.LR_SCHEDULER for `optimizer`; call its step() once after each epoch.
+
+    Raises:
+        UserError: unknown schedule or warm-up; multi_step without a list of epochs.
+    """
+    check_availability(optim_cfg.LR_SCHEDULER, AVAIL_SCHEDS)
+    sizes = optim_cfg.STEPSIZE
+    sizes = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
+    if optim_cfg.LR_SCHEDULER == "single_step":
+        size = sizes[-1] if sizes else -1
+        scheduler = StepLR(
+            optimizer, step_size=size if size > 0 else max(optim_cfg.MAX_EPOCH, 1), gamma=optim_cfg.GAMMA
+        )
+    elif optim_cfg.LR_SCHEDULER == "multi_step":
+        if not sizes or min(sizes) <= 0:
+            raise UserError(
+                f"OPTIM.STEPSIZE = {tuple(sizes)}: multi_step needs the epochs of its decays, such as (30, 40)"
+            )
+        scheduler = MultiStepLR(optimizer, milestones=sizes, gamma=optim_cfg.GAMMA)
+    else:
+        scheduler = CosineAnnealingLR(optimizer, T_max=max(float(optim_cfg.MAX_EPOCH), 1.0))
+    if optim_cfg.WARMUP_EPOCH <= 0:
+        return scheduler
+    check_availability(optim_cfg.WARMUP_TYPE, AVAIL_WARMUPS)
+    if not optim_cfg.WARMUP_RECOUNT:
+        scheduler.last_epoch = optim_cfg.WARMUP_EPOCH
+    constant = optim_cfg.WARMUP_CONS_LR if optim_cfg.WARMUP_TYPE == "constant" else None
+    return WarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_MIN_LR, constant)
+
+
+class WarmupScheduler(LRScheduler):
+    """Warm-up for some epochs, then another schedule from its own beginning.
+
+    Args:
+        optimizer: the optimiser.
+        successor: schedule after the warm-up, built on the same optimiser at its full rate.
+        warmup_epoch: epochs of warm-up, >= 1.
+        min_lr: rate of the first epoch; in epoch e of the linear warm-up the rate is base * e / warmup_epoch.
+        constant_lr: rate of all warm-up epochs, instead of the linear warm-up.
+    """
+
+    def __init__(self, optimizer, successor, warmup_epoch, min_lr=1e-5, constant_lr=None):
+        self.successor = successor
+        self.warmup_epoch = warmup_epoch
+        self.min_lr = min_lr
+        self.constant_lr = constant_lr
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        if self.last_epoch >= self.warmup_epoch:
+            return self._successor_lrs()
+        if self.constant_lr is not None:
+            return [self.constant_lr for _ in self.base_lrs]
+        if self.last_epoch == 0:
+            return [self.min_lr for _ in self.base_lrs]
+        return [base * self.last_epoch / self.warmup_epoch for base in self.base_lrs]
+
+    def step(self, epoch=None):
+        if self.last_epoch >= self.warmup_epoch:
+            self.successor.step()
+            self._last_lr = self._successor_lrs()
+        else:
+            super().step()
+
+    def _successor_lrs(self):
+        return [float(lr) for lr in self.successor.get_last_lr()]
+
+    def state_dict(self):
+        """Plain values, the successor's beside its own, so that checkpoints load with weights_only=True."""
+        state = {key: value for key, value in super().state_dict().items() if key != "successor"}
+        return {**state, "successor": self.successor.state_dict()}
+
+    def load_state_dict(self, state_dict):
+        state = dict(state_dict)
+        successor = state.pop("successor", None)
+        if isinstance(successor, dict):
+            self.successor.load_state_dict(successor)
+        super().load_state_dict(state)

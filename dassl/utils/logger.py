@@ -1,0 +1,90 @@
+"""A run's log: what is printed also goes to a file."""
+
+import os
+import sys
+import time
+
+from dassl.utils.files import mkdir_if_missing
+
+
+class Logger:
+    """Stands for sys.stdout: writes to the console and to a log file, line by line on disk.
+
+    Args:
+        fpath: log file; None for the console alone.
+        append: continue an existing file.
+        console: stream to write to besides the file; default the current sys.stdout.
+    """
+
+    def __init__(self, fpath=None, append=False, console=None):
+        self.console = console or sys.stdout
+        self.file = None
+        if fpath is not None:
+            mkdir_if_missing(os.path.dirname(os.path.abspath(fpath)))
+            self.file = open(fpath, "a" if append else "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def write(self, text):
+        self.console.write(text)
+        self.write_file(text)
+        return len(text)
+
+    def write_file(self, text):
+        if self.file is not None:
+            self.file.write(text)
+
+    def flush(self):
+        self.console.flush()
+        if self.file is not None:
+            self.file.flush()
+
+    def isatty(self):
+        return self.console.isatty()
+
+    def fileno(self):
+        return self.console.fileno()
+
+    @property
+    def encoding(self):
+        return getattr(self.console, "encoding", "utf-8")
+
+    def close(self):
+        """Close the file; the console stays open."""
+        self.flush()
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+
+def setup_logger(output=None, append=False):
+    """Send sys.stdout also to a log file.
+
+    Args:
+        output: folder (the file is log.txt in it), or a path ending in .txt or .log; None does nothing.
+        append: continue an existing log; without it, an existing one is kept and the new one gets the time as suffix.
+    """
+    if output is None:
+        return
+    path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    if os.path.exists(path) and not append:
+        path += time.strftime("-%Y-%m-%d-%H-%M-%S")
+    close_logger()
+    sys.stdout = Logger(path, append=append)
+
+
+def close_logger():
+    """Undo `setup_logger`."""
+    if isinstance(sys.stdout, Logger):
+        logger, sys.stdout = sys.stdout, sys.stdout.console
+        logger.close()
+
+
+def log_only(line):
+    """Write a line to the log file alone (a terminal shows a progress bar instead)."""
+    if isinstance(sys.stdout, Logger):
+        sys.stdout.write_file(line + "\n")
