@@ -1,0 +1,253 @@
+"""Experiments (folders with one run a seed) and their mean and spread over seeds."""
+
+import math
+import os
+import re
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reporting.runs import SETTINGS, Run, TaskResult, canonical, is_run, read_run, seed_of_name
+
+DEFAULT_SEEDS = (1, 2, 3)  # what the scripts run
+Seeds = list[int] | None  # the seeds that should be there; None: see missing_seeds
+
+
+class ReportError(ValueError):
+    """A text for the user: what was looked for, what was found."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Mean and spread of n values, per cent. The spread of one value is None, that of no value makes no Stat."""
+
+    mean: float
+    spread: float | None
+    n: int
+
+
+@dataclass
+class Experiment:
+    """The runs of one folder, ordered by seed."""
+
+    folder: Path
+    label: str
+    runs: list[Run]
+    missing: list[int] = field(default_factory=list)
+
+    @property
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run.finished]
+
+    @property
+    def unfinished(self) -> list[Run]:
+        return [run for run in self.runs if not run.finished]
+
+    def tasks(self) -> list[TaskResult]:
+        """The tasks of all finished runs, each once, ordered by number."""
+        tasks: dict[tuple, TaskResult] = {}
+        for run in self.finished:
+            for task in run.tasks:
+                known = tasks.get((task.id, task.name))
+                if known is None or not known.metric:  # a log does not tell the metric
+                    tasks[task.id, task.name] = task
+        return [tasks[key] for key in sorted(tasks)]
+
+    def notes(self) -> list[str]:
+        """What a reader of the numbers has to know."""
+        notes = []
+        if self.missing:
+            notes.append("missing: " + ", ".join(f"seed {seed}" for seed in self.missing))
+        notes += [f"unfinished: {run.label} ({run.problem})" for run in self.unfinished]
+        for run in self.finished:
+            notes += run.notes
+        for name in SETTINGS:
+            values = {str(run.settings[name]) for run in self.finished if run.settings.get(name) is not None}
+            if len(values) > 1:
+                notes.append(f"the runs differ in {name}: {', '.join(sorted(values))}")
+        if len({frozenset((task.id, task.name) for task in run.tasks) for run in self.finished}) > 1:
+            notes.append("the runs do not have the same tasks: overall values are means over different tasks")
+        for task in self.tasks():
+            empty = [run.label for run in self.finished if _has_empty(run, task)]
+            if empty:
+                notes.append(f"{task.name}: no value in {', '.join(empty)}")
+        return notes
+
+
+def _has_empty(run: Run, task: TaskResult) -> bool:
+    return any(
+        (other.id, other.name) == (task.id, task.name) and other.numbers.get("overall_metric") is None
+        for other in run.tasks
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- statistics
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which number is shown: a metric's name and, if only one task is wanted, the task (id, name)."""
+
+    number: str = "overall_metric"
+    task: tuple[int, str] | None = None
+
+    def overall(self, run: Run) -> float | None:
+        if self.task is None:
+            return run.numbers.get(self.number)
+        return self.of_task(run, self.task)
+
+    def of_task(self, run: Run, task: tuple[int, str]) -> float | None:
+        for other in run.tasks:
+            if (other.id, other.name) == task:
+                return other.numbers.get(self.number)
+        return None
+
+
+def choose(keyword: str | None, experiments: list[Experiment]) -> Choice:
+    """The number a --keyword means: a metric ("macro_f1", "accuracy"), or a task by name, key or number ("task3").
+
+    Raises:
+        ReportError: no finished run has it; the text lists what there is.
+    """
+    if keyword is None:
+        return Choice()
+    runs = [run for experiment in experiments for run in experiment.finished]
+    numbers = sorted({name for run in runs for name, value in run.numbers.items() if value is not None})
+    if canonical(keyword) in numbers:
+        return Choice(canonical(keyword))
+    tasks = {(task.id, task.name): task for run in runs for task in run.tasks}
+    wanted = keyword.casefold()
+    number = re.fullmatch(r"(?:task)?(\d+)", wanted)
+    for test in (
+        lambda task: task.name.casefold() == wanted,
+        lambda task: task.key.casefold() == wanted,
+        lambda task: number is not None and task.id == int(number[1]),
+    ):
+        hits = [identity for identity in sorted(tasks) if test(tasks[identity])]
+        if len(hits) > 1:
+            names = ", ".join(f"{id_} ({name})" for id_, name in hits)
+            raise ReportError(f"--keyword {keyword} fits several tasks: {names}")
+        if hits:
+            return Choice(task=hits[0])
+    raise ReportError(
+        f"--keyword {keyword}: neither a metric nor a task of these runs.\n"
+        f"metrics: {', '.join(numbers)}\n"
+        f"tasks: {', '.join(f'{id_} ({name})' for id_, name in sorted(tasks)) or 'none given'}"
+    )
+
+
+def stat(values: list[float | None], ci95: bool = False) -> Stat | None:
+    """Mean and population standard deviation (ddof = 0), or half the 95 % interval: 1.96 * std / sqrt(n)."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    spread = None
+    if len(values) > 1:
+        spread = statistics.pstdev(values)
+        if ci95:
+            spread = 1.96 * spread / math.sqrt(len(values))
+    return Stat(statistics.fmean(values), spread, len(values))
+
+
+# ---------------------------------------------------------------------------------------------------- folders
+
+
+def _natural(path: Path) -> list:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted((Path(entry.path) for entry in entries if entry.is_dir()), key=_natural)
+
+
+def _seed_folders(folder: Path) -> list[Path]:
+    seeds = [path for path in _subfolders(folder) if seed_of_name(path.name) is not None]
+    return sorted(seeds, key=lambda path: seed_of_name(path.name))
+
+
+def missing_seeds(seeds: list[int]) -> list[int]:
+    """Seeds from 1 to the largest one (at least 3) that are not there; none where seeds were chosen freely (0, 42)."""
+    highest = max(seeds, default=0)
+    if 0 in seeds or highest > 2 * len(seeds) + len(DEFAULT_SEEDS):
+        return []
+    return [seed for seed in range(1, max(highest, max(DEFAULT_SEEDS)) + 1) if seed not in seeds]
+
+
+def _experiment(folder: Path, label: str, run_folders: list[Path], test_log: bool, seeds: Seeds) -> Experiment:
+    runs = [read_run(path, test_log) for path in run_folders]
+    there = [seed_of_name(path.name) for path in run_folders]
+    missing = []
+    if seeds is not None:
+        missing = [seed for seed in seeds if seed not in there] if None not in there else []
+    elif None not in there:
+        missing = missing_seeds(there)
+    return Experiment(folder, label, runs, missing)
+
+
+def check_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise ReportError(f"no such folder: {folder}")
+    if not folder.is_dir():
+        raise ReportError(f"not a folder: {folder}; give the folder that holds seed1, seed2, ...")
+
+
+def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds: Seeds = None) -> Experiment:
+    """The experiment in a folder: its seed folders; the folder itself when it is a run; or runs with other names.
+
+    Raises:
+        ReportError: no such folder, no runs in it, or runs that are not seeds of one experiment.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    label = label or str(folder)
+    if seed_folders := _seed_folders(folder):
+        return _experiment(folder, label, seed_folders, test_log, seeds)
+    if is_run(folder):
+        return _experiment(folder, label, [folder], test_log, None)
+    others = [path for path in _subfolders(folder) if is_run(path)]
+    if not others:
+        deeper = find_experiments(folder, test_log)
+        text = f"no runs in {folder}: looked for seed1, seed2, ... and for results.json or log.txt in it"
+        if deeper:
+            text += f"\nfurther down are {len(deeper)} experiments, such as {deeper[0].folder}: use --multi-exp"
+        raise ReportError(text)
+    experiment = _experiment(folder, label, others, test_log, None)
+    kinds = {
+        (*(str(run.settings.get(name)) for name in SETTINGS), *((task.id, task.name) for task in run.tasks))
+        for run in experiment.finished
+    }
+    drawn = [run.seed for run in experiment.finished if run.seed is not None]
+    if len(kinds) > 1 or len(set(drawn)) < len(drawn):
+        raise ReportError(
+            f"the runs in {folder} ({', '.join(path.name for path in others[:4])}, ...) "
+            "are not seeds of one experiment: use --multi-exp"
+        )
+    return experiment
+
+
+def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) -> list[Experiment]:
+    """Every experiment below a folder, in natural order. A run outside of a seed folder stands for itself."""
+    root = Path(root)
+    check_folder(root)
+    found: list[Experiment] = []
+    seen: set[str] = set()
+
+    def walk(folder: Path) -> None:
+        real = os.path.realpath(folder)
+        if real in seen:  # links may lead in circles
+            return
+        seen.add(real)
+        label = str(folder.relative_to(root)) if folder != root else folder.name or str(folder)
+        seed_folders = _seed_folders(folder)
+        if seed_folders:
+            found.append(_experiment(folder, label, seed_folders, test_log, seeds))
+        elif is_run(folder):
+            found.append(_experiment(folder, label, [folder], test_log, None))
+            return
+        for path in _subfolders(folder):
+            if path not in seed_folders:
+                walk(path)
+
+    walk(root)
+    return found

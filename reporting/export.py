@@ -1,0 +1,81 @@
+"""Experiments as JSON and CSV, every number unrounded."""
+
+import csv
+import io
+import json
+
+from reporting.experiments import Choice, Experiment, Stat, stat
+
+COLUMNS = ("experiment", "task_id", "task", "metric", "images", "n", "mean", "spread", "seeds", "missing", "unfinished")
+
+
+def _stat(value: Stat | None) -> dict:
+    return {"mean": None, "spread": None, "n": 0} if value is None else dict(vars(value))
+
+
+def describe(experiment: Experiment, choice: Choice, ci95: bool) -> dict:
+    """One experiment as plain values: overall and per task mean, spread (None if n = 1), n, values."""
+
+    def entry(values: dict[str, float | None]) -> dict:
+        return {**_stat(stat(list(values.values()), ci95)), "values": values}
+
+    runs = experiment.finished
+    tasks = experiment.tasks()
+    if choice.task is not None:
+        tasks = [task for task in tasks if (task.id, task.name) == choice.task]
+    return {
+        "experiment": experiment.label,
+        "folder": str(experiment.folder),
+        "settings": runs[0].settings if runs else {},
+        "overall": entry({run.label: choice.overall(run) for run in runs}),
+        "tasks": [
+            {
+                "id": task.id,
+                "name": task.name,
+                "metric": task.metric if choice.number == "overall_metric" else choice.number,
+                "images": task.images,
+                **entry({run.label: choice.of_task(run, (task.id, task.name)) for run in runs}),
+            }
+            for task in tasks
+        ],
+        "sources": {run.label: run.source for run in runs},
+        "missing": experiment.missing,
+        "unfinished": {run.label: run.problem for run in experiment.unfinished},
+        "notes": experiment.notes(),
+    }
+
+
+def as_json(experiments: list[Experiment], choice: Choice, ci95: bool) -> str:
+    described = [describe(experiment, choice, ci95) for experiment in experiments]
+    means = [item["overall"]["mean"] for item in described if item["overall"]["mean"] is not None]
+    data = {
+        "number": choice.number,
+        "task": None if choice.task is None else choice.task[1],
+        "spread": "ci95" if ci95 else "std",
+        "ddof": 0,
+        "experiments": described,
+        "average": sum(means) / len(means) if means else None,
+    }
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_csv(experiments: list[Experiment], choice: Choice, ci95: bool) -> str:
+    """A row an experiment and task, and one with an empty task for the overall value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for experiment in experiments:
+        data = describe(experiment, choice, ci95)
+        state = (
+            " ".join(data["overall"]["values"]),
+            " ".join(str(seed) for seed in data["missing"]),
+            " ".join(data["unfinished"]),
+        )
+        overall = data["overall"]
+        rows = [("", "", choice.number, "", overall)] if choice.task is None else []
+        rows = [(task["id"], task["name"], task["metric"], task["images"], task) for task in data["tasks"]] + rows
+        for id_, name, metric, images, value in rows:
+            images = "" if images is None else images
+            numbers = ["" if value[key] is None else value[key] for key in ("n", "mean", "spread")]
+            writer.writerow([data["experiment"], id_, name, metric, images, *numbers, *state])
+    return text.getvalue()

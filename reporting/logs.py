@@ -1,0 +1,128 @@
+"""Final test result of a log in the published format.
+
+The lines that matter (tabs between the parts of a task line)::
+
+    Finished training
+    => result
+    * total: 1,234
+    * overall_metric: 67.12%
+    => per-task result
+    * task: 0 (faces)    total: 10    metric: 67.12%
+    * average: 67.12%
+
+Logs of single-task trainers have ``* accuracy: 67.12%`` in place of the overall metric and no per-task part.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+FINISHED = re.compile(r"Finish(ed)? training\b")
+TRAINING_LINE = re.compile(r"epoch:? ?\[\d+/\d+\]\s*(batch )?\[\d+/\d+\]")
+EVALUATION_OF = re.compile(r"(?:Do evaluation|Evaluate) on (?:the )?\W*(train|val|test)\w*\W* set", re.IGNORECASE)
+NUMBER = r"(\d[\d,]*(?:\.\d+)?|nan)"
+RESULT_LINE = re.compile(rf"\* ([\w-]+): {NUMBER}(%?)$")
+TASK_LINE = re.compile(r"\* task: (\d+) \((.*)\)\s+total: ([\d,]+)\s+(.*%)$")
+TASK_NUMBER = re.compile(rf"([\w-]+): {NUMBER}%")
+
+
+@dataclass
+class Block:
+    """One printed result: percentages by name, images, and per task (id, name, images, percentages by name)."""
+
+    numbers: dict[str, float | None] = field(default_factory=dict)
+    total: int | None = None
+    tasks: list[tuple[int, str, int, dict[str, float | None]]] = field(default_factory=list)
+    average_missing: bool = False  # a per-task part has begun and its last line has not come
+
+    @property
+    def complete(self) -> bool:
+        return not self.average_missing and ("overall_metric" in self.numbers or "accuracy" in self.numbers)
+
+
+def _number(text: str) -> float | None:
+    return None if text == "nan" else float(text.replace(",", ""))
+
+
+def final_test_block(lines, test_log: bool = False) -> tuple[Block | None, str]:
+    """The last complete test result in the lines of a log.
+
+    Results of validation never count: those before `Finished training`, those under `=> validation result`, and those
+    announced as evaluated on the val set.
+
+    Args:
+        lines: iterable of strings.
+        test_log: the log may come from a run that only evaluated and so has no `Finished training`. Results that
+            follow a training line still need it.
+
+    Returns:
+        (block, "") or (None, what is missing).
+    """
+    found: Block | None = None
+    current: Block | None = None
+    finished = trained = results_before_end = cut = False
+    on_validation = False
+    section = ""
+
+    def close():
+        nonlocal found, current, cut
+        if current is not None:
+            if current.complete:
+                found = current
+            else:
+                cut = True
+        current = None
+
+    for raw in lines:
+        line = raw.strip()
+        if line.startswith("=> "):
+            title = line[3:].lower()
+            if title.startswith("per-"):
+                section = title.split()[0]
+                if current is not None and section == "per-task":
+                    current.average_missing = True
+                continue
+            close()
+            section = ""
+            if title == "result" and not on_validation:
+                counts = finished or (test_log and not trained)
+                results_before_end = results_before_end or not counts
+                current = Block() if counts else None
+        elif line.startswith("* "):
+            if current is not None:
+                _read_line(line, section, current)
+        elif FINISHED.match(line):
+            close()
+            finished, on_validation = True, False
+        elif TRAINING_LINE.match(line):
+            close()
+            # a run that goes on in the same log: its validation results must not pass for test results
+            trained, finished, on_validation = True, False, False
+        elif match := EVALUATION_OF.search(line):
+            close()
+            on_validation = match[1].lower() != "test"
+    close()
+
+    if found is not None:
+        return found, ""
+    if cut:
+        return None, "its test result is cut off"
+    if finished:
+        return None, 'no test result after "Finished training"'
+    if results_before_end and not trained:
+        return None, 'a result, but no "Finished training"; if the run only evaluated, read it with --test-log'
+    return None, 'no "Finished training"' if not test_log or trained else 'no "=> result"'
+
+
+def _read_line(line: str, section: str, block: Block) -> None:
+    if match := TASK_LINE.match(line):
+        if section == "per-task":
+            numbers = {name: _number(value) for name, value in TASK_NUMBER.findall(match[4])}
+            block.tasks.append((int(match[1]), match[2], int(match[3].replace(",", "")), numbers))
+    elif match := RESULT_LINE.match(line):
+        name, value, percent = match.groups()
+        if section == "" and percent:
+            block.numbers[name] = _number(value)
+        elif section == "" and name == "total":
+            block.total = int(value.replace(",", ""))
+        elif section == "per-task" and name == "average" and percent:
+            block.average_missing = False

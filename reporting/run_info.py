@@ -1,0 +1,102 @@
+"""What the scripts ask about a run folder: `python -m reporting.run_info state|last_epoch|error DIR [TRAIN ARGS]`.
+
+state       prints complete, unfinished or none. With the arguments train.py is about to get, a finished run that was
+            made with other settings is an error: skipping it would pass its numbers off as those asked for.
+last_epoch  prints the number of the last epoch of a finished training run
+error       prints the error line a failed run left behind, if any
+
+Exit status 2 with a message on stderr when the question cannot be answered.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from reporting.runs import is_run, load_results, read_run
+
+SWITCHES = ("--eval-only", "--no-train", "--overwrite")
+
+
+def pairs(arguments: list[str]) -> dict[str, str]:
+    """The KEY VALUE pairs among the arguments of train.py; a repeated key keeps its last value."""
+    rest = list(arguments)
+    while rest and rest[0].startswith("--"):
+        option = rest.pop(0)
+        if option == "--transforms":  # takes any number of names
+            while rest and not rest[0].startswith("--"):
+                rest.pop(0)
+        elif option not in SWITCHES and "=" not in option:
+            del rest[:1]
+    return dict(zip(rest[::2], rest[1::2], strict=False))
+
+
+def state(folder: Path, arguments: list[str]) -> str:
+    if not is_run(folder):
+        return "none"
+    try:
+        data = load_results(folder)
+    except ValueError:
+        return "unfinished"
+    if data is None or data.get("status") != "complete":
+        return "unfinished"
+    command = [str(word) for word in data.get("command") or []]
+    # what comes before the first option is the interpreter and train.py
+    start = next((index for index, word in enumerate(command) if word.startswith("--")), len(command))
+    recorded, asked = pairs(command[start:]), pairs(arguments)
+    # a run repeated from its config.yaml records no pairs: nothing to compare
+    if recorded and asked and recorded != asked:
+        keys = sorted(key for key in recorded.keys() | asked.keys() if recorded.get(key) != asked.get(key))
+        there = ", ".join(f"{key} {recorded.get(key, '(not given)')}" for key in keys)
+        now = ", ".join(f"{key} {asked.get(key, '(not given)')}" for key in keys)
+        raise ValueError(
+            f"{folder} holds a finished run made with other settings.\n  there: {there}\n  now:   {now}\n"
+            "Move it away, or set OUTPUT to another folder."
+        )
+    return "complete"
+
+
+def last_epoch(folder: Path) -> int:
+    run = read_run(folder)
+    if not run.finished:
+        raise ValueError(f"no finished training run in {folder}: {run.problem}")
+    epochs = (load_results(folder) or {}).get("epochs")
+    if isinstance(epochs, int):
+        return epochs
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    if match := re.search(r"^\s+MAX_EPOCH:\s*(\d+)\s*$", text, re.MULTILINE):
+        return int(match[1])
+    saved = [re.fullmatch(r"model\.pth\.tar-(\d+)", path.name) for path in folder.glob("*/model.pth.tar-*")]
+    if any(saved):
+        return max(int(match[1]) for match in saved if match)
+    raise ValueError(f"cannot tell the last epoch of {folder}: no epochs in results.json, no MAX_EPOCH in config.yaml")
+
+
+def error(folder: Path) -> str:
+    try:
+        data = load_results(folder) or {}
+    except ValueError as problem:
+        return str(problem)
+    return str(data.get("error") or "") if data.get("status") == "failed" else ""
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) < 2 or arguments[0] not in ("state", "last_epoch", "error"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    question, folder, rest = arguments[0], Path(arguments[1]), arguments[2:]
+    try:
+        if question == "state":
+            print(state(folder, rest))
+        else:
+            print(last_epoch(folder) if question == "last_epoch" else error(folder))
+    except ValueError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

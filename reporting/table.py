@@ -1,0 +1,188 @@
+"""Tables of experiments as plain text: `python -m reporting.table [--title TEXT] LABEL=FOLDER ...`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from reporting.experiments import Choice, Experiment, ReportError, Stat, load_experiment, stat
+
+WIDTH = 120  # columns a table may take
+
+
+def spread_text(ci95: bool) -> str:
+    if ci95:
+        return "mean ± 95 % interval over seeds (1.96 * std / sqrt(n), population std: ddof = 0), per cent"
+    return "mean ± standard deviation over seeds (population: ddof = 0), per cent; no ± where n = 1"
+
+
+def number_text(choice: Choice) -> str:
+    if choice.number == "overall_metric":
+        text = "number: the metric each task declares"
+        return text if choice.task else text + ", overall their unweighted mean"
+    text = f"number: {choice.number}"
+    return text if choice.task else text + ", overall the unweighted mean of the tasks"
+
+
+def cell(value: Stat | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value.mean:.2f}" if value.spread is None else f"{value.mean:.2f} ± {value.spread:.2f}"
+
+
+def render(header: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """A table with the first `left` columns aligned left, the others right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+
+    def line(row):
+        cells = [
+            text.ljust(w) if i < left else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        return "| " + " | ".join(cells) + " |"
+
+    rule = "|" + "|".join("-" * (w + 2) if i < left else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    return "\n".join([line(header), rule, *(line(row) for row in rows)])
+
+
+def width(table: str) -> int:
+    return max(map(len, table.splitlines()))
+
+
+def seeds_table(experiment: Experiment, choice: Choice, ci95: bool = False) -> str:
+    """One experiment: a row a task and one overall, a column a seed."""
+    runs = experiment.finished
+    overall = "overall" if choice.task is None else choice.task[1]
+    rows = []
+    if choice.task is None:
+        for task in experiment.tasks():
+            values = [choice.of_task(run, (task.id, task.name)) for run in runs]
+            number = task.metric if choice.number == "overall_metric" else choice.number
+            rows.append([task.name, number or "-", _images(task.images), values])
+    kind = choice.number if choice.task is None else _declared(experiment, choice)
+    rows.append([overall, kind, "", [choice.overall(run) for run in runs]])
+
+    def lines(with_seeds: bool):
+        header = ["task", "metric", "images", *([run.label for run in runs] if with_seeds else []), "mean", "n"]
+        body = []
+        for name, metric, images, values in rows:
+            value = stat(values, ci95)
+            each = ["-" if x is None else f"{x:.2f}" for x in values] if with_seeds else []
+            body.append([name, metric, images, *each, cell(value), str(value.n if value else 0)])
+        return render(header, body, left=2)
+
+    table = lines(True)
+    return table if width(table) <= WIDTH else lines(False)
+
+
+def _images(count: int | None) -> str:
+    return "-" if count is None else f"{count:,}"
+
+
+def _declared(experiment: Experiment, choice: Choice) -> str:
+    if choice.number != "overall_metric":
+        return choice.number
+    return next((task.metric for task in experiment.tasks() if (task.id, task.name) == choice.task), "") or "-"
+
+
+def _average(stats: list[Stat | None]) -> str:
+    means = [value.mean for value in stats if value is not None]
+    return f"{sum(means) / len(means):.2f}" if means else "-"
+
+
+def experiments_table(experiments: list[Experiment], choice: Choice, ci95: bool = False, average: bool = False) -> str:
+    """Several experiments: a row each, with a column a task where all have the same tasks and there is room.
+
+    Otherwise tasks become rows, or only the overall values are shown; long labels move below the table.
+    """
+    labels = [experiment.label for experiment in experiments]
+    names = [str(number) for number in range(1, len(labels) + 1)]
+    overall = [stat([choice.overall(run) for run in experiment.finished], ci95) for experiment in experiments]
+    counts = [str(value.n) if value else "0" for value in overall]
+    title = "overall" if choice.task is None else choice.task[1]
+    last = "average"
+
+    tasks = _common_tasks(experiments) if choice.task is None else []
+    by_task = [
+        [stat([choice.of_task(run, task) for run in experiment.finished], ci95) for task in tasks]
+        for experiment in experiments
+    ]
+
+    def wide(heads: list[str], with_tasks: bool) -> str:
+        columns = [(x, *values) if with_tasks else (x,) for x, values in zip(overall, by_task, strict=True)]
+        header = ["experiment", "n", title, *([name for _, name in tasks] if with_tasks else [])]
+        rows = [[heads[i], counts[i], *map(cell, values)] for i, values in enumerate(columns)]
+        if average:
+            rows.append([last, "", *(_average(list(column)) for column in zip(*columns, strict=True))])
+        return render(header, rows)
+
+    def tall(heads: list[str]) -> str:
+        header = ["task", *heads, *([last] if average else [])]
+        rows = []
+        columns = [(name, [row[i] for row in by_task]) for i, (_, name) in enumerate(tasks)]
+        for name, values in [(title, overall), *columns]:
+            rows.append([name, *map(cell, values), *([_average(values)] if average else [])])
+        rows.append(["n", *counts, *([""] if average else [])])
+        return render(header, rows)
+
+    layouts = [(lambda heads: wide(heads, True)), tall] if tasks else []
+    layouts.append(lambda heads: wide(heads, False))
+    for layout in layouts:
+        for heads in (labels, names):
+            table = layout(heads)
+            if width(table) <= WIDTH:
+                break
+        else:
+            continue
+        break
+    if heads is names:
+        table += "\n\n" + "\n".join(f"{name:>4}  {label}" for name, label in zip(names, labels, strict=True))
+    return table
+
+
+def _common_tasks(experiments: list[Experiment]) -> list[tuple[int, str]]:
+    """The tasks, if those of all experiments with results are the same and more than one."""
+    lists = [[(task.id, task.name) for task in experiment.tasks()] for experiment in experiments if experiment.finished]
+    return lists[0] if lists and len(lists[0]) > 1 and all(other == lists[0] for other in lists) else []
+
+
+def notes_text(experiments: list[Experiment]) -> str:
+    """The notes of all experiments, named where there are several."""
+    lines = []
+    for experiment in experiments:
+        prefix = f"{experiment.label}: " if len(experiments) > 1 else ""
+        lines += [f"note: {prefix}{note}" for note in experiment.notes()]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reporting.table", description="Mean ± std of named experiments.")
+    parser.add_argument("--title", default="", help="line above the table")
+    parser.add_argument("--ci95", action="store_true", help="95 %% interval in place of the standard deviation")
+    parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder that holds seed1, seed2, ...")
+    options = parser.parse_args(arguments)
+    sys.stdout.reconfigure(errors="replace")
+    try:
+        experiments = []
+        for text in options.experiments:
+            label, equals, folder = text.partition("=")
+            if not equals:
+                raise ReportError(f'expected LABEL=FOLDER, found "{text}"')
+            experiments.append(load_experiment(Path(folder), label))
+        if not any(experiment.finished for experiment in experiments):
+            raise ReportError("no finished run in any of: " + ", ".join(str(x.folder) for x in experiments))
+    except ReportError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.title:
+        print(options.title)
+    print(f"{spread_text(options.ci95)};\n{number_text(Choice())}\n")
+    print(experiments_table(experiments, Choice(), options.ci95))
+    if notes := notes_text(experiments):
+        print("\n" + notes)
+    print("\nwritten to (config.yaml, log.txt, results.json, checkpoints, tensorboard of each run):")
+    for experiment in experiments:
+        print(f"    {experiment.folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
