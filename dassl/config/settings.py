@@ -163,7 +163,7 @@ def config_hash(cfg):
 
 
 def differences(cfg, file):
-    """Settings that decide a run's numbers and differ between `cfg` and a config.yaml: [(key, value in file, in cfg)]."""
+    """Settings that decide a run's numbers and differ from a config.yaml: [(key, value in the file, in `cfg`)]."""
     with open(file, encoding="utf-8") as stream:
         old = flatten(CfgNode(yaml.safe_load(stream) or {}))
     new = flatten(cfg)

@@ -156,8 +156,8 @@ class ClassificationMT(EvaluatorBase):
         """Print and return suite and task scores, in per cent.
 
         Returns:
-            OrderedDict: overall_metric (mean of the tasks' declared metrics), overall_acc, mean_acc, macro_f1 (means of the
-            tasks'), then task<id>/<metric> of every task that has images.
+            OrderedDict: overall_metric (mean of the tasks' declared metrics), overall_acc, mean_acc, macro_f1 (means of
+            the tasks'), then task<id>/<metric> of every task that has images.
         """
         labels, predictions, tasks = map(_joined, (self._labels, self._predictions, self._tasks))
         rows, all_scores = [], []

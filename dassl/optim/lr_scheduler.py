@@ -30,10 +30,10 @@ declare(
     allowed=at_least(0),
     help=(
         "reproduces a quirk of the published SoftCPT code, which registers one optimiser under 3 names (4 with class "
-        "prompts) and steps once for each name. n >= 2: the optimiser steps n times per batch on the same gradient (once "
-        "under a GradScaler, that is PREC amp) and the schedule n times per epoch, so that the learning rate runs through "
-        "the cosine n times as fast: with 3 it has fallen to 0 after a third of the epochs, is back at its peak after two "
-        "thirds and ends at 0; with 4 it ends at its peak. 0 or 1: every optimiser and schedule steps once"
+        "prompts) and steps once for each name. n >= 2: the optimiser steps n times per batch on the same gradient "
+        "(once under a GradScaler, that is PREC amp) and the schedule n times per epoch, so that the learning rate "
+        "runs through the cosine n times as fast: with 3 it has fallen to 0 after a third of the epochs, is back at "
+        "its peak after two thirds and ends at 0; with 4 it ends at its peak. 0 or 1: each steps once"
     ),
 )
 

@@ -56,8 +56,8 @@ def load_checkpoint(fpath):
         if "GLOBAL" not in reason and "weights_only" not in reason.lower():
             raise UserError(f"{fpath} is no whole checkpoint: {reason[:200]}") from None
         raise UserError(
-            f"{fpath} holds pickled Python objects besides tensors and plain values. Loading those can run code, so it is "
-            "refused. If you trust the file, keep its weights alone, once: "
+            f"{fpath} holds pickled Python objects besides tensors and plain values. Loading those can run code, so it "
+            "is refused. If you trust the file, keep its weights alone, once: "
             f"python -c \"import torch; c = torch.load('{fpath}', map_location='cpu', weights_only=False); "
             "torch.save({'state_dict': c['state_dict'], 'epoch': c.get('epoch', 0)}, "
             f"'{fpath}')\" (with the package that wrote it importable)"
