@@ -1,0 +1,5 @@
+"""Data: tasks, datasets, images, transforms, samplers, loaders."""
+
+from .data_manager import DataManager, DatasetWrapper
+
+__all__ = ["DataManager", "DatasetWrapper"]

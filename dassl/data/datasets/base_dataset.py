@@ -139,9 +139,10 @@ class _Base:
                 if len(bad) < 3:
                     bad.append(f"{split} {item.impath}: {why}")
         if number:
+            found = "; ".join(bad) + ("; …" if number > len(bad) else "")
             raise ValueError(
-                f"{type(self).__name__}: {number} image{'s' if number > 1 else ''} with a label outside the class list. "
-                f"{'; '.join(bad)}{'; …' if number > len(bad) else ''}. Correct the split or the class list."
+                f"{type(self).__name__}: labels that the class list does not have on {number} image"
+                f"{'s' if number > 1 else ''}. {found}. Correct the split or the class list."
             )
 
     # ---- helpers that dataset classes written for Dassl call -------------------------------------------------------

@@ -1,0 +1,273 @@
+"""From a config to loaders of training, validation and test batches."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms as T
+
+from dassl.config import declare
+from dassl.data.datasets import build_dataset
+from dassl.data.images import read_image
+from dassl.data.samplers import SAMPLERS, build_sampler
+from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from dassl.data.views import Epoch, KeyedViews, replace_prefix
+
+declare("DATASET.ROOT", "", help="folder that holds the folders of the datasets")
+declare("DATASET.NAME", "", help="registered name of a dataset or suite")
+declare("DATASET.SOURCE_DOMAINS", (), help="domains to train on, where the dataset has several")
+declare("DATASET.TARGET_DOMAINS", (), help="domains to test on")
+declare("DATASET.NUM_LABELED", -1, help="labelled images in semi-supervised learning")
+declare("DATASET.NUM_SHOTS", -1, help="training images a class; below 1 all")
+declare("DATASET.NESTED_SHOTS", True, help="the images of k shots are among those of k + 1 shots")
+declare("DATASET.SUBSAMPLE_CLASSES", "all", help="all, or the base or new half of every task's classes")
+declare("DATASET.SUBSAMPLE_TASKS", "all", also=(list, tuple), help="all, base, new, task<i>, or a list of numbers")
+declare("DATASET.TASKS", [], help="tasks of a suite of one's own: names of datasets, or mappings")
+declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images kept for validation, where the dataset asks")
+declare("DATASET.STL10_FOLD", -1)
+declare("DATASET.CIFAR_C_TYPE", "")
+declare("DATASET.CIFAR_C_LEVEL", 1)
+declare("DATASET.ALL_AS_UNLABELED", False)
+
+_AT_LEAST_0 = (lambda n: n >= 0, "a number >= 0")
+_AT_LEAST_1 = (lambda n: n >= 1, "a number >= 1")
+declare("DATALOADER.NUM_WORKERS", 4, allowed=_AT_LEAST_0, help="processes that read images; changes no result")
+declare(
+    "DATALOADER.START_METHOD", "", allowed=("", "fork", "spawn", "forkserver"), help="of workers; '' = the system's"
+)
+declare("DATALOADER.K_TRANSFORMS", 1, allowed=_AT_LEAST_1, help="views of a training image in a batch")
+declare("DATALOADER.RETURN_IMG0", False, help="add the image without augmentation as img0")
+declare("DATALOADER.OLD_DATA_PATH", "", help="beginning of image paths that NEW_DATA_PATH takes the place of")
+declare("DATALOADER.NEW_DATA_PATH", "")
+for _part in ("TRAIN_X", "TRAIN_U"):
+    declare(f"DATALOADER.{_part}.SAMPLER", "RandomSampler", allowed=SAMPLERS)
+    declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=_AT_LEAST_1)
+    declare(
+        f"DATALOADER.{_part}.N_DOMAIN", 0, allowed=_AT_LEAST_0, help="RandomDomainSampler: domains a batch, 0 = all"
+    )
+    declare(f"DATALOADER.{_part}.N_INS", 16, allowed=_AT_LEAST_1, help="RandomClassSampler: images a class")
+declare("DATALOADER.TRAIN_U.SAME_AS_X", True, help="unlabelled images are sampled with the settings of TRAIN_X")
+declare("DATALOADER.TEST.SAMPLER", "SequentialSampler", allowed=SAMPLERS)
+declare("DATALOADER.TEST.BATCH_SIZE", 32, allowed=_AT_LEAST_1)
+
+
+class DatasetWrapper(Dataset):
+    """Items of a dataset as dicts of tensors.
+
+    Args:
+        cfg: settings.
+        data_source: M items, Datum or DatumMT.
+        transform: PIL image -> tensor, a list of such (img, img2, …), or None (the PIL image itself).
+        is_train: DATALOADER.K_TRANSFORMS and RETURN_IMG0 hold for training only.
+
+    Items: {"img": (3, H, W), "task": int, "label": int within the task, "domain": int, "impath": str, "index": int};
+    with K_TRANSFORMS k > 1 "img" is a list of k views; with RETURN_IMG0 "img0" is the image resized only.
+
+    Raises:
+        ValueError: K_TRANSFORMS > 1 without a transform.
+    """
+
+    def __init__(self, cfg, data_source: Sequence, transform=None, is_train: bool = False):
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform
+        self.is_train = is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0 if is_train else False
+        if self.k_tfm > 1 and transform is None:
+            raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, which needs a transform; found none")
+        mode = INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
+        steps = [T.Resize(tuple(cfg.INPUT.SIZE), interpolation=mode, antialias=True), T.ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            steps.append(T.Normalize(list(cfg.INPUT.PIXEL_MEAN), list(cfg.INPUT.PIXEL_STD)))
+        self.to_tensor = T.Compose(steps)
+
+    def __len__(self):
+        return len(self.data_source)
+
+    def __getitem__(self, idx: int) -> dict:
+        item = self.data_source[idx]
+        path = replace_prefix(item.impath, self.cfg.DATALOADER.OLD_DATA_PATH, self.cfg.DATALOADER.NEW_DATA_PATH)
+        output = {
+            "task": int(getattr(item, "task", 0)),
+            "label": int(item.label),
+            "domain": int(item.domain),
+            "impath": path,
+            "index": idx,
+        }
+        image = read_image(path)
+        if self.transform is None:
+            output["img"] = image
+        elif isinstance(self.transform, (list, tuple)):
+            for i, transform in enumerate(self.transform):
+                output["img" if i == 0 else f"img{i + 1}"] = self._views(transform, image)
+        else:
+            output["img"] = self._views(self.transform, image)
+        if self.return_img0:
+            output["img0"] = self.to_tensor(image)
+        return output
+
+    def _views(self, transform, image):
+        views = [transform(image) for _ in range(self.k_tfm)]
+        return views[0] if len(views) == 1 else views
+
+
+def build_data_loader(
+    cfg,
+    sampler_type: str = "SequentialSampler",
+    data_source: Sequence | None = None,
+    batch_size: int = 64,
+    n_domain: int = 0,
+    n_ins: int = 2,
+    tfm=None,
+    is_train: bool = True,
+    dataset_wrapper=None,
+    *,
+    seed: int | None = None,
+    image_root: str | None = None,
+    tasks: Sequence[str] = (),
+) -> DataLoader:
+    """A loader over `data_source`; its order and its views are functions of (seed, epoch).
+
+    The loader has `epoch` (`dassl.data.views.Epoch`); `loader.epoch.set(n)` before each pass. Training loaders drop the last
+    short batch unless it is the only one; their workers live on between epochs.
+
+    Args:
+        data_source: M items, at least one.
+        tfm: see DatasetWrapper.
+        dataset_wrapper: a class called like DatasetWrapper.
+        seed: of the run; cfg.SEED by default.
+        image_root: folder the image keys are relative to; DATASET.ROOT by default.
+        tasks: T texts, what the tasks are called in messages.
+
+    Raises:
+        ValueError: no image, or a sampler that cannot make a batch of them.
+    """
+    if not data_source:
+        raise ValueError(f"dataset {cfg.DATASET.NAME}: no {'training' if is_train else 'test'} image to load")
+    seed = max(cfg.SEED, 0) if seed is None else seed
+    root = cfg.DATASET.ROOT if image_root is None else image_root
+    epoch = Epoch()
+    sampler = build_sampler(sampler_type, None, data_source, batch_size, n_domain, n_ins, seed=seed, epoch=epoch)
+    if not len(sampler):
+        raise ValueError(
+            f"dataset {cfg.DATASET.NAME}: {sampler_type} finds no batch of {batch_size} in {len(data_source)} images; "
+            f"use a smaller BATCH_SIZE or RandomSampler"
+        )
+    items = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
+    views = KeyedViews(
+        items,
+        data_source,
+        seed=seed,
+        epoch=epoch if is_train else None,
+        image_root=os.path.abspath(os.path.expanduser(root)) if root else "",
+        name=cfg.DATASET.NAME,
+        tasks=tasks,
+    )
+    workers = cfg.DATALOADER.NUM_WORKERS
+    with warnings.catch_warnings():
+        # The default of 4 workers on a machine with fewer cores is no mistake of the user's.
+        warnings.filterwarnings("ignore", message=".*worker processes in total.*")
+        loader = DataLoader(
+            views,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            drop_last=is_train and len(data_source) >= batch_size,
+            pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+            persistent_workers=is_train and workers > 0,
+            multiprocessing_context=(cfg.DATALOADER.START_METHOD or None) if workers > 0 else None,
+            generator=torch.Generator().manual_seed(seed),  # else the loader draws from the run's own generator
+        )
+    loader.epoch = epoch
+    return loader
+
+
+class DataManager:
+    """The dataset of a run and its loaders.
+
+    Args:
+        cfg: settings.
+        custom_tfm_train, custom_tfm_test: in place of `build_transform`'s; a list gives several images an item.
+        dataset_wrapper: class in place of DatasetWrapper.
+
+    Attributes:
+        dataset, space, num_classes (N), num_source_domains, lab2cname ({column: class name});
+        train_loader_x, train_loader_u, val_loader, test_loader: None where the dataset has no such images.
+    """
+
+    def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
+        dataset = build_dataset(cfg)
+        train = custom_tfm_train if custom_tfm_train is not None else build_transform(cfg, is_train=True)
+        test = custom_tfm_test if custom_tfm_test is not None else build_transform(cfg, is_train=False)
+        shared = {
+            "dataset_wrapper": dataset_wrapper,
+            "seed": cfg.SEED if cfg.SEED >= 0 else secrets.randbits(31),
+            "image_root": getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
+            "tasks": [f"{task.id} ({task.key})" for task in dataset.space.tasks],
+        }
+
+        def loader(items, settings, tfm, is_train):
+            if not items:
+                return None
+            groups = {"n_domain": settings.N_DOMAIN, "n_ins": settings.N_INS} if is_train else {}
+            return build_data_loader(
+                cfg, settings.SAMPLER, items, settings.BATCH_SIZE, tfm=tfm, is_train=is_train, **groups, **shared
+            )
+
+        of_x, of_u = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_U
+        self.train_loader_x = loader(dataset.train_x, of_x, train, True)
+        self.train_loader_u = loader(dataset.train_u, of_x if of_u.SAME_AS_X else of_u, train, True)
+        self.val_loader = loader(dataset.val, cfg.DATALOADER.TEST, test, False)
+        self.test_loader = loader(dataset.test, cfg.DATALOADER.TEST, test, False)
+
+        self.dataset = dataset
+        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    @property
+    def space(self):
+        """The TaskSpace of the run."""
+        return self.dataset.space
+
+    @property
+    def num_classes(self) -> int:
+        """N, classes of all tasks."""
+        return self.dataset.num_classes
+
+    @property
+    def num_source_domains(self) -> int:
+        return self._num_source_domains
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        """{column: class name}."""
+        return self.dataset.lab2cname
+
+    def set_epoch(self, epoch: int):
+        """Choose order and views of the next pass over the training images; call it before each epoch (0, 1, …)."""
+        for loader in (self.train_loader_x, self.train_loader_u):
+            if loader is not None:
+                loader.epoch.set(epoch)
+
+    def show_dataset_summary(self, cfg):
+        """Print the numbers of tasks, classes and images."""
+        dataset, space = self.dataset, self.dataset.space
+        rows = [("dataset", cfg.DATASET.NAME)]
+        for name, domains in (("source", cfg.DATASET.SOURCE_DOMAINS), ("target", cfg.DATASET.TARGET_DOMAINS)):
+            if domains:
+                rows.append((name, ", ".join(domains)))
+        if space.num_tasks > 1:
+            rows.append(("tasks", f"{space.num_tasks:,}"))
+        rows.append(("classes", f"{space.num_classes:,}"))
+        for name in ("train_x", "train_u", "val", "test"):
+            items = getattr(dataset, name)
+            if items:
+                rows.append((name, f"{len(items):,}"))
+        print("\n".join(f"{name:<10}{value}" for name, value in rows))

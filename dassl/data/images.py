@@ -1,0 +1,150 @@
+"""Image files, also inside zip archives, to RGB.
+
+How the modes that Pillow reads become RGB:
+
+- 1, L, LA, P, PA, RGBA, CMYK, YCbCr, HSV: Pillow's own conversion. Transparency is dropped: the colour stored under a
+  transparent pixel shows, as everywhere in this family of code; a transparent palette goes through RGBA first.
+- I;16 and I (what 16-bit grayscale files open as, depending on the Pillow version): the high byte of every pixel.
+  Pillow's conversion would clip everything above 255 to white.
+- F: clipped to 0..255.
+
+The first frame of an animation counts. EXIF rotation is not applied, as in the published results.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+from PIL import Image
+
+from dassl.utils.errors import UserError
+
+_WORKER_MARK = "Caught "  # how torch begins the text of an exception it carries over from a loader's worker
+_OPEN_ARCHIVES = 16
+
+
+class _OneLine:
+    """An exception that reaches the main process as the one line it was raised with.
+
+    torch rebuilds a worker's exception from its class and one string, which is that process's whole traceback; its last
+    line is the message. It is cut out again here.
+    """
+
+    def __init__(self, text: str = ""):
+        if text.startswith(_WORKER_MARK) and "Traceback (most recent call last)" in text:
+            text = text.rstrip().rsplit("\n", 1)[-1].partition(": ")[2]
+        super().__init__(" ".join(text.splitlines()))
+
+
+class BrokenImageError(_OneLine, UserError):
+    """A file that cannot be decoded; a ValueError."""
+
+
+class MissingImageError(_OneLine, FileNotFoundError):
+    """An image file, archive, or member of an archive that is not there."""
+
+    def __str__(self):
+        return str(self.args[0]) if self.args else ""
+
+
+def read_image(path: str | os.PathLike) -> Image.Image:
+    """Decode an image to Pillow's mode RGB.
+
+    Args:
+        path: a file, or a member of a zip archive: "…/images.zip/faces/x.webp" is read in place.
+
+    Raises:
+        MissingImageError: a FileNotFoundError naming the path.
+        BrokenImageError: a ValueError naming the path and what is wrong.
+    """
+    path = os.fspath(path)
+    try:
+        with _open(path) as file, Image.open(file) as image:
+            return _to_rgb(image)
+    except (FileNotFoundError, NotADirectoryError) as e:
+        raise MissingImageError(f"image not found: {path}") from e
+    except MemoryError:
+        raise
+    except Exception as e:  # damaged input makes Pillow raise nearly anything: OSError, SyntaxError, struct.error
+        raise BrokenImageError(f"image cannot be read: {path} ({_reason(path, e)})") from e
+
+
+def image_exists(path: str | os.PathLike) -> bool:
+    """Whether `read_image` would find the file or the member of the archive."""
+    path = os.fspath(path)
+    found = _split_archive(path)
+    if found is None:
+        return os.path.isfile(path)
+    return found[1] in _archive(found[0]).NameToInfo
+
+
+def _reason(path: str, error: Exception) -> str:
+    try:
+        with _open(path) as file:
+            head = file.read(64).lstrip().lower()
+    except Exception:
+        head = b"?"
+    if not head:
+        return "the file is empty"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "it holds a web page, not an image: download it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer: run git lfs pull"
+    text = " ".join(str(error).split()).replace(path, "…")
+    return "not an image format that Pillow knows" if isinstance(error, Image.UnidentifiedImageError) else text
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif image.mode == "I" or image.mode.startswith("I;16"):
+        array = np.asarray(image)
+        image = Image.fromarray((array.clip(0, 65535) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+# ---- members of zip archives, read in place ------------------------------------------------------------------------
+
+_archives: OrderedDict[tuple, zipfile.ZipFile] = OrderedDict()
+
+
+def _split_archive(path: str) -> tuple[str, str] | None:
+    """("…/images.zip", "faces/x.webp"), or None where no part of the path is a zip file."""
+    path = path.replace("\\", "/") if os.sep == "\\" else path
+    start = path.find(".zip/")
+    while start >= 0:
+        archive = path[: start + 4]
+        if os.path.isfile(archive):
+            return archive, path[start + 5 :]
+        start = path.find(".zip/", start + 5)
+    return None
+
+
+def _archive(path: str) -> zipfile.ZipFile:
+    """An open archive. Handles are per process: after a fork two processes would share one file position."""
+    stat = os.stat(path)
+    key = (os.getpid(), path, stat.st_mtime_ns, stat.st_size)
+    archive = _archives.get(key)
+    if archive is None:
+        archive = _archives[key] = zipfile.ZipFile(path)
+        while len(_archives) > _OPEN_ARCHIVES:
+            _archives.popitem(last=False)  # closed by its destructor, so that a reader still at it is not cut off
+    return archive
+
+
+def _open(path: str):
+    found = _split_archive(path)
+    if found is None:
+        return open(path, "rb")
+    archive, member = found
+    try:
+        return io.BytesIO(_archive(archive).read(member))
+    except KeyError:
+        raise FileNotFoundError(path) from None

@@ -1,0 +1,215 @@
+"""From names in INPUT.TRANSFORMS to a torchvision pipeline: PIL image (RGB) -> float tensor (3, height, width).
+
+The steps are applied in the fixed order of `TRANSFORMS`, whatever their order in the config, as in Dassl.
+"""
+
+from __future__ import annotations
+
+import random
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+from torchvision import transforms as T
+from torchvision.transforms import InterpolationMode
+
+from dassl.config import declare
+
+INTERPOLATION_MODES = {
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+    "nearest": InterpolationMode.NEAREST,
+}
+
+# In the order in which they are applied; ToTensor comes between "gaussian_blur" and "cutout".
+TRANSFORMS = (
+    "random_translation",
+    "random_crop",
+    "random_resized_crop",
+    "center_crop",
+    "random_flip",
+    "imagenet_policy",
+    "cifar10_policy",
+    "svhn_policy",
+    "randaugment",
+    "randaugment_fixmatch",
+    "randaugment2",
+    "trivialaugment",
+    "colorjitter",
+    "randomgrayscale",
+    "gaussian_blur",
+    "cutout",
+    "normalize",
+    "gaussian_noise",
+    "instance_norm",
+)
+
+
+# CLIP's own preprocessing. Dassl's defaults here are ImageNet's; every config of the CLIP family overrides them.
+declare("INPUT.SIZE", (224, 224), help="height and width of the model's input, pixels")
+declare("INPUT.INTERPOLATION", "bicubic", allowed=tuple(INTERPOLATION_MODES), help="how images are resized")
+declare(
+    "INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"), allowed=TRANSFORMS, help="for training"
+)
+declare("INPUT.NO_TRANSFORM", False, help="hand out images as they are read")
+declare("INPUT.PIXEL_MEAN", [0.48145466, 0.4578275, 0.40821073], help="of the channels R, G, B, in 0..1")
+declare("INPUT.PIXEL_STD", [0.26862954, 0.26130258, 0.27577711], help="of the channels R, G, B, in 0..1")
+declare("INPUT.CROP_PADDING", 4, help="random_crop: border of zeros, pixels")
+declare("INPUT.RRCROP_SCALE", (0.08, 1.0), help="random_resized_crop: share of the area")
+declare("INPUT.CUTOUT_N", 1, help="cutout: number of squares")
+declare("INPUT.CUTOUT_LEN", 16, help="cutout: side, pixels")
+declare("INPUT.GN_MEAN", 0.0, help="gaussian_noise: mean")
+declare("INPUT.GN_STD", 0.15, help="gaussian_noise: standard deviation")
+declare("INPUT.RANDAUGMENT_N", 2, help="randaugment*: operations an image")
+declare("INPUT.RANDAUGMENT_M", 10, help="randaugment: magnitude, 0..30")
+declare("INPUT.COLORJITTER_B", 0.4, help="colorjitter: brightness")
+declare("INPUT.COLORJITTER_C", 0.4, help="colorjitter: contrast")
+declare("INPUT.COLORJITTER_S", 0.4, help="colorjitter: saturation")
+declare("INPUT.COLORJITTER_H", 0.1, help="colorjitter: hue")
+declare("INPUT.RGS_P", 0.2, help="randomgrayscale: probability")
+declare("INPUT.GB_P", 0.5, help="gaussian_blur: probability")
+declare("INPUT.GB_K", 21, help="gaussian_blur: kernel size, odd, pixels")
+
+
+def build_transform(cfg, is_train: bool = True, choices=None):
+    """The transform of training or test images.
+
+    Args:
+        cfg: settings; INPUT.* is read.
+        is_train: training (random) or test: resize the shorter side to max(INPUT.SIZE), crop the centre, normalise.
+        choices: names of transforms; None means INPUT.TRANSFORMS.
+
+    Returns:
+        a callable PIL image -> float tensor (3, height, width), or None where INPUT.NO_TRANSFORM is set.
+
+    Raises:
+        ValueError: an unknown name, with the nearest valid one.
+    """
+    if cfg.INPUT.NO_TRANSFORM:
+        return None
+    names = cfg.INPUT.TRANSFORMS if choices is None else choices
+    names = (names,) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in names if name not in TRANSFORMS]
+    if unknown:
+        near = get_close_matches(str(unknown[0]), TRANSFORMS, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"INPUT.TRANSFORMS: unknown transform {unknown[0]!r}; {hint}known: {', '.join(TRANSFORMS)}")
+    steps = _train_steps(cfg.INPUT, names) if is_train else _test_steps(cfg.INPUT, names)
+    return T.Compose(steps)
+
+
+def _test_steps(cfg, names) -> list:
+    mode = INTERPOLATION_MODES[cfg.INTERPOLATION]
+    steps = [T.Resize(max(cfg.SIZE), interpolation=mode, antialias=True), T.CenterCrop(tuple(cfg.SIZE)), T.ToTensor()]
+    if "normalize" in names:
+        steps.append(_normalize(cfg))
+    if "instance_norm" in names:
+        steps.append(InstanceNorm())
+    return steps
+
+
+def _train_steps(cfg, names) -> list:
+    size, mode = tuple(cfg.SIZE), INTERPOLATION_MODES[cfg.INTERPOLATION]
+    policy = T.AutoAugmentPolicy
+    # name -> how to make the step; in the order of TRANSFORMS
+    before_tensor = {
+        "random_translation": lambda: RandomTranslation(size, mode),
+        "random_crop": lambda: T.RandomCrop(size, padding=cfg.CROP_PADDING, pad_if_needed=True),
+        "random_resized_crop": lambda: T.RandomResizedCrop(size, tuple(cfg.RRCROP_SCALE), interpolation=mode),
+        "center_crop": lambda: T.CenterCrop(size),
+        "random_flip": lambda: T.RandomHorizontalFlip(),
+        "imagenet_policy": lambda: T.AutoAugment(policy.IMAGENET),
+        "cifar10_policy": lambda: T.AutoAugment(policy.CIFAR10),
+        "svhn_policy": lambda: T.AutoAugment(policy.SVHN),
+        "randaugment": lambda: T.RandAugment(cfg.RANDAUGMENT_N, cfg.RANDAUGMENT_M),
+        "randaugment_fixmatch": lambda: RandomMagnitude(cfg.RANDAUGMENT_N),
+        "randaugment2": lambda: RandomMagnitude(cfg.RANDAUGMENT_N, p=0.6),
+        "trivialaugment": lambda: T.TrivialAugmentWide(),
+        "colorjitter": lambda: T.ColorJitter(
+            cfg.COLORJITTER_B, cfg.COLORJITTER_C, cfg.COLORJITTER_S, cfg.COLORJITTER_H
+        ),
+        "randomgrayscale": lambda: T.RandomGrayscale(cfg.RGS_P),
+        "gaussian_blur": lambda: T.RandomApply([T.GaussianBlur(cfg.GB_K)], p=cfg.GB_P),
+    }
+    on_tensor = {
+        "cutout": lambda: Cutout(cfg.CUTOUT_N, cfg.CUTOUT_LEN),
+        "normalize": lambda: _normalize(cfg),
+        "gaussian_noise": lambda: GaussianNoise(cfg.GN_MEAN, cfg.GN_STD),
+        "instance_norm": lambda: InstanceNorm(),
+    }
+    if "random_crop" in names or "random_resized_crop" in names:
+        steps = []  # these make the size themselves
+    elif "center_crop" in names:
+        steps = [T.Resize(max(size), interpolation=mode, antialias=True)]
+    else:
+        steps = [T.Resize(size, interpolation=mode, antialias=True)]
+    steps += [make() for name, make in before_tensor.items() if name in names]
+    steps.append(T.ToTensor())
+    steps += [make() for name, make in on_tensor.items() if name in names]
+    return steps
+
+
+def _normalize(cfg) -> T.Normalize:
+    return T.Normalize(mean=list(cfg.PIXEL_MEAN), std=list(cfg.PIXEL_STD))
+
+
+class RandomTranslation:
+    """With probability p: enlarge to 9/8 of the size and cut a random window out; else resize only. PIL -> PIL."""
+
+    def __init__(self, size: tuple[int, int], interpolation: InterpolationMode, p: float = 0.5):
+        self.p = p
+        self.resize = T.Resize(size, interpolation=interpolation, antialias=True)
+        larger = [round(side * 1.125) for side in size]
+        self.shift = T.Compose([T.Resize(larger, interpolation=interpolation, antialias=True), T.RandomCrop(size)])
+
+    def __call__(self, image):
+        return self.shift(image) if random.random() < self.p else self.resize(image)
+
+
+class RandomMagnitude:
+    """RandAugment whose n operations get a random magnitude each, and are applied with probability p. PIL -> PIL."""
+
+    def __init__(self, n: int, p: float = 1.0):
+        self.n, self.p = n, p
+        self.operations = [T.RandAugment(num_ops=1, magnitude=m) for m in range(1, 31)]
+
+    def __call__(self, image):
+        for _ in range(self.n):
+            if random.random() < self.p:
+                image = random.choice(self.operations)(image)
+        return image
+
+
+class Cutout:
+    """Set n squares of `length` pixels to zero, their centres anywhere in the image. (3, H, W) -> (3, H, W)."""
+
+    def __init__(self, n: int = 1, length: int = 16):
+        self.n, self.length = n, length
+
+    def __call__(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        image = image.clone()
+        for _ in range(self.n):
+            top = random.randrange(height) - self.length // 2
+            left = random.randrange(width) - self.length // 2
+            image[..., max(top, 0) : max(top + self.length, 0), max(left, 0) : max(left + self.length, 0)] = 0
+        return image
+
+
+class GaussianNoise:
+    """Add normal noise with probability p. (3, H, W) -> (3, H, W)."""
+
+    def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5):
+        self.mean, self.std, self.p = mean, std, p
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return image if random.random() >= self.p else image + torch.randn(image.shape) * self.std + self.mean
+
+
+class InstanceNorm:
+    """Every channel of the image to mean 0 and standard deviation 1. (3, H, W) -> (3, H, W)."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        mean = image.mean(dim=(-2, -1), keepdim=True)
+        std = image.std(dim=(-2, -1), keepdim=True)
+        return (image - mean) / (std + 1e-8)

@@ -1,0 +1,154 @@
+"""Augmented views that are a function of (seed, epoch, image key), and of nothing else.
+
+A view does not depend on the number of worker processes, on how they are started, on the order of the images, on the batch
+size or on whether the run was resumed. While an item is made, the random number generators of torch, numpy and Python are
+seeded from its key; afterwards they are put back, so that the main process keeps its own sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, get_worker_info
+
+from dassl.data.datasets.base_dataset import relative_path
+from dassl.data.images import BrokenImageError, MissingImageError
+
+
+def image_key(datum, image_root: str = "") -> str:
+    """What identifies an image in caches and random numbers: its path below `image_root`, with forward slashes.
+
+    Moving a data root therefore changes no result. An image elsewhere is known by its whole path.
+    """
+    return relative_path(datum.impath, image_root)
+
+
+def replace_prefix(path: str, old: str = "", new: str = "") -> str:
+    """`path` with `new` in place of a leading `old`; unchanged where it does not begin with it."""
+    if not old:
+        return path
+    old, new = old.rstrip("/\\"), new.rstrip("/\\")
+    rest = path[len(old) :]
+    return new + rest if path.startswith(old) and (not rest or rest[0] in "/\\") else path
+
+
+def view_seed(seed: int, epoch: int, key: str) -> int:
+    """64 well-mixed bits from (seed, epoch, key), equal on every machine."""
+    text = f"{seed}\0{epoch}\0{key}".encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+
+
+def _seed_all(seed: int):
+    # torch.manual_seed would also visit every GPU; images are made on the CPU.
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    random.seed(seed)
+
+
+@contextmanager
+def seeded(seed: int):
+    """Within the block the CPU generators of torch, numpy and Python start from `seed`; afterwards they are as before."""
+    if get_worker_info() is not None:
+        _seed_all(seed)  # a worker makes nothing but items, each seeded: there is no sequence to keep
+        yield
+        return
+    saved = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        _seed_all(seed)
+        yield
+    finally:
+        torch.set_rng_state(saved[0])
+        np.random.set_state(saved[1])
+        random.setstate(saved[2])
+
+
+class Epoch:
+    """The number of the current epoch, seen by every worker through shared memory.
+
+    `set` is what the engine calls. Where nobody does, each pass over the loader counts as an epoch of its own.
+    """
+
+    def __init__(self, value: int = 0):
+        self._shared = torch.tensor([value], dtype=torch.int64).share_memory_()
+        self._automatic = True
+        self._passes = 0
+
+    @property
+    def value(self) -> int:
+        return int(self._shared[0])
+
+    def set(self, value: int):
+        self._automatic = False
+        self._shared[0] = value
+
+    def begin_pass(self) -> int:
+        """Called at the start of each pass, in the main process; returns the epoch it belongs to."""
+        if self._automatic:
+            self._shared[0] = self._passes
+            self._passes += 1
+        return self.value
+
+
+class KeyedViews(Dataset):
+    """A dataset whose items are made under random numbers seeded from (seed, epoch, image key).
+
+    Attributes of the dataset inside are reachable from here.
+
+    Args:
+        dataset: makes the items (a DatasetWrapper, or anything with `__getitem__` and `__len__`).
+        data_source: M items (Datum, DatumMT), in the order of `dataset`.
+        seed: of the run.
+        epoch: the current epoch; None keeps the views of epoch 0 for ever (evaluation).
+        image_root: folder the image keys are relative to.
+        name: of the dataset, for messages.
+        tasks: T texts, what the tasks are called in messages.
+
+    Raises (from `__getitem__`):
+        BrokenImageError, MissingImageError: with dataset, task and class added.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        data_source: Sequence,
+        seed: int,
+        epoch: Epoch | None = None,
+        image_root: str = "",
+        name: str = "",
+        tasks: Sequence[str] = (),
+    ):
+        self.dataset = dataset
+        self.data_source = data_source
+        self.seed, self.epoch, self.image_root = seed, epoch, image_root
+        self.name, self.tasks = name, tuple(tasks)
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index: int):
+        item = self.data_source[index]
+        epoch = self.epoch.value if self.epoch is not None else 0
+        with seeded(view_seed(self.seed, epoch, image_key(item, self.image_root))):
+            try:
+                return self.dataset[index]
+            except (BrokenImageError, MissingImageError) as e:
+                raise type(e)(f"{e}; {self._where(item)}") from e
+
+    def _where(self, item) -> str:
+        task = getattr(item, "task", 0)
+        parts = [f"dataset {self.name}"] if self.name else []
+        if self.tasks:
+            parts.append(f"task {self.tasks[task]}")
+        parts.append(f"class {item.label}" + (f" ({item.classname})" if item.classname else ""))
+        return ", ".join(parts)
+
+    def __getattr__(self, name: str):
+        # Not for "__getitems__" and its like, which would lead the loader past the seeding; nor before __init__ (pickle).
+        if name.startswith("__") or "dataset" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
