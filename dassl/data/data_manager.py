@@ -16,7 +16,7 @@ from dassl.data.datasets import build_dataset
 from dassl.data.images import read_image
 from dassl.data.samplers import SAMPLERS, build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.data.views import Epoch, KeyedViews, replace_prefix
+from dassl.data.views import Epoch, KeyedViews, relocate, replace_prefix
 
 declare("DATASET.ROOT", "", help="folder that holds the folders of the datasets")
 declare("DATASET.NAME", "", help="registered name of a dataset or suite")
@@ -25,7 +25,7 @@ declare("DATASET.TARGET_DOMAINS", (), help="domains to test on")
 declare("DATASET.NUM_LABELED", -1, help="labelled images in semi-supervised learning")
 declare("DATASET.NUM_SHOTS", -1, help="training images a class; below 1 all")
 declare("DATASET.NESTED_SHOTS", True, help="the images of k shots are among those of k + 1 shots")
-declare("DATASET.SUBSAMPLE_CLASSES", "all", help="all, or the base or new half of every task's classes")
+declare("DATASET.SUBSAMPLE_CLASSES", "all", allowed=("all", "base", "new"), help="half of every task's classes")
 declare("DATASET.SUBSAMPLE_TASKS", "all", also=(list, tuple), help="all, base, new, task<i>, or a list of numbers")
 declare("DATASET.TASKS", [], help="tasks of a suite of one's own: names of datasets, or mappings")
 declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images kept for validation, where the dataset asks")
@@ -37,9 +37,7 @@ declare("DATASET.ALL_AS_UNLABELED", False)
 _AT_LEAST_0 = (lambda n: n >= 0, "a number >= 0")
 _AT_LEAST_1 = (lambda n: n >= 1, "a number >= 1")
 declare("DATALOADER.NUM_WORKERS", 4, allowed=_AT_LEAST_0, help="processes that read images; changes no result")
-declare(
-    "DATALOADER.START_METHOD", "", allowed=("", "fork", "spawn", "forkserver"), help="of workers; '' = the system's"
-)
+declare("DATALOADER.START_METHOD", "", allowed=("", "fork", "spawn", "forkserver"), help="of workers; '' = default")
 declare("DATALOADER.K_TRANSFORMS", 1, allowed=_AT_LEAST_1, help="views of a training image in a batch")
 declare("DATALOADER.RETURN_IMG0", False, help="add the image without augmentation as img0")
 declare("DATALOADER.OLD_DATA_PATH", "", help="beginning of image paths that NEW_DATA_PATH takes the place of")
@@ -47,9 +45,7 @@ declare("DATALOADER.NEW_DATA_PATH", "")
 for _part in ("TRAIN_X", "TRAIN_U"):
     declare(f"DATALOADER.{_part}.SAMPLER", "RandomSampler", allowed=SAMPLERS)
     declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=_AT_LEAST_1)
-    declare(
-        f"DATALOADER.{_part}.N_DOMAIN", 0, allowed=_AT_LEAST_0, help="RandomDomainSampler: domains a batch, 0 = all"
-    )
+    declare(f"DATALOADER.{_part}.N_DOMAIN", 0, allowed=_AT_LEAST_0, help="RandomDomainSampler: per batch; 0 = all")
     declare(f"DATALOADER.{_part}.N_INS", 16, allowed=_AT_LEAST_1, help="RandomClassSampler: images a class")
 declare("DATALOADER.TRAIN_U.SAME_AS_X", True, help="unlabelled images are sampled with the settings of TRAIN_X")
 declare("DATALOADER.TEST.SAMPLER", "SequentialSampler", allowed=SAMPLERS)
@@ -92,15 +88,14 @@ class DatasetWrapper(Dataset):
 
     def __getitem__(self, idx: int) -> dict:
         item = self.data_source[idx]
-        path = replace_prefix(item.impath, self.cfg.DATALOADER.OLD_DATA_PATH, self.cfg.DATALOADER.NEW_DATA_PATH)
         output = {
             "task": int(getattr(item, "task", 0)),
             "label": int(item.label),
             "domain": int(item.domain),
-            "impath": path,
+            "impath": item.impath,
             "index": idx,
         }
-        image = read_image(path)
+        image = read_image(item.impath)
         if self.transform is None:
             output["img"] = image
         elif isinstance(self.transform, (list, tuple)):
@@ -134,8 +129,8 @@ def build_data_loader(
 ) -> DataLoader:
     """A loader over `data_source`; its order and its views are functions of (seed, epoch).
 
-    The loader has `epoch` (`dassl.data.views.Epoch`); `loader.epoch.set(n)` before each pass. Training loaders drop the last
-    short batch unless it is the only one; their workers live on between epochs.
+    The loader has `epoch` (`dassl.data.views.Epoch`); `loader.epoch.set(n)` before each pass. Training loaders drop the
+    last short batch unless it is the only one; their workers live on between epochs.
 
     Args:
         data_source: M items, at least one.
@@ -151,7 +146,10 @@ def build_data_loader(
     if not data_source:
         raise ValueError(f"dataset {cfg.DATASET.NAME}: no {'training' if is_train else 'test'} image to load")
     seed = max(cfg.SEED, 0) if seed is None else seed
+    old, new = cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH
+    data_source = relocate(data_source, old, new)
     root = cfg.DATASET.ROOT if image_root is None else image_root
+    root = replace_prefix(os.path.abspath(os.path.expanduser(root)), old, new) if root else ""
     epoch = Epoch()
     sampler = build_sampler(sampler_type, None, data_source, batch_size, n_domain, n_ins, seed=seed, epoch=epoch)
     if not len(sampler):
@@ -165,7 +163,7 @@ def build_data_loader(
         data_source,
         seed=seed,
         epoch=epoch if is_train else None,
-        image_root=os.path.abspath(os.path.expanduser(root)) if root else "",
+        image_root=root,
         name=cfg.DATASET.NAME,
         tasks=tasks,
     )

@@ -1,8 +1,8 @@
 """Augmented views that are a function of (seed, epoch, image key), and of nothing else.
 
-A view does not depend on the number of worker processes, on how they are started, on the order of the images, on the batch
-size or on whether the run was resumed. While an item is made, the random number generators of torch, numpy and Python are
-seeded from its key; afterwards they are put back, so that the main process keeps its own sequence.
+A view does not depend on the number of worker processes, on how they are started, on the order of the images, on the
+batch size or on whether the run was resumed. While an item is made, the random number generators of torch, numpy and
+Python are seeded from its key; afterwards they are put back, so that the main process keeps its own sequence.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -37,6 +38,11 @@ def replace_prefix(path: str, old: str = "", new: str = "") -> str:
     return new + rest if path.startswith(old) and (not rest or rest[0] in "/\\") else path
 
 
+def relocate(items: Sequence, old: str = "", new: str = "") -> Sequence:
+    """The items with `new` in place of a leading `old` in their paths (DATALOADER.OLD_DATA_PATH, NEW_DATA_PATH)."""
+    return [replace(item, impath=replace_prefix(item.impath, old, new)) for item in items] if old else items
+
+
 def view_seed(seed: int, epoch: int, key: str) -> int:
     """64 well-mixed bits from (seed, epoch, key), equal on every machine."""
     text = f"{seed}\0{epoch}\0{key}".encode("utf-8", "surrogateescape")
@@ -52,7 +58,7 @@ def _seed_all(seed: int):
 
 @contextmanager
 def seeded(seed: int):
-    """Within the block the CPU generators of torch, numpy and Python start from `seed`; afterwards they are as before."""
+    """Run a block with the CPU generators of torch, numpy and Python started from `seed`; then put them back."""
     if get_worker_info() is not None:
         _seed_all(seed)  # a worker makes nothing but items, each seeded: there is no sequence to keep
         yield
@@ -148,7 +154,7 @@ class KeyedViews(Dataset):
         return ", ".join(parts)
 
     def __getattr__(self, name: str):
-        # Not for "__getitems__" and its like, which would lead the loader past the seeding; nor before __init__ (pickle).
+        # Not "__getitems__" and its like, which would lead the loader past the seeding; nor before __init__ (pickle).
         if name.startswith("__") or "dataset" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.dataset, name)

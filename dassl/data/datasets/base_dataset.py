@@ -50,9 +50,12 @@ class DatumMT:
 
 def relative_path(impath: str, root: str = "") -> str:
     """`impath` below `root` with forward slashes; as it is where it lies elsewhere."""
-    path = os.path.normpath(impath).replace("\\", "/")
-    root = os.path.normpath(root).replace("\\", "/").rstrip("/") if root else ""
-    return path[len(root) + 1 :] if root and path.startswith(root + "/") else path
+    if not root:
+        return impath.replace(os.sep, "/")
+    if impath.startswith(root + "/") and "//" not in impath and "/." not in impath:
+        return impath[len(root) + 1 :]  # nearly all paths; the rest takes ten times as long
+    path, root = (os.path.abspath(p).replace(os.sep, "/").rstrip("/") for p in (impath, root))
+    return path[len(root) + 1 :] if path.startswith(root + "/") else path
 
 
 def hash_split(splits: Mapping[str, Sequence], root: str = "") -> str:

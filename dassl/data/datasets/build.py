@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from dassl.utils import Registry
+from dassl.utils import Registry, UserError
 
 DATASET_REGISTRY = Registry("DATASET")
 
@@ -13,7 +13,7 @@ def build_dataset(cfg):
     """Build the dataset cfg.DATASET.NAME; its class is called with cfg.
 
     Raises:
-        ValueError: no dataset of that name is registered (the nearest registered name is given).
+        UserError: no dataset of that name is registered (the nearest registered name is given).
     """
     name = cfg.DATASET.NAME
     known = sorted(DATASET_REGISTRY.registered_names())
@@ -25,5 +25,5 @@ def build_dataset(cfg):
             near = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
             hint = f"did you mean {lower[near[0]]}? " if near else ""
             hint += f"registered: {', '.join(known) or 'none'}"
-        raise ValueError(f"DATASET.NAME {name!r} is not a registered dataset; {hint}")
+        raise UserError(f"DATASET.NAME {name!r} is not a registered dataset; {hint}")
     return DATASET_REGISTRY.get(name)(cfg)

@@ -46,11 +46,10 @@ TRANSFORMS = (
 
 
 # CLIP's own preprocessing. Dassl's defaults here are ImageNet's; every config of the CLIP family overrides them.
-declare("INPUT.SIZE", (224, 224), help="height and width of the model's input, pixels")
+_PAIR = (lambda size: len(size) == 2 and min(size) > 0, "two numbers > 0: (height, width)")
+declare("INPUT.SIZE", (224, 224), allowed=_PAIR, help="height and width of the model's input, pixels")
 declare("INPUT.INTERPOLATION", "bicubic", allowed=tuple(INTERPOLATION_MODES), help="how images are resized")
-declare(
-    "INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"), allowed=TRANSFORMS, help="for training"
-)
+declare("INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"), allowed=TRANSFORMS, help="names")
 declare("INPUT.NO_TRANSFORM", False, help="hand out images as they are read")
 declare("INPUT.PIXEL_MEAN", [0.48145466, 0.4578275, 0.40821073], help="of the channels R, G, B, in 0..1")
 declare("INPUT.PIXEL_STD", [0.26862954, 0.26130258, 0.27577711], help="of the channels R, G, B, in 0..1")
@@ -61,14 +60,24 @@ declare("INPUT.CUTOUT_LEN", 16, help="cutout: side, pixels")
 declare("INPUT.GN_MEAN", 0.0, help="gaussian_noise: mean")
 declare("INPUT.GN_STD", 0.15, help="gaussian_noise: standard deviation")
 declare("INPUT.RANDAUGMENT_N", 2, help="randaugment*: operations an image")
-declare("INPUT.RANDAUGMENT_M", 10, help="randaugment: magnitude, 0..30")
+declare(
+    "INPUT.RANDAUGMENT_M",
+    10,
+    allowed=(lambda m: 0 <= m <= 30, "a number from 0 to 30"),
+    help="randaugment: magnitude",
+)
 declare("INPUT.COLORJITTER_B", 0.4, help="colorjitter: brightness")
 declare("INPUT.COLORJITTER_C", 0.4, help="colorjitter: contrast")
 declare("INPUT.COLORJITTER_S", 0.4, help="colorjitter: saturation")
 declare("INPUT.COLORJITTER_H", 0.1, help="colorjitter: hue")
 declare("INPUT.RGS_P", 0.2, help="randomgrayscale: probability")
 declare("INPUT.GB_P", 0.5, help="gaussian_blur: probability")
-declare("INPUT.GB_K", 21, help="gaussian_blur: kernel size, odd, pixels")
+declare(
+    "INPUT.GB_K",
+    21,
+    allowed=(lambda k: k > 0 and k % 2 == 1, "an odd number > 0"),
+    help="gaussian_blur: kernel size, odd, pixels",
+)
 
 
 def build_transform(cfg, is_train: bool = True, choices=None):
