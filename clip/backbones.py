@@ -1,0 +1,221 @@
+"""Backbone name -> architecture + weights: OpenAI's models, any open_clip pair, a local file, the embedded model."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import torch
+
+from dassl.config import declare
+from dassl.utils import UserError
+
+from .model import CLIP, CLIP_MEAN, CLIP_STD, DTYPES, build_model, finish, load_strict
+from .weights import cache_dir, download, expected_sha256, read_state_dict, sha256
+
+declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
+declare(
+    "MODEL.BACKBONE.WEIGHTS", "", help="a local weight file (.pt, .pth, .safetensors) used instead of the named weights"
+)
+
+PRECISIONS = ("fp32", "fp16", "amp", "bf16")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights of a named model lie and what its images must look like."""
+
+    url: str
+    size: int  # pixels of the square input
+
+    @property
+    def sha256(self) -> str | None:
+        return expected_sha256(self.url)
+
+
+def _openai(architecture: str, size: int) -> Weights:
+    return Weights(open_clip.get_pretrained_cfg(architecture, "openai")["url"], size)
+
+
+OPENAI = {
+    "RN50": _openai("RN50", 224),
+    "RN101": _openai("RN101", 224),
+    "RN50x4": _openai("RN50x4", 288),
+    "RN50x16": _openai("RN50x16", 384),
+    "RN50x64": _openai("RN50x64", 448),
+    "ViT-B/32": _openai("ViT-B-32", 224),
+    "ViT-B/16": _openai("ViT-B-16", 224),
+    "ViT-L/14": _openai("ViT-L-14", 224),
+    "ViT-L/14@336px": _openai("ViT-L-14-336", 336),
+}
+
+TINY = "tiny"  # the embedded model: 64 px, pixels scaled to [-1, 1]
+TINY_FILE = Path(__file__).parent / "weights" / "tinyclip.safetensors"
+TINY_SHA256 = "782a45f947e370c4a665845aecba4de583af3949d72b8ba1274938f8f8fb923b"
+TINY_MEAN = TINY_STD = (0.5, 0.5, 0.5)
+
+
+def available_models() -> list[str]:
+    """Names `clip.load` accepts: OpenAI's, the embedded `tiny`; besides them any open_clip pair and local files."""
+    return [*OPENAI, TINY]
+
+
+def input_size(name: str) -> int | None:
+    """Pixels of the images backbone `name` takes, known before any weights are read; None for a local file."""
+    if name in OPENAI:
+        return OPENAI[name].size
+    if name == TINY:
+        return 64
+    if ":" in name:
+        architecture, _ = _pair(name)
+        size = open_clip.get_model_config(architecture)["vision_cfg"].get("image_size", 224)
+        return size if isinstance(size, int) else max(size)
+    return None
+
+
+def check_name(name: str, weights: str = "") -> None:
+    """Raise UserError for a backbone that does not exist, naming the nearest ones; FileNotFoundError for a missing
+    file.
+    """
+    if weights and not os.path.isfile(weights):
+        raise FileNotFoundError(f"MODEL.BACKBONE.WEIGHTS: no file at {weights}")
+    if name in OPENAI or name == TINY or os.path.isfile(name):
+        return
+    if weights and name.split(":")[0].replace("/", "-") in open_clip.list_models():
+        return  # the architecture is open_clip's, the weights are the file's
+    if ":" in name:
+        _pair(name)
+        return
+    alias = {key.replace("/", "-").lower(): key for key in OPENAI}
+    near = difflib.get_close_matches(name.replace("/", "-").lower(), alias, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(alias[key] for key in near)}?" if near else ""
+    raise UserError(
+        f"MODEL.BACKBONE.NAME: unknown backbone {name!r}.{hint} Available: {', '.join(available_models())}, "
+        "an open_clip pair such as ViT-B-16:laion2b_s34b_b88k, or a local file as MODEL.BACKBONE.WEIGHTS."
+    )
+
+
+def _pair(name: str) -> tuple[str, str]:
+    architecture, tag = name.split(":", 1)
+    architecture = architecture.replace("/", "-")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if architecture not in open_clip.list_models():
+        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3, cutoff=0.3)
+        raise UserError(
+            f"MODEL.BACKBONE.NAME: open_clip has no architecture {architecture!r}. Nearest: {', '.join(near)}."
+        )
+    if tag not in tags:
+        raise UserError(
+            f"MODEL.BACKBONE.NAME: open_clip has no weights {tag!r} for {architecture}. "
+            f"Its tags: {', '.join(tags) or 'none'}."
+        )
+    return architecture, tag
+
+
+def effective_precision(precision: str, device: str | torch.device) -> tuple[str, str]:
+    """The precision that can run on `device`, and one line saying so when it is not the one asked for (else "")."""
+    if precision not in PRECISIONS:
+        raise UserError(f"PREC: unknown precision {precision!r}, expected one of {', '.join(PRECISIONS)}.")
+    if torch.device(device).type == "cpu" and precision in ("fp16", "amp"):
+        return (
+            "fp32",
+            f"PREC {precision} needs a CUDA device: the towers run in fp32 here (the half precision of CPUs is bf16)",
+        )
+    return precision, ""
+
+
+def load_backbone(
+    name: str,
+    *,
+    weights: str = "",
+    precision: str = "fp32",
+    device: str | torch.device = "cpu",
+    cache: str | os.PathLike | None = None,
+) -> CLIP:
+    """The frozen model `name`, optionally with the weights of a local file, in eval mode on `device`.
+
+    Raises UserError or FileNotFoundError with what is missing and how to get it.
+    """
+    check_name(name, weights)
+    if name not in OPENAI and name != TINY and os.path.isfile(name):
+        name, weights = Path(name).name, name
+    if weights:
+        model, path = _from_file(name, weights, precision)
+    elif name in OPENAI:
+        path = download(OPENAI[name].url, cache or cache_dir())
+        model = build_model(read_state_dict(path), precision)
+    elif name == TINY:
+        path = TINY_FILE
+        if sha256(path) != TINY_SHA256:
+            raise UserError(
+                f"{path} is damaged (its SHA-256 is not {TINY_SHA256}): restore it with `git checkout -- {path}`."
+            )
+        model = _tiny(read_state_dict(path), precision)
+    else:
+        model, path = _from_open_clip(name, precision, cache)
+    model.name = name
+    model.weights_hash = sha256(path)
+    return model.to(device)
+
+
+def _tiny(tensors: dict[str, torch.Tensor], precision: str) -> CLIP:
+    """The embedded model: `token_remap` (49408,) sends every BPE id to its row of a reduced embedding table."""
+    remap = tensors.pop("token_remap").long()
+    tensors["token_embedding.weight"] = tensors["token_embedding.weight"][remap]
+    model = build_model(tensors, precision)
+    model.image_mean, model.image_std = TINY_MEAN, TINY_STD
+    return model
+
+
+def _from_file(name: str, weights: str, precision: str) -> tuple[CLIP, Path]:
+    path = Path(weights)
+    tensors = read_state_dict(path)
+    if "token_remap" in tensors:
+        return _tiny(tensors, precision), path
+    if name not in OPENAI and name.split(":")[0].replace("/", "-") in open_clip.list_models():
+        inner = _architecture(name.split(":")[0].replace("/", "-"), precision)
+        load_strict(inner, _reshaped(inner, tensors))
+        return finish(inner, precision), path
+    return build_model(tensors, precision), path
+
+
+def _from_open_clip(name: str, precision: str, cache: str | os.PathLike | None) -> tuple[CLIP, Path]:
+    architecture, tag = _pair(name)
+    found = open_clip.get_pretrained_cfg(architecture, tag)
+    try:
+        path = Path(open_clip.download_pretrained(found, cache_dir=str(cache) if cache else None))
+    except Exception as error:
+        place = (
+            f"the Hugging Face repository {found['hf_hub'].rstrip('/')}" if found.get("hf_hub") else found.get("url")
+        )
+        raise UserError(
+            f"The weights of {name} cannot be downloaded ({str(error).splitlines()[0][:200]}). "
+            f"Fetch them by hand from {place} and give the file as MODEL.BACKBONE.WEIGHTS, keeping MODEL.BACKBONE.NAME {name}."
+        ) from None
+    inner = _architecture(architecture, precision, bool(found.get("quick_gelu")))
+    load_strict(inner, _reshaped(inner, read_state_dict(path)))
+    model = finish(inner, precision)
+    model.image_mean = tuple(found.get("mean") or CLIP_MEAN)
+    model.image_std = tuple(found.get("std") or CLIP_STD)
+    return model, path
+
+
+def _architecture(name: str, precision: str, quick_gelu: bool = False) -> torch.nn.Module:
+    """open_clip's model `name` with random weights."""
+    stored = precision if DTYPES[precision] != torch.float32 else "fp32"  # open_clip's name; amp keeps weights in fp32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the weights are random
+        return open_clip.create_model(name, pretrained=None, precision=stored, force_quick_gelu=quick_gelu)
+
+
+def _reshaped(inner: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Scalars are stored as () or (1,) by different versions: take the architecture's shape."""
+    want = inner.state_dict()
+    return {
+        key: value.reshape(want[key].shape) if key in want and value.numel() == want[key].numel() == 1 else value
+        for key, value in tensors.items()
+    }

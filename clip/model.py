@@ -1,0 +1,212 @@
+"""A CLIP with OpenAI's attribute names over open_clip's modules, and how one is built from a state dict."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from open_clip.model import CLIP as OpenClip
+from open_clip.model import convert_weights_to_lp
+from torch import Tensor, nn
+
+from dassl.utils import UserError
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+DTYPES = {"fp32": torch.float32, "amp": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class SequenceFirst(nn.Module):
+    """open_clip's text transformer under OpenAI's calling convention: (S, N, D) -> (S, N, D), causal mask built in."""
+
+    def __init__(self, transformer: nn.Module, mask: Tensor):
+        super().__init__()
+        self.resblocks = transformer.resblocks
+        self.width = transformer.width
+        self.layers = transformer.layers
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)  # (N, S, D)
+        mask = self.mask[: x.shape[1], : x.shape[1]]
+        for block in self.resblocks:
+            x = block(x, attn_mask=mask)
+        return x.transpose(0, 1)
+
+
+class CLIP(nn.Module):
+    """The frozen two-tower model, always in eval mode.
+
+    Attributes as in OpenAI's class (`visual`, `transformer`, `token_embedding`, `positional_embedding`, `ln_final`,
+    `text_projection`, `logit_scale`, `dtype`, `encode_image`, `encode_text`), and: `name`, `precision`, `weights_hash`
+    (SHA-256 of the weight file), `image_mean`, `image_std`, `text_unsupported` (why the text tower cannot take prompts,
+    or "").
+    """
+
+    def __init__(self, inner: nn.Module, precision: str = "fp32"):
+        super().__init__()
+        text = getattr(inner, "text", inner)  # open_clip keeps the text tower of its custom models apart
+        self.text_unsupported = _why_no_prompts(inner, text)
+        self.visual = inner.visual
+        if self.text_unsupported:
+            self.text_inner = inner  # kept whole: encode_text works, prompts do not
+        else:
+            self.transformer = SequenceFirst(text.transformer, text.attn_mask)
+            self.token_embedding = text.token_embedding
+            self.positional_embedding = text.positional_embedding
+            self.ln_final = text.ln_final
+            self.text_projection = text.text_projection
+            self.context_length = text.positional_embedding.shape[0]
+            self.vocab_size = text.token_embedding.num_embeddings
+        self.logit_scale = inner.logit_scale
+        size = getattr(inner.visual, "image_size", 224)
+        self.visual.input_resolution = size if isinstance(size, int) else max(size)
+        self.precision = precision
+        self.name, self.weights_hash = "", ""
+        self.image_mean, self.image_std = CLIP_MEAN, CLIP_STD
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> CLIP:
+        """The towers are frozen: BatchNorm statistics must not move whatever a training loop calls."""
+        return super().train(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.precision]
+
+    def encode_image(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, d)."""
+        return self.visual(image.type(self.dtype))
+
+    def encode_text(self, text: Tensor) -> Tensor:
+        """Token ids (N, 77) -> (N, d), read at the [EOS] token, which has the largest id."""
+        if self.text_unsupported:
+            return self.text_inner.encode_text(text)
+        x = (self.token_embedding(text) + self.positional_embedding[: text.shape[1]]).type(self.dtype)
+        x = self.ln_final(self.transformer(x.transpose(0, 1)).transpose(0, 1)).type(self.dtype)
+        return project(x[torch.arange(len(x)), text.argmax(-1)], self.text_projection)
+
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits per image (B, N) and per text (N, B), as OpenAI's model returns them."""
+        image, text = self.encode_image(image), self.encode_text(text)
+        image, text = image / image.norm(dim=-1, keepdim=True), text / text.norm(dim=-1, keepdim=True)
+        logits = self.logit_scale.exp() * image @ text.t()
+        return logits, logits.t()
+
+    def preprocess(self):
+        """The test transform of this model: PIL image -> (3, H, W)."""
+        from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+        size = self.visual.input_resolution
+        return Compose(
+            [
+                Resize(size, interpolation=InterpolationMode.BICUBIC),
+                CenterCrop(size),
+                lambda image: image.convert("RGB"),
+                ToTensor(),
+                Normalize(self.image_mean, self.image_std),
+            ]
+        )
+
+
+def project(x: Tensor, projection: Tensor | nn.Linear | None) -> Tensor:
+    """(…, D) -> (…, d) by whichever form of projection the text tower has."""
+    if projection is None:
+        return x
+    return projection(x) if isinstance(projection, nn.Module) else x @ projection
+
+
+def _why_no_prompts(inner: nn.Module, text: nn.Module) -> str:
+    """Prompts need a causal tower that reads its feature at [EOS]; the reason when `inner` has another one, else ''."""
+    if not all(hasattr(text, name) for name in ("transformer", "token_embedding", "positional_embedding", "ln_final")):
+        return "its text tower is a Hugging Face model"
+    if not hasattr(text.transformer, "resblocks") or not all(
+        isinstance(getattr(block, "attn", None), nn.MultiheadAttention) for block in text.transformer.resblocks
+    ):
+        return "its text tower has attention blocks of another kind"
+    if getattr(text, "attn_mask", None) is None:
+        return "its text tower is not causal"
+    if getattr(text, "cls_emb", None) is not None:
+        return "its text feature is read at a class token"
+    pool = getattr(inner, "text_pool_type", getattr(text, "pool_type", "argmax"))
+    if pool != "argmax":
+        return f"its text feature is pooled by {pool!r} and not read at [EOS]"
+    return ""
+
+
+def geometry(state_dict: dict[str, Tensor]) -> dict:
+    """Widths, layers and sizes of an OpenAI-style CLIP, read off its tensors: keyword arguments of open_clip's CLIP."""
+    need = ("text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale")
+    if missing := [name for name in need if name not in state_dict]:
+        raise UserError(
+            f"These are not the weights of a CLIP with OpenAI's layout: {', '.join(missing)} missing "
+            f"(found {len(state_dict)} tensors, first {next(iter(state_dict), 'none')!r}). "
+            "Name another architecture as MODEL.BACKBONE.NAME, e.g. ViT-B-16:laion2b_s34b_b88k."
+        )
+    context, width = state_dict["positional_embedding"].shape
+    text = {
+        "context_length": context,
+        "vocab_size": state_dict["token_embedding.weight"].shape[0],
+        "width": width,
+        "heads": width // 64,
+        "layers": _count(state_dict, r"transformer\.resblocks\.(\d+)\."),
+    }
+    if "visual.proj" in state_dict:  # a ViT
+        conv = state_dict["visual.conv1.weight"]  # (W, 3, patch, patch)
+        grid = round((state_dict["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+        layers = _count(state_dict, r"visual\.transformer\.resblocks\.(\d+)\.")
+        vision = {"layers": layers, "width": conv.shape[0], "patch_size": conv.shape[-1], "head_width": 64}
+        vision["image_size"] = conv.shape[-1] * grid
+    else:
+        grid = round((state_dict["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
+        layers = tuple(_count(state_dict, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
+        vision = {
+            "layers": layers,
+            "width": state_dict["visual.layer1.0.conv1.weight"].shape[0],
+            "image_size": grid * 32,
+        }
+    return {"embed_dim": state_dict["text_projection"].shape[1], "vision_cfg": vision, "text_cfg": text}
+
+
+def _count(state_dict: dict[str, Tensor], pattern: str) -> int:
+    return len({found.group(1) for name in state_dict if (found := re.match(pattern, name))})
+
+
+def build_model(state_dict: dict[str, Tensor], precision: str = "fp32", quick_gelu: bool = True) -> CLIP:
+    """A frozen `CLIP` from OpenAI-style weights, all dimensions read off the tensors.
+
+    Loaded in fp32 and converted afterwards: open_clip's own builder for OpenAI's files rounds every weight to fp16 on
+    the way.
+    """
+    extra = {"input_resolution", "context_length", "vocab_size"}  # plain numbers inside OpenAI's archives
+    weights = {name: value.float() for name, value in state_dict.items() if name not in extra}
+    cast = DTYPES[precision] if DTYPES[precision] != torch.float32 else None
+    inner = OpenClip(**geometry(weights), quick_gelu=quick_gelu, cast_dtype=cast)
+    weights["logit_scale"] = weights["logit_scale"].reshape(inner.logit_scale.shape)
+    load_strict(inner, weights)
+    return finish(inner, precision)
+
+
+def load_strict(inner: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load every tensor, refusing missing, unexpected and misshapen ones by name. Buffers that are recomputed may be
+    absent.
+    """
+    try:
+        missing, unexpected = inner.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"The weights do not fit the architecture: {' '.join(str(error).split()[:60])}") from None
+    recomputed = ("attn_mask", "position_ids", "num_batches_tracked")
+    missing = [name for name in missing if not name.endswith(recomputed)]
+    unexpected = [name for name in unexpected if not name.endswith(recomputed)]
+    if missing or unexpected:
+        raise UserError(
+            f"The weights do not fit the architecture: {len(missing)} tensors missing ({', '.join(missing[:3])} …), "
+            f"{len(unexpected)} unexpected ({', '.join(unexpected[:3])} …)."
+        )
+
+
+def finish(inner: nn.Module, precision: str) -> CLIP:
+    """Wrap a loaded open_clip model and bring its matrices to the towers' precision."""
+    if DTYPES[precision] != torch.float32:
+        convert_weights_to_lp(inner, DTYPES[precision])
+    return CLIP(inner, precision)

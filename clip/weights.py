@@ -1,0 +1,144 @@
+"""Weight files: OpenAI's cache, resumable verified downloads, and reading without ever executing a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import urllib.error
+import urllib.request
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dassl.utils import UserError
+
+BLOCK = 1 << 20
+
+
+def cache_dir() -> Path:
+    """OpenAI's cache of weights, `~/.cache/clip`."""
+    return Path("~/.cache/clip").expanduser()
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hex SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def expected_sha256(url: str) -> str | None:
+    """OpenAI's URLs carry the SHA-256 of their file as the folder it lies in; None for other URLs."""
+    found = re.search(r"/([0-9a-f]{64})/[^/]+$", url)
+    return found.group(1) if found else None
+
+
+def download(url: str, root: str | os.PathLike, digest: str | None = None) -> Path:
+    """Fetch `url` into folder `root` and return the path; a file that is there and verifies is used as it is.
+
+    The bytes go to `<name>.part` and are resumed from there; the final name appears only once the checksum (`digest`,
+    or the one in the URL) holds. Raises UserError with URL, file name, place and SHA-256 when there is no network, and
+    when a finished file does not verify.
+    """
+    digest = digest or expected_sha256(url)
+    target = Path(root) / url.rsplit("/", 1)[-1]
+    by_hand = f"Fetch {url} by hand and put it at {target}" + (f"\n  SHA-256 {digest}" if digest else "")
+    if target.is_file():
+        if digest is None or sha256(target) == digest:
+            return target
+        raise UserError(
+            f"{target} is not the file it should be: its SHA-256 is {sha256(target)}, expected {digest}. "
+            f"Delete it to download it again. {by_hand}"
+        )
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(url, part)
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"The weights {target.name} are not in {target.parent} and cannot be downloaded ({reason}). {by_hand}"
+        ) from None
+    if digest is not None and (found := sha256(part)) != digest:
+        part.unlink()
+        raise UserError(f"The download of {url} does not verify: SHA-256 {found}, expected {digest}. {by_hand}")
+    os.replace(part, target)
+    return target
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Append to `part` what is missing of it, with a progress bar; raises on a connection that ends early."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: the part file already holds everything
+            raise
+        return
+    with response:
+        if have and response.status != 206:  # a server without ranges sends the whole file again
+            have = 0
+        left = response.headers.get("Content-Length")
+        total = have + int(left) if left else None
+        bar = tqdm(total=total, initial=have, unit="iB", unit_scale=True, desc=part.stem, disable=None)
+        with open(part, "ab" if have else "wb") as file, bar:
+            while block := response.read(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+    if total is not None and part.stat().st_size != total:
+        raise OSError(f"connection closed after {part.stat().st_size} of {total} bytes; run again to continue")
+
+
+def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Tensors of a weight file by name: safetensors, OpenAI's TorchScript archive, or a (nested) torch state dict.
+
+    Nothing in the file is executed: pickles are read with `weights_only=True`. Raises UserError for anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No weights at {path}. MODEL.BACKBONE.WEIGHTS names a .pt, .pth, .bin or .safetensors file."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(str(path))
+        if _is_torchscript(path):
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", FutureWarning
+                )  # TorchScript is deprecated; OpenAI's files are what they are
+                return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is not a readable weight file ({str(error).splitlines()[0]}). "
+            "Expected OpenAI's TorchScript archive, a state dict of plain tensors, or .safetensors; a file with other pickled objects is never opened."
+        ) from None
+    except Exception as error:  # safetensors raises its own class on a damaged header
+        raise UserError(f"{path} is not a readable weight file ({error}).") from None
+    for key in ("state_dict", "model"):  # training checkpoints hold the weights under one of these
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds a {type(found).__name__}, expected a state dict (name -> tensor).")
+    tensors = {name.removeprefix("module."): value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise UserError(f"{path} holds no tensors, expected a state dict (name -> tensor).")
+    return tensors
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in name or name.endswith("constants.pkl") for name in archive.namelist())

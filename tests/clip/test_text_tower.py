@@ -1,0 +1,168 @@
+"""The packed, prefix-sharing tower against a plain one that pushes every prompt through all 77 positions."""
+
+import pytest
+import torch
+
+from clip import clip
+from clip.text_tower import Prompts, TextTower
+from dassl.utils import UserError
+from tests.models import embedded, relative, tiny_rn, tiny_vit
+from trainers.prompts import POSITIONS, SHARING, NameTokens, PromptLearner
+
+NAMES = ["cat", "great_pyrenees dog", "hard-leaved pocket orchid (wild)", "a", "cat", "king protea " * 10, "x1"]
+TASKS = torch.tensor([0, 0, 1, 1, 1, 2, 2])
+
+
+def plain_features(model, tower, name, context, position):
+    """One prompt, written out token by token, padded with noise to 77 and read at [EOS]: (d,)."""
+    bpe = clip.tokenizer()
+    name = name.replace("_", " ")
+    ids = bpe.encode(name + ".")
+    at = len(bpe.encode(name))
+    body = tower.embed(torch.tensor(ids))
+    sos, eos = tower.embed(torch.tensor([49406])), tower.embed(torch.tensor([49407]))
+    half = len(context) // 2
+    pieces = {
+        "end": [sos, context, body, eos],
+        "front": [sos, body[:at], context, body[at:], eos],
+        "middle": [sos, context[:half], body[:at], context[half:], body[at:], eos],
+    }[position]
+    x = torch.cat(pieces)
+    last = len(x) - 1
+    x = torch.cat([x, torch.randn(77 - len(x), x.shape[1])]) + model.positional_embedding
+    x = model.transformer(x[:, None])[:, 0]  # (77, 1, D), OpenAI's convention
+    return model.ln_final(x[last]) @ model.text_projection
+
+
+def own_context(learner, index):
+    if learner.sharing == "all":
+        return learner.ctx
+    return learner.ctx[index] if learner.sharing == "class" else learner.learners[TASKS[index]]["ctx"]
+
+
+@pytest.mark.parametrize("sharing", SHARING)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_features_and_gradients_equal_the_plain_tower(position, sharing):
+    torch.manual_seed(0)
+    model = tiny_vit()
+    tower = TextTower(model)
+    learner = PromptLearner(tower, NAMES, 5, "", position, sharing, TASKS)
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.normal_(std=0.5)
+    found = tower(learner())
+    expected = torch.stack(
+        [plain_features(model, tower, name, own_context(learner, i), position) for i, name in enumerate(NAMES)]
+    )
+    assert relative(found, expected) < 1e-5
+    weights = torch.randn(found.shape)
+    parameters = list(learner.parameters())
+    grads = torch.autograd.grad((found * weights).sum(), parameters)
+    expected_grads = torch.autograd.grad((expected * weights).sum(), parameters)
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert relative(grad, expected_grad) < 1e-4
+
+
+@pytest.mark.parametrize("select", [[6], [5, 0, 3], [2, 2]])
+def test_a_selection_gives_the_same_features(select):
+    tower = TextTower(tiny_rn())
+    for sharing in SHARING:
+        learner = PromptLearner(tower, NAMES, 3, sharing=sharing, task_of_name=TASKS)
+        whole = tower(learner())
+        assert relative(tower(learner(torch.tensor(select))), whole[select]) < 1e-5
+
+
+def test_prompts_of_mixed_groups_come_back_in_their_order():
+    torch.manual_seed(0)
+    tower = TextTower(tiny_vit())
+    names = NameTokens(tower, NAMES)
+    context = torch.randn(3, 4, tower.width)
+    group = torch.tensor([2, 0, 1, 2, 0, 1, 1])
+    mixed = tower(names.fill(context, group))
+    for g in range(3):
+        alone = tower(names.fill(context[g : g + 1], torch.zeros(len(NAMES), dtype=torch.long)))
+        assert relative(mixed[group == g], alone[group == g]) < 1e-5
+
+
+def test_plain_texts_equal_the_models_own_encode_text():
+    texts = ["a photo of a cat.", "a photo of a very old house by the sea.", "a photo of a.", "x"]
+    for model in (tiny_vit(), embedded()):
+        assert relative(TextTower(model).encode(texts), model.encode_text(clip.tokenize(texts))) < 1e-5
+    assert relative(TextTower(embedded()).encode(texts[:1]), model.encode_text(clip.tokenize(texts[:1]))) < 1e-5
+
+
+def test_no_token_is_computed_twice_and_none_after_eos():
+    model = tiny_vit()
+    tower = TextTower(model)
+    learner = PromptLearner(tower, NAMES, 5, sharing="task", task_of_name=TASKS)
+    rows = []
+    hook = model.transformer.resblocks[0].mlp.c_fc.register_forward_hook(lambda m, x, y: rows.append(x[0].shape[0]))
+    prompts = learner()
+    tower(prompts)
+    hook.remove()
+    lengths = [len(clip.tokenizer().encode(name.replace("_", " ") + ".")) + 1 for name in NAMES]
+    assert rows == [3 * (1 + 5) + sum(lengths)] == [prompts.num_tokens]
+
+
+def test_what_stands_after_eos_does_not_matter():
+    tower = TextTower(tiny_vit())
+    prompts = PromptLearner(tower, NAMES, 2)()
+    noise = torch.randn_like(prompts.suffix)
+    real = torch.arange(prompts.suffix.shape[1]) < prompts.length[:, None]
+    spoilt = torch.where(real[..., None], prompts.suffix, noise)
+    assert torch.equal(tower(prompts), tower(Prompts(prompts.prefix, spoilt, prompts.group, prompts.length)))
+
+
+def test_too_long_a_name_is_named():
+    tower = TextTower(tiny_vit())
+    with pytest.raises(UserError, match="'word word.*takes 87 tokens with 16 context tokens"):
+        PromptLearner(tower, ["cat", "word " * 68], 16)
+    with pytest.raises(UserError, match="shorten"):
+        tower.encode(["word " * 80])
+
+
+def test_initial_words_set_value_and_length():
+    tower = TextTower(tiny_vit())
+    learner = PromptLearner(tower, ["cat"], 16, "a photo of a")
+    assert learner.n_ctx == 4
+    assert torch.equal(learner.ctx, tower.embed(torch.tensor([320, 1125, 539, 320])))
+    # with these words at the end position the prompt is the hand-written one
+    assert relative(tower(learner()), tower.encode(["a photo of a cat."])) < 1e-5
+
+
+def test_bf16_tower_is_close_and_returns_gradients():
+    from clip.backbones import load_backbone
+
+    model = load_backbone("tiny", precision="bf16")
+    assert model.dtype == torch.bfloat16
+    learner = PromptLearner(TextTower(model), ["cat", "red fox"], 4)
+    features = TextTower(model)(learner())
+    with torch.no_grad():
+        exact = TextTower(embedded())(learner())
+    assert relative(features.float(), exact) < 0.03
+    features.float().sum().backward()
+    assert learner.ctx.grad.dtype == torch.float32 and learner.ctx.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("architecture", ["ViT-B-32-SigLIP2-256", "roberta-ViT-B-32"])
+def test_towers_that_are_not_causal_are_refused_by_name(architecture, monkeypatch):
+    import open_clip
+    from open_clip.model import CustomTextCLIP
+
+    from clip.model import CLIP
+
+    if architecture.startswith("roberta"):
+        text = torch.nn.Module()  # Hugging Face towers hold `transformer` only; building one needs files from the hub
+        text.transformer = torch.nn.Identity()
+        inner = torch.nn.Module()
+        inner.text, inner.visual = text, torch.nn.Identity()
+        inner.logit_scale = torch.nn.Parameter(torch.zeros(()))
+    else:
+        config = open_clip.get_model_config(architecture)
+        vision = {"layers": 1, "width": 64, "patch_size": 8, "image_size": 16}
+        text = {key: config["text_cfg"][key] for key in ("no_causal_mask", "pool_type") if key in config["text_cfg"]}
+        inner = CustomTextCLIP(8, vision, {"width": 64, "heads": 1, "layers": 1, "vocab_size": 99, **text})
+    model = CLIP(inner)
+    model.name = architecture
+    with pytest.raises(UserError, match=f"{architecture} cannot take prompts: its text"):
+        TextTower(model)

@@ -1,0 +1,42 @@
+"""Small random CLIPs of both tower kinds for unit tests, and the embedded one for tests that need meaning."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from clip.backbones import load_backbone
+from clip.model import CLIP
+from tests.parity.runner import load_clip
+
+CASES = Path(__file__).parent / "parity" / "cases"
+
+
+@cache
+def tiny_vit() -> CLIP:
+    """Random ViT: image 32, patch 8, text width 64, joint dim 48, 3 layers."""
+    return load_clip(CASES / "clip_vit.npz")
+
+
+@cache
+def tiny_rn() -> CLIP:
+    """Random ResNet: image 64, layers 1-1-1-1, text width 64, joint dim 48."""
+    return load_clip(CASES / "clip_rn.npz")
+
+
+@cache
+def embedded() -> CLIP:
+    """The shipped tiny CLIP in fp32 on the CPU."""
+    return load_backbone("tiny")
+
+
+def state_dict(model: CLIP) -> dict[str, torch.Tensor]:
+    """OpenAI-style weights of a model."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Norm of the difference over the norm of what is expected."""
+    return ((found - expected).norm() / expected.norm().clamp_min(1e-12)).item()
