@@ -1,0 +1,242 @@
+"""The raw formats: class folders, MATLAB files, text lists. Each reader turns one into class names and pools of images.
+
+A pool is a list of images that belong together before the split rule is applied: one pool "all", the published
+"train" and "test", or all three. Image paths are relative to the row's folder of images.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dassl.utils import read_json
+from datasets.classnames import scene, split_camel_case, year_first
+from datasets.source import Item
+
+if TYPE_CHECKING:
+    from datasets.table import Row
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2")
+
+
+@dataclass
+class Raw:
+    """What a reader found: the class names of each task, in label order, and the pools of images."""
+
+    classnames: list[tuple[str, ...]]
+    pools: dict[str, list[Item]]
+    task_names: list[str] = field(default_factory=list)  # where the data name their tasks themselves
+
+
+def subfolders(folder: Path, skip: Iterable[str] = ()) -> list[str]:
+    """Names of the visible folders in `folder`, sorted, except `skip` and what archivers leave behind."""
+    unwanted = {*skip, "__MACOSX"}
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if not e.name.startswith(".") and e.name not in unwanted and e.is_dir())
+
+
+def image_names(folder: Path) -> list[str]:
+    """Names of the visible image files in `folder`, sorted; one listing, no look at each file."""
+    return sorted(n for n in os.listdir(folder) if n.lower().endswith(IMAGE_ENDINGS) and not n.startswith("."))
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, stripped."""
+    with open(path, encoding="utf-8-sig") as file:
+        return [line.strip() for line in file if line.strip()]
+
+
+def mat(path: Path) -> dict[str, Any]:
+    """Variables of a MATLAB file; structures as objects with attributes, arrays without empty dimensions."""
+    from scipy.io import loadmat
+
+    try:
+        return loadmat(str(path), squeeze_me=True, struct_as_record=False)
+    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a MATLAB file ({error}); fetch it anew") from None
+
+
+def _malformed(path: Path, line: str, expected: str) -> ValueError:
+    return ValueError(f"{path}: found the line {line!r}, expected {expected}")
+
+
+def _numbered(path: Path, text: str, line: str, count: int) -> int:
+    """Label (from 0) of a class number (from 1) in an annotation file."""
+    if not text.isdigit() or not 1 <= int(text) <= count:
+        raise ValueError(f"{path}: found the class number {text!r} in the line {line!r}, expected 1 to {count}")
+    return int(text) - 1
+
+
+# ---- class folders -----------------------------------------------------------------------------------------------
+
+
+def class_folders(row: Row, folder: Path) -> Raw:
+    """<images>/<class>/*: one pool."""
+    names = subfolders(folder / row.images, row.skip)
+    return Raw([tuple(names)], {"all": _in_folders(row, folder / row.images, names, "")})
+
+
+def divided_class_folders(row: Row, folder: Path) -> Raw:
+    """<images>/{train,test,validation}/<class>/*: a pool for each part."""
+    parts = ("train", "validation", "test")
+    found = {part: subfolders(folder / row.images / part, row.skip) for part in parts}
+    names = sorted(set().union(*found.values()))
+    pools = {}
+    for part in parts:
+        lacking = [name for name in names if name not in found[part]]
+        if lacking:
+            where = folder / row.images / part
+            raise ValueError(f"{row.name}: {where} lacks the class folders {_some(lacking)} that other parts have")
+        pools[part] = _in_folders(row, folder / row.images, names, part + "/")
+    return Raw([tuple(names)], pools)
+
+
+def _in_folders(row: Row, images: Path, names: list[str], prefix: str) -> list[Item]:
+    items, empty = [], []
+    for label, name in enumerate(names):
+        files = image_names(images / (prefix + name))
+        if not files:
+            empty.append(prefix + name)
+        items += [Item(f"{prefix}{name}/{file}", label) for file in files]
+    if empty:
+        raise ValueError(f"{row.name}: class folders without an image in {images}: {_some(empty)}; unpack them again")
+    return items
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+# ---- annotation files ----------------------------------------------------------------------------------------------
+
+
+def fgvc_aircraft(row: Row, folder: Path) -> Raw:
+    """variants.txt: the classes; images_variant_{train,val,test}.txt: `image-number variant` a line."""
+    names = lines_of(folder / "variants.txt")
+    label = {name: i for i, name in enumerate(names)}
+    pools: dict[str, list[Item]] = {}
+    for part in ("train", "val", "test"):
+        path = folder / f"images_variant_{part}.txt"
+        pools[part] = []
+        for line in lines_of(path):
+            image, _, variant = line.partition(" ")
+            if variant.strip() not in label:
+                raise _malformed(path, line, "an image number and a variant of variants.txt")
+            pools[part].append(Item(f"{image}.jpg", label[variant.strip()]))
+    return Raw([tuple(names)], pools)
+
+
+def oxford_flowers(row: Row, folder: Path) -> Raw:
+    """imagelabels.mat: the class number of image 1, 2, …; cat_to_name.json: {class number: name}."""
+    labels = mat(folder / "imagelabels.mat")["labels"].ravel().astype(int)
+    names = read_json(folder / "cat_to_name.json")
+    count = max(int(labels.max()), len(names))
+    unnamed = [number for number in range(1, count + 1) if str(number) not in names]
+    if unnamed:
+        raise ValueError(f"{folder / 'cat_to_name.json'} has no name for class {unnamed[0]} (of {count})")
+    classes = tuple(names[str(number)] for number in range(1, count + 1))
+    items = [Item(f"image_{i:05d}.jpg", int(label) - 1) for i, label in enumerate(labels, 1)]
+    return Raw([classes], {"all": items})
+
+
+def oxford_pets(row: Row, folder: Path) -> Raw:
+    """annotations/{trainval,test}.txt: `Breed_name_12 class-number species breed-number` a line."""
+    names: dict[int, str] = {}
+    pools: dict[str, list[Item]] = {}
+    for pool, file in (("train", "trainval.txt"), ("test", "test.txt")):
+        path = folder / "annotations" / file
+        pools[pool] = []
+        for line in lines_of(path):
+            parts = line.split()
+            if line.startswith("#"):
+                continue
+            if len(parts) < 2 or "_" not in parts[0]:
+                raise _malformed(path, line, "an image name and a class number")
+            label = _numbered(path, parts[1], line, row.classes)
+            breed = parts[0].rpartition("_")[0].lower()
+            if names.setdefault(label, breed) != breed:
+                raise ValueError(f"{path}: class {label + 1} is called {names[label]!r} and {breed!r} ({line!r})")
+            pools[pool].append(Item(f"{parts[0]}.jpg", label))
+    if sorted(names) != list(range(row.classes)):
+        raise ValueError(f"{row.name}: the lists in {folder / 'annotations'} name {len(names)} of {row.classes} breeds")
+    return Raw([tuple(names[i] for i in range(row.classes))], pools)
+
+
+def stanford_cars(row: Row, folder: Path) -> Raw:
+    """devkit/cars_meta.mat: the classes; one structure an image (`fname`, `class`) in the two annotation files."""
+    import numpy as np
+
+    names = [year_first(str(name)) for name in np.atleast_1d(mat(folder / "devkit/cars_meta.mat")["class_names"])]
+    pools: dict[str, list[Item]] = {}
+    for pool, file, images in (
+        ("train", "devkit/cars_train_annos.mat", "cars_train"),
+        ("test", "cars_test_annos_withlabels.mat", "cars_test"),
+    ):
+        path = folder / file
+        pools[pool] = []
+        for note in np.atleast_1d(mat(path)["annotations"]):
+            number = str(getattr(note, "class", ""))  # the file without labels has the same name on some servers
+            pools[pool].append(Item(f"{images}/{note.fname}", _numbered(path, number, str(note.fname), len(names))))
+    return Raw([tuple(names)], pools)
+
+
+def sun397(row: Row, folder: Path) -> Raw:
+    """ClassName.txt: `/a/abbey` a line; Training_01.txt, Testing_01.txt: `/a/abbey/sun_….jpg` a line."""
+    paths = lines_of(folder / "ClassName.txt")
+    label = {path.strip("/"): i for i, path in enumerate(paths)}
+    pools: dict[str, list[Item]] = {}
+    for pool, file in (("train", "Training_01.txt"), ("test", "Testing_01.txt")):
+        pools[pool] = []
+        for line in lines_of(folder / file):
+            image = line.lstrip("/")
+            where = image.rpartition("/")[0]
+            if where not in label:
+                raise _malformed(folder / file, line, "an image in a folder of ClassName.txt")
+            pools[pool].append(Item(image, label[where]))
+    return Raw([tuple(scene(path) for path in paths)], pools)
+
+
+def ucf101(row: Row, folder: Path) -> Raw:
+    """ucfTrainTestlist/{classInd,trainlist01,testlist01}.txt; the middle frames lie in Folders_Like_This."""
+    lists = folder / "ucfTrainTestlist"
+    names = [line.split()[-1] for line in lines_of(lists / "classInd.txt")]
+    label = {name: i for i, name in enumerate(names)}
+    pools: dict[str, list[Item]] = {}
+    for pool, file in (("train", "trainlist01.txt"), ("test", "testlist01.txt")):
+        pools[pool] = []
+        for line in lines_of(lists / file):
+            action, _, video = line.split()[0].partition("/")
+            if action not in label or not video:
+                raise _malformed(lists / file, line, "Action/video.avi with an action of classInd.txt")
+            image = f"{split_camel_case(action)}/{video.removesuffix('.avi')}.jpg"
+            pools[pool].append(Item(image, label[action]))
+    return Raw([tuple(split_camel_case(name) for name in names)], pools)
+
+
+def fashion20(row: Row, folder: Path) -> Raw:
+    """task_info.csv (tabs: -, task name, -, labels with commas) and images/<task number>/<class number>/*."""
+    path = folder / "task_info.csv"
+    tasks = []
+    for line in lines_of(path)[1:]:
+        cells = [cell.strip().strip('"') for cell in line.split("\t")]
+        labels = [label.strip() for label in cells[3].split(",") if label.strip()] if len(cells) >= 4 else []
+        if not labels:
+            raise _malformed(path, line, "four columns separated by tabs, the last one with labels")
+        tasks.append((cells[1], tuple(labels)))
+    items = []
+    for name in subfolders(folder / row.images, row.skip):
+        where = folder / row.images / name
+        if not name.isdigit() or int(name) >= len(tasks):
+            raise ValueError(f"{row.name}: found the folder {where}, expected task numbers 0 to {len(tasks) - 1}")
+        labels = tasks[int(name)][1]
+        for label in subfolders(where):
+            if not label.isdigit() or int(label) >= len(labels):
+                raise ValueError(
+                    f"{row.name}: found the folder {where / label}, expected class numbers 0 to {len(labels) - 1} "
+                    f"({', '.join(labels)}, from {path})"
+                )
+            items += [Item(f"{name}/{label}/{file}", int(label), int(name)) for file in image_names(where / label)]
+    return Raw([labels for _, labels in tasks], {"all": items}, [name for name, _ in tasks])

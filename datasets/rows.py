@@ -1,0 +1,114 @@
+"""A row of the table as a source: is it there, and if so, its tasks and its split."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from datasets import splits
+from datasets.classnames import in_words
+from datasets.source import Item, Source, SourceTask
+from datasets.splits import Split
+from datasets.table import Row
+
+
+class RowSource:
+    """Finds and reads the dataset of one row."""
+
+    def __init__(self, row: Row):
+        self.row = row
+        self.task_keys = row.task_keys or (row.name,)
+
+    def split_file(self, root: str) -> Path | None:
+        """The split file that is used: a published one, else the one that was made here before, else none."""
+        folder = Path(root, self.row.folder)
+        names = (*self.row.split_files, splits.fixed_name(self.row.name))
+        return next((folder / name for name in names if (folder / name).is_file()), None)
+
+    def missing(self, root: str) -> str:
+        """What is not there, where it was looked for, and what belongs there; "" if everything is there."""
+        row = self.row
+        folders = row.image_folders or (row.images,)
+        files = () if root and self.split_file(root) else row.needs
+        expected = [f"{folder}/" for folder in folders] + list(row.needs)
+        if not root:
+            return f"expected in <root>/{row.folder}: {', '.join(expected)}. Source: {row.source}"
+        place = Path(root, row.folder)
+        if not place.is_dir():
+            return f"no folder {place}; expected in it: {', '.join(expected)}. Source: {row.source}"
+        gone = [f"{folder}/" for folder in folders if not (place / folder).is_dir()]
+        gone += [file for file in files if not (place / file).is_file()]
+        if not gone:
+            return ""
+        instead = f", or {' or '.join(row.split_files)}" if row.split_files and any(f in gone for f in files) else ""
+        return f"looked in {place}, not there: {', '.join(gone)}{instead}. Source: {row.source}"
+
+    def load(self, root: str) -> Source:
+        """Read tasks and split, making and saving the split where there is no file of one.
+
+        Raises:
+            FileNotFoundError: images of the split that are not there.
+            ValueError: classes or labels that contradict the row or each other.
+        """
+        row, folder = self.row, Path(root, self.row.folder)
+        path = self.split_file(root)
+        where = str(path) if path else str(folder / row.images)
+        split = (
+            splits.read_split(path, len(self.task_keys)) if path else splits.by_rule(row.read(row, folder), row.rule)
+        )
+        self._check_classes(where, split)
+        splits.check_labels(f"{row.name} ({where})", split)
+        if not split.train or not split.test:
+            raise ValueError(f"{row.name} ({where}): no image to {'test' if split.train else 'train'} on was found")
+        splits.check_files(f"{row.name} ({where})", folder / row.images, split)
+        if path is None and row.rule != "official":
+            self._save(folder, split)
+        prefix = "/".join(part for part in (row.folder, row.images) if part)
+        parts = {
+            part: [Item(f"{prefix}/{item.path}", *item[1:]) for item in getattr(split, part)] for part in splits.SPLITS
+        }
+        made = path.name if path else splits.RULES[row.rule]
+        return Source(row.name, root, self._tasks(folder, split), **parts, split_from=made)
+
+    def _check_classes(self, where: str, split: Split) -> None:
+        row, counts = self.row, [len(names) for names in split.classnames]
+        if len(counts) != len(self.task_keys):
+            raise ValueError(f"{row.name} ({where}): found {len(counts)} tasks, expected {len(self.task_keys)}")
+        if sum(counts) != row.classes:
+            names = [name for task in split.classnames for name in task]
+            odd = [name for name in names if row.rename and name not in {*row.rename, *row.rename.values()}]
+            hint = (
+                f"not among the expected ones: {', '.join(odd[:5])}" if odd else f"first ones: {', '.join(names[:5])}"
+            )
+            raise ValueError(f"{row.name} ({where}): found {sum(counts)} classes, expected {row.classes}; {hint}")
+
+    def _save(self, folder: Path, split: Split) -> None:
+        path = folder / splits.fixed_name(self.row.name)
+        try:
+            splits.write_fixed(path, self.row.name, self.row.rule, split)
+            print(f"{self.row.name}: split made ({splits.RULES[self.row.rule]}) and saved as {path}")
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
+            print(
+                f"{self.row.name}: split made but not saved in {folder} ({reason}); going on, it is the same each time"
+            )
+
+    def _tasks(self, folder: Path, split: Split) -> list[SourceTask]:
+        row, tasks = self.row, []
+        for i, key in enumerate(self.task_keys):
+            name, description = split.task_names.get(i) or row.task_name or key, split.descriptions.get(i)
+            if not row.task_keys:
+                name = _text(folder / "task_name.txt") or name
+                description = _text(folder / "task_desc.txt") or description or row.description
+            names = tuple(in_words(row.rename.get(name, name)) for name in split.classnames[i])
+            template = row.templates[i] if row.templates else row.template
+            tasks.append(SourceTask(key, in_words(name), names, row.metric, (template,), description or ""))
+        return tasks
+
+
+def _text(path: Path) -> str:
+    """First line of a small text file, "" where there is none."""
+    if not path.is_file():
+        return ""
+    with open(path, encoding="utf-8-sig") as file:
+        return file.readline().strip()

@@ -1,0 +1,226 @@
+"""Train, validation and test: the published split files read as they are, the documented rules where there is none.
+
+Split files, in the order in which they are looked for in a dataset's folder:
+
+- `split_dk_*.json` (SoftCPT): {train, val, test: [[path, [label], [task]], …], meta: {taskid2cname, taskid2tname, …}}
+- `split_zhou_*.json` (CoOp):  {train, val, test: [[path, label, class name], …]}
+- `split_fixed_<Name>.json`:   ours, written once when a rule had to make the split
+
+The rules draw by a hash of the image's path with a seed of their own, so they give the same split on every machine,
+in every run, whatever the run's seed and the order of a listing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dassl.utils import atomic_write
+from datasets.fewshot import rank
+from datasets.readers import Raw
+from datasets.source import SPLITS, Item
+
+SPLIT_SEED = 1  # of the rules; never the run's seed
+FORMAT = 1
+SHOWN = 3  # offenders named in an error
+
+RULES = {
+    "per-class": "per class (and per part, where the data come in parts): 50 % train, 20 % validation, 30 % test",
+    "per-task": "per task: 50 % train, 20 % validation, 30 % test",
+    "official-test": "the published test list; of the published training list 80 % train, 20 % validation per class",
+    "official": "the published lists",
+}
+
+
+@dataclass
+class Split:
+    """A split with the class names of its tasks; `task_names` and `descriptions` only where the file gives them."""
+
+    classnames: list[tuple[str, ...]]
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
+    task_names: dict[int, str] = field(default_factory=dict)
+    descriptions: dict[int, str] = field(default_factory=dict)
+
+
+# ---- rules -------------------------------------------------------------------------------------------------------
+
+
+def by_rule(raw: Raw, rule: str) -> Split:
+    """Divide a reader's pools by one of `RULES`."""
+    split = Split(raw.classnames, [], [], [], dict(enumerate(raw.task_names)))
+    if rule == "official":
+        split.train, split.val, split.test = raw.pools["train"], raw.pools["val"], raw.pools["test"]
+    elif rule == "official-test":
+        split.val, split.train = _divide(raw.pools["train"], (0.2,), lambda item: item.label)
+        split.test = raw.pools["test"]
+    else:
+        group = {"per-class": lambda item: (item.task, item.label), "per-task": lambda item: item.task}[rule]
+        for pool in raw.pools.values():
+            parts = _divide(pool, (0.5, 0.2), group)
+            for name, items in zip(SPLITS, parts, strict=True):
+                getattr(split, name).extend(items)
+    return split
+
+
+def _divide(items: list[Item], shares: tuple[float, ...], group: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """Cut every group into round(share * n) items for each share and the rest, after ranking by hash."""
+    groups = defaultdict(list)
+    for item in items:
+        groups[group(item)].append(item)
+    parts: list[list[Item]] = [[] for _ in range(len(shares) + 1)]
+    for members in groups.values():
+        members.sort(key=lambda item: (rank(f"split{SPLIT_SEED}", item.path), item.path))
+        start = 0
+        for part, share in zip(parts, shares, strict=False):
+            stop = start + round(share * len(members))
+            part += members[start:stop]
+            start = stop
+        parts[-1] += members[start:]
+    return parts
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+
+
+def fixed_name(name: str) -> str:
+    """Name of the split file this project writes for the dataset `name`."""
+    return f"split_fixed_{name}.json"
+
+
+def write_fixed(path: Path, name: str, rule: str, split: Split) -> None:
+    """Save a split made by a rule; the file is whole or not there."""
+    content = {
+        "format": FORMAT,
+        "dataset": name,
+        "rule": RULES[rule],
+        "seed": SPLIT_SEED,
+        "classnames": split.classnames,
+        "task_names": [split.task_names[i] for i in sorted(split.task_names)],
+        **{part: [item[:3] for item in sorted(getattr(split, part))] for part in SPLITS},
+    }
+    with atomic_write(str(path), "w") as file:
+        json.dump(content, file, ensure_ascii=False)
+
+
+def read_split(path: Path, tasks: int) -> Split:
+    """Read a split file of any of the three kinds.
+
+    Args:
+        path: the file.
+        tasks: number of tasks the dataset has.
+
+    Raises:
+        ValueError: not a split file, or one whose labels contradict its class names.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        parts = {part: list(content[part]) for part in SPLITS}
+        entries = [entry for part in parts.values() for entry in part]
+        if "meta" in content:
+            return _read_dk(content["meta"], parts, tasks)
+        if "classnames" in content:
+            names = [tuple(task) for task in content["classnames"]]
+            split = Split(names, *([Item(*entry) for entry in parts[part]] for part in SPLITS))
+            split.task_names = dict(enumerate(content.get("task_names", ())))
+            return split
+        if tasks != 1:
+            raise TypeError("a split with several tasks needs `meta`")
+        return _read_zhou(path, parts, entries)
+    except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        text = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path} is not a split file of a known kind ({text}); expected {{train, val, test: [[path, label, class "
+            f"name], …]}} or [[path, [label], [task]], …] with meta. Fetch it anew, or delete it to have a split made."
+        ) from None
+
+
+def _read_zhou(path: Path, parts: dict[str, list], entries: list) -> Split:
+    names: dict[int, str] = {}
+    for image, label, name in entries:
+        if names.setdefault(int(label), name) != name:
+            raise ValueError(f"{path}: label {label} is called {names[int(label)]!r} and {name!r} (at {image})")
+    gap = next((label for label in range(len(names)) if label not in names), None)
+    if gap is not None:
+        raise ValueError(f"{path}: {len(names)} classes, but label {gap} is not among them; fetch the file anew")
+    classnames = [tuple(names[label] for label in range(len(names)))]
+    return Split(classnames, *([Item(entry[0], int(entry[1])) for entry in parts[part]] for part in SPLITS))
+
+
+def _read_dk(meta: dict[str, Any], parts: dict[str, list], tasks: int) -> Split:
+    def items(entries):
+        return [Item(image, _one(label), _one(task)) for image, label, task in entries]
+
+    names = _by_number(meta["taskid2cname"])
+    classnames = [tuple(v for _, v in sorted(_by_number(names[task]).items())) for task in range(tasks)]
+    split = Split(classnames, *(items(parts[part]) for part in SPLITS))
+    split.task_names = _by_number(meta.get("taskid2tname") or {})
+    split.descriptions = _by_number(meta.get("taskid2desc") or {})
+    return split
+
+
+def _one(value: int | list[int]) -> int:
+    """The only label (or task) of an image."""
+    if isinstance(value, list):
+        if len(value) != 1:
+            raise TypeError(f"one label an image expected, found {value}")
+        value = value[0]
+    return int(value)
+
+
+def _by_number(values: dict | list) -> dict[int, Any]:
+    """JSON's {"0": a, "1": b} or [a, b] as {0: a, 1: b}."""
+    return {int(k): v for k, v in values.items()} if isinstance(values, dict) else dict(enumerate(values))
+
+
+# ---- checks ------------------------------------------------------------------------------------------------------
+
+
+def check_labels(where: str, split: Split) -> None:
+    """Raises ValueError naming the first images whose task or label the class list does not have, and their number."""
+    bad = []
+    for part in SPLITS:
+        for item in getattr(split, part):
+            if not 0 <= item.task < len(split.classnames):
+                bad.append(f"{part} {item.path}: task {item.task} of {len(split.classnames)}")
+            elif not 0 <= item.label < len(split.classnames[item.task]):
+                bad.append(f"{part} {item.path}: label {item.label} of {len(split.classnames[item.task])} classes")
+    if bad:
+        raise ValueError(f"{where}: {len(bad):,} images whose label the class list does not have: {_first(bad)}")
+
+
+def check_files(where: str, images: Path, split: Split) -> None:
+    """Raises FileNotFoundError naming the first images that are not below `images`, and their number.
+
+    Every folder is listed once; single files are not looked at.
+    """
+    wanted = defaultdict(list)
+    total = 0
+    for part in SPLITS:
+        for item in getattr(split, part):
+            folder, _, name = item.path.rpartition("/")
+            wanted[folder].append(name)
+            total += 1
+    gone = []
+    for folder, names in sorted(wanted.items()):
+        try:
+            there = set(os.listdir(images / folder))
+        except (FileNotFoundError, NotADirectoryError):
+            there = set()
+        gone += [f"{folder}/{name}".lstrip("/") for name in names if name not in there]
+    if gone:
+        raise FileNotFoundError(
+            f"{where}: {len(gone):,} of {total:,} images of the split are not in {images}: {_first(gone)}. "
+            f"Unpack the images again, or use the split file that belongs to them."
+        )
+
+
+def _first(found: list[str]) -> str:
+    return "; ".join(found[:SHOWN]) + ("; …" if len(found) > SHOWN else "")
