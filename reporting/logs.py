@@ -76,10 +76,13 @@ def final_test_block(lines, test_log: bool = False) -> tuple[Block | None, str]:
         line = raw.strip()
         if line.startswith("=> "):
             title = line[3:].lower()
-            if title.startswith("per-"):
-                section = title.split()[0]
-                if current is not None and section == "per-task":
+            if "per-task result".startswith(title):  # also when the log ends within these words
+                section = "per-task"
+                if current is not None:
                     current.average_missing = True
+                continue
+            if title.startswith("per-"):
+                section = title
                 continue
             close()
             section = ""

@@ -1,0 +1,119 @@
+"""The two commands of the README: their installation and what they run."""
+
+import os
+
+from tests.scripts.clone import split_arguments
+
+OLD = """#!/bin/sh
+case "$2" in *print*) echo 3.8.10 ;; *) exit 1 ;; esac
+"""
+
+
+def test_demo_runs_four_methods_and_prints_their_table(clone):
+    done = clone.sh("demo.sh")
+    assert done.returncode == 0, done.stderr
+    trainers = [split_arguments(run)[0]["--trainer"] for run in clone.runs()]
+    assert trainers == ["ZeroshotCLIP"] + ["MTCoOpHard"] * 6 + ["MTCoOp"] * 3
+    assert {split_arguments(run)[1].get("DATASET.NUM_SHOTS") for run in clone.runs()[1:]} == {"4"}
+    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if "--" not in line]
+    assert cells[0] == ["experiment", "n", "overall", "a", "b"]
+    assert cells[1] == ["ZeroshotCLIP", "1", "51.00", "51.00", "51.00"]
+    assert cells[4] == ["SoftCPT-NATA", "3", "52.00 ± 0.82", "52.00 ± 0.82", "52.00 ± 0.82"]
+    assert f"{clone.folder}/output/ZeroshotCLIP/tiny_ep20/icon5" in done.stdout
+    assert clone.calls() == []  # the given interpreter has everything: pip is not asked
+
+    again = clone.sh("demo.sh")
+    assert again.returncode == 0
+    assert len(clone.runs()) == 10
+    assert again.stdout.count("skipped, finished already") == 10
+    assert [line for line in again.stdout.splitlines() if line.startswith("|")] == table
+
+
+def test_demo_stops_with_the_failing_run(clone):
+    done = clone.sh("demo.sh", FAIL_SEED="2")
+    assert done.returncode == 3
+    assert len(clone.runs()) == 3
+    assert "|" not in done.stdout
+
+
+def test_given_interpreter_gets_only_what_it_lacks(clone):
+    (clone.folder / "requirements.txt").write_text("pytest>=1\nsurely-not-installed>=2\n")
+    done = clone.sh("test.sh", PIP_STATUS="1")
+    assert done.returncode == 2
+    assert "missing or too old: surely-not-installed>=2" in done.stdout
+    assert f"pip could not install into {clone.interpreter}" in done.stderr
+    [call] = clone.calls()
+    assert "--upgrade" not in call
+    assert call.endswith(f"-r {clone.folder}/requirements.txt")
+
+
+def fake_path(clone, **programs):
+    """PATH with the given programs first."""
+    folder = clone.record / "bin"
+    folder.mkdir()
+    for name, text in programs.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_own_environment_is_made_once(clone):
+    path = fake_path(clone, python3=clone.interpreter.read_text())
+    environment = {"PYTHON": "", "PATH": path}
+    venv = clone.folder / ".venv"
+
+    def installations():
+        return sum(call.startswith("pip -m pip install") for call in clone.calls())
+
+    # an installation that fails is not taken for finished
+    done = clone.sh("test.sh", PIP_STATUS="1", **environment)
+    assert done.returncode == 2
+    assert "pip could not install requirements.txt" in done.stderr
+    assert clone.calls()[0] == f"venv {venv}"
+    assert not any("pytest" in call.split()[:2] for call in clone.calls())
+    assert clone.sh("test.sh", **environment).returncode == 0
+    assert installations() == 2
+
+    # once is enough, until requirements.txt changes
+    assert clone.sh("test.sh", **environment).returncode == 0
+    assert installations() == 2
+    with open(clone.folder / "requirements.txt", "a") as file:
+        file.write("ruff\n")
+    assert clone.sh("test.sh", **environment).returncode == 0
+    assert installations() == 3
+    assert sum(call.startswith("venv") for call in clone.calls()) == 1
+
+
+def test_python_too_old(clone):
+    path = fake_path(clone, python3=OLD, **{"python3.13": clone.interpreter.read_text()})
+    done = clone.sh("test.sh", PYTHON=str(clone.record / "bin/python3"))
+    assert done.returncode == 2
+    assert "Python 3.10 or newer is needed" in done.stderr
+    assert "is 3.8.10" in done.stderr
+    # without PYTHON the next one on the PATH is tried
+    done = clone.sh("test.sh", PYTHON="", PATH=path)
+    assert done.returncode == 0, done.stderr
+    assert "with python3.13" in done.stdout
+
+
+def test_interpreter_that_does_not_start(clone):
+    done = clone.sh("demo.sh", PYTHON=str(clone.record / "nowhere"))
+    assert done.returncode == 2
+    assert "does not start" in done.stderr
+
+
+def test_every_check_runs_and_one_failure_is_enough(clone):
+    done = clone.sh("test.sh", "-k", "two words")
+    assert done.returncode == 0, done.stderr
+    assert clone.calls() == [
+        "-m ruff check",
+        "-m ruff format --check",
+        "-m tests.parity tests/parity/cases",
+        "-m pytest -k two words",
+    ]
+    done = clone.sh("test.sh", FAILING="ruff")
+    assert done.returncode == 1
+    assert len(clone.calls()) == 8
+    assert "python -m ruff check" in done.stderr
+    assert "pytest" not in done.stderr
