@@ -18,6 +18,7 @@ from .model import CLIP, CLIP_MEAN, CLIP_STD, DTYPES, build_model, finish, load_
 from .weights import cache_dir, download, expected_sha256, read_state_dict, sha256
 
 declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
+declare("MODEL.BACKBONE.PRETRAINED", True, help="accepted for compatibility: a CLIP is always pretrained")
 declare(
     "MODEL.BACKBONE.WEIGHTS", "", help="a local weight file (.pt, .pth, .safetensors) used instead of the named weights"
 )
@@ -194,7 +195,8 @@ def _from_open_clip(name: str, precision: str, cache: str | os.PathLike | None) 
         )
         raise UserError(
             f"The weights of {name} cannot be downloaded ({str(error).splitlines()[0][:200]}). "
-            f"Fetch them by hand from {place} and give the file as MODEL.BACKBONE.WEIGHTS, keeping MODEL.BACKBONE.NAME {name}."
+            f"Fetch them by hand from {place} and give the file as MODEL.BACKBONE.WEIGHTS; "
+            f"MODEL.BACKBONE.NAME stays {name}."
         ) from None
     inner = _architecture(architecture, precision, bool(found.get("quick_gelu")))
     load_strict(inner, _reshaped(inner, read_state_dict(path)))

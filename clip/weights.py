@@ -122,7 +122,8 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is not a readable weight file ({str(error).splitlines()[0]}). "
-            "Expected OpenAI's TorchScript archive, a state dict of plain tensors, or .safetensors; a file with other pickled objects is never opened."
+            "Expected OpenAI's TorchScript archive, a state dict of plain tensors, or .safetensors; "
+            "a file with other pickled objects is never opened."
         ) from None
     except Exception as error:  # safetensors raises its own class on a damaged header
         raise UserError(f"{path} is not a readable weight file ({error}).") from None

@@ -1,0 +1,57 @@
+"""Every copied case, through the same runner as `python -m tests.parity`, and the runner itself."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.parity.runner import NotHere, run_case
+
+CASES = Path(__file__).parent / "cases"
+ALL = [path for path in sorted(CASES.glob("*.json")) if path.with_suffix(".npz").is_file()]
+HERE = [path for path in ALL if "trainer" in json.loads(path.read_text())]
+
+
+@pytest.mark.parametrize("path", HERE, ids=[path.stem for path in HERE])
+def test_case(path):
+    errors = run_case(path)
+    assert len(errors) > 4
+    assert {name: error for name, (error, limit) in errors.items() if not error <= limit} == {}
+
+
+def test_methods_that_are_not_here_are_said_to_be_missing():
+    with pytest.raises(NotHere, match="nothing_like_it"):
+        path = CASES / "other.json"
+        run_case(_case(path, {"method": "nothing_like_it"}))
+
+
+def _case(path, content):
+    class Fake:
+        def read_text(self):
+            return json.dumps(content)
+
+    return Fake()
+
+
+def test_the_command_fails_on_a_wrong_number(tmp_path):
+    for name in ("clip_vit.npz", "nata.json"):
+        shutil.copy(CASES / name, tmp_path)
+    with np.load(CASES / "nata.npz") as stored:
+        data = dict(stored)
+    np.savez(tmp_path / "nata.npz", **data)
+    command = [sys.executable, "-m", "tests.parity", str(tmp_path)]
+    root = Path(__file__).parents[2]
+    good = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert good.returncode == 0 and "1 passed, 0 failed" in good.stdout
+    data["logits"] = data["logits"] * 1.001
+    np.savez(tmp_path / "nata.npz", **data)
+    bad = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert bad.returncode == 1 and "FAILED logits" in bad.stdout
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    nothing = subprocess.run([*command[:-1], str(empty)], cwd=root, capture_output=True, text=True)
+    assert nothing.returncode == 2 and "no cases" in nothing.stderr

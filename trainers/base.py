@@ -1,0 +1,150 @@
+"""What all methods on a frozen CLIP share: towers, columns of a step, loss, evaluation with text features made once."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from clip.backbones import PRECISIONS, check_name, effective_precision, input_size, load_backbone
+from clip.image_tower import ImageTower, size_error
+from clip.text_tower import TextTower
+from dassl.config import ConfigError
+from dassl.data.tasks import TaskSpace
+from dassl.engine import TrainerX
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import count_num_param, load_pretrained_weights
+
+from .losses import cosine_logits, multitask_cross_entropy, present_columns
+
+__all__ = ["PRECISIONS", "PRECISION_HELP", "MultiTaskTrainer"]
+
+PRECISION_HELP = (
+    "of the frozen towers; prompts are always fp32. fp16 and amp need CUDA (on a CPU: fp32), bf16 works anywhere"
+)
+
+
+class MultiTaskTrainer(TrainerX):
+    """A method is its difference to this class: `section`, `build_learner`; `problems`, `training_columns` or `loss`.
+
+    The learner is a module that holds what is learned and nothing else; `learner(select (N',)) -> (N', d)` are the text
+    features of the classes in the columns `select`. The towers never train. One file a run holds the learner:
+    `prompt_learner/model.pth.tar-<epoch>`.
+    """
+
+    section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
+    learns = True  # False: nothing to train, the method can be evaluated without a model
+
+    # ---- what a method gives
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> nn.Module:
+        """The module that is learned."""
+        raise TypeError(f"{cls.__name__} gives no build_learner")
+
+    def problems(self, cfg) -> list[str]:
+        """Settings of the method that contradict each other, one text each."""
+        return []
+
+    def training_columns(self, task: Tensor, label: Tensor) -> Tensor:
+        """Sorted columns (N',) that a step with tasks (B,) and labels (B,) computes: all those of the tasks present."""
+        return present_columns(self.space, task)
+
+    def loss(self, logits: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> Tensor:
+        """Scalar from logits (B, N') over `columns` (N',), task (B,) and the position of each label among them (B,)."""
+        return multitask_cross_entropy(logits, self.task_of_column[columns], task, target)
+
+    # ---- what the engine calls
+
+    def check_cfg(self, cfg) -> None:
+        check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
+        found = self.problems(cfg)
+        size = None if cfg.MODEL.BACKBONE.WEIGHTS else input_size(cfg.MODEL.BACKBONE.NAME)
+        if size and tuple(cfg.INPUT.SIZE) != (size, size):
+            found.append(size_error(cfg.MODEL.BACKBONE.NAME, size, tuple(cfg.INPUT.SIZE)))
+        if found:
+            raise ConfigError("\n".join(found))
+
+    def build_model(self) -> None:
+        cfg, self.space = self.cfg, self.dm.space
+        precision, line = effective_precision(cfg.TRAINER[self.section].PREC, self.device)
+        if line:
+            print(line)
+        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
+        print(f"Loading CLIP (backbone: {name}{', weights: ' + weights if weights else ''}, precision: {precision})")
+        self.clip = load_backbone(name, weights=weights, precision=precision, device=self.device)
+        self._check_images()
+        self.image_tower, self.text_tower = ImageTower(self.clip), TextTower(self.clip)
+        self.scale = self.clip.logit_scale.exp()
+        self.task_of_column = self.space.task_of_column.to(self.device)
+        self.all_columns = torch.arange(self.space.num_classes, device=self.device)
+        self.precision = precision
+        self.run_extra = {"backbone": name, "precision": precision, "hashes": {"weights": self.clip.weights_hash}}
+        self._text = None
+
+        self.model = self.build_learner(cfg, self.text_tower, self.space).to(self.device)
+        if not self.learns:
+            return
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        print(f"Learnable parameters: {count_num_param(params=learned):,}")
+        self.optim = build_optimizer(learned, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("prompt_learner", self.model, self.optim, self.sched)
+        self.scaler = torch.amp.GradScaler("cuda") if precision == "amp" else None
+
+    def _check_images(self) -> None:
+        cfg, size = self.cfg, self.clip.visual.input_resolution
+        if tuple(cfg.INPUT.SIZE) != (size, size):
+            raise ConfigError(size_error(self.clip.name, size, tuple(cfg.INPUT.SIZE)))
+        for key, want in (("PIXEL_MEAN", self.clip.image_mean), ("PIXEL_STD", self.clip.image_std)):
+            if max(abs(a - b) for a, b in zip(cfg.INPUT[key], want, strict=True)) > 1e-3:
+                print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {self.clip.name} was trained with {list(want)}")
+
+    def autocast(self):
+        """fp16 matrix products of an fp32 tower under PREC amp, nothing otherwise."""
+        return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """Frozen image features: (B, 3, H, W) -> (B, d)."""
+        with torch.no_grad(), self.autocast():
+            return self.image_tower(images)
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        image, label, task = self.parse_batch_train(batch)
+        columns = self.training_columns(task, label).to(self.device)
+        target = torch.searchsorted(columns, self.space.column(task, label))
+        features = self.encode_images(image)
+        with self.autocast():
+            text = self.model(columns)  # (N', d)
+        logits = cosine_logits(features, text, self.scale)  # (B, N')
+        loss = self.loss(logits, columns, task, target)
+        self._text = None
+        self.model_backward_and_update(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        own = self.task_of_column[columns] == task[:, None]
+        right = logits.masked_fill(~own, float("-inf")).argmax(-1) == target
+        return {"loss": loss.item(), "acc": 100 * right.float().mean().item()}
+
+    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
+        """img (B, 3, H, W), label (B,) within the task, task (B,), on the device."""
+        return tuple(batch[key].to(self.device) for key in ("img", "label", "task"))
+
+    @torch.no_grad()
+    def text_features(self) -> Tensor:
+        """Features of every class (N, d), computed once until the learner changes."""
+        if self._text is None:
+            with self.autocast():
+                self._text = self.model(self.all_columns)
+        return self._text
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> logits (B, N) over the classes of all tasks."""
+        return cosine_logits(self.encode_images(images), self.text_features(), self.scale)
+
+    def load_model(self, directory, epoch=None) -> None:
+        self._text = None
+        super().load_model(directory, epoch)

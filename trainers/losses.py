@@ -1,0 +1,51 @@
+"""Losses over the joint class axis of several tasks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dassl.data.tasks import TaskSpace
+
+
+def multitask_cross_entropy(logits: Tensor, task_of_column: Tensor, task: Tensor, target: Tensor) -> Tensor:
+    """Sum over tasks of the cross-entropies of their samples over their own classes, divided by B (SoftCPT).
+
+    logits (B, N'), task_of_column (N',), task (B,), target (B,) column of each sample's class. Returns a scalar.
+    """
+    others = task_of_column != task[:, None]  # (B, N')
+    return F.cross_entropy(logits.float().masked_fill(others, float("-inf")), target)
+
+
+def present_columns(space: TaskSpace, task: Tensor) -> Tensor:
+    """Columns (N',) of the tasks that occur in `task` (B,): the only ones whose logits reach the loss."""
+    present = torch.zeros(space.num_tasks, dtype=torch.bool)
+    present[task.cpu()] = True
+    return present[space.task_of_column].nonzero()[:, 0]
+
+
+def sampled_columns(space: TaskSpace, task: Tensor, label: Tensor, rate: float) -> Tensor:
+    """Class-sampled training: for each task of the batch its classes that occur in it and ceil(rate * others) random
+    others.
+
+    task (B,), label (B,) class within the task, 0 < rate <= 1. Draws from torch's CPU generator. Returns sorted columns
+    (N',).
+    """
+    kept = []
+    column = space.column(task.cpu(), label.cpu())
+    for t in task.unique().tolist():
+        span = space.columns(t)
+        seen = torch.zeros(span.stop - span.start, dtype=torch.bool)
+        seen[column[task.cpu() == t] - span.start] = True
+        others = (~seen).nonzero()[:, 0]
+        seen[others[torch.randperm(len(others))[: math.ceil(rate * len(others))]]] = True
+        kept.append(seen.nonzero()[:, 0] + span.start)
+    return torch.cat(kept)
+
+
+def cosine_logits(image_features: Tensor, text_features: Tensor, scale: Tensor) -> Tensor:
+    """scale * cos(image, text): (B, d), (N, d) -> (B, N), in fp32."""
+    return scale.float() * F.normalize(image_features.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).t()

@@ -1,0 +1,76 @@
+"""Hard sharing: CoOp (Zhou et al., "Learning to Prompt for Vision-Language Models") on many tasks at once, trainer name
+MTCoOpHard.
+
+CoOp-MT: one context for all tasks. CoOp-CA (TSC): one per task. CoOp-CS (CSC): one per class.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from clip.text_tower import TextTower
+from dassl.config import declare
+from dassl.data.tasks import TaskSpace
+from dassl.engine import TRAINER_REGISTRY
+
+from .base import PRECISION_HELP, PRECISIONS, MultiTaskTrainer
+from .prompts import POSITIONS, PromptLearner
+
+KEY = "TRAINER.MTCOOPH."
+declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
+declare(KEY + "N_CTX", 16, help="L, context tokens")
+declare(KEY + "CTX_INIT", "", help="initial words of the context; they set its length")
+declare(KEY + "CSC", False, help="a context of its own for every class (CoOp-CS)")
+declare(KEY + "TSC", False, help="a context of its own for every task (CoOp-CA)")
+declare(KEY + "TOKEN_POSITION", "end", allowed=POSITIONS, help="of the class name")
+
+
+class HardSharedPrompts(nn.Module):
+    """Learnable contexts and their text features: `forward(select (N',)) -> (N', d)`.
+
+    Parameters (published names): `prompt_learner.ctx` (L, D) or (N, L, D), or `prompt_learner.learners.<t>.ctx` (L, D).
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        space: TaskSpace,
+        *,
+        n_ctx: int = 16,
+        init: str = "",
+        position: str = "end",
+        sharing: str = "all",
+    ):
+        super().__init__()
+        self.tower = tower
+        self.prompt_learner = PromptLearner(
+            tower, space.classnames, n_ctx, init, position, sharing, space.task_of_column.to(tower.device)
+        )
+
+    def forward(self, select: Tensor) -> Tensor:
+        return self.tower(self.prompt_learner(select))
+
+
+@TRAINER_REGISTRY.register()
+class MTCoOpHard(MultiTaskTrainer):
+    """CoOp-MT, CoOp-CA and CoOp-CS."""
+
+    section = "MTCOOPH"
+
+    def problems(self, cfg) -> list[str]:
+        c, found = cfg.TRAINER.MTCOOPH, []
+        if c.CSC and c.TSC:
+            found.append(
+                f"{KEY}CSC True and {KEY}TSC True exclude each other: a context is one per class or one per task"
+            )
+        if c.N_CTX < 1 and not c.CTX_INIT:
+            found.append(f"{KEY}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
+        return found
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> HardSharedPrompts:
+        c = cfg.TRAINER.MTCOOPH
+        sharing = "class" if c.CSC else "task" if c.TSC else "all"
+        return HardSharedPrompts(
+            tower, space, n_ctx=c.N_CTX, init=c.CTX_INIT, position=c.TOKEN_POSITION, sharing=sharing
+        )

@@ -1,0 +1,154 @@
+"""The prompt learner: which context stands before, around or after which name.
+
+`NameTokens` holds the fixed part (the names' token embeddings) and puts contexts around it, `PromptLearner` the
+learnable contexts and who shares them. Both give `Prompts` to the text tower; every method of this project uses these
+two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clip.clip import tokenizer
+from clip.simple_tokenizer import EOS, SOS
+from clip.text_tower import Prompts, TextTower
+from dassl.utils import UserError
+
+POSITIONS = ("end", "middle", "front")  # of the class token, as CoOp names them: the name stands at the end, …
+SHARING = ("all", "task", "class")
+
+
+class NameTokens:
+    """Token embeddings of N names, and how a context of L tokens is put around them.
+
+    A prompt is [SOS] context name . [EOS] (`end`), [SOS] name context . [EOS] (`front`), or with the first L // 2
+    context tokens before the name and the rest after it (`middle`). Underscores in names become spaces. Not a module:
+    names are given by the data, they are no part of a checkpoint.
+    """
+
+    def __init__(self, tower: TextTower, names: Sequence[str], position: str = "end"):
+        if position not in POSITIONS:
+            raise UserError(f"Token position {position!r}, expected one of {', '.join(POSITIONS)}.")
+        bpe, device = tokenizer(), tower.device
+        names = [name.replace("_", " ") for name in names]
+        if empty := [index for index, name in enumerate(names) if not name.strip()]:
+            raise UserError(f"Name number {empty[0]} is empty; every class and task needs a name.")
+        # The name's own tokens within "name.": punctuation at its end may merge with the full stop.
+        ids = [[*bpe.encode(name + "."), bpe.encoder[EOS]] for name in names]
+        body = torch.tensor([min(len(bpe.encode(name)), len(row) - 1) for name, row in zip(names, ids, strict=True)])
+        longest = max(map(len, ids))
+        table = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+        self.names, self.position = names, position
+        self.tokens = tower.embed(table)  # (N, S, D): the name, a full stop, [EOS]
+        self.length = torch.tensor([len(row) for row in ids], device=device)  # (N,)
+        self.name_length = body.to(device)  # (N,)
+        self.start = tower.embed(torch.tensor([bpe.encoder[SOS]]))  # (1, D)
+        self.context_length = tower.context_length
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def check(self, n_ctx: int) -> None:
+        """Raise UserError when a name does not fit the tower beside `n_ctx` context tokens, naming the longest."""
+        worst = int(self.length.argmax())
+        total = 1 + n_ctx + int(self.length[worst])
+        if total > self.context_length:
+            raise UserError(
+                f"The prompt of {self.names[worst]!r} takes {total} tokens with {n_ctx} context tokens, "
+                f"the text tower takes {self.context_length}: shorten the name or N_CTX."
+            )
+
+    def fill(self, context: Tensor, group: Tensor, select: Tensor | None = None) -> Prompts:
+        """Prompts of the names `select` (N',) (default all), with contexts (G, L, D), `group` (N',) saying which one
+        each takes.
+        """
+        tokens, length, name_length = self.tokens, self.length, self.name_length
+        if select is not None:
+            tokens, length, name_length = tokens[select], length[select], name_length[select]
+        G, L, D = context.shape
+        before = {"end": L, "middle": L // 2, "front": 0}[self.position]
+        if G == len(length) > 1 and L > 0:  # a context of its own for every prompt: nothing but [SOS] is shared
+            prefix = self.start.expand(1, 1, D)
+            tokens = torch.cat([context[group][:, :before], tokens], 1)
+            length, name_length = length + before, name_length + before
+            owner = torch.zeros_like(group)
+        else:
+            prefix = torch.cat([self.start.expand(G, 1, D), context[:, :before]], 1)  # (G, 1 + before, D)
+            owner = group
+        if before < L:
+            tokens = _insert(tokens, name_length, context[group][:, before:])
+            length = length + L - before
+        return Prompts(prefix, tokens, owner, length)
+
+
+def _insert(tokens: Tensor, at: Tensor, piece: Tensor) -> Tensor:
+    """Put `piece` (N, K, D) into `tokens` (N, S, D) before position `at` (N,) of each row: (N, S + K, D)."""
+    (_, S, D), K = tokens.shape, piece.shape[1]
+    step = torch.arange(S + K, device=at.device)
+    at = at[:, None]
+    source = torch.where(
+        step < at, step, torch.where(step < at + K, S + step - at, step - K)
+    )  # in cat([tokens, piece])
+    return torch.cat([tokens, piece], 1).gather(1, source[..., None].expand(-1, -1, D))
+
+
+class PromptLearner(nn.Module):
+    """Learnable prompts for N names: `forward(select (N',)) -> Prompts`.
+
+    The context is fp32 and shared by all prompts, by those of one task (then `task_of_name` (N,) says whose each name
+    is), or by none. Parameters have the published names: `ctx` (L, D) for sharing "all", `ctx` (N, L, D) for "class",
+    `learners.<t>.ctx` (L, D) for "task". `init`: words whose token embeddings replace the random N(0, 0.02) start and
+    set the length L.
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        names: Sequence[str],
+        n_ctx: int = 16,
+        init: str = "",
+        position: str = "end",
+        sharing: str = "all",
+        task_of_name: Tensor | None = None,
+    ):
+        super().__init__()
+        if sharing not in SHARING:
+            raise UserError(f"Context sharing {sharing!r}, expected one of {', '.join(SHARING)}.")
+        words = tokenizer().encode(init.replace("_", " ")) if init else []
+        self.n_ctx = len(words) or n_ctx
+        if self.n_ctx < 1:
+            raise UserError(f"{n_ctx} context tokens: a learnable prompt needs at least one (N_CTX).")
+        self.names = NameTokens(tower, names, position)
+        self.names.check(self.n_ctx)
+        self.sharing, self.task_of_name = sharing, task_of_name
+
+        start = tower.embed(torch.tensor(words)).cpu() if words else None  # (L, D)
+
+        def fresh(*lead: int) -> nn.Parameter:
+            if start is None:
+                return nn.Parameter(torch.empty(*lead, self.n_ctx, tower.width).normal_(std=0.02))
+            return nn.Parameter(start.expand(*lead, -1, -1).clone())
+
+        if sharing == "task":
+            tasks = int(task_of_name.max()) + 1
+            self.learners = nn.ModuleList(nn.ParameterDict({"ctx": fresh()}) for _ in range(tasks))
+        else:
+            self.ctx = fresh(len(names)) if sharing == "class" else fresh()
+
+    def contexts(self, select: Tensor) -> tuple[Tensor, Tensor]:
+        """Contexts (G, L, D) of the prompts `select` (N',) and which of them each prompt takes (N',)."""
+        if self.sharing == "all":
+            return self.ctx[None], torch.zeros_like(select)
+        if self.sharing == "class":
+            return self.ctx[select], torch.arange(len(select), device=select.device)
+        present, group = self.task_of_name.to(select.device)[select].unique(return_inverse=True)
+        # Stacked whole: an absent task gets a zero gradient, so its momentum and weight decay go on as published.
+        return torch.stack([learner["ctx"] for learner in self.learners])[present], group
+
+    def forward(self, select: Tensor | None = None) -> Prompts:
+        if select is None:
+            select = torch.arange(len(self.names), device=self.names.length.device)
+        return self.names.fill(*self.contexts(select), select)
