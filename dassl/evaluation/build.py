@@ -25,10 +25,15 @@ class EvaluatorBase:
     """process() takes batches, evaluate() prints and returns the scores of all since reset()."""
 
     needs_task = False  # whether process() takes the task of each image as its third argument
+    validating = False  # set during training: results are printed as validation results, never taken for the final ones
 
     def __init__(self, cfg):
         self.cfg = cfg
         self.report = None
+
+    def heading(self, what="result"):
+        """Line above a block of results."""
+        return f"=> validation {what}" if self.validating else f"=> {what}"
 
     def reset(self):
         raise NotImplementedError

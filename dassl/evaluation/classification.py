@@ -83,13 +83,13 @@ class Classification(EvaluatorBase):
         )
         self.report = {"tasks": [row], "mean": suite_mean([row])}
         if not scores.images:
-            print("=> result\n* total: 0\n* no image to evaluate")
+            print(f"{self.heading()}\n* total: 0\n* no image to evaluate")
             return OrderedDict(accuracy=float("nan"), error_rate=float("nan"), macro_f1=float("nan"))
         results = OrderedDict(
             accuracy=scores.overall_acc, error_rate=100.0 - scores.overall_acc, macro_f1=scores.macro_f1
         )
         print(
-            "=> result\n"
+            f"{self.heading()}\n"
             f"* total: {scores.images:,}\n"
             f"* correct: {int(np.trace(scores.confusion)):,}\n"
             f"* accuracy: {results['accuracy']:.2f}%\n"
@@ -172,7 +172,7 @@ class ClassificationMT(EvaluatorBase):
             )
         mean = suite_mean(rows)
         self.report = {"tasks": rows, "mean": mean}
-        print(f"=> result\n* total: {len(labels):,}")
+        print(f"{self.heading()}\n* total: {len(labels):,}")
         print(f"* overall_metric: {percent(mean['value'])}")
         for metric in METRICS:
             print(f"* {metric}: {percent(mean[metric])}")
@@ -191,7 +191,7 @@ class ClassificationMT(EvaluatorBase):
         return results
 
     def _print_tasks(self, rows, all_scores, mean):
-        print("=> per-task result")
+        print(self.heading("per-task result"))
         for row in rows:
             print(f"* task: {row['id']} ({row['name']})\ttotal: {row['images']:,}\tmetric: {percent(row['value'])}")
         print(f"* average: {percent(mean['value'])}")
@@ -199,7 +199,7 @@ class ClassificationMT(EvaluatorBase):
             if row["images"]:
                 _print_empty(task.classnames, scores.empty, f" of task {row['id']} ({row['name']})")
             if self.cfg.TEST.PER_CLASS_RESULT:
-                print(f"=> per-class result of {row['name']}")
+                print(self.heading(f"per-class result of {row['name']}"))
                 _print_classes(task.classnames, scores)
 
 

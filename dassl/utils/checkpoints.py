@@ -32,8 +32,9 @@ def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True
     for target in [path] + ([os.path.join(save_dir, "model-best.pth.tar")] if is_best else []):
         with atomic_write(target, "wb") as stream:
             torch.save(state, stream)
-    with atomic_write(os.path.join(save_dir, "checkpoint")) as stream:
-        stream.write(name + "\n")
+    if name.startswith("model.pth.tar"):  # the best model is no place to resume from
+        with atomic_write(os.path.join(save_dir, "checkpoint")) as stream:
+            stream.write(name + "\n")
     print(f"Checkpoint saved to {path}")
     return path
 

@@ -1,0 +1,39 @@
+"""The table of trainers, and the settings of a run."""
+
+from dassl.config import at_least, declare, one_of
+from dassl.utils import Registry, check_availability
+
+TRAINER_REGISTRY = Registry("TRAINER")
+
+declare("VERSION", 1, help="version of the settings")
+declare("OUTPUT_DIR", "./output", help="folder of everything the run writes")
+declare("RESUME", "", help="folder of an unfinished run to go on with; OUTPUT_DIR's own is continued without it")
+declare("SEED", -1, help="seed of the run; negative: one is drawn and recorded")
+declare("USE_CUDA", True, help="use the GPU, if there is one")
+declare("VERBOSE", True, help="print a summary of the data")
+declare("MODEL.INIT_WEIGHTS", "", help="checkpoint the learnable module starts from")
+# clip/ owns the backbone; declared here too, alike, for trainers that bring a backbone of their own and no clip.
+declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
+declare("MODEL.BACKBONE.PRETRAINED", True, help="for trainers that bring a backbone of their own")
+declare("MODEL.HEAD.NAME", "", help="head between backbone and classifier, for trainers that have one")
+declare("MODEL.HEAD.HIDDEN_LAYERS", (), help="widths of the head's hidden layers")
+declare("MODEL.HEAD.ACTIVATION", "relu", help="activation of the head")
+declare("MODEL.HEAD.BN", True, help="batch normalisation in the head")
+declare("MODEL.HEAD.DROPOUT", 0.0, help="dropout of the head")
+declare("TRAIN.CHECKPOINT_FREQ", 10, help="epochs between checkpoints; <= 0: after the last epoch only")
+declare("TRAIN.CHECKPOINT_KEEP", 1, allowed=at_least(0), help="newest checkpoints that are kept; 0: all")
+declare("TRAIN.PRINT_FREQ", 10, allowed=at_least(1), help="batches between training lines")
+declare(
+    "TRAIN.COUNT_ITER",
+    "train_x",
+    allowed=("train_x", "train_u", "smaller_one"),
+    help="loader that gives the batches of an epoch, in trainers with labelled and unlabelled data",
+)
+declare("TRAIN.TENSORBOARD", True, help="write scalars to OUTPUT_DIR/tensorboard")
+declare("TRAINER.NAME", "", allowed=one_of(TRAINER_REGISTRY.registered_names, extra=("",)), help="trainer")
+
+
+def build_trainer(cfg):
+    """The trainer cfg.TRAINER.NAME names, built with `cfg`."""
+    check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())
+    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)

@@ -1,0 +1,104 @@
+"""The output folder of a run: may it be used, and does it hold a finished or an unfinished run?"""
+
+import contextlib
+import glob
+import os
+import random
+import shutil
+import tempfile
+
+import yaml
+
+from dassl.config import differences
+from dassl.engine.store import model_names, saved_epochs
+from dassl.utils import read_json
+from dassl.utils.errors import UserError
+
+NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
+
+
+def run_state(directory):
+    """Whether a folder holds no run, an unfinished one (it has checkpoints), or a finished one."""
+    try:
+        status = read_json(os.path.join(directory, "results.json")).get("status")
+    except (OSError, ValueError, AttributeError):
+        status = None
+    if status == "complete":
+        return FINISHED
+    return UNFINISHED if os.path.isdir(directory) and saved_epochs(directory) else NEW
+
+
+def prepare_output(cfg, overwrite=False, learn=True):
+    """Make cfg.OUTPUT_DIR ready, and settle cfg.SEED.
+
+    Args:
+        cfg: configuration, not frozen.
+        overwrite: remove the run the folder holds.
+        learn: whether this run trains, and so may go on with an unfinished one.
+
+    Returns:
+        NEW, UNFINISHED (goes on) or FINISHED (nothing to do).
+
+    Raises:
+        UserError: the folder cannot be written; or it holds an unfinished run of other settings, or one that this run,
+            which only tests, must not touch.
+    """
+    directory = cfg.OUTPUT_DIR
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"cannot write to the output folder {directory} ({reason}); choose another: --output-dir"
+        ) from None
+    if overwrite:
+        remove_run(directory)
+    state = run_state(directory)
+    recorded = os.path.join(directory, "config.yaml")
+    if state == UNFINISHED and not learn:
+        raise UserError(f"{directory} holds an unfinished training run; test into another folder: --output-dir")
+    if state == UNFINISHED and os.path.isfile(recorded):
+        if cfg.SEED < 0:
+            with open(recorded, encoding="utf-8") as stream:
+                cfg.SEED = yaml.safe_load(stream).get("SEED", cfg.SEED)
+        changed = differences(cfg, recorded)
+        if changed:
+            lines = [f"{key}: {old} there, {new} here" for key, old, new in changed[:20]]
+            raise UserError(
+                f"{directory} holds an unfinished run of other settings; go on with its own, choose another "
+                "--output-dir, or start anew with --overwrite. They differ in\n  " + "\n  ".join(lines)
+            )
+    if state != FINISHED:
+        settle_seed(cfg)
+    return state
+
+
+def settle_seed(cfg):
+    """Draw a seed where cfg.SEED is negative, so that the run can be repeated from its config.yaml."""
+    if cfg.SEED < 0:
+        frozen = cfg.is_frozen()
+        cfg.defrost()
+        cfg.SEED = random.SystemRandom().randrange(2**31)
+        if frozen:
+            cfg.freeze()
+    return cfg.SEED
+
+
+def remove_run(directory):
+    """Remove what a run writes into its folder, and nothing else."""
+    for name in model_names(directory):
+        folder = os.path.join(directory, name)
+        for file in [
+            *glob.glob(os.path.join(glob.escape(folder), "model*.pth.tar*")),
+            os.path.join(folder, "checkpoint"),
+        ]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(file)
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+    shutil.rmtree(os.path.join(directory, "tensorboard"), ignore_errors=True)
+    for pattern in ("results.json", "config.yaml", "cmat.pt", "log.txt*"):
+        for file in glob.glob(os.path.join(glob.escape(directory), pattern)):
+            os.unlink(file)

@@ -1,0 +1,81 @@
+"""What is shown of a training run: a bar on a terminal, lines elsewhere and in the log."""
+
+import datetime
+import sys
+import time
+
+from tqdm import tqdm
+
+from dassl.utils import AverageMeter, MetricMeter, log_only
+
+
+def on_terminal():
+    """Whether somebody watches: both output streams are terminals."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+class EpochMeter:
+    """Times and numbers of one epoch's batches; prints the training line.
+
+    Args:
+        trainer: its epoch, max_epoch, batch_idx, num_batches and learning rate are shown.
+    """
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+        self.losses, self.batch_time, self.data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        self.start = time.time()
+
+    def data_ready(self):
+        """The next batch has been read."""
+        self.data_time.update(time.time() - self.start)
+
+    def batch_done(self, summary):
+        """A batch has been learned from; `summary` is a dict of numbers."""
+        t = self.trainer
+        self.batch_time.update(time.time() - self.start)
+        self.losses.update(summary)
+        freq = t.cfg.TRAIN.PRINT_FREQ
+        due = (t.batch_idx + 1) % freq == 0 or (t.num_batches < freq and t.batch_idx + 1 == t.num_batches)
+        if t.bar is not None:
+            t.bar.update(1)
+        if due:
+            line = self.line()
+            if t.bar is None:
+                print(line)
+            else:
+                log_only(line)
+                t.bar.set_postfix_str(f"epoch {t.epoch + 1}/{t.max_epoch} {self.losses}", refresh=False)
+        step = t.epoch * t.num_batches + t.batch_idx
+        for name, meter in self.losses.meters.items():
+            t.write_scalar(f"train/{name}", meter.avg, step)
+        t.write_scalar("train/lr", t.get_current_lr(), step)
+        self.start = time.time()
+
+    def line(self):
+        t = self.trainer
+        left = t.num_batches - t.batch_idx - 1 + (t.max_epoch - t.epoch - 1) * t.num_batches
+        eta = datetime.timedelta(seconds=int(self.batch_time.avg * left))
+        return "\t".join(
+            [
+                f"epoch [{t.epoch + 1}/{t.max_epoch}][{t.batch_idx + 1}/{t.num_batches}]",
+                f"time {self.batch_time.val:.3f} ({self.batch_time.avg:.3f})",
+                f"data {self.data_time.val:.3f} ({self.data_time.avg:.3f})",
+                f"eta {eta}",
+                str(self.losses),
+                f"lr {t.get_current_lr():.3e}",
+            ]
+        )
+
+
+def run_bar(trainer):
+    """A bar over all batches of the run, or None where lines are printed."""
+    if not on_terminal() or not trainer.num_batches:
+        return None
+    total, done = trainer.max_epoch * trainer.num_batches, trainer.start_epoch * trainer.num_batches
+    return tqdm(total=total, initial=done, desc="training", unit="batch", dynamic_ncols=True)
+
+
+def progress(iterable, what):
+    """A bar over an iterable on a terminal, nothing elsewhere."""
+    return tqdm(iterable, desc=what, leave=False, dynamic_ncols=True, disable=not on_terminal())

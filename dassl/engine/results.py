@@ -1,0 +1,102 @@
+"""results.json: what a run was and what came out, for programs; the log is for people."""
+
+import os
+import sys
+from datetime import datetime, timezone
+
+from dassl.config import config_hash
+from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, read_json, versions, write_json
+
+EMPTY_MEAN = {"value": None, "overall_acc": None, "mean_acc": None, "macro_f1": None}
+
+
+def write_config(cfg):
+    """Write the resolved configuration, from which the run can be repeated."""
+    copy = cfg.clone()
+    copy.defrost()
+    copy.RESUME = ""  # repeating the run does not need the other one
+    with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml")) as stream:
+        stream.write(copy.dump())
+
+
+def describe(cfg):
+    """What is known of a run before it starts."""
+    classes = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
+    shots = cfg.DATASET.NUM_SHOTS
+    return {
+        "format": 1,
+        "status": "running",
+        "trainer": cfg.TRAINER.NAME,
+        "suite": cfg.DATASET.NAME,
+        "protocol": classes if classes in ("base", "new") else "few-shot" if shots >= 1 else "all",
+        "subsample_tasks": cfg.DATASET.get("SUBSAMPLE_TASKS", "all"),
+        "split": cfg.TEST.SPLIT,
+        "backbone": cfg.MODEL.get("BACKBONE", {}).get("NAME", ""),
+        "precision": None,
+        "seed": cfg.SEED,
+        "shots": shots,
+        "epochs": cfg.OPTIM.MAX_EPOCH,
+        "epoch": 0,
+        "learnable_parameters": None,
+        "tasks": [],
+        "mean": dict(EMPTY_MEAN),
+        "seconds": {"train": 0.0, "test": 0.0},
+        "peak_memory_bytes": None,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "hashes": {"config": config_hash(cfg), "split": None, "weights": None},
+        "device": None,
+        "finished": None,
+        "command": list(sys.argv),
+    }
+
+
+def write_results(trainer, status, report=None):
+    """Write results.json of a trainer's run.
+
+    Args:
+        trainer: a SimpleTrainer.
+        status: "running", "complete" or "failed".
+        report: the evaluator's report ({"tasks": [...], "mean": {...}}), once there is one.
+    """
+    record = describe(trainer.cfg)
+    parameters = {
+        id(p): p for name in trainer.get_model_names() for p in trainer._models[name].parameters() if p.requires_grad
+    }
+    record.update(
+        status=status,
+        epochs=trainer.cfg.OPTIM.MAX_EPOCH if trainer.learns else 0,
+        epoch=trainer.epochs_done,
+        learnable_parameters=count_num_param(params=parameters.values()),
+        seconds={key: round(value, 3) for key, value in trainer.seconds.items()},
+        peak_memory_bytes=peak_memory_bytes(trainer.device),
+        device=str(trainer.device),
+    )
+    record["hashes"]["split"] = getattr(getattr(trainer.dm, "dataset", None), "split_hash", None)
+    if report is not None:
+        record.update(tasks=report["tasks"], mean=report["mean"])
+    extra = dict(trainer.run_extra)
+    record["hashes"].update(extra.pop("hashes", {}))
+    record.update(extra)
+    if status != "running":
+        record["finished"] = _now()
+    write_json(record, _path(trainer.cfg))
+
+
+def write_failure(cfg, error):
+    """Note in results.json that the run stopped with an error; a finished run's file is left alone."""
+    try:
+        record = read_json(_path(cfg))
+    except (OSError, ValueError):
+        record = describe(cfg)
+    if record.get("status") != "complete":
+        record.update(status="failed", error=f"{type(error).__name__}: {error}", finished=_now())
+        write_json(record, _path(cfg))
+
+
+def _path(cfg):
+    return os.path.join(cfg.OUTPUT_DIR, "results.json")
+
+
+def _now():
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

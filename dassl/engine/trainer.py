@@ -1,0 +1,266 @@
+"""SimpleTrainer and the two loops: TrainerX on labelled images, TrainerXU on labelled and unlabelled ones."""
+
+import os
+import time
+from datetime import timedelta
+
+import torch
+
+from dassl.config import check
+from dassl.data import DataManager
+from dassl.engine import store
+from dassl.engine.base import TrainerBase
+from dassl.engine.output import settle_seed
+from dassl.engine.progress import EpochMeter, progress, run_bar
+from dassl.engine.results import write_config, write_results
+from dassl.evaluation import build_evaluator
+from dassl.utils import preserved_rng, set_random_seed
+from dassl.utils.errors import UserError
+
+__all__ = ["SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
+
+
+class SimpleTrainer(TrainerBase):
+    """A trainer built from a configuration.
+
+    Subclasses give build_model() (which registers what is learned) and forward_backward(batch).
+
+    Args:
+        cfg: configuration; a negative SEED is replaced by one that is drawn.
+
+    Attributes:
+        dm, train_loader_x, train_loader_u, val_loader, test_loader: the data and its loaders.
+        num_classes, num_source_domains, lab2cname: of the data.
+        device: torch.device, the GPU if there is one and USE_CUDA; one device, never several.
+        evaluator, output_dir.
+
+    Raises:
+        ConfigError, UserError, FileNotFoundError: before any model is built.
+    """
+
+    def __init__(self, cfg):
+        super().__init__()
+        check(cfg)
+        self.check_cfg(cfg)
+        self.cfg = cfg
+        self.device = torch.device("cuda:0" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        seed = settle_seed(cfg)
+        set_random_seed(seed)
+        self.build_data_loader()
+        self._check_splits()
+        set_random_seed(seed)  # the model's initial values do not depend on what reading the data drew
+        self.build_model()
+        self.evaluator = self.build_evaluator()
+        if not self.learns:
+            self.max_epoch = 0
+
+    # ---- parts, in the order they are built ----
+
+    def check_cfg(self, cfg):
+        """Hook: raise UserError on settings this trainer cannot work with."""
+
+    def build_data_loader(self):
+        """Set dm, the loaders, and what is known of the data."""
+        dm = DataManager(self.cfg)
+        self.dm = dm
+        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
+        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
+        self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
+        self.lab2cname = dm.lab2cname
+
+    def build_model(self):
+        """Build self.model and register what is learned (register_model)."""
+        raise NotImplementedError
+
+    def build_evaluator(self):
+        """The evaluator of the test and validation results."""
+        return build_evaluator(self.cfg, lab2cname=self.lab2cname, space=getattr(self.dm, "space", None))
+
+    def _check_splits(self):
+        test, name = self.cfg.TEST, self.cfg.DATASET.NAME
+        if self.val_loader is None and (test.SPLIT == "val" or (test.FINAL_MODEL == "best_val" and self.learns)):
+            key = "SPLIT val" if test.SPLIT == "val" else "FINAL_MODEL best_val"
+            raise UserError(
+                f"TEST.{key} needs a validation split, and {name} has none; "
+                "use TEST.SPLIT test and TEST.FINAL_MODEL last_step"
+            )
+
+    # ---- the run ----
+
+    def train(self):
+        """Train, going on with an unfinished run, and test. A trainer that does not learn tests only."""
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self):
+        os.makedirs(self.output_dir, exist_ok=True)
+        if self.learns:
+            self._resume()
+            if self.cfg.TRAIN.TENSORBOARD:
+                self.init_writer(os.path.join(self.output_dir, "tensorboard"))
+        write_config(self.cfg)
+        write_results(self, "running")
+        loader = getattr(self, "train_loader_x", None)
+        self.num_batches = len(loader) if loader is not None else 0
+        if self.learns and self.start_epoch < self.max_epoch:
+            self.bar = run_bar(self)
+        self.time_start = time.time()
+
+    def _resume(self):
+        """Go on with the run in the output folder; if there is none, with the one in RESUME."""
+        directory, names = self.output_dir, self.get_model_names()
+        if self.cfg.RESUME and not (names and store.saved_epochs(directory, names)):
+            directory = self.cfg.RESUME
+            if os.path.abspath(directory) != os.path.abspath(self.output_dir):
+                store.require_checkpoint(directory, names=names)
+        self.start_epoch = self.resume_model_if_exist(directory)
+        if self.start_epoch > self.max_epoch:
+            raise UserError(
+                f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is {self.max_epoch}; "
+                "raise it, or choose another --output-dir"
+            )
+
+    def after_epoch(self):
+        cfg = self.cfg
+        last = self.epoch + 1 == self.max_epoch
+        freq = cfg.TRAIN.CHECKPOINT_FREQ
+        if cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST:
+            result = self.validate()
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=store.BEST)
+        if last or (freq > 0 and (self.epoch + 1) % freq == 0):
+            self.save_model(self.epoch, self.output_dir)
+            store.prune(self.output_dir, self.get_model_names(), cfg.TRAIN.CHECKPOINT_KEEP)
+
+    def after_train(self):
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+        if self.learns:
+            print("Finished training")
+        if self.cfg.TEST.NO_TEST:
+            write_results(self, "complete")
+        else:
+            if self.learns and self.cfg.TEST.FINAL_MODEL == "best_val":
+                print(f"Testing the best model on validation ({self.best_result:.2f})")
+                self.load_model(self.output_dir)
+            self.test_and_record()
+        print(f"Elapsed: {timedelta(seconds=round(time.time() - self.time_start))}")
+        self.close_writer()
+
+    def test_and_record(self):
+        """Test, and write config.yaml and results.json of the finished run.
+
+        Returns:
+            the headline result, in per cent.
+        """
+        os.makedirs(self.output_dir, exist_ok=True)
+        start = time.time()
+        result = self.test()
+        self.seconds["test"] += time.time() - start
+        write_config(self.cfg)
+        write_results(self, "complete", getattr(self.evaluator, "report", None))
+        return result
+
+    def validate(self):
+        """Result on the validation split during training, printed as such."""
+        self.evaluator.validating = True
+        try:
+            return self.test(split="val")
+        finally:
+            self.evaluator.validating = False
+
+    @torch.no_grad()
+    def test(self, split=None):
+        """Evaluate on a split ("val" or "test", default TEST.SPLIT); random states are left as they were.
+
+        Returns:
+            the first of the evaluator's results, in per cent.
+        """
+        split = split or self.cfg.TEST.SPLIT
+        loader = self.val_loader if split == "val" else self.test_loader
+        if loader is None:
+            raise UserError(f"{self.cfg.DATASET.NAME} has no images in its {split} split to evaluate on")
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        print(f"Evaluating on the {split} split")
+        with preserved_rng():
+            for batch in progress(loader, f"{split} split"):
+                input, *target = self.parse_batch_test(batch)
+                output = self.model_inference(input)
+                if getattr(self.evaluator, "needs_task", False) and len(target) == 1:
+                    target.append(batch["task"])
+                self.evaluator.process(output, *target)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        return next(iter(results.values()))
+
+    def model_inference(self, input):
+        return self.model(input)
+
+    def parse_batch_test(self, batch):
+        """(images (B, 3, H, W), labels (B,)) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    # ---- one epoch ----
+
+    def _epoch(self, batches):
+        """Learn from the batches of one epoch: the inner loop of all trainers."""
+        self.set_model_mode("train")
+        if not self.num_batches:
+            raise UserError(f"{self.cfg.DATASET.NAME} gives no training batch; it has no training images")
+        meter = EpochMeter(self)
+        for self.batch_idx, batch in enumerate(batches):
+            meter.data_ready()
+            self._batch = batch
+            summary = self.forward_backward(*batch if isinstance(batch, tuple) else (batch,)) or {}
+            for name, value in summary.items():
+                if "loss" in name:
+                    self.detect_anomaly(value)
+            meter.batch_done(summary)
+
+
+def _start(loader):
+    """An iterator over a loader. Starting one draws from torch's generator, depending on the workers; no longer."""
+    with preserved_rng():
+        return iter(loader)
+
+
+class TrainerX(SimpleTrainer):
+    """Learns from labelled images."""
+
+    def run_epoch(self):
+        self.num_batches = len(self.train_loader_x) if self.train_loader_x is not None else 0
+        self._epoch(_start(self.train_loader_x) if self.num_batches else ())
+
+    def parse_batch_train(self, batch):
+        """(images (B, 3, H, W), labels (B,), domains (B,)) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+
+
+class TrainerXU(SimpleTrainer):
+    """Learns from labelled and unlabelled images: forward_backward(batch_x, batch_u)."""
+
+    def before_train(self):
+        for part, loader in (("labelled", self.train_loader_x), ("unlabelled", self.train_loader_u)):
+            if loader is None:
+                raise UserError(f"{type(self).__name__} needs {part} training images; {self.cfg.DATASET.NAME} has none")
+        super().before_train()
+
+    def run_epoch(self):
+        x, u = len(self.train_loader_x), len(self.train_loader_u)
+        self.num_batches = {"train_x": x, "train_u": u, "smaller_one": min(x, u)}[self.cfg.TRAIN.COUNT_ITER]
+        pairs = zip(self._endless(self.train_loader_x), self._endless(self.train_loader_u), strict=False)
+        self._epoch(pair for _, pair in zip(range(self.num_batches), pairs, strict=False))
+
+    @staticmethod
+    def _endless(loader):
+        while True:
+            yield from _start(loader)
+
+    def parse_batch_train(self, batch_x, batch_u):
+        """(labelled images, their labels, unlabelled images) on the device."""
+        return batch_x["img"].to(self.device), batch_x["label"].to(self.device), batch_u["img"].to(self.device)

@@ -1,0 +1,120 @@
+"""Train and test: python train.py --trainer MTCoOp --dataset-config-file configs/datasets/icon5.yaml --config-file
+configs/trainers/MTCoOp/tiny_ep20.yaml --output-dir output/try --seed 1 DATASET.NUM_SHOTS 4
+
+Ends with status 0 when the run is finished (or was already), 2 with one message on what the user can mend, 1 on a bug.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description="Train and test a prompt-tuning method, or test a trained one.")
+    parser.add_argument("--root", help="folder of the datasets (DATASET.ROOT)")
+    parser.add_argument("--output-dir", help="folder of everything the run writes (OUTPUT_DIR)")
+    parser.add_argument("--resume", help="folder of an unfinished run; the one in --output-dir is continued without it")
+    parser.add_argument("--seed", type=int, help="0 is a seed; negative: one is drawn and recorded")
+    parser.add_argument("--trainer", help="name of the method (TRAINER.NAME)")
+    parser.add_argument("--backbone", help="name of the CLIP (MODEL.BACKBONE.NAME)")
+    parser.add_argument("--config-file", help="settings of the method, or config.yaml of a run")
+    parser.add_argument("--dataset-config-file", help="settings of the dataset or suite")
+    parser.add_argument("--transforms", nargs="+", help="training transforms (INPUT.TRANSFORMS)")
+    parser.add_argument("--eval-only", action="store_true", help="test the model in --model-dir")
+    parser.add_argument("--model-dir", help="folder of the run whose model is tested")
+    parser.add_argument("--load-epoch", type=int, help="which of its checkpoints; default the best one or the newest")
+    parser.add_argument("--no-train", action="store_true", help="build everything and stop")
+    parser.add_argument("--old-data-path", help="beginning of image paths to be replaced ...")
+    parser.add_argument("--new-data-path", help="... by this one")
+    parser.add_argument("--overwrite", action="store_true", help="remove the run that --output-dir holds")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
+    return parser.parse_args(argv)
+
+
+def configure(args):
+    """The configuration: defaults, dataset file, trainer file, arguments, KEY VALUE pairs; later ones win."""
+    import dassl.config
+
+    cfg = dassl.config.get_cfg_default()
+    given = {
+        "DATASET.ROOT": args.root,
+        "OUTPUT_DIR": args.output_dir,
+        "RESUME": args.resume,
+        "SEED": args.seed,
+        "TRAINER.NAME": args.trainer,
+        "MODEL.BACKBONE.NAME": args.backbone,
+        "INPUT.TRANSFORMS": args.transforms,
+        "DATALOADER.OLD_DATA_PATH": args.old_data_path,
+        "DATALOADER.NEW_DATA_PATH": args.new_data_path,
+    }
+    opts = [part for key, value in given.items() if value is not None for part in (key, value)]
+    dassl.config.load(cfg, [args.dataset_config_file, args.config_file], opts + args.opts)
+    return cfg
+
+
+def check_arguments(args, cfg):
+    """Mistakes that can be seen before anything slow begins."""
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.engine.store import require_checkpoint
+    from dassl.utils import UserError
+
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if args.eval_only and not args.model_dir and trainer.learns:
+        raise UserError(f"--eval-only needs --model-dir: {cfg.TRAINER.NAME} has to be trained before it is tested")
+    if not args.eval_only and (args.model_dir or args.load_epoch is not None):
+        raise UserError("--model-dir and --load-epoch are for --eval-only; --resume continues a run")
+    if args.model_dir and trainer.learns:
+        require_checkpoint(args.model_dir, args.load_epoch)
+    if cfg.RESUME and not os.path.isdir(cfg.RESUME):
+        raise FileNotFoundError(f"--resume: there is no folder {cfg.RESUME}")
+
+
+def run(args, started):
+    import datasets  # noqa: F401  registers the datasets
+    import trainers  # noqa: F401  registers the methods and declares their settings
+    from dassl.engine import build_trainer
+    from dassl.engine.output import FINISHED, prepare_output
+    from dassl.utils import collect_env_info, setup_logger
+
+    cfg = configure(args)
+    check_arguments(args, cfg)
+    if prepare_output(cfg, args.overwrite, learn=not args.eval_only) == FINISHED:
+        print(f"{cfg.OUTPUT_DIR} holds a finished run (results.json); nothing is done. --overwrite runs it again")
+        return
+    cfg.freeze()
+    started.append(cfg)
+    setup_logger(cfg.OUTPUT_DIR, append=True)
+    print(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
+    trainer = build_trainer(cfg)
+    if args.eval_only:
+        if args.model_dir and trainer.learns:
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        trainer.test_and_record()
+    elif not args.no_train:
+        trainer.train()
+
+
+def main(argv=None):
+    from dassl.engine.results import write_failure
+    from dassl.utils import close_logger, is_user_error, log_only
+
+    args, started = parse(argv), []
+    try:
+        run(args, started)
+    except Exception as error:
+        for cfg in started:
+            write_failure(cfg, error)
+        if not is_user_error(error):
+            log_only(traceback.format_exc())
+            raise
+        log_only(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        close_logger()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
