@@ -1,0 +1,134 @@
+"""Image files of every kind to RGB, and what is said of those that are none."""
+
+import multiprocessing
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dassl.data.images import image_exists
+from dassl.utils import read_image
+
+RED = (204, 0, 51)  # in the web palette
+
+
+def _pixel(path):
+    image = read_image(path)
+    assert image.mode == "RGB"
+    return image.getpixel((1, 1))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "PA", "CMYK", "YCbCr"])
+def test_colour_modes(tmp_path, mode):
+    image = Image.new("RGB", (4, 4), RED)
+    image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
+    path = tmp_path / ("x.tif" if mode in ("CMYK", "YCbCr", "PA") else "x.png")
+    try:
+        image.save(path)
+    except OSError:
+        pytest.skip(f"this Pillow writes no {mode} file")
+    assert np.abs(np.subtract(_pixel(path), RED)).max() <= 3
+
+
+@pytest.mark.parametrize(("mode", "value"), [("1", 1), ("L", 255), ("LA", (255, 255))])
+def test_gray_modes(tmp_path, mode, value):
+    Image.new(mode, (4, 4), value).save(tmp_path / "x.png")
+    assert _pixel(tmp_path / "x.png") == (255, 255, 255)
+
+
+def test_16_bit_gray_keeps_its_high_byte(tmp_path):
+    array = np.array([[0, 256], [32768, 65535]], dtype=np.uint16)
+    Image.fromarray(array).save(tmp_path / "x.png")
+    Image.fromarray(array.astype(np.int32)).save(tmp_path / "x.tif")
+    for name in ("x.png", "x.tif"):
+        assert np.asarray(read_image(tmp_path / name))[..., 0].tolist() == [[0, 1], [128, 255]]
+
+
+def test_palette_with_transparency_per_entry(tmp_path, recwarn):
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, *RED])
+    image.save(tmp_path / "x.png", transparency=bytes([0, 128]))
+    assert _pixel(tmp_path / "x.png") == RED
+    assert not recwarn.list
+
+
+@pytest.fixture
+def archive(tmp_path):
+    path = tmp_path / "images.zip"
+    Image.new("RGB", (3, 2), RED).save(tmp_path / "x.png")
+    with zipfile.ZipFile(path, "w") as file:
+        file.write(tmp_path / "x.png", "faces/x.png")
+        file.write(tmp_path / "x.png", "odd.zip/x.png")
+    return str(path)
+
+
+def test_members_of_an_archive_are_read_in_place(archive):
+    assert read_image(f"{archive}/faces/x.png").size == (3, 2)
+    assert read_image(f"{archive}/odd.zip/x.png").size == (3, 2)
+    assert image_exists(f"{archive}/faces/x.png")
+    assert not image_exists(f"{archive}/faces/y.png")
+    assert image_exists(archive) and not image_exists(archive + "x")
+    assert sorted(os.listdir(os.path.dirname(archive))) == ["images.zip", "x.png"]
+
+
+def test_a_folder_may_be_called_like_an_archive(tmp_path):
+    (tmp_path / "pictures.zip").mkdir()
+    Image.new("RGB", (3, 2)).save(tmp_path / "pictures.zip" / "x.png")
+    assert read_image(tmp_path / "pictures.zip" / "x.png").size == (3, 2)
+
+
+def test_a_replaced_archive_is_read_anew(archive):
+    read_image(f"{archive}/faces/x.png")
+    Image.new("RGB", (7, 7)).save(archive + ".png")
+    with zipfile.ZipFile(archive + ".new", "w") as file:
+        file.write(archive + ".png", "faces/x.png")
+    os.replace(archive + ".new", archive)
+    assert read_image(f"{archive}/faces/x.png").size == (7, 7)
+
+
+def _read_many(path):
+    return {read_image(path).size for _ in range(100)}
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+def test_processes_share_no_file_position(archive):
+    read_image(f"{archive}/faces/x.png")  # opened here, before the fork
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert pool.map(_read_many, [f"{archive}/faces/x.png"] * 8) == [{(3, 2)}] * 8
+
+
+def _broken_files(folder):
+    Image.effect_noise((64, 64), 90).save(folder / "whole.png")
+    whole = (folder / "whole.png").read_bytes()
+    return {
+        "empty.jpg": (b"", "empty"),
+        "page.jpg": (b"<!DOCTYPE html><html>404</html>", "web page"),
+        "lfs.jpg": (b"version https://git-lfs.github.com/spec/v1\noid", "LFS"),
+        "text.jpg": (b"hello there", "not an image format"),
+        "cut.png": (whole[: len(whole) // 2], "image"),
+        "noise.png": (whole[:60] + bytes(range(256)), "image"),
+    }
+
+
+def test_broken_files_are_one_clear_line(tmp_path):
+    for name, (content, text) in _broken_files(tmp_path).items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=text) as caught:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_files_are_one_clear_line(tmp_path, archive):
+    for path in (str(tmp_path / "no.png"), f"{archive}/no.png", f"{tmp_path}/no.zip/x.png", f"{tmp_path}/x.png/y.png"):
+        with pytest.raises(FileNotFoundError) as caught:
+            read_image(path)
+        assert str(caught.value) == f"image not found: {path}"
+
+
+def test_an_archive_that_is_none_names_itself(tmp_path):
+    (tmp_path / "images.zip").write_bytes(b"not a zip")
+    with pytest.raises(ValueError, match=r"images\.zip/x\.png.*zip"):
+        read_image(tmp_path / "images.zip" / "x.png")
