@@ -226,9 +226,11 @@ def _forbidden(key, value):
     setting = _settings.get(key)
     if setting is None or setting.rule is None or setting.rule(value):
         return ""
-    near = None
-    if isinstance(value, str):
-        near = nearest(value, [choice for choice in setting.rule.choices if isinstance(choice, str)])
+    near, choices = None, [choice for choice in setting.rule.choices if isinstance(choice, str)]
+    words = value if isinstance(value, (list, tuple)) else [value]
+    words = [word for word in words if isinstance(word, str) and word not in choices]
+    if words:
+        near = nearest(words[0], choices)
     return f"{key} = {show(value)}: expected {setting.rule.text}" + (f"; did you mean {near}?" if near else "")
 
 
