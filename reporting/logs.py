@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 
 FINISHED = re.compile(r"Finish(ed)? training\b")
 TRAINING_LINE = re.compile(r"epoch:? ?\[\d+/\d+\]\s*(batch )?\[\d+/\d+\]")
-EVALUATION_OF = re.compile(r"(?:Do evaluation|Evaluate) on (?:the )?\W*(train|val|test)\w*\W* set", re.IGNORECASE)
+EVALUATION_OF = re.compile(
+    r"(?:Do evaluation|Evaluat(?:e|ing)) on (?:the )?\W*(train|val|test)\w*\W* (?:set|split)", re.IGNORECASE
+)
 NUMBER = r"(\d[\d,]*(?:\.\d+)?|nan)"
 RESULT_LINE = re.compile(rf"\* ([\w-]+): {NUMBER}(%?)$")
 TASK_LINE = re.compile(r"\* task: (\d+) \((.*)\)\s+total: ([\d,]+)\s+(.*%)$")

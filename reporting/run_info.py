@@ -3,7 +3,7 @@
 state       prints complete, unfinished or none. With the arguments train.py is about to get, a finished run that was
             made with other settings is an error: skipping it would pass its numbers off as those asked for.
 last_epoch  prints the number of the last epoch of a finished training run
-error       prints the error line a failed run left behind, if any
+error       prints the first line of the error a failed run left behind, if any
 
 Exit status 2 with a message on stderr when the question cannot be answered.
 """
@@ -79,7 +79,9 @@ def error(folder: Path) -> str:
         data = load_results(folder) or {}
     except ValueError as problem:
         return str(problem)
-    return str(data.get("error") or "") if data.get("status") == "failed" else ""
+    if data.get("status") != "failed" or not data.get("error"):
+        return ""
+    return str(data["error"]).strip().splitlines()[0]
 
 
 def main(arguments: list[str]) -> int:

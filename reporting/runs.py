@@ -104,7 +104,7 @@ def _from_results(folder: Path, label: str, seed: int | None, data: dict) -> Run
     if status != "complete":
         reason = f"results.json says {status!r}"
         if data.get("error"):
-            reason += f": {str(data['error']).strip().splitlines()[-1]}"
+            reason += f": {str(data['error']).strip().splitlines()[0]}"
         return Run(folder, label, seed, False, reason)
     try:
         mean = data["mean"]

@@ -9,9 +9,13 @@
 prepare_python
 export SEEDS OUTPUT
 
+echo "== 1 of 4: ZeroshotCLIP"
 sh "$SCRIPTS/zeroshot.sh" icon5 tiny_ep20 "$@"
+echo "== 2 of 4: CoOp-MT"
 sh "$SCRIPTS/main_mtcoop_hard.sh" icon5 tiny_ep20 4 16 False False "$@"
+echo "== 3 of 4: CoOp-CA"
 sh "$SCRIPTS/main_mtcoop_hard.sh" icon5 tiny_ep20 4 16 False True "$@"
+echo "== 4 of 4: SoftCPT-NATA"
 sh "$SCRIPTS/main_mtcoop.sh" icon5 tiny_ep20 4 0 False 4 False 16 False lin 1 "$@"
 
 ZEROSHOT=$OUTPUT/output/ZeroshotCLIP/tiny_ep20/icon5

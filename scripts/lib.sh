@@ -138,16 +138,22 @@ run_info() {
 }
 
 # run DIR TRAIN_ARGS...: one run of train.py into DIR. Skipped when DIR holds its finished result; a run that was
-# stopped is started again, which resumes from its last checkpoint. Ends the script when the run fails.
+# stopped is started again, which resumes from its last checkpoint. With RUN_AGAIN=--overwrite it is always made anew.
+# Ends the script when the run fails.
+RUN_AGAIN=
 run() {
     run_dir=$1
     shift
     set -- --root "$DATA" --trainer "$TRAINER" \
         --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" \
         --config-file "$REPO/configs/trainers/$TRAINER/$CFG.yaml" \
-        --output-dir "$run_dir" "$@"
+        --output-dir "$run_dir" $RUN_AGAIN "$@"
 
-    run_state=$(run_info state "$run_dir" "$@") || exit $?
+    if [ -n "$RUN_AGAIN" ]; then
+        run_state=none
+    else
+        run_state=$(run_info state "$run_dir" "$@") || exit $?
+    fi
     case $run_state in
         complete)
             echo "skipped, finished already: $run_dir"
@@ -190,7 +196,10 @@ run_failed() {
         echo "it wrote no log; its message is above"
     fi
     run_error=$(run_info error "$run_dir") || run_error=
-    if [ -n "$run_error" ]; then echo "error: $run_error"; fi
+    # without the exception's name, as the log has it; said once is enough
+    if [ -n "$run_error" ] && ! tail -n 15 "${run_log:-/dev/null}" | grep -Fq -e "${run_error#*: }"; then
+        echo "error: $run_error"
+    fi
     echo "the same command again goes on from here"
 }
 

@@ -15,6 +15,13 @@ for SEED in $SEEDS; do
         echo "$(basename -- "$0"): first run main_mtcoop_base2new_train.sh with the same arguments" >&2
         exit 2
     }
+    # a result that is older than its base model is of another one
+    RUN_AGAIN=
+    if [ -f "$FOLDER/new/seed$SEED/results.json" ] &&
+        [ -n "$(find "$FOLDER/base/seed$SEED/results.json" -newer "$FOLDER/new/seed$SEED/results.json" 2>/dev/null)" ]; then
+        echo "the base model is newer than its test on new classes, which is repeated"
+        RUN_AGAIN=--overwrite
+    fi
     # shellcheck disable=SC2086  # pairs without spaces
     run "$FOLDER/new/seed$SEED" --seed "$SEED" --model-dir "$FOLDER/base/seed$SEED" --load-epoch "$EPOCH" --eval-only \
         DATASET.SUBSAMPLE_CLASSES new $MTCOOP_KEYS "$@"

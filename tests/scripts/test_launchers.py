@@ -1,6 +1,7 @@
 """Every published command: what train.py is given, and which folder the results go to."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -141,6 +142,19 @@ def test_new_classes_are_tested_with_the_base_model_at_its_last_epoch(clone):
         assert options["--output-dir"] == f"{parent}/new/seed{seed}"
         assert "--eval-only" in options
         assert pairs["DATASET.SUBSAMPLE_CLASSES"] == "new"
+
+
+def test_new_classes_are_tested_again_with_another_base_model(clone):
+    assert clone.sh("main_mtcoop_base2new_train.sh", *BASE2NEW, SEEDS="1").returncode == 0
+    assert clone.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1").returncode == 0
+    assert clone.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1").returncode == 0
+    assert len(clone.runs()) == 2
+    parent = clone.folder / f"output/base2new/icon5/MTCoOp/tiny_ep20_4shots/{NATA_FOLDER}"
+    later = (parent / "new/seed1/results.json").stat().st_mtime + 10
+    os.utime(parent / "base/seed1/results.json", (later, later))
+    done = clone.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1")
+    assert done.returncode == 0, done.stderr
+    assert "--overwrite" in clone.runs()[2]
 
 
 def test_new_classes_without_a_finished_base_run(clone):
