@@ -46,7 +46,7 @@ MONOCHROME_VENDORS = (
     "mingcute",
     "mdi",
     "game-icons",
-    "icon-park",
+    "icon-park",  # line drawings like the others, but most have one blue besides black and white
     "fa7-solid",
 )
 DOMAINS = tuple(sorted(COLOUR_VENDORS + MONOCHROME_VENDORS))
@@ -87,7 +87,7 @@ def load_icon13() -> Source:
     position = {task.key: i for i, task in enumerate(tasks)}
     label = {(task.key, name): i for task in tasks for i, name in enumerate(task.classnames)}
     validation = validation_files(index["images"])
-    source = Source("Icon13", str(FOLDER / "images.zip"), tasks, split_from="icon13/index.json")
+    source = Source("Icon13", str(FOLDER / "images.zip"), tasks, split_from="icon13/index.json", domains=DOMAINS)
     for image in index["images"]:
         item = Item(
             image["file"],

@@ -49,14 +49,19 @@ def lines_of(path: Path) -> list[str]:
         return [line.strip() for line in file if line.strip()]
 
 
-def mat(path: Path) -> dict[str, Any]:
-    """Variables of a MATLAB file; structures as objects with attributes, arrays without empty dimensions."""
+def mat(path: Path, variable: str) -> Any:
+    """A variable of a MATLAB file as an array; structures become objects with attributes."""
+    import numpy as np
     from scipy.io import loadmat
 
     try:
-        return loadmat(str(path), squeeze_me=True, struct_as_record=False)
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
+        content = loadmat(str(path), squeeze_me=True, struct_as_record=False)
+    except Exception as error:  # damaged files make scipy raise nearly anything
         raise ValueError(f"{path} cannot be read as a MATLAB file ({error}); fetch it anew") from None
+    if variable not in content:
+        found = ", ".join(name for name in content if not name.startswith("__"))
+        raise ValueError(f"{path}: expected the variable {variable!r}, found {found or 'none'}; fetch it anew")
+    return np.atleast_1d(content[variable])
 
 
 def _malformed(path: Path, line: str, expected: str) -> ValueError:
@@ -131,7 +136,7 @@ def fgvc_aircraft(row: Row, folder: Path) -> Raw:
 
 def oxford_flowers(row: Row, folder: Path) -> Raw:
     """imagelabels.mat: the class number of image 1, 2, …; cat_to_name.json: {class number: name}."""
-    labels = mat(folder / "imagelabels.mat")["labels"].ravel().astype(int)
+    labels = mat(folder / "imagelabels.mat", "labels").astype(int)
     names = read_json(folder / "cat_to_name.json")
     count = max(int(labels.max()), len(names))
     unnamed = [number for number in range(1, count + 1) if str(number) not in names]
@@ -167,9 +172,7 @@ def oxford_pets(row: Row, folder: Path) -> Raw:
 
 def stanford_cars(row: Row, folder: Path) -> Raw:
     """devkit/cars_meta.mat: the classes; one structure an image (`fname`, `class`) in the two annotation files."""
-    import numpy as np
-
-    names = [year_first(str(name)) for name in np.atleast_1d(mat(folder / "devkit/cars_meta.mat")["class_names"])]
+    names = [year_first(str(name)) for name in mat(folder / "devkit/cars_meta.mat", "class_names")]
     pools: dict[str, list[Item]] = {}
     for pool, file, images in (
         ("train", "devkit/cars_train_annos.mat", "cars_train"),
@@ -177,7 +180,7 @@ def stanford_cars(row: Row, folder: Path) -> Raw:
     ):
         path = folder / file
         pools[pool] = []
-        for note in np.atleast_1d(mat(path)["annotations"]):
+        for note in mat(path, "annotations"):
             number = str(getattr(note, "class", ""))  # the file without labels has the same name on some servers
             pools[pool].append(Item(f"{images}/{note.fname}", _numbered(path, number, str(note.fname), len(names))))
     return Raw([tuple(names)], pools)

@@ -41,7 +41,7 @@ class SourceTask:
 class Source:
     """A dataset that has been read: `root` + each item's path is an image.
 
-    `split_from` says in words where the split comes from (a file, a rule).
+    `split_from` says in words where the split comes from (a file, a rule); `domains` names the domains, if several.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Source:
     val: list[Item] = field(default_factory=list)
     test: list[Item] = field(default_factory=list)
     split_from: str = ""
+    domains: tuple[str, ...] = ()
 
     def split_digest(self, task: int) -> str:
         """SHA-256 over class names, paths and labels of all splits of one task; independent of where the data lies."""

@@ -123,7 +123,6 @@ def read_split(path: Path, tasks: int) -> Split:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
         parts = {part: list(content[part]) for part in SPLITS}
-        entries = [entry for part in parts.values() for entry in part]
         if "meta" in content:
             return _read_dk(content["meta"], parts, tasks)
         if "classnames" in content:
@@ -133,25 +132,28 @@ def read_split(path: Path, tasks: int) -> Split:
             return split
         if tasks != 1:
             raise TypeError("a split with several tasks needs `meta`")
-        return _read_zhou(path, parts, entries)
-    except (KeyError, TypeError, IndexError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        split = Split([()], *([Item(entry[0], int(entry[1])) for entry in parts[part]] for part in SPLITS))
+        names = [(int(entry[1]), str(entry[2]), entry[0]) for part in SPLITS for entry in parts[part]]
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         text = f"{type(error).__name__}: {error}"
         raise ValueError(
             f"{path} is not a split file of a known kind ({text}); expected {{train, val, test: [[path, label, class "
             f"name], …]}} or [[path, [label], [task]], …] with meta. Fetch it anew, or delete it to have a split made."
         ) from None
+    split.classnames = [_zhou_classnames(path, names)]
+    return split
 
 
-def _read_zhou(path: Path, parts: dict[str, list], entries: list) -> Split:
+def _zhou_classnames(path: Path, found: list[tuple[int, str, str]]) -> tuple[str, ...]:
+    """Class names from (label, name, image) of every image; each label must have one name, and none may be lacking."""
     names: dict[int, str] = {}
-    for image, label, name in entries:
-        if names.setdefault(int(label), name) != name:
-            raise ValueError(f"{path}: label {label} is called {names[int(label)]!r} and {name!r} (at {image})")
+    for label, name, image in found:
+        if names.setdefault(label, name) != name:
+            raise ValueError(f"{path}: label {label} is called {names[label]!r} and {name!r} (at {image})")
     gap = next((label for label in range(len(names)) if label not in names), None)
     if gap is not None:
         raise ValueError(f"{path}: {len(names)} classes, but label {gap} is not among them; fetch the file anew")
-    classnames = [tuple(names[label] for label in range(len(names)))]
-    return Split(classnames, *([Item(entry[0], int(entry[1])) for entry in parts[part]] for part in SPLITS))
+    return tuple(names[label] for label in range(len(names)))
 
 
 def _read_dk(meta: dict[str, Any], parts: dict[str, list], tasks: int) -> Split:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
 from dassl.data.tasks import Task, TaskSpace
+from dassl.data.views import replace_prefix
 from datasets.embedded import ICON13
 from datasets.fewshot import base_new, few_shot, task_subset, val_shots
 from datasets.rows import RowSource
@@ -80,7 +81,8 @@ class Suite(DatasetBaseMT):
     Only the datasets of the chosen tasks are read. `split_hash` is that of their full splits, before sampling.
 
     Args:
-        cfg: reads DATASET.{ROOT, NAME, TASKS, NUM_SHOTS, NESTED_SHOTS, SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS} and SEED.
+        cfg: reads DATASET.{ROOT, NAME, TASKS, NUM_SHOTS, NESTED_SHOTS, SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS} and SEED,
+            and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT does not exist.
 
     Raises:
         FileNotFoundError: datasets that are missing, all at once.
@@ -91,7 +93,7 @@ class Suite(DatasetBaseMT):
 
     def __init__(self, cfg):
         wanted = cfg.DATASET
-        root = os.path.abspath(os.path.expanduser(wanted.ROOT)) if wanted.ROOT else ""
+        root = _root(cfg)
         tasks = expand(list(wanted.TASKS) or self.TASKS)
         chosen = [(i, *tasks[i]) for i in task_subset(wanted.SUBSAMPLE_TASKS, [key for _, _, key in tasks])]
         sources = read_sources(wanted.NAME, list(dict.fromkeys(name for _, name, _, _ in chosen)), root)
@@ -132,8 +134,19 @@ class Suite(DatasetBaseMT):
             raise ValueError(f"{wanted.NAME}: DATASET.SUBSAMPLE_CLASSES {wanted.SUBSAMPLE_CLASSES!r} leaves no class")
         roots = {source.root for source in sources.values()}
         self.image_root = roots.pop() if len(roots) == 1 else root
+        self.domains = next(iter(sources.values())).domains if len(sources) == 1 else ()
         self.split_hash = digest.hexdigest()
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"] or None, splits["test"])
+
+
+def _root(cfg) -> str:
+    """Absolute DATASET.ROOT; one that is gone moves with DATALOADER.OLD_DATA_PATH and NEW_DATA_PATH."""
+    if not cfg.DATASET.ROOT:
+        return ""
+    root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+    if os.path.isdir(root):
+        return root
+    return replace_prefix(root, cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH)
 
 
 def _by_task(source: Source) -> list[dict[str, list[Item]]]:

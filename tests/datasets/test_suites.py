@@ -1,0 +1,253 @@
+import os
+import shutil
+from collections import Counter
+
+import pytest
+
+import datasets
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from datasets import suites
+from datasets.source import Item, Source, SourceTask
+from tests.datasets import layouts
+from tests.datasets.settings import config
+
+GENERAL10 = [
+    ("Caltech101", 100, "mean_acc"),
+    ("DescribableTextures", 47, "overall_acc"),
+    ("EuroSAT", 10, "overall_acc"),
+    ("FGVCAircraft", 100, "mean_acc"),
+    ("Food101", 101, "overall_acc"),
+    ("OxfordFlowers", 102, "mean_acc"),
+    ("OxfordPets", 37, "mean_acc"),
+    ("StanfordCars", 196, "overall_acc"),
+    ("SUN397", 397, "overall_acc"),
+    ("UCF101", 101, "overall_acc"),
+]
+PLANT6 = [
+    ("FruitVegetable", 36),
+    ("KaggleFlower", 5),
+    ("KaggleMushroom", 9),
+    ("KaggleVegetable", 15),
+    ("PlantSeedlingV1", 12),
+    ("PlantVillage", 39),
+]
+REAL = ["General10", "Plant6", "Fashion20"]
+
+
+def paths(items, root):
+    return [os.path.relpath(item.impath, root).replace(os.sep, "/") for item in items]
+
+
+def test_general10(data_root):
+    space = build_dataset(config("General10", data_root)).space
+    assert [(task.key, len(task.classnames), task.metric) for task in space.tasks] == GENERAL10
+    assert space.num_classes == 1191
+
+
+def test_plant6(data_root):
+    space = build_dataset(config("Plant6", data_root)).space
+    assert [(task.key, len(task.classnames)) for task in space.tasks] == PLANT6
+    assert {task.metric for task in space.tasks} == {"overall_acc"}
+    assert space.num_classes == 116
+    assert space.tasks[0].name == "fruits and vegetables image classification"
+    assert space.tasks[0].description == "classify fruit and vegetable images into 36 categories"
+
+
+def test_fashion20(data_root):
+    space = build_dataset(config("Fashion20", data_root)).space
+    assert space.num_tasks == 20
+    assert space.num_classes == 78
+    assert {task.metric for task in space.tasks} == {"mean_acc"}
+    assert [space.tasks[i].name for i in (0, 9, 18)] == ["pants type", "heel shape", "number of button rows"]
+    assert [space.tasks[i].templates[0].rpartition(" ")[2] for i in (0, 3, 7, 14, 15, 17, 18, 19)] == [
+        f"{noun}." for noun in ("pants", "tops", "shoes", "hat", "socks", "skirt", "tops", "underwear")
+    ]
+
+
+@pytest.mark.parametrize("suite", REAL)
+def test_every_image_is_there_and_in_one_split_only(data_root, suite):
+    dataset = build_dataset(config(suite, data_root))
+    parts = [{item.impath for item in part} for part in (dataset.train_x, dataset.val, dataset.test)]
+    assert all(os.path.isfile(path) for part in parts for path in part)
+    assert len(set().union(*parts)) == sum(len(part) for part in parts)
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in GENERAL10 + PLANT6])
+def test_a_single_dataset_is_its_task_of_the_suite(data_root, name):
+    suite = "General10" if name in [row[0] for row in GENERAL10] else "Plant6"
+    whole = build_dataset(config(suite, data_root, NUM_SHOTS=1))
+    alone = build_dataset(config(name, data_root, NUM_SHOTS=1))
+    task = [t.key for t in whole.space.tasks].index(name)
+    assert alone.space.num_tasks == 1
+    assert alone.classnames == list(whole.space.tasks[task].classnames)
+    for split in ("train_x", "val", "test"):
+        same = [item.impath for item in getattr(whole, split) if item.task == task]
+        assert [item.impath for item in getattr(alone, split)] == same
+    assert issubclass(getattr(datasets, name), suites.Suite)
+
+
+@pytest.mark.parametrize("suite", [*REAL, "Icon13"])
+def test_base_and_new_share_out_the_classes(data_root, suite):
+    full = build_dataset(config(suite, data_root))
+    halves = [build_dataset(config(suite, data_root, SUBSAMPLE_CLASSES=half)) for half in ("base", "new")]
+    for task, base, new in zip(full.space.tasks, *(half.space.tasks for half in halves), strict=True):
+        assert base.classnames + new.classnames == task.classnames
+        assert len(base.classnames) - len(new.classnames) in (0, 1)
+    assert sum(len(half.test) for half in halves) == len(full.test)
+    names = {item.impath: item.classname for item in full.test}
+    for half in halves:
+        for item in half.test:
+            assert half.space.tasks[item.task].classnames[item.label] == names[item.impath] == item.classname
+    assert full.split_hash == halves[0].split_hash == halves[1].split_hash
+
+
+@pytest.mark.parametrize("suite", [*REAL, "Icon13"])
+@pytest.mark.parametrize("tasks", ["task1", "base", "new", [3, 0]])
+@pytest.mark.parametrize("classes", ["all", "new"])
+def test_tasks_classes_and_shots_combine(data_root, suite, tasks, classes):
+    full = build_dataset(config(suite, data_root)).space.tasks
+    few = config(suite, data_root, NUM_SHOTS=1, SUBSAMPLE_CLASSES=classes)
+    few.DATASET.SUBSAMPLE_TASKS = tasks
+    dataset = build_dataset(few)
+    half = (len(full) + 1) // 2
+    ids = {"task1": [1], "base": range(half), "new": range(half, len(full))}.get(str(tasks), [0, 3])
+    assert [task.id for task in dataset.space.tasks] == list(ids)
+    for position, task in enumerate(dataset.space.tasks):
+        names = full[task.id].classnames
+        assert task.classnames == (names if classes == "all" else names[(len(names) + 1) // 2 :])
+        drawn = Counter(item.label for item in dataset.train_x if item.task == position)
+        assert set(drawn.values()) == {1}
+
+
+def test_shots_of_validation_are_at_most_four(tmp_path):
+    layouts.make("EuroSAT", tmp_path, images=40)
+    dataset = build_dataset(config("EuroSAT", tmp_path, NUM_SHOTS=16))
+    assert set(Counter(item.label for item in dataset.train_x).values()) == {16}
+    assert set(Counter(item.label for item in dataset.val).values()) == {4}
+    dataset = build_dataset(config("EuroSAT", tmp_path, NUM_SHOTS=2))
+    assert set(Counter(item.label for item in dataset.val).values()) == {2}
+    assert len(dataset.test) == 10 * 12
+
+
+def test_moving_the_root_changes_nothing_but_the_paths(data_root, tmp_path):
+    for name in ("oxford_pets", "dtd"):
+        shutil.copytree(data_root / name, tmp_path / name)
+    tasks = ["OxfordPets", "DescribableTextures"]
+    here = build_dataset(config("General10", data_root, NUM_SHOTS=1, TASKS=tasks))
+    there = build_dataset(config("General10", tmp_path, NUM_SHOTS=1, TASKS=tasks))
+    assert here.split_hash == there.split_hash
+    assert paths(here.train_x, data_root) == paths(there.train_x, tmp_path)
+    assert here.image_root == str(data_root)
+
+
+def test_a_root_that_is_gone_moves_with_the_data_paths(data_root):
+    cfg = config("EuroSAT", "/gone/data")
+    cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH = "/gone/data", str(data_root)
+    assert build_dataset(cfg).test[0].impath.startswith(str(data_root))
+
+
+def test_only_the_chosen_tasks_need_their_data(tmp_path):
+    layouts.make("EuroSAT", tmp_path)
+    assert build_dataset(config("General10", tmp_path, SUBSAMPLE_TASKS="task2")).space.tasks[0].key == "EuroSAT"
+
+
+def test_everything_that_is_missing_is_named_at_once(tmp_path):
+    layouts.make("EuroSAT", tmp_path)
+    (tmp_path / "oxford_pets" / "images").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError) as error:
+        build_dataset(config("General10", tmp_path))
+    text = str(error.value)
+    assert text.startswith(f"General10: 9 of 10 datasets not found below DATASET.ROOT '{tmp_path}'")
+    assert f"Caltech101: no folder {tmp_path / 'caltech-101'}; expected in it: 101_ObjectCategories/" in text
+    assert f"looked in {tmp_path / 'oxford_pets'}, not there: annotations/trainval.txt, annotations/test.txt" in text
+    assert "split_zhou_OxfordPets.json" in text
+    assert "EuroSAT" not in text
+    assert len(text.splitlines()) == 10
+
+
+def test_no_root():
+    with pytest.raises(FileNotFoundError, match="DATASET.ROOT is not set"):
+        build_dataset(config("Plant6"))
+
+
+def test_a_suite_of_one_s_own(data_root):
+    tasks = ["OxfordPets", "Icon13/faces", "Fashion20/hat_style"]
+    dataset = build_dataset(config("Suite", data_root, TASKS=tasks, NUM_SHOTS=1))
+    assert [task.key for task in dataset.space.tasks] == ["OxfordPets", "faces", "hat_style"]
+    assert {item.task for item in dataset.test} == {0, 1, 2}
+    swapped = build_dataset(config("General10", data_root, TASKS=tasks, NUM_SHOTS=1))
+    assert swapped.space == dataset.space
+
+
+@pytest.mark.parametrize(
+    "tasks, text",
+    [
+        (["OxfordPet"], "no dataset 'OxfordPet'; did you mean 'OxfordPets'?"),
+        (["Icon13/face"], "Icon13 has no task 'face'; did you mean 'faces'?"),
+        (["Icon13", "Icon13/faces"], "more than once: Icon13/faces"),
+        ([], "DATASET.TASKS is empty"),
+    ],
+)
+def test_a_wrong_list_of_tasks(tasks, text):
+    with pytest.raises(ValueError) as error:
+        build_dataset(config("Suite", TASKS=tasks))
+    assert text in str(error.value)
+
+
+class Made:
+    """A source made up in memory."""
+
+    def __init__(self, task, train, test):
+        self.task_keys = (task.key,)
+        self.task, self.splits = task, {"train": train, "test": test}
+
+    def missing(self, root):
+        return ""
+
+    def load(self, root):
+        return Source(self.task.key, "/made", [self.task], **self.splits)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    one = SourceTask("one", "a task with one class", ("thing",))
+    two = SourceTask("two", "a class without test images", ("a", "b", "c"))
+    items = [Item(f"{i}.png", i % 3) for i in range(9)]
+    sources = {
+        "one": Made(one, [Item("x.png", 0)], [Item("y.png", 0)]),
+        "two": Made(two, items, [item for item in items if item.label]),
+    }
+    for name, source in sources.items():
+        monkeypatch.setitem(suites.SOURCES, name, source)
+
+
+def test_a_task_with_one_class(made, capsys):
+    dataset = build_dataset(config("Suite", TASKS=["one", "two"], NUM_SHOTS=1))
+    assert dataset.space.sizes == [1, 3]
+    assert dataset.val is None
+    base = build_dataset(config("Suite", TASKS=["one", "two"], SUBSAMPLE_CLASSES="base"))
+    assert base.space.sizes == [1, 2]
+    assert capsys.readouterr().out == ""
+    new = build_dataset(config("Suite", TASKS=["one", "two"], SUBSAMPLE_CLASSES="new"))
+    assert [(task.key, task.id) for task in new.space.tasks] == [("two", 1)]
+    assert {(item.task, item.label) for item in new.test} == {(0, 0)}
+    assert "a task with one class" in capsys.readouterr().out
+
+
+def test_only_one_class_leaves_none_new(made):
+    with pytest.raises(ValueError, match="'new' leaves no class"):
+        build_dataset(config("Suite", TASKS=["one"], SUBSAMPLE_CLASSES="new"))
+
+
+def test_a_class_without_test_images(made):
+    dataset = build_dataset(config("Suite", TASKS=["two"]))
+    assert dataset.num_classes == 3
+    assert {item.label for item in dataset.test} == {1, 2}
+
+
+def test_every_registered_name_is_documented_and_has_tasks():
+    for name in {*suites.SOURCES, *suites.SUITES}:
+        cls = DATASET_REGISTRY.get(name)
+        assert cls.__name__ == name
+        assert cls.__doc__
+        assert suites.expand(cls.TASKS)
