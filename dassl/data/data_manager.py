@@ -136,7 +136,7 @@ def build_data_loader(
         data_source: M items, at least one.
         tfm: see DatasetWrapper.
         dataset_wrapper: a class called like DatasetWrapper.
-        seed: of the run; cfg.SEED by default.
+        seed: of the run; by default cfg.SEED, or 0 where that is negative.
         image_root: folder the image keys are relative to; DATASET.ROOT by default.
         tasks: T texts, what the tasks are called in messages.
 

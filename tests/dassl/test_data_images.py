@@ -88,15 +88,24 @@ def test_a_replaced_archive_is_read_anew(archive):
     assert read_image(f"{archive}/faces/x.png").size == (7, 7)
 
 
-def _read_many(path):
-    return {read_image(path).size for _ in range(100)}
+def _read_many(paths):
+    return [read_image(path).getpixel((0, 0))[0] for path in paths * 20]
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
-def test_processes_share_no_file_position(archive):
-    read_image(f"{archive}/faces/x.png")  # opened here, before the fork
+def test_processes_share_no_file_position(tmp_path):
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for i in range(32):
+            image = Image.effect_noise((150, 150), 99).convert("RGB")  # members larger than a file buffer
+            image.putpixel((0, 0), (i, 0, 0))
+            image.save(tmp_path / "x.png")
+            file.write(tmp_path / "x.png", f"{i}.png")
+    paths = [f"{path}/{i}.png" for i in range(32)]
+    assert _read_many(paths[:1]) == [0] * 20  # opened here, before the fork
     with multiprocessing.get_context("fork").Pool(4) as pool:
-        assert pool.map(_read_many, [f"{archive}/faces/x.png"] * 8) == [{(3, 2)}] * 8
+        for step in pool.map(_read_many, [paths[i:] + paths[:i] for i in range(0, 32, 8)], chunksize=1):
+            assert sorted(step) == sorted(list(range(32)) * 20)
 
 
 def _broken_files(folder):
