@@ -25,4 +25,3 @@ case $PYTHON in
     /*) ;;
     */*) PYTHON=$(pwd)/$PYTHON ;;
 esac
-export PYTHON
