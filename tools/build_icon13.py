@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from tools.files import atomic_write
+from dassl.utils import atomic_write
 from tools.icons import ICONIFY, SIZE, Iconify, read_emojis
 from tools.suite import VENDORS, Drawing, Finder, apply_fixes, by_class, collect, shippable, split, thin_out
 from tools.tasks import TaskSpec, read_label_fixes, read_tasks
@@ -104,7 +104,7 @@ def webp(image: np.ndarray) -> bytes:
 
 
 def write(out: Path, drawings: Sequence[Drawing], index: dict) -> None:
-    """images.zip (stored, as WebP shrinks no more; fixed dates, so equal suites are equal files), index.json, NOTICE."""
+    """images.zip (stored: WebP shrinks no more; fixed dates: equal suites are equal files), index.json, NOTICE."""
     with atomic_write(out / "images.zip", "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for drawing in tqdm(drawings, desc="writing", unit="image"):
             archive.writestr(zipfile.ZipInfo(drawing.file), webp(drawing.image))
@@ -163,6 +163,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"the Python package of {error.name} is missing: pip install -r tools/requirements.txt")
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
+    args.out.mkdir(parents=True, exist_ok=True)
     write(args.out, drawings, index)
     for task in index["tasks"]:
         of_task = [d for d in drawings if d.task == task["key"]]

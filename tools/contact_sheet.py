@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from tools.files import atomic_write
+from dassl.utils import atomic_write
 
 LABEL_WIDTH, HEAD, GAP = 150, 16, 4
 

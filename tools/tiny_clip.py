@@ -1,0 +1,160 @@
+"""The tiny CLIP in training: OpenAI's parameter names and arithmetic, plain matrix products that are quick on a CPU.
+
+The finished file is an ordinary CLIP (ViT image tower, causal text tower, QuickGELU); only training needs this class,
+which can leave out patches of an image and works on a small vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+HEAD_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    """Written into the file's metadata under "config", as JSON."""
+
+    emb: int = 192  # joint dimension
+    res: int = 64  # pixels a side
+    patch: int = 8
+    vw: int = 192  # image width
+    vl: int = 6  # image layers
+    tw: int = 192  # text width
+    tl: int = 4  # text layers
+    ctx: int = 77
+    vocab: int = 9885  # rows of the embedding table
+
+    def asdict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.silu(1.702 * x) / 1.702  # = x * sigmoid(1.702 x), one kernel less
+
+
+class Attention(nn.Module):
+    """Self-attention with the parameters of nn.MultiheadAttention; matmul, softmax, matmul (quickest on a CPU here)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = width // HEAD_WIDTH
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """``x`` (B, S, W), ``mask`` (S, S) added to the scores -> (B, S, W)."""
+        batch, length, width = x.shape
+        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias).view(batch, length, 3, self.heads, HEAD_WIDTH)
+        query, key, value = packed.permute(2, 0, 3, 1, 4).reshape(3, batch * self.heads, length, HEAD_WIDTH).unbind(0)
+        scores = torch.bmm(query, key.transpose(1, 2)) * HEAD_WIDTH**-0.5
+        if mask is not None:
+            scores = scores + mask.to(scores.dtype)
+        mixed = torch.bmm(scores.softmax(-1).to(value.dtype), value)
+        return self.out_proj(mixed.view(batch, self.heads, length, HEAD_WIDTH).transpose(1, 2).reshape(x.shape))
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attn, self.ln_1, self.ln_2 = Attention(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mlp = nn.Sequential()
+        self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
+        self.mlp.add_module("gelu", QuickGELU())
+        self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = x + self.attn(self.ln_1(x), mask)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """Blocks initialised as OpenAI's CLIP does."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
+        into_residual = width**-0.5 * (2 * layers) ** -0.5
+        for block in self.resblocks:
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=into_residual)
+            nn.init.zeros_(block.attn.out_proj.bias)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=into_residual)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        for block in self.resblocks:
+            x = block(x, mask)
+        return x
+
+
+class ImageTower(nn.Module):
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__()
+        width, self.patch, scale = config.vw, config.patch, config.vw**-0.5
+        self.conv1 = nn.Conv2d(3, width, config.patch, config.patch, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn((config.res // config.patch) ** 2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(width, config.vl)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, config.emb))
+
+    def forward(self, images: torch.Tensor, keep: int | None = None) -> torch.Tensor:
+        """``images`` (B, 3, H, W) -> (B, d). ``keep``: look only at so many patches, those with ink first."""
+        batch, channels, height, _ = images.shape
+        side = height // self.patch
+        x = images.view(batch, channels, side, self.patch, side, self.patch).permute(0, 2, 4, 1, 3, 5)
+        x = x.reshape(batch, side * side, -1)  # (B, P, 3 * patch * patch): conv1 as one matrix product
+        first, positions = self.positional_embedding[0], self.positional_embedding[1:]
+        if keep is not None and keep < side * side:
+            rank = torch.rand(batch, side * side) + (x.float().std(-1) > 0.02).float()
+            chosen = rank.topk(keep, dim=1).indices.sort(1).values
+            x = torch.gather(x, 1, chosen[..., None].expand(-1, -1, x.shape[-1]))
+            positions = positions[chosen]
+        x = F.linear(x, self.conv1.weight.flatten(1))
+        first = (self.class_embedding + first).to(x.dtype).expand(batch, 1, -1)
+        x = torch.cat([first, x + positions.to(x.dtype)], dim=1)
+        return self.ln_post(self.transformer(self.ln_pre(x))[:, 0]) @ self.proj
+
+
+class TinyCLIP(nn.Module):
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual = ImageTower(config)
+        self.transformer = Transformer(config.tw, config.tl)
+        self.token_embedding = nn.Embedding(config.vocab, config.tw)
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(config.ctx, config.tw))
+        self.ln_final = nn.LayerNorm(config.tw)
+        self.text_projection = nn.Parameter(config.tw**-0.5 * torch.randn(config.tw, config.emb))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        mask = torch.full((config.ctx, config.ctx), float("-inf")).triu_(1)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def encode_image(self, images: torch.Tensor, keep: int | None = None) -> torch.Tensor:
+        return self.visual(images, keep)
+
+    def encode_text(self, ids: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
+        """``ids`` (N, S) rows of the small table, ``end`` (N,) positions of [EOS] -> (N, d)."""
+        length = ids.shape[1]
+        x = self.token_embedding(ids)
+        x = x + self.positional_embedding[:length].to(x.dtype)
+        x = self.transformer(x, self.mask[:length, :length])
+        return self.ln_final(x[torch.arange(len(x)), end]) @ self.text_projection
+
+
+def expand(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The file's tensors -> state dict of an ordinary CLIP with all 49,408 tokens (rows through token_remap)."""
+    state = dict(state)
+    remap = state.pop("token_remap").long()
+    state["token_embedding.weight"] = state["token_embedding.weight"][remap]
+    return state
