@@ -150,6 +150,8 @@ def notes_text(experiments: list[Experiment]) -> str:
     for experiment in experiments:
         prefix = f"{experiment.label}: " if len(experiments) > 1 else ""
         lines += [f"note: {prefix}{note}" for note in experiment.notes()]
+    if len({tuple((task.id, task.name) for task in x.tasks()) for x in experiments if x.finished}) > 1:
+        lines.append("note: the experiments do not have the same tasks: their overall values are not comparable")
     return "\n".join(lines)
 
 

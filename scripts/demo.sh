@@ -23,7 +23,7 @@ HARD=$OUTPUT/output/icon5/MTCoOpHard/tiny_ep20_4shots
 SOFT=$OUTPUT/output/icon5/MTCoOp/tiny_ep20_4shots
 echo
 cd "$REPO"
-"$PYTHON" -m reporting.table --title "Icon5, embedded CLIP, 4 images a class, 20 epochs" \
+"$PYTHON" -m reporting.table --title "Icon5, embedded CLIP, 4 images a class, 20 epochs${*:+, $*}" \
     "ZeroshotCLIP=$ZEROSHOT" \
     "CoOp-MT=$HARD/nctx16_cscFalse_tscFalse" \
     "CoOp-CA=$HARD/nctx16_cscFalse_tscTrue" \

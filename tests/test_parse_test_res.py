@@ -274,6 +274,14 @@ def test_several_experiments(three, tmp_path, capsys):
     assert parse_json(capsys, tmp_path, "--multi-exp")["average"] == pytest.approx((72 + 80 + 30) / 3)
 
 
+def test_experiments_with_other_tasks_are_not_set_side_by_side(tmp_path, capsys):
+    write(tmp_path / "a/seed1", results=result(70.0))
+    write(tmp_path / "b/seed1", results={**result(60.0), "tasks": result(60.0)["tasks"][:1]})
+    out = parse(capsys, tmp_path, "--multi-exp")[1]
+    assert rows_of(out)["experiment"] == ["n", "overall"]
+    assert "the experiments do not have the same tasks" in out
+
+
 def test_a_single_run_has_no_spread(tmp_path, capsys):
     write(tmp_path / "zero", results=result(30.0))
     out = parse(capsys, tmp_path / "zero")[1]
