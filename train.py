@@ -28,8 +28,8 @@ def parse(argv=None):
     parser.add_argument("--old-data-path", help="beginning of image paths to be replaced ...")
     parser.add_argument("--new-data-path", help="... by this one")
     parser.add_argument("--overwrite", action="store_true", help="remove the run that --output-dir holds")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
-    return parser.parse_args(argv)
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
+    return parser.parse_intermixed_args(argv)  # flags may follow the settings
 
 
 def configure(args):

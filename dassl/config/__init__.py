@@ -1,6 +1,6 @@
 """Configuration: every room declares its settings, `get_cfg_default` gathers them, `load` merges files and options."""
 
-from dassl.config.settings import (
+from dassl.config.tree import (
     ConfigError,
     Rule,
     at_least,

@@ -27,7 +27,8 @@ class EpochMeter:
         self.start = time.time()
 
     def data_ready(self):
-        """The next batch has been read."""
+        """The next batch has been read. The rate is noted now: after the last batch it is the next epoch's."""
+        self.lr = self.trainer.get_current_lr()
         self.data_time.update(time.time() - self.start)
 
     def batch_done(self, summary):
@@ -49,7 +50,7 @@ class EpochMeter:
         step = t.epoch * t.num_batches + t.batch_idx
         for name, meter in self.losses.meters.items():
             t.write_scalar(f"train/{name}", meter.avg, step)
-        t.write_scalar("train/lr", t.get_current_lr(), step)
+        t.write_scalar("train/lr", self.lr, step)
         self.start = time.time()
 
     def line(self):
@@ -63,7 +64,7 @@ class EpochMeter:
                 f"data {self.data_time.val:.3f} ({self.data_time.avg:.3f})",
                 f"eta {eta}",
                 str(self.losses),
-                f"lr {t.get_current_lr():.3e}",
+                f"lr {self.lr:.3e}",
             ]
         )
 

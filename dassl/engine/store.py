@@ -11,6 +11,7 @@ from dassl.utils import load_checkpoint
 from dassl.utils.errors import UserError
 
 BEST = "model-best.pth.tar"
+_TEMPORARY = re.compile(r"\.(model.*\.pth\.tar.*|checkpoint|results\.json|config\.yaml)\..*\.tmp")
 _NAME = re.compile(r"model\.pth\.tar-(\d+)")
 
 
@@ -84,6 +85,15 @@ def prune(directory, names, keep):
         for epoch in saved_epochs(directory, [name]):
             if newest and epoch < newest[0]:
                 os.unlink(checkpoint_path(directory, name, epoch))
+
+
+def tidy(directory, names, keep):
+    """Remove what a killed run left: unfinished temporary files, and checkpoints it had no time to prune."""
+    for folder in [directory, *(os.path.join(directory, name) for name in names)]:
+        for file in os.listdir(folder) if os.path.isdir(folder) else []:
+            if _TEMPORARY.fullmatch(file):
+                os.unlink(os.path.join(folder, file))
+    prune(directory, names, keep)
 
 
 def plain(value):

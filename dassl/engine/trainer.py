@@ -115,6 +115,7 @@ class SimpleTrainer(TrainerBase):
             if os.path.abspath(directory) != os.path.abspath(self.output_dir):
                 store.require_checkpoint(directory, names=names)
         self.start_epoch = self.resume_model_if_exist(directory)
+        store.tidy(self.output_dir, names, self.cfg.TRAIN.CHECKPOINT_KEEP)
         if self.start_epoch > self.max_epoch:
             raise UserError(
                 f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is {self.max_epoch}; "

@@ -53,9 +53,8 @@ def load_checkpoint(fpath):
     try:
         return torch.load(fpath, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())
-        if "GLOBAL" not in reason and "weights_only" not in reason.lower():
-            raise UserError(f"{fpath} is no whole checkpoint: {reason[:200]}") from None
+        if "Unsupported operand" in str(error):  # not even the beginning of what torch writes
+            raise UserError(f"{fpath} is no whole checkpoint: torch.save did not write it, or not to its end") from None
         raise UserError(
             f"{fpath} holds pickled Python objects besides tensors and plain values. Loading those can run code, so it "
             "is refused. If you trust the file, keep its weights alone, once: "
@@ -64,7 +63,8 @@ def load_checkpoint(fpath):
             f"'{fpath}')\" (with the package that wrote it importable)"
         ) from None
     except (EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"{fpath} is no whole checkpoint: {' '.join(str(error).split())[:200]}") from None
+        reason = str(error).split(".")[0] or "it is empty"
+        raise UserError(f"{fpath} is no whole checkpoint: {' '.join(reason.split())}") from None
 
 
 def load_pretrained_weights(model, weight_path):

@@ -1,0 +1,133 @@
+"""Settings: declared once, merged from files and the command line, all problems told at once."""
+
+import pytest
+from yacs.config import CfgNode as CN
+
+from dassl import config
+from dassl.config import ConfigError, declare, get_cfg_default, load
+from dassl.config.tree import flatten
+
+
+@pytest.fixture
+def cfg():
+    return get_cfg_default()
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def test_dassls_keys_and_defaults(cfg):
+    assert cfg.VERSION == 1 and cfg.OUTPUT_DIR == "./output" and cfg.SEED == -1 and cfg.USE_CUDA is True
+    assert cfg.OPTIM.NAME == "adam" and cfg.OPTIM.LR == 0.0003 and cfg.OPTIM.WARMUP_EPOCH == -1
+    assert cfg.OPTIM.STEPSIZE == (-1,) and cfg.OPTIM.WARMUP_RECOUNT is True and cfg.OPTIM.LEGACY_REPEAT_STEP == 0
+    assert cfg.TEST.EVALUATOR == "Classification" and cfg.TEST.FINAL_MODEL == "last_step"
+    assert cfg.TRAIN.CHECKPOINT_FREQ == 10 and cfg.TRAIN.PRINT_FREQ == 10 and cfg.TRAIN.COUNT_ITER == "train_x"
+    assert cfg.DATALOADER.TRAIN_X.SAMPLER == "RandomSampler" and cfg.DATASET.NUM_SHOTS == -1
+    assert cfg.MODEL.INIT_WEIGHTS == "" and cfg.MODEL.BACKBONE.PRETRAINED is True
+
+
+def test_coops_way_works(tmp_path, cfg):
+    cfg.TRAINER.COOP = CN()
+    cfg.TRAINER.COOP.N_CTX = 16
+    cfg.merge_from_file(write(tmp_path / "a.yaml", "OPTIM:\n  LR: 0.002\nTRAINER:\n  COOP:\n    N_CTX: 4\n"))
+    cfg.merge_from_list(["TRAINER.COOP.N_CTX", 8, "INPUT.SIZE", "(32, 32)"])
+    cfg.freeze()
+    assert cfg.OPTIM.LR == 0.002 and cfg.TRAINER.COOP.N_CTX == 8 and cfg.INPUT.SIZE == (32, 32)
+
+
+def test_later_sources_win_and_values_take_the_defaults_type(tmp_path, cfg):
+    cfg.TRAINER.COOP = CN({"N_CTX": 16})  # not declared, set in code
+    text = "OPTIM:\n  LR: 1e-3\n  MAX_EPOCH: 7\nINPUT:\n  SIZE: [64, 64]\n  RRCROP_SCALE: (0.1, 1)\n"
+    a = write(tmp_path / "a.yaml", text)
+    text = "OPTIM:\n  MAX_EPOCH: 8\nTEST:\n# all commented out\nTRAINER:\n  COOP:\n    N_CTX: 4\n"
+    b = write(tmp_path / "b.yaml", text)
+    load(cfg, [a, None, b], ["OPTIM.GAMMA", "1", "SEED", 0, "DATASET.SUBSAMPLE_TASKS", "task3", "USE_CUDA", "false"])
+    assert cfg.OPTIM.LR == 0.001 and cfg.OPTIM.MAX_EPOCH == 8 and cfg.OPTIM.GAMMA == 1.0 and cfg.SEED == 0
+    assert cfg.INPUT.SIZE == (64, 64) and cfg.INPUT.RRCROP_SCALE == (0.1, 1) and cfg.TRAINER.COOP.N_CTX == 4
+    assert cfg.DATASET.SUBSAMPLE_TASKS == "task3" and cfg.USE_CUDA is False
+    load(cfg, [], ["DATASET.SUBSAMPLE_TASKS", "[0, 2]", "DATASET.NAME", "123"])
+    assert cfg.DATASET.SUBSAMPLE_TASKS == [0, 2] and cfg.DATASET.NAME == "123"
+
+
+def test_all_problems_at_once_with_source_key_and_nearest(tmp_path, cfg):
+    before = flatten(cfg)
+    file = write(
+        tmp_path / "a.yaml", "OPTIM:\n  LRR: 1\n  NAME: sdg\n  LR: fast\n  MAX_EPOCH: 2.5\nTEST: 3\nOPTMI:\n  LR: 1\n"
+    )
+    gone = str(tmp_path / "gone.yaml")
+    opts = ["OPTIM.LR", "-1", "MAX_EPOCHS", "3", "USE_CUDA", "1", "SEED"]
+    with pytest.raises(ConfigError) as caught:
+        load(cfg, [file, gone], opts)
+    text = str(caught.value)
+    assert text.splitlines()[0].startswith("11 problems")
+    for part in (
+        f"{file}: OPTIM.LRR: no such setting; did you mean OPTIM.LR?",
+        f"{file}: OPTIM.NAME = sdg: expected one of adam, amsgrad, sgd, rmsprop, radam, adamw; did you mean sgd?",
+        f"{file}: OPTIM.LR = fast: expected a number, found a text",
+        f"{file}: OPTIM.MAX_EPOCH = 2.5: expected an integer, found a number",
+        f"{file}: TEST = 3: a group of settings",
+        f"{file}: OPTMI.LR: no such setting; did you mean OPTIM.LR?",
+        f"{gone}: no such file",
+        "command line: OPTIM.LR = -1.0: expected a number >= 0",
+        "command line: MAX_EPOCHS: no such setting; did you mean OPTIM.MAX_EPOCH?",
+        "command line: USE_CUDA = 1: expected True or False, found an integer",
+        "command line: SEED has no value",
+    ):
+        assert part in text
+    assert flatten(cfg) == before  # nothing was changed
+
+
+def test_unreadable_yaml_is_one_line(tmp_path, cfg):
+    with pytest.raises(ConfigError, match=r"a.yaml: not readable as YAML.*line 2"):
+        load(cfg, [write(tmp_path / "a.yaml", "OPTIM:\n\tLR: 1\n")])
+    with pytest.raises(ConfigError, match="expected settings as KEY: value, found list"):
+        load(cfg, [write(tmp_path / "b.yaml", "- 1\n")])
+
+
+def test_declaring():
+    declare("OPTIM.LR", 0.0003)  # the same again is fine
+    with pytest.raises(ValueError, match="declared twice, with default 0.0003 and with 1"):
+        declare("OPTIM.LR", 1)
+    with pytest.raises(ValueError, match="one is a group of the other"):
+        declare("OPTIM", 1)
+    with pytest.raises(ValueError, match="one is a group of the other"):
+        declare("OPTIM.LR.BASE", 1)
+
+
+def test_allowed_values_in_all_their_forms(cfg, monkeypatch):
+    monkeypatch.setattr("dassl.config.tree._settings", dict(config.settings()))
+
+    def even(value):
+        """an even number"""
+        return value % 2 == 0
+
+    declare("X.EVEN", 2, allowed=even)
+    declare("X.ODD", 1, allowed=(lambda value: value % 2, "an odd number"))
+    declare("X.LIST", ["a"], allowed=("a", "b"))
+    declare("X.HALF", 0.5, allowed=config.between(0, 1))
+    cfg = get_cfg_default()
+    load(cfg, [], ["X.EVEN", "4", "X.LIST", "['b', 'a']"])
+    with pytest.raises(ConfigError) as caught:
+        load(cfg, [], ["X.EVEN", "3", "X.ODD", "2", "X.LIST", "['b', 'c']", "X.HALF", "2"])
+    text = str(caught.value)
+    assert "X.EVEN = 3: expected an even number" in text and "X.ODD = 2: expected an odd number" in text
+    assert "X.LIST = ['b', 'c']: expected one of a, b" in text and "X.HALF = 2.0: expected a number from 0 to 1" in text
+
+
+def test_hash_and_differences_ignore_places(tmp_path, cfg):
+    file = write(tmp_path / "config.yaml", cfg.dump())
+    other = get_cfg_default()
+    load(other, [], ["OUTPUT_DIR", "elsewhere", "DATALOADER.NUM_WORKERS", "0"])
+    assert config.config_hash(cfg) == config.config_hash(other) and config.differences(other, file) == []
+    load(other, [], ["OPTIM.LR", "1"])
+    assert config.config_hash(cfg) != config.config_hash(other)
+    assert config.differences(other, file) == [("OPTIM.LR", 0.0003, 1.0)]
+
+
+def test_dump_is_read_back_alike(tmp_path, cfg):
+    load(cfg, [], ["INPUT.SIZE", "(32, 32)", "OPTIM.LR", "1e-7", "DATASET.TASKS", "[{'a': 1}, 'B']"])
+    again = get_cfg_default()
+    load(again, [write(tmp_path / "config.yaml", cfg.dump())])
+    assert again == cfg

@@ -1,0 +1,176 @@
+"""train.py: exit status, one message a mistake, finished and unfinished folders."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train
+from dassl.config import declare
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import read_json, write_json
+from tests.dassl import toy
+
+PROJECT = Path(__file__).parents[2]
+
+declare("TRAINER.TOYCOOP.PREC", "fp32", allowed=("fp32", "amp"))
+
+
+@TRAINER_REGISTRY.register()
+class ToyFixed(toy.ToyCoOp):
+    learns = False
+
+
+@TRAINER_REGISTRY.register()
+class ToyBuggy(toy.ToyCoOp):
+    def build_model(self):
+        int("a bug")
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    toy.draw_images(tmp_path)
+    settings = tmp_path / "toy.yaml"
+    settings.write_text(toy.config(tmp_path, "").dump())
+
+    def run(*arguments, output="run"):
+        """Exit status, stdout, stderr."""
+        status = train.main(
+            ["--config-file", str(settings), "--output-dir", str(tmp_path / output), *map(str, arguments)]
+        )
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def fails(outcome, *parts):
+    """One message on stderr, status 2."""
+    status, _, err = outcome
+    assert status == 2 and err.startswith("error: ") and "Traceback" not in err
+    for part in parts:
+        assert part in err
+
+
+def test_train_then_finished_then_overwrite(run, tmp_path):
+    status, out, err = run("--seed", 0, "OPTIM.MAX_EPOCH", 1)
+    assert status == 0 and "Finished training" in out
+    assert (tmp_path / "run" / "log.txt").read_text() == out
+    before = (tmp_path / "run" / "results.json").read_text()
+    status, out, err = run("--seed", 0, "OPTIM.MAX_EPOCH", 1)
+    assert status == 0 and len(out.splitlines()) == 1 and "holds a finished run" in out
+    assert (tmp_path / "run" / "results.json").read_text() == before
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    status, out, err = run("OPTIM.MAX_EPOCH", 2, "--overwrite", "--seed", 0)  # flags may follow the settings
+    assert status == 0 and read_json(tmp_path / "run" / "results.json")["epoch"] == 2
+    assert (tmp_path / "run" / "notes.txt").exists() and not list(tmp_path.glob("run/learner/*-1"))
+    # The resolved configuration repeats the run.
+    config = str(tmp_path / "run" / "config.yaml")
+    assert train.main(["--config-file", config, "--output-dir", str(tmp_path / "again")]) == 0
+    a, b = read_json(tmp_path / "run" / "results.json"), read_json(tmp_path / "again" / "results.json")
+    assert a["tasks"] == b["tasks"] and a["hashes"] == b["hashes"]
+
+
+def test_unfinished_folder_is_continued_with_its_own_settings_only(run, tmp_path):
+    assert run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", "True")[0] == 0
+    results = read_json(tmp_path / "run" / "results.json")
+    write_json({**results, "status": "running"}, tmp_path / "run" / "results.json")
+    fails(run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "OPTIM.LR", 0.1), "other settings", "OPTIM.LR: 0.05 there, 0.1 here")
+    fails(run("--eval-only", "--model-dir", tmp_path / "run"), "holds an unfinished training run")
+    status, out, _ = run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", "True")  # goes on with the recorded seed
+    assert status == 0 and "after epoch 2" in out
+    assert read_json(tmp_path / "run" / "results.json")["seed"] == results["seed"] >= 0
+
+
+def test_eval_only(run, tmp_path):
+    assert run("OPTIM.MAX_EPOCH", 2)[0] == 0
+    value = read_json(tmp_path / "run" / "results.json")["mean"]["value"]
+    model = tmp_path / "run"
+    status, out, _ = run("--eval-only", "--model-dir", model, "--load-epoch", 2, output="eval")
+    record = read_json(tmp_path / "eval" / "results.json")
+    assert status == 0 and record["status"] == "complete" and record["mean"]["value"] == value
+    assert "Finished training" not in out and not list(tmp_path.glob("eval/*/model*"))
+    fails(run("--eval-only", output="e"), "--eval-only needs --model-dir", "ToyCoOp")
+    fails(run("--eval-only", "--model-dir", model, "--load-epoch", 7, output="e"), "epoch 7", "epochs there: 2")
+    fails(run("--eval-only", "--model-dir", tmp_path / "x", output="e"), "there is no folder")
+    fails(run("--eval-only", "--model-dir", tmp_path / "toy", output="e"), "holds no checkpoint")
+    fails(run("--model-dir", model, output="e"), "--resume continues a run")
+    fails(run("--resume", tmp_path / "x", output="e"), "--resume: there is no folder")
+    assert not (tmp_path / "e").exists()
+    for arguments in (("--eval-only",), ()):  # nothing to learn: no model is needed, and training only tests
+        output = f"fixed{len(arguments)}"
+        status, out, _ = run("--trainer", "ToyFixed", *arguments, output=output)
+        assert status == 0 and "=> result" in out and "Finished training" not in out
+        record = read_json(tmp_path / output / "results.json")
+        assert record["status"] == "complete" and record["epochs"] == 0
+
+
+def test_no_train_builds_and_stops(run, tmp_path):
+    assert run("--no-train")[0] == 0
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_configuration_mistakes_all_at_once(run, tmp_path):
+    outcome = run(
+        "--trainer", "ToyCop", "--transforms", "random_flip", "--seed", 3, "OPTIM.LRR", 1, "TEST.SPLIT", "tset"
+    )
+    fails(
+        outcome,
+        "OPTIM.LRR",
+        "did you mean OPTIM.LR?",
+        "TRAINER.NAME = ToyCop",
+        "TEST.SPLIT = tset",
+        "did you mean test?",
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_arguments_set_their_settings():
+    arguments = ["--root", "R", "--output-dir", "O", "--seed", "0", "--trainer", "ToyCoOp", "--backbone", "tiny"]
+    arguments += [
+        "--old-data-path",
+        "/a",
+        "--new-data-path",
+        "/b",
+        "OPTIM.LR",
+        "1",
+        "--transforms",
+        "random_flip",
+        "normalize",
+    ]
+    cfg = train.configure(train.parse(arguments))
+    assert (cfg.DATASET.ROOT, cfg.OUTPUT_DIR, cfg.SEED, cfg.TRAINER.NAME) == ("R", "O", 0, "ToyCoOp")
+    assert (
+        cfg.MODEL.BACKBONE.NAME == "tiny"
+        and cfg.OPTIM.LR == 1
+        and cfg.INPUT.TRANSFORMS == type(cfg.INPUT.TRANSFORMS)(["random_flip", "normalize"])
+    )
+    assert (cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH) == ("/a", "/b")
+
+
+def test_unwritable_output_folder(run, tmp_path):
+    (tmp_path / "file").touch()
+    fails(run(output="file"), "cannot write to the output folder")
+    fails(run(output="file/below"), "cannot write to the output folder")
+
+
+def test_broken_image_and_bug(run, tmp_path):
+    (tmp_path / "toy" / "red thing" / "0.png").write_bytes(b"no image")
+    outcome = run()
+    fails(outcome, "0.png", "ToyColours")
+    assert len(outcome[2].splitlines()) == 1
+    record = read_json(tmp_path / "run" / "results.json")
+    assert record["status"] == "failed" and "0.png" in record["error"]
+    assert "error: " in (tmp_path / "run" / "log.txt").read_text()
+    with pytest.raises(ValueError, match="a bug"):
+        run("--trainer", "ToyBuggy", output="bug")
+    assert read_json(tmp_path / "bug" / "results.json")["status"] == "failed"
+    assert "Traceback" in (tmp_path / "bug" / "log.txt").read_text()
+
+
+def test_status_of_the_real_program(tmp_path):
+    command = [sys.executable, "train.py", "--output-dir", str(tmp_path / "run"), "--trainer", "Nope"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "TRAINER.NAME = Nope" in done.stderr and "Traceback" not in done.stderr
+    assert not done.stdout

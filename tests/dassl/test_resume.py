@@ -1,0 +1,97 @@
+"""A run that is killed and started again ends as one that was not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dassl.engine import build_trainer
+from dassl.utils import read_json
+from dassl.utils.errors import UserError
+from tests.dassl import toy
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def root(tmp_path):
+    toy.draw_images(tmp_path)
+    return tmp_path
+
+
+def weights(folder, name="model.pth.tar-4"):
+    return [torch.load(folder / model / name, weights_only=True) for model in ("learner", "bias")]
+
+
+def assert_equal(a, b):
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            if key != "seconds":
+                assert_equal(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        assert a == b
+
+
+def test_killed_at_five_moments_equals_uninterrupted(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.dassl.toy", str(root)], cwd=PROJECT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "Resumed from" in done.stdout
+    whole, killed = root / "whole", root / "killed"
+    # Everything is equal to the bit: weights, optimiser, schedule, random states, best result.
+    assert_equal(weights(whole), weights(killed))
+    assert_equal(weights(whole, "model-best.pth.tar"), weights(killed, "model-best.pth.tar"))
+    a, b = read_json(whole / "results.json"), read_json(killed / "results.json")
+    assert a["status"] == b["status"] == "complete"
+    assert a["tasks"] == b["tasks"] and a["mean"] == b["mean"] and a["epoch"] == b["epoch"]
+    names = sorted(path.relative_to(whole) for path in whole.rglob("*"))
+    assert names == sorted(path.relative_to(killed) for path in killed.rglob("*"))  # no leftovers either
+
+
+def test_epoch_missing_for_one_model_is_not_resumed_from(root):
+    cfg = toy.config(root, root / "run", OPTIM__MAX_EPOCH=3, TRAIN__CHECKPOINT_FREQ=1, TRAIN__CHECKPOINT_KEEP=0)
+    build_trainer(cfg).train()
+    (root / "run" / "bias" / "model.pth.tar-3").unlink()
+    torn = root / "run" / "bias" / "model.pth.tar-2"
+    torn.write_bytes(torn.read_bytes()[:700])  # as a full disk leaves it
+    trainer = build_trainer(cfg)
+    assert trainer.resume_model_if_exist(str(root / "run")) == 1
+
+
+def test_checkpoint_keep(root):
+    def left(keep):
+        output = root / f"keep{keep}"
+        cfg = toy.config(root, output, TRAIN__CHECKPOINT_FREQ=1, TRAIN__CHECKPOINT_KEEP=keep, TEST__NO_TEST=True)
+        build_trainer(cfg).train()
+        return [sorted(path.name[-1] for path in (output / m).glob("model.pth.tar-*")) for m in ("learner", "bias")]
+
+    assert left(1) == [["4"], ["4"]]
+    assert left(2) == [["3", "4"]] * 2
+    assert left(0) == [["1", "2", "3", "4"]] * 2
+
+
+def test_resume_from_another_folder(root, capsys):
+    first = toy.config(root, root / "first", TRAIN__CHECKPOINT_FREQ=1, TRAIN__CHECKPOINT_KEEP=0)
+    build_trainer(first).train()
+    for model in ("learner", "bias"):
+        for epoch in (3, 4):
+            (root / "first" / model / f"model.pth.tar-{epoch}").unlink()
+    build_trainer(toy.config(root, root / "second", RESUME=str(root / "first"))).train()
+    assert "after epoch 2" in capsys.readouterr().out
+    build_trainer(toy.config(root, root / "whole")).train()
+    assert_equal(weights(root / "second"), weights(root / "whole"))
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        build_trainer(toy.config(root, root / "third", RESUME=str(root / "nowhere"))).train()
+    with pytest.raises(UserError, match="MAX_EPOCH is 2"):
+        build_trainer(toy.config(root, root / "whole", OPTIM__MAX_EPOCH=2)).train()

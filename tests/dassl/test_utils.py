@@ -1,0 +1,230 @@
+"""Registry, log, files, checkpoints, meters, seeds, errors."""
+
+import os
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dassl import utils
+from dassl.utils.errors import UserError, is_user_error
+
+
+@pytest.fixture(autouse=True)
+def console():
+    yield
+    utils.close_logger()
+
+
+def test_registry():
+    registry = utils.Registry("THING")
+
+    @registry.register()
+    class Lamp:
+        pass
+
+    assert registry.get("Lamp") is Lamp and registry.registered_names() == ["Lamp"] and "Lamp" in registry
+    with pytest.raises(KeyError, match="already registered"):
+        registry.register(Lamp)
+    registry.register(Lamp, force=True)
+    for kind in (KeyError, ValueError):  # Dassl's, and the one that means a mistake of the user's
+        with pytest.raises(kind) as caught:
+            registry.get("Lmap")
+        assert str(caught.value) == "no such name in \"THING\": 'Lmap', did you mean Lamp? Available: Lamp"
+    with pytest.raises(ValueError, match="did you mean a"):
+        utils.check_availability("aa", ["a", "b"])
+    utils.check_availability("a", ["a", "b"])
+
+
+def test_log_goes_to_console_and_file(tmp_path, capsys):
+    utils.setup_logger(str(tmp_path))
+    print("first")
+    utils.setup_logger(str(tmp_path), append=True)  # no second copy of each line
+    print("second")
+    utils.log_only("quiet")
+    assert (tmp_path / "log.txt").read_text() == "first\nsecond\nquiet\n"
+    utils.close_logger()
+    print("third")
+    assert not isinstance(sys.stdout, utils.Logger)
+    assert capsys.readouterr().out == "first\nsecond\nthird\n"
+    utils.setup_logger(str(tmp_path))  # an old log is kept
+    print("fourth")
+    assert len(list(tmp_path.glob("log.txt-*"))) == 1
+    assert "fourth" not in (tmp_path / "log.txt").read_text()
+    utils.setup_logger(str(tmp_path / "own.log"))
+    assert (tmp_path / "own.log").exists()
+
+
+def test_atomic_write(tmp_path):
+    path = tmp_path / "a.txt"
+    with utils.atomic_write(path) as stream:
+        stream.write("old é")
+        assert not path.exists()
+    with pytest.raises(RuntimeError), utils.atomic_write(path) as stream:
+        stream.write("new")
+        raise RuntimeError
+    assert path.read_text(encoding="utf-8") == "old é" and os.listdir(tmp_path) == ["a.txt"]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    with utils.atomic_write(path, "wb") as stream:
+        stream.write(b"\0")
+    assert path.read_bytes() == b"\0"
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_files(tmp_path):
+    utils.mkdir_if_missing(tmp_path / "a" / "b")
+    utils.mkdir_if_missing(tmp_path / "a" / "b")
+    for name in ("z", ".hidden", "y"):
+        (tmp_path / "a" / name).touch()
+    assert utils.listdir_nohidden(tmp_path / "a", sort=True) == ["b", "y", "z"]
+    assert utils.check_isfile(str(tmp_path / "a" / "z"))
+    with pytest.warns(UserWarning, match="no file at"):
+        assert not utils.check_isfile(str(tmp_path / "a" / "x"))
+    utils.write_json({"é": [1, None]}, str(tmp_path / "new" / "x.json"))
+    assert utils.read_json(str(tmp_path / "new" / "x.json")) == {"é": [1, None]}
+
+
+def test_read_image_is_importable_from_here(tmp_path):
+    from PIL import Image
+
+    Image.new("L", (3, 2), 7).save(tmp_path / "a.png")
+    from dassl.utils import read_image
+
+    assert read_image(str(tmp_path / "a.png")).mode == "RGB"
+    with pytest.raises(AttributeError):
+        utils.no_such_name  # noqa: B018
+
+
+def test_checkpoint_is_saved_loaded_and_resumed(tmp_path, capsys):
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    path = utils.save_checkpoint(
+        {"state_dict": state, "epoch": 3, "optimizer": optimizer.state_dict()}, str(tmp_path), is_best=True
+    )
+    assert path == str(tmp_path / "model.pth.tar-3") and (tmp_path / "model-best.pth.tar").is_file()
+    assert (tmp_path / "checkpoint").read_text().strip() == "model.pth.tar-3"
+    assert list(utils.load_checkpoint(path)["state_dict"]) == ["weight", "bias"]
+    again = nn.Linear(2, 1)
+    fresh = torch.optim.SGD(again.parameters(), lr=1.0, momentum=0.9)
+    assert utils.resume_from_checkpoint(str(tmp_path), again, fresh) == 3
+    assert torch.equal(again.weight, model.weight) and fresh.param_groups[0]["lr"] == 0.1
+    with pytest.raises(FileNotFoundError, match="no checkpoint to resume from"):
+        utils.resume_from_checkpoint(str(tmp_path / "x"), again)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_pickled_objects_are_refused_with_one_clear_message(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = nn.Linear(1, 1)
+    for index, extra in enumerate((Evil(), model, torch.optim.SGD(model.parameters(), lr=1))):
+        for legacy in (True, False):
+            path = str(tmp_path / f"{index}{legacy}.pth")
+            torch.save({"state_dict": {}, "x": extra}, path, _use_new_zipfile_serialization=not legacy)
+            with pytest.raises(UserError, match="holds pickled Python objects.*keep its weights alone") as caught:
+                utils.load_checkpoint(path)
+            assert path in str(caught.value) and "\n" not in str(caught.value)
+    assert not os.path.exists("executed")
+
+
+def test_damaged_and_missing_checkpoints(tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": {"w": torch.rand(100)}}, path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"not a checkpoint at all", b"<html>not found</html>"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is no whole checkpoint"):
+            utils.load_checkpoint(str(path))
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        utils.load_checkpoint(str(tmp_path / "b.pth"))
+    with pytest.raises(ValueError, match="the path is empty"):
+        utils.load_checkpoint("")
+
+
+def test_pretrained_weights_of_fitting_name_and_shape(tmp_path):
+    source, target = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    path = str(tmp_path / "w.pth")
+    torch.save({"state_dict": {f"module.{name}": value for name, value in source.state_dict().items()}}, path)
+    before = target[1].weight.clone()
+    with pytest.warns(UserWarning, match="1.weight, 1.bias"):
+        utils.load_pretrained_weights(target, path)
+    assert torch.equal(target[0].weight, source[0].weight) and torch.equal(target[1].weight, before)
+    torch.save(nn.Linear(5, 5).state_dict(), path)
+    with pytest.warns(UserWarning, match="nothing in"):
+        utils.load_pretrained_weights(target, path)
+
+
+def test_count_num_param():
+    model = nn.Linear(3, 2)
+    assert utils.count_num_param(model) == utils.count_num_param(params=model.parameters()) == 8
+    assert utils.count_num_param(params=[{"params": [model.weight]}, {"params": [model.bias]}]) == 8
+
+
+def test_meters():
+    meter = utils.AverageMeter()
+    meter.update(1.0)
+    meter.update(torch.tensor(4.0), n=2)
+    assert meter.val == 4.0 and meter.avg == 3.0 and meter.count == 3
+    ema = utils.AverageMeter(ema=True)
+    ema.update(1.0)
+    ema.update(2.0)
+    assert ema.avg == pytest.approx(1.1)
+    metrics = utils.MetricMeter()
+    metrics.update({"loss": 1.23456, "map": 61.24})
+    metrics.update({"loss": 2.0, "map": 60.0})
+    assert str(metrics) == "loss 2.0000 (1.6173) map 60.0 (60.6)"
+    with pytest.raises(TypeError):
+        metrics.update(3)
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_seeds_and_random_states(tmp_path):
+    utils.set_random_seed(0)
+    first = draw()
+    assert draw() != first
+    utils.set_random_seed(0)
+    assert draw() == first
+    np.random.randn()  # leaves a cached value behind, which is part of the state
+    random.gauss(0, 1)
+    torch.save({"rng": utils.get_rng_state()}, tmp_path / "rng.pth")
+    expected = (np.random.randn(), random.gauss(0, 1), *draw())
+    with utils.preserved_rng():
+        utils.set_rng_state(torch.load(tmp_path / "rng.pth", weights_only=True)["rng"])
+        assert (np.random.randn(), random.gauss(0, 1), *draw()) == expected
+        after = draw()
+    assert draw() == after  # as the two paths had come to the same state
+
+
+def test_environment():
+    assert f"torch: {torch.__version__}" in utils.collect_env_info()
+    assert utils.peak_memory_bytes() > 10**7
+
+
+def test_errors_of_users_and_of_programs():
+    def caught(function):
+        try:
+            function()
+        except Exception as error:
+            return is_user_error(error)
+
+    assert caught(lambda: utils.load_checkpoint("")) and caught(lambda: utils.load_checkpoint("nowhere"))
+    assert caught(lambda: utils.count_num_param())  # a plain ValueError this project raises
+    assert not caught(lambda: int("x")) and not caught(lambda: torch.zeros(2, 3) @ torch.zeros(2, 3))
+    assert not caught(lambda: np.zeros(3).reshape(2, 2)) and not caught(lambda: {}["x"])
