@@ -137,11 +137,15 @@ def fgvc_aircraft(row: Row, folder: Path) -> Raw:
 def oxford_flowers(row: Row, folder: Path) -> Raw:
     """imagelabels.mat: the class number of image 1, 2, …; cat_to_name.json: {class number: name}."""
     labels = mat(folder / "imagelabels.mat", "labels").astype(int)
-    names = read_json(folder / "cat_to_name.json")
+    path = folder / "cat_to_name.json"
+    try:
+        names = dict(read_json(path))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not JSON of the form {{class number: name}} ({error}); fetch it anew") from None
     count = max(int(labels.max()), len(names))
     unnamed = [number for number in range(1, count + 1) if str(number) not in names]
     if unnamed:
-        raise ValueError(f"{folder / 'cat_to_name.json'} has no name for class {unnamed[0]} (of {count})")
+        raise ValueError(f"{path} has no name for class {unnamed[0]} (of {count})")
     classes = tuple(names[str(number)] for number in range(1, count + 1))
     items = [Item(f"image_{i:05d}.jpg", int(label) - 1) for i, label in enumerate(labels, 1)]
     return Raw([classes], {"all": items})

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from tests.datasets import layouts
@@ -10,4 +12,5 @@ def data_root(tmp_path_factory):
     layouts.make_general10(root)
     layouts.make_plant6(root)
     layouts.make_fashion20(root)
-    return root
+    yield root
+    shutil.rmtree(root)  # thousands of files, which pytest would keep for three more runs

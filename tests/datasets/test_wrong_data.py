@@ -108,6 +108,7 @@ def test_a_part_without_some_classes(tmp_path):
         ("SUN397", "sun397/Testing_01.txt", "/a/abbey/", "/a/abby/", "a folder of ClassName.txt"),
         ("UCF101", "ucf101/ucfTrainTestlist/testlist01.txt", "YoYo/", "Yo/", "an action of classInd.txt"),
         ("OxfordFlowers", "oxford_flowers/cat_to_name.json", '"7":', '"x":', "no name for class 7"),
+        ("OxfordFlowers", "oxford_flowers/cat_to_name.json", '{"1"', '<html>{"1"', "is not JSON of the form"),
         ("OxfordFlowers", "oxford_flowers/imagelabels.mat", "MATLAB", "HTML", "cannot be read as a MATLAB file"),
         ("Fashion20", "fashion20/task_info.csv", "\t4\t", " 4 ", "four columns separated by tabs"),
     ],
