@@ -76,7 +76,8 @@ class RowSource:
             raise ValueError(f"{row.name} ({where}): found {len(counts)} tasks, expected {len(self.task_keys)}")
         if sum(counts) != row.classes:
             names = [name for task in split.classnames for name in task]
-            odd = [name for name in names if row.rename and name not in {*row.rename, *row.rename.values()}]
+            known = {*row.rename, *row.rename.values()} if len(row.rename) == row.classes else set(names)
+            odd = [name for name in names if name not in known]
             hint = (
                 f"not among the expected ones: {', '.join(odd[:5])}" if odd else f"first ones: {', '.join(names[:5])}"
             )

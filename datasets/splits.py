@@ -127,7 +127,7 @@ def read_split(path: Path, tasks: int) -> Split:
             return _read_dk(content["meta"], parts, tasks)
         if "classnames" in content:
             names = [tuple(task) for task in content["classnames"]]
-            split = Split(names, *([Item(*entry) for entry in parts[part]] for part in SPLITS))
+            split = Split(names, *([Item(p, int(c), int(t)) for p, c, t in parts[part]] for part in SPLITS))
             split.task_names = dict(enumerate(content.get("task_names", ())))
             return split
         if tasks != 1:

@@ -160,7 +160,7 @@ def _by_task(source: Source) -> list[dict[str, list[Item]]]:
 
 def register(name: str, tasks: tuple[str, ...], doc: str) -> type[Suite]:
     """Register the dataset class `name`, which loads `tasks`."""
-    cls = type(name, (Suite,), {"TASKS": tasks, "__doc__": doc, "__module__": __name__})
+    cls = type(name, (Suite,), {"TASKS": tasks, "__doc__": doc, "__module__": "datasets"})
     DATASET_REGISTRY.register()(cls)
     return cls
 

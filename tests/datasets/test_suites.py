@@ -249,5 +249,6 @@ def test_every_registered_name_is_documented_and_has_tasks():
     for name in {*suites.SOURCES, *suites.SUITES}:
         cls = DATASET_REGISTRY.get(name)
         assert cls.__name__ == name
+        assert getattr(datasets, name) is cls
         assert cls.__doc__
         assert suites.expand(cls.TASKS)

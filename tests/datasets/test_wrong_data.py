@@ -84,6 +84,15 @@ def test_a_class_folder_too_many_is_named_where_the_names_are_known(tmp_path):
     assert "found 11 classes, expected 10; not among the expected ones: Creek" in text
 
 
+def test_a_class_folder_too_many_where_the_names_are_not_known(tmp_path):
+    layouts.make("Caltech101", tmp_path)
+    shutil.copytree(
+        tmp_path / "caltech-101/101_ObjectCategories/Faces", tmp_path / "caltech-101/101_ObjectCategories/A"
+    )
+    text = refused(ValueError, "Caltech101", tmp_path)
+    assert "found 101 classes, expected 100; first ones: A, Faces, Leopards" in text
+
+
 def test_an_empty_class_folder(tmp_path):
     layouts.make("EuroSAT", tmp_path)
     for path in (tmp_path / "eurosat/2750/River").iterdir():
