@@ -80,7 +80,6 @@ def run(args, started):
     cfg = configure(args)
     check_arguments(args, cfg)
     if prepare_output(cfg, args.overwrite, learn=not args.eval_only) == FINISHED:
-        print(f"{cfg.OUTPUT_DIR} holds a finished run (results.json); nothing is done. --overwrite runs it again")
         return
     cfg.freeze()
     started.append(cfg)

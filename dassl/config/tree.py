@@ -169,7 +169,8 @@ def differences(cfg, file):
     new = flatten(cfg)
     found = []
     for key in sorted(set(old) | set(new)):
-        a, b = old.get(key, "(not set)"), new.get(key, "(not set)")
+        default = _settings[key].default if key in _settings else "(not set)"  # a file older than the setting
+        a, b = old.get(key, default), new.get(key, default)
         if key not in PLACES and json.dumps(a, default=str) != json.dumps(b, default=str):
             found.append((key, a, b))
     return found

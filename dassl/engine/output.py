@@ -37,7 +37,7 @@ def prepare_output(cfg, overwrite=False, learn=True):
         learn: whether this run trains, and so may go on with an unfinished one.
 
     Returns:
-        NEW, UNFINISHED (goes on) or FINISHED (nothing to do).
+        NEW, UNFINISHED (goes on) or FINISHED (nothing to do, which is printed).
 
     Raises:
         UserError: the folder cannot be written; or it holds an unfinished run of other settings, or one that this run,
@@ -57,6 +57,8 @@ def prepare_output(cfg, overwrite=False, learn=True):
         remove_run(directory)
     state = run_state(directory)
     recorded = os.path.join(directory, "config.yaml")
+    if state == FINISHED:
+        _say_finished(cfg, recorded)
     if state == UNFINISHED and not learn:
         raise UserError(f"{directory} holds an unfinished training run; test into another folder: --output-dir")
     if state == UNFINISHED and os.path.isfile(recorded):
@@ -73,6 +75,14 @@ def prepare_output(cfg, overwrite=False, learn=True):
     if state != FINISHED:
         settle_seed(cfg)
     return state
+
+
+def _say_finished(cfg, recorded):
+    other = ""
+    if os.path.isfile(recorded):
+        changed = [key for key, _, _ in differences(cfg, recorded) if key != "SEED" or cfg.SEED >= 0]
+        other = f" of other settings ({', '.join(changed)})" if changed else ""
+    print(f"{cfg.OUTPUT_DIR} holds a finished run{other}, see its results.json; nothing is done. --overwrite runs anew")
 
 
 def settle_seed(cfg):

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import torch
 
-from dassl.config import check
+from dassl.config import check, differences
 from dassl.data import DataManager
 from dassl.engine import store
 from dassl.engine.base import TrainerBase
@@ -114,6 +114,10 @@ class SimpleTrainer(TrainerBase):
             directory = self.cfg.RESUME
             if os.path.abspath(directory) != os.path.abspath(self.output_dir):
                 store.require_checkpoint(directory, names=names)
+                recorded = os.path.join(directory, "config.yaml")
+                changed = differences(self.cfg, recorded) if os.path.isfile(recorded) else []
+                if changed:
+                    print(f"WARNING: {directory} was trained with another {', '.join(key for key, _, _ in changed)}")
         self.start_epoch = self.resume_model_if_exist(directory)
         store.tidy(self.output_dir, names, self.cfg.TRAIN.CHECKPOINT_KEEP)
         if self.start_epoch > self.max_epoch:

@@ -8,6 +8,7 @@ import torch
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.metrics import classification_scores
+from dassl.utils.errors import UserError
 
 METRICS = ("overall_acc", "mean_acc", "macro_f1")
 
@@ -45,12 +46,18 @@ class Classification(EvaluatorBase):
         cfg: configuration.
         lab2cname: {label: class name}; without it (and without `space`) classes are numbered by the logits' width.
         space: TaskSpace with one task, which names task and classes in the report.
+
+    Raises:
+        UserError: `space` has several tasks.
     """
 
     def __init__(self, cfg, lab2cname=None, space=None, **kwargs):
         super().__init__(cfg)
         if space is not None and space.num_tasks != 1:
-            space = None  # a trainer that treats all columns as classes of one problem
+            raise UserError(
+                f"TEST.EVALUATOR Classification evaluates one task, {cfg.DATASET.NAME} has {space.num_tasks}; use "
+                "ClassificationMT, or one task with DATASET.SUBSAMPLE_TASKS task<i>"
+            )
         self.space, self.lab2cname = space, lab2cname
         self.reset()
 
@@ -128,7 +135,7 @@ class ClassificationMT(EvaluatorBase):
     def __init__(self, cfg, lab2cname=None, space=None, **kwargs):
         super().__init__(cfg)
         if space is None:
-            raise ValueError("ClassificationMT needs the TaskSpace of the data (space=dm.space)")
+            raise UserError("ClassificationMT needs the TaskSpace of the data (space=dm.space)")
         self.space = space
         self.reset()
 

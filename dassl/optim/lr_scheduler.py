@@ -14,7 +14,7 @@ declare(
     "OPTIM.STEPSIZE", (-1,), help="single_step: epochs between decays (<= 0: none); multi_step: epochs of the decays"
 )
 declare("OPTIM.GAMMA", 0.1, allowed=at_least(0), help="factor of each decay of single_step and multi_step")
-declare("OPTIM.MAX_EPOCH", 10, allowed=at_least(0), help="number of epochs; half the period of the cosine")
+declare("OPTIM.MAX_EPOCH", 10, allowed=at_least(1), help="number of epochs; half the period of the cosine")
 declare("OPTIM.WARMUP_EPOCH", -1, help="epochs of warm-up before the schedule begins; <= 0: none")
 declare("OPTIM.WARMUP_TYPE", "linear", allowed=AVAIL_WARMUPS, help="warm-up at one rate, or growing linearly")
 declare("OPTIM.WARMUP_CONS_LR", 1e-5, allowed=at_least(0), help="learning rate of the constant warm-up")
@@ -49,9 +49,7 @@ def build_lr_scheduler(optimizer, optim_cfg):
     sizes = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
     if optim_cfg.LR_SCHEDULER == "single_step":
         size = sizes[-1] if sizes else -1
-        scheduler = StepLR(
-            optimizer, step_size=size if size > 0 else max(optim_cfg.MAX_EPOCH, 1), gamma=optim_cfg.GAMMA
-        )
+        scheduler = StepLR(optimizer, step_size=size if size > 0 else optim_cfg.MAX_EPOCH, gamma=optim_cfg.GAMMA)
     elif optim_cfg.LR_SCHEDULER == "multi_step":
         if not sizes or min(sizes) <= 0:
             raise UserError(
@@ -59,7 +57,7 @@ def build_lr_scheduler(optimizer, optim_cfg):
             )
         scheduler = MultiStepLR(optimizer, milestones=sizes, gamma=optim_cfg.GAMMA)
     else:
-        scheduler = CosineAnnealingLR(optimizer, T_max=max(float(optim_cfg.MAX_EPOCH), 1.0))
+        scheduler = CosineAnnealingLR(optimizer, T_max=float(optim_cfg.MAX_EPOCH))
     if optim_cfg.WARMUP_EPOCH <= 0:
         return scheduler
     check_availability(optim_cfg.WARMUP_TYPE, AVAIL_WARMUPS)

@@ -15,7 +15,8 @@ from tests.dassl import toy
 @pytest.fixture
 def root(tmp_path):
     toy.draw_images(tmp_path)
-    return tmp_path
+    with toy.registered(ToyCounting, ToyDiverging, ToyMultiTask, ToyXU):
+        yield tmp_path
 
 
 class CountingSGD(torch.optim.SGD):
@@ -26,7 +27,6 @@ class CountingSGD(torch.optim.SGD):
         return super().step(closure)
 
 
-@TRAINER_REGISTRY.register()
 class ToyCounting(toy.ToyCoOp):
     """One optimiser and one schedule under three names, as SoftCPT's published trainer registers them."""
 
@@ -40,7 +40,6 @@ class ToyCounting(toy.ToyCoOp):
             self.scaler = torch.amp.GradScaler("cpu")
 
 
-@TRAINER_REGISTRY.register()
 class ToyDiverging(toy.ToyCoOp):
     def forward_backward(self, batch):
         if self.epoch == 1 and self.batch_idx == 2:
@@ -48,7 +47,6 @@ class ToyDiverging(toy.ToyCoOp):
         return {"loss": 1.0}
 
 
-@TRAINER_REGISTRY.register()
 class ToyMultiTask(toy.ToyCoOp):
     def forward_backward(self, batch):
         output = self.model(batch["img"])
@@ -57,7 +55,6 @@ class ToyMultiTask(toy.ToyCoOp):
         return {"loss": loss.item()}
 
 
-@TRAINER_REGISTRY.register()
 class ToyXU(TrainerXU, toy.ToyCoOp):
     def forward_backward(self, batch_x, batch_u):
         x, y, u = self.parse_batch_train(batch_x, batch_u)
@@ -158,7 +155,8 @@ def test_repeated_steps_are_on_the_same_gradient(root):
 
 
 def test_non_finite_loss_names_epoch_batch_and_tasks(root):
-    cfg = toy.config(root, root / "run", "ToySuite", "ToyDiverging", DATALOADER__TRAIN_X__BATCH_SIZE=12)
+    cfg = toy.config(root, root / "run", "ToySuite", "ToyDiverging", TEST__EVALUATOR="ClassificationMT")
+    cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 12
     with pytest.raises(NonFiniteLossError, match=r"epoch 2, batch 3 of 3, tasks of the batch: .*\(.*\)") as caught:
         build_trainer(cfg).train()
     assert isinstance(caught.value, FloatingPointError)

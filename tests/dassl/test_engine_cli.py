@@ -6,26 +6,29 @@ from pathlib import Path
 
 import pytest
 
+import dassl.config.tree
 import train
-from dassl.config import declare
-from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import read_json, write_json
 from tests.dassl import toy
 
 PROJECT = Path(__file__).parents[2]
 
-declare("TRAINER.TOYCOOP.PREC", "fp32", allowed=("fp32", "amp"))
 
-
-@TRAINER_REGISTRY.register()
 class ToyFixed(toy.ToyCoOp):
     learns = False
 
 
-@TRAINER_REGISTRY.register()
 class ToyBuggy(toy.ToyCoOp):
     def build_model(self):
         int("a bug")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setattr(dassl.config.tree, "_settings", dassl.config.settings())
+    dassl.config.declare("TRAINER.TOYCOOP.PREC", "fp32", allowed=("fp32", "amp"))
+    with toy.registered(ToyFixed, ToyBuggy):
+        yield
 
 
 @pytest.fixture
@@ -62,6 +65,7 @@ def test_train_then_finished_then_overwrite(run, tmp_path):
     assert status == 0 and len(out.splitlines()) == 1 and "holds a finished run" in out
     assert (tmp_path / "run" / "results.json").read_text() == before
     (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert "of other settings (OPTIM.MAX_EPOCH)" in run("--seed", 0)[1]
     status, out, err = run("OPTIM.MAX_EPOCH", 2, "--overwrite", "--seed", 0)  # flags may follow the settings
     assert status == 0 and read_json(tmp_path / "run" / "results.json")["epoch"] == 2
     assert (tmp_path / "run" / "notes.txt").exists() and not list(tmp_path.glob("run/learner/*-1"))
@@ -144,7 +148,7 @@ def test_arguments_set_their_settings():
     assert (
         cfg.MODEL.BACKBONE.NAME == "tiny"
         and cfg.OPTIM.LR == 1
-        and cfg.INPUT.TRANSFORMS == type(cfg.INPUT.TRANSFORMS)(["random_flip", "normalize"])
+        and type(cfg.INPUT.TRANSFORMS)(["random_flip", "normalize"]) == cfg.INPUT.TRANSFORMS
     )
     assert (cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH) == ("/a", "/b")
 
@@ -157,9 +161,10 @@ def test_unwritable_output_folder(run, tmp_path):
 
 def test_broken_image_and_bug(run, tmp_path):
     (tmp_path / "toy" / "red thing" / "0.png").write_bytes(b"no image")
-    outcome = run()
-    fails(outcome, "0.png", "ToyColours")
-    assert len(outcome[2].splitlines()) == 1
+    for workers in (0, 1):
+        outcome = run("DATALOADER.NUM_WORKERS", workers)
+        fails(outcome, "0.png", "ToyColours")
+        assert len(outcome[2].splitlines()) == 1
     record = read_json(tmp_path / "run" / "results.json")
     assert record["status"] == "failed" and "0.png" in record["error"]
     assert "error: " in (tmp_path / "run" / "log.txt").read_text()

@@ -12,6 +12,7 @@ from dassl.config import get_cfg_default
 from dassl.data.tasks import Task, TaskSpace
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase, build_evaluator
 from dassl.metrics import classification_scores, compute_accuracy, compute_accuracy_map
+from tests.dassl import toy
 
 SPACE = TaskSpace(
     (
@@ -125,7 +126,9 @@ def test_confusion_matrices_are_saved(cfg, tmp_path):
     assert saved["animals"].shape == (3, 3) and saved["animals"].sum() == 30
 
 
-def test_multi_task_evaluator_says_what_it_needs(cfg):
+def test_evaluators_say_what_they_need(cfg):
+    with pytest.raises(ValueError, match="evaluates one task, Toy has 4; use ClassificationMT"):
+        build_evaluator(cfg, space=SPACE)
     cfg.TEST.EVALUATOR = "ClassificationMT"
     with pytest.raises(ValueError, match="needs the TaskSpace"):
         build_evaluator(cfg)
@@ -139,9 +142,10 @@ def test_evaluators_written_for_dassl_are_built_with_what_they_take(cfg):
             super().__init__(cfg)
             self.names = lab2cname
 
-    EVALUATOR_REGISTRY.register(Plain, force=True, name="Plain")
-    cfg.TEST.EVALUATOR = "Plain"
-    assert build_evaluator(cfg, lab2cname={0: "a"}, space=SPACE).names == {0: "a"}
+    with toy.registered():
+        EVALUATOR_REGISTRY.register(Plain)
+        cfg.TEST.EVALUATOR = "Plain"
+        assert build_evaluator(cfg, lab2cname={0: "a"}, space=SPACE).names == {0: "a"}
 
 
 def test_batch_accuracy():

@@ -18,7 +18,8 @@ PROJECT = Path(__file__).parents[2]
 @pytest.fixture
 def root(tmp_path):
     toy.draw_images(tmp_path)
-    return tmp_path
+    with toy.registered():
+        yield tmp_path
 
 
 def weights(folder, name="model.pth.tar-4"):

@@ -8,6 +8,7 @@ import os.path as osp
 import random
 import signal
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, DatasetBaseMT, Datum, DatumMT
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
@@ -39,7 +41,6 @@ def draw_images(root, per_class=6, size=8):
             Image.fromarray(pixels.astype(np.uint8)).save(osp.join(folder, f"{number}.png"))
 
 
-@DATASET_REGISTRY.register()
 class ToyColours(DatasetBase):
     dataset_dir = "toy"
 
@@ -56,7 +57,6 @@ class ToyColours(DatasetBase):
         super().__init__(train_x=train, train_u=items[::3], val=val, test=items)
 
 
-@DATASET_REGISTRY.register()
 class ToySuite(DatasetBaseMT):
     """Two tasks on the same images: the colour, and whether it is red. Task "red" has an extra class without images."""
 
@@ -88,7 +88,6 @@ class ToyNet(nn.Module):
         return self.learner(image.flatten(1)) + self.bias(image.new_ones(len(image), 1))
 
 
-@TRAINER_REGISTRY.register()
 class ToyCoOp(TrainerX):
     def check_cfg(self, cfg):
         assert cfg.TRAINER.TOYCOOP.PREC in ["fp32", "amp"]
@@ -142,6 +141,24 @@ class ToyCoOp(TrainerX):
         crash("save", epoch + 1, 0)
         super().save_model(epoch, directory, **kwargs)
         crash("saved", epoch + 1, 0)
+
+
+@contextmanager
+def registered(*trainers):
+    """The toys (and more trainers) are registered inside only, as other tests go through all that is registered."""
+    saved = [
+        (registry, dict(registry._objects)) for registry in (TRAINER_REGISTRY, DATASET_REGISTRY, EVALUATOR_REGISTRY)
+    ]
+    for dataset in (ToyColours, ToySuite):
+        DATASET_REGISTRY.register(dataset)
+    for trainer in (ToyCoOp, *trainers):
+        TRAINER_REGISTRY.register(trainer)
+    try:
+        yield
+    finally:
+        for registry, objects in saved:
+            registry._objects.clear()
+            registry._objects.update(objects)
 
 
 def crash(what, epoch, batch):
@@ -201,10 +218,14 @@ def run_and_die(root, output, moment, **settings):
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-if __name__ == "__main__":
-    root = sys.argv[1]
+def main(root):
     keep = {"TRAIN__CHECKPOINT_FREQ": 1, "TEST__FINAL_MODEL": "best_val"}
     assert run_and_die(root, osp.join(root, "whole"), "", **keep) == 0
     for moment in ("batch 1 2", "batch 3 1", "between", "save 3 0", "saved 4 0"):
         assert run_and_die(root, osp.join(root, "killed"), moment, **keep) == signal.SIGKILL, moment
     assert run_and_die(root, osp.join(root, "killed"), "", DATALOADER__NUM_WORKERS=1, **keep) == 0
+
+
+if __name__ == "__main__":
+    with registered():
+        main(sys.argv[1])
