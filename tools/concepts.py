@@ -90,7 +90,7 @@ def make_items(drawings: Drawings, suite: np.ndarray, tags: Mapping[str, list[st
         for row, source in enumerate(tqdm(sources, desc="naming", unit="drawing", leave=False)):
             if alike[row]:
                 continue
-            concept, names = clip_art_words(source) if source.origin == OPENCLIPART else (normalise(source.title), [])
+            concept, names = clip_art_words(source) if source.origin == OPENCLIPART else (source.title, [])
             if concept:
                 names = names + tags.get(concept, [])
                 items.append(Item(coloured, row, concept, names, wordnet.kinds(concept), source.origin))

@@ -79,7 +79,7 @@ def test_small_pictures_are_centred():
 
 
 def test_fingerprints_ignore_brightness_and_see_shape():
-    grey = np.random.default_rng(0).uniform(0, 255, (2, 64, 64)).repeat(1, 0)
+    grey = np.random.default_rng(0).uniform(0, 255, (2, 64, 64))
     grey = np.kron(grey[:, :8, :8], np.ones((8, 8)))
     looks = fingerprint(np.stack([grey[0], grey[0] * 0.5 + 20, grey[1]]))
     assert looks.shape == (3, 256)

@@ -113,7 +113,7 @@ def test_items_know_what_they_show(tmp_path):
     suite = np.full((1, 64, 64, 3), 255, np.uint8)
     suite[0, 0:20, 10:50] = 0  # the same as the first drawing
     items = make_items(drawings, suite, {"cat": ["kitten"]}, wordnet)
-    assert [item.concept for item in items] == ["gizmo"] * 4 + ["black cat"] or len(items) == 1
+    assert [item.concept for item in items] == ["gizmo"] * 4 + ["black cat"]
     assert items[-1] == Item(True, 0, "black cat", ["pets"], ["mammal", "animal"], "openclipart")
     items = make_items(drawings, 255 - suite[:, ::-1] // 2, {"cat": ["kitten"]}, wordnet)
     assert items[0].names == ["kitten"]
