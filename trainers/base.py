@@ -13,6 +13,7 @@ from clip.text_tower import TextTower
 from dassl.config import ConfigError
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TrainerX
+from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
 
@@ -94,6 +95,12 @@ class MultiTaskTrainer(TrainerX):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("prompt_learner", self.model, self.optim, self.sched)
         self.scaler = torch.amp.GradScaler("cuda") if precision == "amp" else None
+
+    def build_evaluator(self):
+        """Per-task evaluation whatever the suite, unless the configuration names an evaluator of its own."""
+        name = self.cfg.TEST.EVALUATOR
+        name = "ClassificationMT" if name == "Classification" else name
+        return EVALUATOR_REGISTRY.get(name)(self.cfg, lab2cname=self.lab2cname, space=self.space)
 
     def _check_images(self) -> None:
         cfg, size = self.cfg, self.clip.visual.input_resolution

@@ -17,7 +17,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import PRECISION_HELP, PRECISIONS, MultiTaskTrainer
 from .losses import sampled_columns
-from .prompts import POSITIONS, NameTokens, PromptLearner
+from .prompts import POSITIONS, NameTokens, PromptLearner, class_owners
 
 PG_TYPES = ("lin", "linmean", "lincls")
 
@@ -103,11 +103,23 @@ class SoftCPT(nn.Module):
         task_names = [task.name for task in space.tasks]
         sharing = {True: "class", False: "all"}
         self.task_prompt_learner = PromptLearner(
-            tower, task_names, task_n_ctx, task_init, task_position, sharing[task_csc]
+            tower,
+            task_names,
+            task_n_ctx,
+            task_init,
+            task_position,
+            sharing[task_csc],
+            owners=[task.key for task in space.tasks],
         )
         if csc:
             self.class_prompt_learner = PromptLearner(
-                tower, space.classnames, class_n_ctx, class_init, class_position, sharing[class_csc]
+                tower,
+                space.classnames,
+                class_n_ctx,
+                class_init,
+                class_position,
+                sharing[class_csc],
+                owners=class_owners(space),
             )
             self.class_prompt_learner.requires_grad_(not freeze_class_prompt)
         in_dim = tower.output_dim * (2 if csc and pg_type == "lin" else 1)

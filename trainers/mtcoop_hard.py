@@ -14,7 +14,7 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PRECISION_HELP, PRECISIONS, MultiTaskTrainer
-from .prompts import POSITIONS, PromptLearner
+from .prompts import POSITIONS, PromptLearner, class_owners
 
 KEY = "TRAINER.MTCOOPH."
 declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
@@ -44,7 +44,14 @@ class HardSharedPrompts(nn.Module):
         super().__init__()
         self.tower = tower
         self.prompt_learner = PromptLearner(
-            tower, space.classnames, n_ctx, init, position, sharing, space.task_of_column.to(tower.device)
+            tower,
+            space.classnames,
+            n_ctx,
+            init,
+            position,
+            sharing,
+            task_of_name=space.task_of_column,
+            owners=class_owners(space) if sharing == "class" else [task.key for task in space.tasks],
         )
 
     def forward(self, select: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from clip.clip import tokenizer
 from clip.simple_tokenizer import EOS, SOS
 from clip.text_tower import Prompts, TextTower
+from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
 POSITIONS = ("end", "middle", "front")  # of the class token, as CoOp names them: the name stands at the end, …
@@ -89,9 +90,8 @@ def _insert(tokens: Tensor, at: Tensor, piece: Tensor) -> Tensor:
     (_, S, D), K = tokens.shape, piece.shape[1]
     step = torch.arange(S + K, device=at.device)
     at = at[:, None]
-    source = torch.where(
-        step < at, step, torch.where(step < at + K, S + step - at, step - K)
-    )  # in cat([tokens, piece])
+    # each position's place in cat([tokens, piece])
+    source = torch.where(step < at, step, torch.where(step < at + K, S + step - at, step - K))
     return torch.cat([tokens, piece], 1).gather(1, source[..., None].expand(-1, -1, D))
 
 
@@ -101,7 +101,7 @@ class PromptLearner(nn.Module):
     The context is fp32 and shared by all prompts, by those of one task (then `task_of_name` (N,) says whose each name
     is), or by none. Parameters have the published names: `ctx` (L, D) for sharing "all", `ctx` (N, L, D) for "class",
     `learners.<t>.ctx` (L, D) for "task". `init`: words whose token embeddings replace the random N(0, 0.02) start and
-    set the length L.
+    set the length L. `owners`: what the contexts of "task" or "class" are remembered by in a checkpoint, one for each.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class PromptLearner(nn.Module):
         position: str = "end",
         sharing: str = "all",
         task_of_name: Tensor | None = None,
+        owners: Sequence[str] = (),
     ):
         super().__init__()
         if sharing not in SHARING:
@@ -133,10 +134,11 @@ class PromptLearner(nn.Module):
             return nn.Parameter(start.expand(*lead, -1, -1).clone())
 
         if sharing == "task":
-            tasks = int(task_of_name.max()) + 1
+            tasks = len(owners) or int(task_of_name.max()) + 1
             self.learners = nn.ModuleList(nn.ParameterDict({"ctx": fresh()}) for _ in range(tasks))
         else:
             self.ctx = fresh(len(names)) if sharing == "class" else fresh()
+        self.owners = None if sharing == "all" else unique(owners or names)
 
     def contexts(self, select: Tensor) -> tuple[Tensor, Tensor]:
         """Contexts (G, L, D) of the prompts `select` (N',) and which of them each prompt takes (N',)."""
@@ -148,7 +150,49 @@ class PromptLearner(nn.Module):
         # Stacked whole: an absent task gets a zero gradient, so its momentum and weight decay go on as published.
         return torch.stack([learner["ctx"] for learner in self.learners])[present], group
 
+    def get_extra_state(self) -> list[str] | None:
+        """Whose the contexts are, saved beside them: by position alone, one could get another's context."""
+        return self.owners
+
+    def set_extra_state(self, state) -> None:
+        """Nothing to set: the data give the owners, and `_load_from_state_dict` has matched the saved ones to them."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Take each owner's context by name, so that a model of all tasks serves some of them, in any order.
+
+        Raises UserError for an owner the saved contexts do not know, such as a new class with class-specific contexts.
+        """
+        saved = state_dict.setdefault(prefix + "_extra_state", self.owners)  # other code's files: by position
+        if saved and self.owners and saved != self.owners:
+            if unknown := [owner for owner in self.owners if owner not in saved]:
+                raise UserError(
+                    f"the saved contexts belong to {len(saved)} other owners: none was learned for {unknown[0]!r} "
+                    f"({len(unknown)} of {len(self.owners)} unknown). Contexts of one class or task cannot serve another"
+                )
+            rows = [saved.index(owner) for owner in self.owners]
+            if self.sharing == "class":
+                state_dict[prefix + "ctx"] = state_dict[prefix + "ctx"][rows]
+            else:
+                kept = [state_dict.pop(f"{prefix}learners.{row}.ctx") for row in range(len(saved))]
+                state_dict.update({f"{prefix}learners.{new}.ctx": kept[row] for new, row in enumerate(rows)})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def forward(self, select: Tensor | None = None) -> Prompts:
         if select is None:
             select = torch.arange(len(self.names), device=self.names.length.device)
         return self.names.fill(*self.contexts(select), select)
+
+
+def unique(names: Sequence[str]) -> list[str]:
+    """The names, with a number added to those that occur before."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return out
+
+
+def class_owners(space: TaskSpace) -> list[str]:
+    """N texts that tell the classes of a suite apart."""
+    return [f"{task.key}: {name}" for task in space.tasks for name in task.classnames]

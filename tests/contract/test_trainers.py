@@ -1,0 +1,181 @@
+"""What every registered trainer of this project must do, on a small ViT and a small ResNet."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import trainers  # noqa: F401
+from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.utils import UserError
+from dassl.utils.errors import NonFiniteLossError
+from tests.models import state_dict, tiny_rn, tiny_vit
+from tests.suite import TASKS, config
+
+NAMES = [
+    name
+    for name in TRAINER_REGISTRY.registered_names()
+    if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
+]
+LEARNING = [name for name in NAMES if TRAINER_REGISTRY.get(name).learns]
+# The variants of a method, as settings: what they learn differs, so each keeps the contract by itself.
+VARIANTS = {
+    "MTCoOpHard": {"MT": (), "CA": ("TRAINER.MTCOOPH.TSC", True), "CS": ("TRAINER.MTCOOPH.CSC", True)},
+    "MTCoOp": {
+        "NATA": (),
+        "NATS": ("TRAINER.MTCOOP.TASK_CSC", True),
+        "CATS": ("TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.TASK_CSC", True),
+        "CSTA": ("TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.CLASS_CSC", True),
+        "sampled": ("TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.CLS_SAMPLE_RATE", 0.5),
+        "lincls": ("TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.PG_TYPE", "lincls"),
+    },
+}
+CASES = [
+    pytest.param(name, options, id=f"{name}-{variant}")
+    for name in LEARNING
+    for variant, options in VARIANTS.get(name, {"": ()}).items()
+]
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Weight files of the two small models, and the image size each takes."""
+    folder = tmp_path_factory.mktemp("weights")
+    found = {}
+    for name, model in (("vit", tiny_vit()), ("rn", tiny_rn())):
+        torch.save(state_dict(model), folder / f"{name}.pt")
+        found[name] = (folder / f"{name}.pt", model.visual.input_resolution)
+    return found
+
+
+def build(tmp_path, trainer, weights, *opts):
+    return build_trainer(config(tmp_path, trainer, *weights, *opts))
+
+
+def logits(trainer):
+    size = trainer.clip.visual.input_resolution
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return trainer.model_inference(images)
+
+
+@pytest.mark.parametrize("tower", ["vit", "rn"])
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_cover_the_classes_of_all_tasks(name, tower, weights, tmp_path):
+    trainer = build(tmp_path, name, weights[tower])
+    found = logits(trainer)
+    assert found.shape == (3, 10) and found.dtype == torch.float32 and torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_training_changes_the_learner_and_nothing_else(name, options, weights, tmp_path):
+    trainer = build(tmp_path, name, weights["rn"], *options)
+    towers = state_dict(trainer.clip)
+    before = {key: value.clone() for key, value in trainer.model.named_parameters()}
+    trained = {key for key, value in trainer.model.named_parameters() if value.requires_grad}
+    steps = {"optimiser": 0, "scheduler": 0}
+
+    trainer.optim.register_step_post_hook(lambda *_: steps.update(optimiser=steps["optimiser"] + 1))
+    update_lr = trainer.update_lr
+    trainer.update_lr = lambda: steps.update(scheduler=steps["scheduler"] + 1) or update_lr()
+    trainer.train()
+    assert trainer.sched.last_epoch == 2
+    after = dict(trainer.model.named_parameters())
+    unused = {"task_prompt_learner.ctx"} if "lincls" in options else set()  # lincls reads no task feature
+    for key in trained - unused:
+        assert not torch.equal(before[key], after[key]), f"{key} did not move"
+    assert all(torch.equal(value, towers[key]) for key, value in trainer.clip.state_dict().items())
+    assert all(value.dtype == torch.float32 for value in after.values())
+    assert steps == {"optimiser": 2 * (40 // 8), "scheduler": 2}
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_save_and_load_give_the_same_logits(name, options, weights, tmp_path):
+    first = build(tmp_path, name, weights["vit"], *options)
+    first.train()
+    second = build(tmp_path, name, weights["vit"], *options)
+    assert not torch.allclose(logits(second), logits(first))
+    second.load_model(str(tmp_path / "run"))
+    assert torch.equal(logits(second), logits(first))
+    file = next((tmp_path / "run").glob("*/model.pth.tar-2"))
+    names = torch.load(file, weights_only=True)["state_dict"]
+    assert not [key for key in names if "token" in key and "proj" not in key], "name embeddings are no part of a model"
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_a_seed_decides_everything(name, options, weights, tmp_path):
+    found = []
+    for folder, seed in (("a", 1), ("b", 1), ("c", 0)):
+        trainer = build(tmp_path / folder, name, weights["vit"], *options, "SEED", seed)
+        trainer.train()
+        found.append(logits(trainer))
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_base_to_new(name, options, weights, tmp_path):
+    """Trained on the first halves (3, 1, 2 classes), evaluated on the others (2, 2: of one class none is new)."""
+    base = build(tmp_path / "base", name, weights["vit"], *options, "DATASET.SUBSAMPLE_CLASSES", "base")
+    base.train()
+    new = build(tmp_path / "new", name, weights["vit"], *options, "DATASET.SUBSAMPLE_CLASSES", "new")
+    assert new.space.classnames == ("white", "black", "dot", "star")
+    if "TRAINER.MTCOOPH.CSC" in options or "TRAINER.MTCOOP.CLASS_CSC" in options:
+        with pytest.raises(UserError, match="none was learned for 'shades: white'"):
+            new.load_model(str(tmp_path / "base" / "run"))
+        return
+    fresh = logits(new)
+    new.load_model(str(tmp_path / "base" / "run"))
+    assert not torch.allclose(logits(new), fresh)
+    assert 0 <= new.test_and_record() <= 100
+    report = json.loads((tmp_path / "new" / "run" / "results.json").read_text())
+    assert [task["id"] for task in report["tasks"]] == [0, 2] and report["protocol"] == "new"
+    # each remaining task kept its own context, though it stands at another position now
+    for own, learner in ((True, getattr(new.model, "prompt_learner", None)), (False, None)):
+        if own and learner is not None and learner.sharing == "task":
+            trained = base.model.prompt_learner.learners
+            assert torch.equal(learner.learners[0]["ctx"], trained[0]["ctx"])
+            assert torch.equal(learner.learners[1]["ctx"], trained[2]["ctx"])
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_loss_that_is_not_finite_stops_with_batch_and_tasks(name, weights, tmp_path):
+    trainer = build(tmp_path, name, weights["vit"])
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch 1 of 5, tasks of the batch: .*\d \("):
+        trainer.train()
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_text_is_encoded_once_for_an_evaluation(name, weights, tmp_path):
+    trainer = build(tmp_path, name, weights["vit"], "DATALOADER.TEST.BATCH_SIZE", 4)
+    calls = []
+    original = trainer.model.forward
+    trainer.model.forward = lambda *args: calls.append(1) or original(*args)
+    assert len(trainer.test_loader) == 5
+    trainer.test()
+    assert len(calls) == 1
+    trainer.test(split="val")
+    assert len(calls) == 1
+    trainer.train()
+    assert len(calls) == 1 + 2 * 5 + 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_file(name, weights, tmp_path):
+    trainer = build(tmp_path, name, weights["vit"])
+    trainer.train()
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["status"] == "complete" and found["trainer"] == name and found["suite"] == "TestSuite"
+    assert [task["name"] for task in found["tasks"]] == [task.name for task in TASKS]
+    assert [task["images"] for task in found["tasks"]] == [10, 2, 6]
+    assert found["tasks"][2]["classes_without_images"] == ["star"]
+    assert found["tasks"][2]["value"] == found["tasks"][2]["mean_acc"]
+    assert found["tasks"][0]["value"] == found["tasks"][0]["overall_acc"]
+    assert found["mean"]["value"] == pytest.approx(sum(task["value"] for task in found["tasks"]) / 3)
+    learned = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    assert found["learnable_parameters"] == learned and (learned > 0) == TRAINER_REGISTRY.get(name).learns
+    assert len(found["hashes"]["weights"]) == 64 and found["precision"] == "fp32"
+    assert Path(tmp_path / "run" / "config.yaml").is_file()

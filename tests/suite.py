@@ -1,0 +1,86 @@
+"""A suite of three small tasks made on the spot, with the awkward cases: an odd and an even number of classes, a task
+with one class, a class without test images. Registered as `TestSuite`; its pictures are drawn into DATASET.ROOT."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dassl.config import get_cfg_default, load
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
+from dassl.data.tasks import Task, TaskSpace
+from datasets.fewshot import base_new, task_subset
+
+TASKS = (
+    Task("shades", "shades of colours", ("red", "dark_green", "light blue", "white", "black"), id=0),
+    Task("one", "a task with one class", ("only",), id=1),
+    Task("marks", "marks on paper", ("cross", "ring", "dot", "star"), metric="mean_acc", id=2),
+)
+EMPTY = "star"  # has no test image
+COUNTS = {"train": 4, "val": 1, "test": 2}
+
+
+def _draw(path: Path) -> None:
+    rng = np.random.default_rng(zlib.crc32(path.parent.name.encode()))
+    colour = rng.integers(0, 255, 3)
+    noise = np.random.default_rng(zlib.crc32(path.name.encode())).integers(-20, 20, (40, 44, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(path)
+
+
+@DATASET_REGISTRY.register()
+class TestSuite(DatasetBaseMT):
+    """Pictures of one colour a class, with noise."""
+
+    __test__ = False  # not a test for pytest
+
+    def __init__(self, cfg):
+        root = Path(cfg.DATASET.ROOT)
+        chosen = task_subset(cfg.DATASET.SUBSAMPLE_TASKS, [task.key for task in TASKS])
+        splits, space = {split: [] for split in COUNTS}, []
+        for number in chosen:
+            labels = base_new(len(TASKS[number].classnames), cfg.DATASET.SUBSAMPLE_CLASSES)
+            if not labels:
+                continue
+            space.append(TaskSpace((TASKS[number],)).with_classes([labels]).tasks[0])
+            for label, name in enumerate(space[-1].classnames):
+                for split, count in COUNTS.items():
+                    for k in range(0 if (name, split) == (EMPTY, "test") else count):
+                        path = root / space[-1].key / name / f"{split}{k}.png"
+                        if not path.exists():
+                            _draw(path)
+                        splits[split].append(DatumMT(str(path), label, len(space) - 1, 0, name))
+        self.image_root = str(root)
+        super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"], splits["test"])
+
+
+def config(tmp_path: Path, trainer: str, weights: Path | str = "", size: int = 32, *opts):
+    """A configuration of `trainer` on this suite: two epochs of batches of 8, fp32, on the given weights."""
+    import trainers  # noqa: F401
+
+    cfg = get_cfg_default()
+    settings = {
+        "TRAINER.NAME": trainer,
+        "DATASET.NAME": "TestSuite",
+        "DATASET.ROOT": str(tmp_path / "data"),
+        "OUTPUT_DIR": str(tmp_path / "run"),
+        "SEED": 1,
+        "USE_CUDA": False,
+        "INPUT.SIZE": (size, size),
+        "MODEL.BACKBONE.NAME": "ViT-B/16",
+        "MODEL.BACKBONE.WEIGHTS": str(weights),
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 8,
+        "OPTIM.NAME": "sgd",
+        "OPTIM.LR": 0.02,
+        "OPTIM.MAX_EPOCH": 2,
+        "TRAIN.TENSORBOARD": False,
+        "TRAINER.MTCOOP.PREC": "fp32",
+        "TRAINER.MTCOOPH.PREC": "fp32",
+        "TRAINER.ZSCLIP.PREC": "fp32",
+    }
+    load(cfg, [], [part for item in settings.items() for part in item] + list(opts))
+    return cfg
