@@ -35,7 +35,9 @@ def draw_sheet(rows: list[tuple[str, list[Image.Image]]], side: int, columns: in
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.contact_sheet", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.contact_sheet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--suite", type=Path, required=True, help="folder with index.json and images.zip")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for TASK-PAGE.png and TASK.txt (row, column, file)"
