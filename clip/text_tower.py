@@ -133,58 +133,115 @@ class _Layout:
         self.N, self.S = len(length), longest
         self.heads = heads
         device = length.device
-        step = torch.arange(self.S, device=device)
-        real = step < length[:, None]  # (N, S)
+        real = torch.arange(self.S, device=device) < length[:, None]  # (N, S)
         self.real = real.flatten().nonzero()[:, 0]  # (M,) rows of the padded suffixes that exist
-        per_group = torch.zeros(self.G, dtype=torch.long, device=device).index_add_(0, group, length)
-        self.tokens = per_group.tolist()  # suffix tokens of each group
-        self.even = len(set(self.tokens)) == 1  # then one batched product serves all groups
+        counts = torch.bincount(group, minlength=self.G).tolist()  # prompts of each group
+        self.even = len(set(counts)) == 1  # then one batched product serves all groups
+        ends = [sum(counts[: g + 1]) for g in range(self.G)]
+        self.spans = [(g, end - n, end) for g, (n, end) in enumerate(zip(counts, ends, strict=True)) if n]
         self.eos = self.G * self.P + length.cumsum(0) - 1  # packed position of each [EOS]
         # added to scores: -inf where a token would look ahead
         self.ahead = torch.full((self.S, self.S), float("-inf"), device=device, dtype=dtype).triu(1)
         self.prefix_ahead = torch.full((self.P, self.P), float("-inf"), device=device, dtype=dtype).triu(1)
 
-    def padded(self, x: Tensor) -> Tensor:
-        """Packed suffix rows (M, h, e) -> (N, h, S, e), zeros where no token is."""
-        full = x.new_zeros(self.N * self.S, *x.shape[1:]).index_copy(0, self.real, x)
-        return full.view(self.N, self.S, *x.shape[1:]).transpose(1, 2)
+    def split(self, packed: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+        """Rows (R, parts * D) -> prefixes (parts, h, G, P, e), and suffixes padded with zeros (parts, h, N, S, e)."""
+        prefix = packed[: self.G * self.P].view(self.G, self.P, parts, self.heads, -1)
+        suffix = packed.new_zeros(self.N * self.S, packed.shape[1])
+        suffix = suffix.index_copy_(0, self.real, packed[self.G * self.P :])
+        suffix = suffix.view(self.N, self.S, parts, self.heads, -1)
+        return tuple(x.permute(2, 3, 0, 1, 4).contiguous() for x in (prefix, suffix))
 
-    def packed(self, x: Tensor) -> Tensor:
-        """(N, h, S, e) -> (M, h, e)."""
-        return x.transpose(1, 2).flatten(0, 1)[self.real]
+    def join(self, prefix: Tensor, suffix: Tensor) -> Tensor:
+        """The inverse of `split`: (parts, h, G, P, e), (parts, h, N, S, e) -> (R, parts * D)."""
+        prefix, suffix = (x.permute(2, 3, 0, 1, 4).flatten(0, 1).flatten(1) for x in (prefix, suffix))
+        return torch.cat([prefix, suffix[self.real]])
 
     def per_group(self, x: Tensor, y: Tensor) -> Tensor:
-        """Rows of each group times that group's matrix: x (h, M, a), y (G, h, a, b) -> (h, M, b)."""
+        """Rows of each group times that group's matrix: x (h, N, S, a), y (h, G, a, b) -> (h, N, S, b)."""
         if self.even:
-            h, _, a = x.shape
-            return (x.view(h, self.G, -1, a) @ y.transpose(0, 1)).flatten(1, 2)
-        return torch.cat([rows @ matrix for rows, matrix in zip(x.split(self.tokens, 1), y, strict=True)], 1)
+            return (x.reshape(self.heads, self.G, -1, x.shape[-1]) @ y).view(*x.shape[:-1], -1)
+        parts = [x[:, a:b].flatten(1, 2) @ y[:, g] for g, a, b in self.spans]
+        return torch.cat(parts, 1).view(*x.shape[:-1], -1)
+
+    def sum_group(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sum over the rows of each group of outer products: x (h, N, S, a), y (h, N, S, b) -> (h, G, a, b)."""
+        if self.even:
+            x, y = (t.reshape(self.heads, self.G, -1, t.shape[-1]) for t in (x, y))
+            return x.transpose(-1, -2) @ y
+        out = x.new_zeros(self.heads, self.G, x.shape[-1], y.shape[-1])
+        for g, a, b in self.spans:
+            out[:, g] = x[:, a:b].flatten(1, 2).transpose(-1, -2) @ y[:, a:b].flatten(1, 2)
+        return out
 
 
 def _attention(attn: nn.MultiheadAttention, x: Tensor, layout: _Layout) -> Tensor:
     """Causal self-attention of packed prompts: x (R, D) -> (R, D)."""
-    h, G, P = layout.heads, layout.G, layout.P
-    q, k, v = F.linear(x, attn.in_proj_weight, attn.in_proj_bias).unflatten(-1, (3, h, -1)).unbind(1)  # each (R, h, e)
-    q = q * q.shape[-1] ** -0.5
-    head = [t[: G * P].unflatten(0, (G, P)).transpose(1, 2) for t in (q, k, v)]  # (G, h, P, e)
-    prefix_out = _softmax(head[0] @ head[1].transpose(-1, -2) + layout.prefix_ahead) @ head[2]  # (G, h, P, e)
-    prefix_out = prefix_out.transpose(1, 2).flatten(0, 1)
+    qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)  # (R, 3 D)
+    return F.linear(_PrefixAttention.apply(qkv, layout), attn.out_proj.weight, attn.out_proj.bias)
 
-    q, k, v = (t[G * P :] for t in (q, k, v))  # (M, h, e)
-    to_prefix = layout.per_group(q.transpose(0, 1), head[1].transpose(-1, -2))  # (h, M, P)
-    to_prefix = layout.padded(to_prefix.transpose(0, 1))  # (N, h, S, P)
-    to_suffix = layout.padded(q) @ layout.padded(k).transpose(-1, -2) + layout.ahead  # (N, h, S, S)
-    weights = _softmax(torch.cat([to_prefix, to_suffix], -1))  # (N, h, S, P + S)
-    suffix_out = layout.packed(weights[..., P:] @ layout.padded(v))  # (M, h, e)
-    from_prefix = layout.packed(weights[..., :P]).transpose(0, 1)  # (h, M, P)
-    suffix_out = suffix_out + layout.per_group(from_prefix, head[2]).transpose(0, 1)
-    out = torch.cat([prefix_out, suffix_out]).flatten(1)  # (R, D)
-    return F.linear(out.to(x.dtype), attn.out_proj.weight, attn.out_proj.bias)
+
+class _PrefixAttention(torch.autograd.Function):
+    """softmax(q k') v where every prompt sees its group's prefix and its own past: qkv (R, 3 D) -> (R, D).
+
+    Written out with its derivative, because what autograd would keep (padded copies of q, k and v in every layer) is
+    several times what is needed: the packed qkv and the weights. Plain matrix products: at these lengths the fused
+    kernels are slower on a CPU, most of all backwards.
+    """
+
+    @staticmethod
+    def forward(ctx, qkv: Tensor, layout: _Layout) -> Tensor:
+        scale = (qkv.shape[1] // 3 // layout.heads) ** -0.5
+        (qp, kp, vp), (q, k, v) = layout.split(qkv, 3)
+        prefix_weights = _softmax(
+            torch.add(layout.prefix_ahead, qp @ kp.transpose(-1, -2), alpha=scale)
+        )  # (h, G, P, P)
+        to_prefix = layout.per_group(q, kp.transpose(-1, -2))  # (h, N, S, P)
+        to_self = q @ k.transpose(-1, -2)  # (h, N, S, S)
+        to_self = torch.add(layout.ahead, to_self, alpha=scale)
+        weights = _softmax(torch.cat([to_prefix * scale, to_self], -1))  # (h, N, S, P + S)
+        out = layout.per_group(weights[..., : layout.P], vp) + weights[..., layout.P :] @ v
+        ctx.save_for_backward(qkv, prefix_weights, weights)
+        ctx.layout, ctx.scale = layout, scale
+        return layout.join((prefix_weights @ vp)[None], out[None])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (qkv, prefix_weights, weights), layout, scale = ctx.saved_tensors, ctx.layout, ctx.scale
+        (qp, kp, vp), (q, k, v) = layout.split(qkv, 3)
+        (grad_p,), (grad,) = layout.split(grad.contiguous(), 1)  # (h, G, P, e), (h, N, S, e)
+        past, own = weights[..., : layout.P], weights[..., layout.P :]
+
+        d_weights = torch.cat([layout.per_group(grad, vp.transpose(-1, -2)), grad @ v.transpose(-1, -2)], -1)
+        d_scores = _softmax_backward(d_weights, weights).mul_(scale)  # (h, N, S, P + S)
+        d_past, d_own = d_scores[..., : layout.P], d_scores[..., layout.P :]
+        d_suffix = torch.stack(
+            [
+                layout.per_group(d_past, kp) + d_own @ k,
+                d_own.transpose(-1, -2) @ q,
+                own.transpose(-1, -2) @ grad,
+            ]
+        )
+        d_prefix_scores = _softmax_backward(grad_p @ vp.transpose(-1, -2), prefix_weights).mul_(scale)
+        d_prefix = torch.stack(
+            [
+                d_prefix_scores @ kp,
+                d_prefix_scores.transpose(-1, -2) @ qp + layout.sum_group(d_past, q),
+                prefix_weights.transpose(-1, -2) @ grad_p + layout.sum_group(past, grad),
+            ]
+        )
+        return layout.join(d_prefix, d_suffix), None
 
 
 def _softmax(scores: Tensor) -> Tensor:
     """In fp32, back in the scores' type: half precision loses the small weights otherwise."""
-    return scores.float().softmax(-1).to(scores.dtype)
+    return torch.softmax(scores, -1, dtype=torch.float32).to(scores.dtype)
+
+
+def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
+    """Gradient of the scores from that of the weights."""
+    grad = grad * weights
+    return torch.addcmul(grad, weights, grad.sum(-1, keepdim=True), value=-1)
 
 
 def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -193,18 +250,17 @@ def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 
 
 class _QuickGELU(torch.autograd.Function):
-    """x * sigmoid(1.702 x), keeping only x for the backward pass instead of three tensors of the MLP's width."""
+    """x * sigmoid(1.702 x) = silu(1.702 x) / 1.702, keeping one tensor of the MLP's width for the backward pass."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.sigmoid(1.702 * x).mul_(x)
+        z = 1.702 * x
+        ctx.save_for_backward(z)
+        return F.silu(z).mul_(1 / 1.702)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        gate = torch.sigmoid(1.702 * x)
-        return grad * torch.addcmul(gate, gate * (1 - gate), x, value=1.702)
+        return torch.ops.aten.silu_backward(grad, ctx.saved_tensors[0])
 
 
 def _mlp(mlp: nn.Sequential, x: Tensor) -> Tensor:
