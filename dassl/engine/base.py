@@ -35,7 +35,7 @@ class TrainerBase:
     def __init__(self):
         self._models, self._optims, self._scheds = OrderedDict(), OrderedDict(), OrderedDict()
         self._writer = self._writer_dir = None
-        self._batch = self._resumed_rng = None
+        self._batch = self._resumed_rng = self._train_began = None
         self.epoch = self.start_epoch = self.max_epoch = self.epochs_done = 0
         self.batch_idx = self.num_batches = 0
         self.best_result = float("-inf")
@@ -48,7 +48,7 @@ class TrainerBase:
         """Register a module under a name: what it holds is saved, and its optimiser and schedule (or None) step.
 
         Raises:
-            ValueError: the name is taken, or one of another model is a part of it.
+            ValueError: the name is taken.
         """
         if name in self._models:
             raise ValueError(f"two models are registered as {name!r}; every model needs a name of its own")
@@ -283,8 +283,6 @@ class TrainerBase:
         self.seconds = self._seconds_now()
         self._train_began = None
         self.after_train()
-
-    _train_began = None
 
     def _seconds_now(self):
         running = time.time() - self._train_began if self._train_began is not None else 0.0

@@ -21,11 +21,11 @@ def checkpoint_path(directory, name, epoch=None):
 
 
 def model_names(directory):
-    """Names of the models that have checkpoints below a folder. A name may itself be a path ("prompts/task")."""
+    """Names of the models that have checkpoints in a run's folder; runs further below it are none of its models."""
     found = []
-    for folder, _, files in os.walk(os.path.normpath(directory)):
-        if folder != os.path.normpath(directory) and any(_NAME.fullmatch(file) or file == BEST for file in files):
-            found.append(os.path.relpath(folder, directory))
+    for entry in os.scandir(directory):
+        if entry.is_dir() and any(_NAME.fullmatch(file) or file == BEST for file in os.listdir(entry.path)):
+            found.append(entry.name)
     return sorted(found)
 
 

@@ -65,10 +65,13 @@ def test_train_then_finished_then_overwrite(run, tmp_path):
     assert status == 0 and len(out.splitlines()) == 1 and "holds a finished run" in out
     assert (tmp_path / "run" / "results.json").read_text() == before
     (tmp_path / "run" / "notes.txt").write_text("mine")
+    below = tmp_path / "run" / "other" / "learner" / "model.pth.tar-1"  # another run in a folder below
+    below.parent.mkdir(parents=True)
+    below.touch()
     assert "of other settings (OPTIM.MAX_EPOCH)" in run("--seed", 0)[1]
     status, out, err = run("OPTIM.MAX_EPOCH", 2, "--overwrite", "--seed", 0)  # flags may follow the settings
     assert status == 0 and read_json(tmp_path / "run" / "results.json")["epoch"] == 2
-    assert (tmp_path / "run" / "notes.txt").exists() and not list(tmp_path.glob("run/learner/*-1"))
+    assert (tmp_path / "run" / "notes.txt").exists() and below.exists() and not list(tmp_path.glob("run/learner/*-1"))
     # The resolved configuration repeats the run.
     config = str(tmp_path / "run" / "config.yaml")
     assert train.main(["--config-file", config, "--output-dir", str(tmp_path / "again")]) == 0
@@ -99,6 +102,7 @@ def test_eval_only(run, tmp_path):
     fails(run("--eval-only", "--model-dir", model, "--load-epoch", 7, output="e"), "epoch 7", "epochs there: 2")
     fails(run("--eval-only", "--model-dir", tmp_path / "x", output="e"), "there is no folder")
     fails(run("--eval-only", "--model-dir", tmp_path / "toy", output="e"), "holds no checkpoint")
+    fails(run("--eval-only", "--model-dir", model / "learner", output="e"), "holds no checkpoint")
     fails(run("--model-dir", model, output="e"), "--resume continues a run")
     fails(run("--resume", tmp_path / "x", output="e"), "--resume: there is no folder")
     assert not (tmp_path / "e").exists()
