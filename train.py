@@ -1,11 +1,9 @@
 """Train and test: python train.py --trainer MTCoOp --dataset-config-file configs/datasets/icon5.yaml --config-file
 configs/trainers/MTCoOp/tiny_ep20.yaml --output-dir output/try --seed 1 DATASET.NUM_SHOTS 4
-
 Ends with status 0 when the run is finished (or was already), 2 with one message on what the user can mend, 1 on a bug.
 """
 
 import argparse
-import os
 import sys
 import traceback
 
@@ -34,9 +32,9 @@ def parse(argv=None):
 
 def configure(args):
     """The configuration: defaults, dataset file, trainer file, arguments, KEY VALUE pairs; later ones win."""
-    import dassl.config
+    from dassl.config import get_cfg_default, load
 
-    cfg = dassl.config.get_cfg_default()
+    cfg = get_cfg_default()
     given = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -49,7 +47,7 @@ def configure(args):
         "DATALOADER.NEW_DATA_PATH": args.new_data_path,
     }
     opts = [part for key, value in given.items() if value is not None for part in (key, value)]
-    dassl.config.load(cfg, [args.dataset_config_file, args.config_file], opts + args.opts)
+    load(cfg, [args.dataset_config_file, args.config_file], opts + args.opts)
     return cfg
 
 
@@ -66,8 +64,8 @@ def check_arguments(args, cfg):
         raise UserError("--model-dir and --load-epoch are for --eval-only; --resume continues a run")
     if args.model_dir and trainer.learns:
         require_checkpoint(args.model_dir, args.load_epoch)
-    if cfg.RESUME and not os.path.isdir(cfg.RESUME):
-        raise FileNotFoundError(f"--resume: there is no folder {cfg.RESUME}")
+    if cfg.RESUME not in ("", cfg.OUTPUT_DIR):  # its own folder may still be empty
+        require_checkpoint(cfg.RESUME)
 
 
 def run(args, started):
@@ -98,7 +96,7 @@ def main(argv=None):
     from dassl.engine.results import write_failure
     from dassl.utils import close_logger, is_user_error, log_only
 
-    args, started = parse(argv), []
+    args, started = parse(argv), []  # started: the configuration, once the output folder is the run's own
     try:
         run(args, started)
     except Exception as error:
@@ -110,6 +108,9 @@ def main(argv=None):
         log_only(f"error: {error}")
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     finally:
         close_logger()
     return 0

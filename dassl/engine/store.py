@@ -48,13 +48,13 @@ def require_checkpoint(directory, epoch=None, names=None):
         FileNotFoundError: no such folder, no checkpoint in it, or none of `epoch` (the message lists those there are).
     """
     if not os.path.isdir(directory):
-        raise FileNotFoundError(f"no model to load: there is no folder {directory}")
+        raise FileNotFoundError(f"nothing to load: there is no folder {directory}")
     names = model_names(directory) if names is None else names
     epochs = saved_epochs(directory, names)
     best = bool(names) and all(os.path.isfile(checkpoint_path(directory, name)) for name in names)
     if not epochs and not best:
         expected = os.path.join(directory, "<model name>", "model.pth.tar-<epoch>")
-        raise FileNotFoundError(f"no model to load: {directory} holds no checkpoint (expected {expected})")
+        raise FileNotFoundError(f"nothing to load: {directory} holds no checkpoint (expected {expected})")
     if epoch is not None and epoch not in epochs:
         there = ", ".join(map(str, epochs)) or "none, only the best model on validation (leave the epoch out)"
         raise FileNotFoundError(f"no checkpoint of epoch {epoch} in {directory}; epochs there: {there}")

@@ -104,8 +104,9 @@ def test_eval_only(run, tmp_path):
     fails(run("--eval-only", "--model-dir", tmp_path / "toy", output="e"), "holds no checkpoint")
     fails(run("--eval-only", "--model-dir", model / "learner", output="e"), "holds no checkpoint")
     fails(run("--model-dir", model, output="e"), "--resume continues a run")
-    fails(run("--resume", tmp_path / "x", output="e"), "--resume: there is no folder")
+    fails(run("--resume", tmp_path / "x", output="e"), "there is no folder")
     assert not (tmp_path / "e").exists()
+    assert run("--resume", tmp_path / "own", output="own")[0] == 0  # its own folder, still empty: the start
     for arguments in (("--eval-only",), ()):  # nothing to learn: no model is needed, and training only tests
         output = f"fixed{len(arguments)}"
         status, out, _ = run("--trainer", "ToyFixed", *arguments, output=output)
