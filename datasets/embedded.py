@@ -1,4 +1,4 @@
-"""Icon-13, the suite that ships with the project: 13 tasks, 443 classes, 5,581 icons and emoji of 14 vendors.
+"""Icon-13, the suite that ships with the project: 13 tasks, 443 classes, 5,467 icons and emoji of 14 vendors.
 
 `icon13/images.zip` is read in place; `icon13/index.json` holds tasks, classes, the split, and for every vendor
 ("domain") its licence and author, from which `icon13/NOTICE` is made (`write_notice()`).

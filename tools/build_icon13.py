@@ -11,7 +11,6 @@ import argparse
 import io
 import json
 import zipfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dassl.utils import atomic_write
+from datasets.embedded import notice
 from tools.icons import ICONIFY, SIZE, Iconify, read_emojis
 from tools.suite import VENDORS, Drawing, Finder, apply_fixes, by_class, collect, shippable, split, thin_out
 from tools.tasks import TaskSpec, read_label_fixes, read_tasks
@@ -76,26 +76,6 @@ def make_index(drawings: Sequence[Drawing], tasks: Sequence[TaskSpec], iconify: 
     }
 
 
-def make_notice(index: dict) -> str:
-    """Who drew what under which licence, as the licences ask for."""
-    count = Counter(entry["domain"] for entry in index["images"])
-    source = next(iter(index["domains"].values()))["source"].split()[0]
-    lines = [
-        f"Icon-13: {len(index['images'])} drawings by {len(index['domains'])} vendors, taken from the npm package",
-        f"{source}, drawn at {SIZE} x {SIZE} pixels on white; not changed otherwise.",
-        "",
-    ]
-    for vendor, about in index["domains"].items():
-        author = about["author"]
-        lines += [
-            f"{vendor}: {count[vendor]} drawings",
-            f"  author   {author['name']} ({author['url']})",
-            f"  licence  {about['license']}" + (f" ({about['license_url']})" if about["license_url"] else ""),
-            "",
-        ]
-    return "\n".join(lines)
-
-
 def webp(image: np.ndarray) -> bytes:
     """RGB ``(S, S, 3)`` as a lossless WebP file."""
     buffer = io.BytesIO()
@@ -109,9 +89,10 @@ def write(out: Path, drawings: Sequence[Drawing], index: dict) -> None:
         for drawing in tqdm(drawings, desc="writing", unit="image"):
             archive.writestr(zipfile.ZipInfo(drawing.file), webp(drawing.image))
     with atomic_write(out / "index.json") as file:
-        json.dump(index, file, separators=(",", ":"))
+        # an image a line, so that a later edition shows what it changed
+        file.write(json.dumps(index, separators=(",", ":")).replace('},{"file"', '},\n{"file"') + "\n")
     with atomic_write(out / "NOTICE") as file:
-        file.write(make_notice(index))
+        file.write(notice(index))
 
 
 def compare(drawings: Sequence[Drawing], index: dict, other: Path) -> list[str]:

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from datasets.embedded import notice
 from tests.tools.packages import write_node_modules
-from tools.build_icon13 import build, compare, main, make_index, make_notice, write
+from tools.build_icon13 import build, compare, main, make_index, write
 from tools.contact_sheet import main as contact_sheet
 from tools.icons import Iconify, emoji_code
 from tools.suite import (
@@ -131,7 +132,7 @@ def test_the_whole_way(tmp_path, capsys):
     assert index["tasks"] == [{"key": "pets", "name": "pets at home", "classes": ["cat", "dog", "fish"]}]
     assert len(index["images"]) == 3 * (len(VENDORS) - 1) - 1
     assert "openmoji" not in index["domains"]
-    assert "Game-Icons (nowhere)" in make_notice(index)
+    assert "Game-Icons, nowhere" in notice(index)
 
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
