@@ -73,7 +73,7 @@ def run(args, started):
     import trainers  # noqa: F401  registers the methods and declares their settings
     from dassl.engine import build_trainer
     from dassl.engine.output import FINISHED, prepare_output
-    from dassl.utils import collect_env_info, setup_logger
+    from dassl.utils import collect_env_info, log_only, setup_logger
 
     cfg = configure(args)
     check_arguments(args, cfg)
@@ -82,7 +82,8 @@ def run(args, started):
     cfg.freeze()
     started.append(cfg)
     setup_logger(cfg.OUTPUT_DIR, append=True)
-    print(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
+    log_only(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
+    print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
     trainer = build_trainer(cfg)
     if args.eval_only:
         if args.model_dir and trainer.learns:
