@@ -75,8 +75,7 @@ def run(args, started):
     from dassl.engine.output import FINISHED, prepare_output
     from dassl.utils import collect_env_info, log_only, setup_logger
 
-    cfg = configure(args)
-    check_arguments(args, cfg)
+    check_arguments(args, cfg := configure(args))
     if prepare_output(cfg, args.overwrite, learn=not args.eval_only) == FINISHED:
         return
     cfg.freeze()
@@ -86,7 +85,7 @@ def run(args, started):
     print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
     trainer = build_trainer(cfg)
     if args.eval_only:
-        if args.model_dir and trainer.learns:
+        if trainer.learns:  # then check_arguments has seen --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test_and_record()
     elif not args.no_train:

@@ -17,6 +17,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
 
+from .features import FeatureLoader, keep_limit, store_for, why_not
 from .losses import cosine_logits, multitask_cross_entropy, present_columns
 
 __all__ = ["PRECISIONS", "PRECISION_HELP", "MultiTaskTrainer"]
@@ -36,6 +37,9 @@ class MultiTaskTrainer(TrainerX):
 
     section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
     learns = True  # False: nothing to train, the method can be evaluated without a model
+    frozen_features = (
+        True  # False: the method changes the image tower or needs more than its output, so no cache serves
+    )
 
     # ---- what a method gives
 
@@ -61,6 +65,11 @@ class MultiTaskTrainer(TrainerX):
     def check_cfg(self, cfg) -> None:
         check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
         found = self.problems(cfg)
+        if cfg.DATALOADER.FEATURE_BANK and not self.frozen_features:
+            found.append(
+                f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "
+                "frozen tower; set it to False"
+            )
         size = None if cfg.MODEL.BACKBONE.WEIGHTS else input_size(cfg.MODEL.BACKBONE.NAME)
         if size and tuple(cfg.INPUT.SIZE) != (size, size):
             found.append(size_error(cfg.MODEL.BACKBONE.NAME, size, tuple(cfg.INPUT.SIZE)))
@@ -115,9 +124,37 @@ class MultiTaskTrainer(TrainerX):
         return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Frozen image features: (B, 3, H, W) -> (B, d)."""
+        """Frozen image features (B, d) of images (B, 3, H, W); features (B, d) out of the cache stay what they are."""
+        if images.ndim == 2:
+            return images
         with torch.no_grad(), self.autocast():
-            return self.image_tower(images)
+            return self.image_tower(images.to(self.device))
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.learns and self.cfg.DATALOADER.FEATURE_BANK:
+            self.train_loader_x = self._from_features(
+                self.train_loader_x, "training views", range(self.start_epoch, self.max_epoch)
+            )
+
+    def test(self, split: str | None = None) -> float:
+        if self.cfg.DATALOADER.FEATURE_CACHE and self.frozen_features:
+            name = f"{split or self.cfg.TEST.SPLIT}_loader"
+            setattr(self, name, self._from_features(getattr(self, name), f"{name[:-7]} images"))
+        return super().test(split)
+
+    def _from_features(self, loader, what: str, epochs: range | None = None):
+        """`loader` with features in place of images; itself where that cannot be, or has been done."""
+        if loader is None or isinstance(loader, FeatureLoader):
+            return loader
+        if reason := why_not(loader):
+            if epochs is not None:
+                print(f"DATALOADER.FEATURE_BANK is not used: {reason}")
+            return loader
+        store = store_for(loader, self.cfg, self.clip, self.device)
+        loader = FeatureLoader(loader, store, epochs, self.encode_images, what)
+        keep_limit(self.cfg)
+        return loader
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         image, label, task = self.parse_batch_train(batch)

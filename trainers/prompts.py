@@ -167,7 +167,7 @@ class PromptLearner(nn.Module):
             if unknown := [owner for owner in self.owners if owner not in saved]:
                 raise UserError(
                     f"the saved contexts belong to {len(saved)} other owners: none was learned for {unknown[0]!r} "
-                    f"({len(unknown)} of {len(self.owners)} unknown). Contexts of one class or task cannot serve another"
+                    f"({len(unknown)} of {len(self.owners)} unknown). A context of one class or task serves no other"
                 )
             rows = [saved.index(owner) for owner in self.owners]
             if self.sharing == "class":

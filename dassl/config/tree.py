@@ -21,6 +21,8 @@ ROOMS = ("dassl.data", "dassl.optim", "dassl.engine", "dassl.evaluation")
 # Keys that say where things lie or how a run is watched: the same run with other values gives the same numbers.
 PLACES = ("OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.OLD_DATA_PATH", "DATALOADER.NEW_DATA_PATH")
 PLACES += ("DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_KEEP")
+PLACES += ("DATALOADER.FEATURE_CACHE", "DATALOADER.FEATURE_CACHE_DIR", "DATALOADER.FEATURE_CACHE_GB")
+PLACES += ("DATALOADER.FEATURE_BANK",)  # to rounding
 PLACES += ("TRAIN.TENSORBOARD", "TEST.PER_TASK_RESULT", "TEST.PER_CLASS_RESULT")
 
 

@@ -82,6 +82,23 @@ def image_exists(path: str | os.PathLike) -> bool:
     return found[1] in _archive(found[0]).NameToInfo
 
 
+def image_stamp(path: str | os.PathLike) -> list:
+    """What tells whether an image file is still the same one, without reading it; plain values.
+
+    A file: its absolute path, size and time of change. A member of an archive: its name, size and CRC, wherever the
+    archive lies. A missing image has its path alone.
+    """
+    path = os.fspath(path)
+    found = _split_archive(path)
+    if found is not None and (member := _archive(found[0]).NameToInfo.get(found[1])) is not None:
+        return [found[1], member.file_size, member.CRC]
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return [path]
+    return [os.path.abspath(path), stat.st_size, stat.st_mtime_ns]
+
+
 def _reason(path: str, error: Exception) -> str:
     try:
         with _open(path) as file:

@@ -147,6 +147,11 @@ class KeyedViews(Dataset):
         with kept_generators():
             return [self._make(index, epoch) for index in indices]
 
+    def views(self, pairs: Sequence[tuple[int, int]]) -> list:
+        """Items of (epoch, index) pairs, whatever the current epoch is."""
+        with kept_generators():
+            return [self._make(index, epoch) for epoch, index in pairs]
+
     def _make(self, index: int, epoch: int):
         item = self.data_source[index]
         seed_generators(view_seed(self.seed, epoch, image_key(item, self.image_root)))

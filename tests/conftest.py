@@ -1,0 +1,11 @@
+"""Every test session has a feature cache of its own: nothing of the user's is read, nothing is left behind."""
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_feature_cache(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SOFTCPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()

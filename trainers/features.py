@@ -1,0 +1,150 @@
+"""Image features in place of images: test features computed once for all runs, and the feature bank of training.
+
+A frozen image tower gives the same feature for the same view every time. Validation and test images have one view each;
+a training view is a function of (seed, epoch, image). So features are kept in a store (`clip.feature_store`) under what
+they are a function of, and every run, method and number of shots that needs the same ones reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from clip.feature_store import FeatureStore, digest, prune
+from dassl.config import at_least, declare
+from dassl.data.images import image_stamp
+from dassl.data.views import KeyedViews, image_key
+from dassl.engine.progress import progress
+
+declare("DATALOADER.FEATURE_CACHE", True, help="keep the features of validation and test images on disk for all runs")
+declare("DATALOADER.FEATURE_BANK", False, help="train from features of the augmented views, computed once for all runs")
+declare("DATALOADER.FEATURE_CACHE_DIR", "", help="folder of both; '': $SOFTCPT_CACHE or ~/.cache/softcpt")
+declare("DATALOADER.FEATURE_CACHE_GB", 20.0, allowed=at_least(0), help="the features not used for longest go beyond it")
+
+SHARD = 8192  # views in a file: what an interrupted run loses at most
+
+
+class FeatureLoader:
+    """A loader's batches with features (B, d) under `img`: the same images in the same order and the same batches.
+
+    Args:
+        loader: of images, as `build_data_loader` makes them.
+        store: holds the features of its views.
+        epochs: the epochs whose views are needed (training); None for images that have one view.
+        encode: images (B, 3, H, W) -> features (B, d).
+        what: for the progress bar.
+    """
+
+    def __init__(
+        self,
+        loader: DataLoader,
+        store: FeatureStore,
+        epochs: range | None,
+        encode: Callable[[Tensor], Tensor],
+        what: str,
+    ):
+        self.loader, self.store = loader, store
+        self.dataset, self.batch_size, self.epoch = loader.dataset, loader.batch_size, loader.epoch
+        views: KeyedViews = loader.dataset
+        self.items = views.data_source
+        self.seed = None if epochs is None else views.seed
+        self._stamps = [image_stamp(item.impath) for item in self.items]
+        self._keys = [None if epochs is None else image_key(item, views.image_root) for item in self.items]
+        self._fill([(epoch, i) for epoch in epochs or (0,) for i in range(len(self.items))], encode, what)
+
+    def name(self, epoch: int, index: int) -> bytes:
+        """What the feature of image `index` in `epoch` is kept under."""
+        if self.seed is None:
+            return digest(self._stamps[index])
+        return digest(self._stamps[index], self.seed, epoch, self._keys[index])
+
+    def _fill(self, pairs: list[tuple[int, int]], encode: Callable[[Tensor], Tensor], what: str) -> None:
+        names = [self.name(*pair) for pair in pairs]
+        self.store.refresh()
+        missing = self.store.missing(names)
+        if not missing:
+            return
+        # One process reads what little there is; starting workers takes longer.
+        workers = self.loader.num_workers if len(missing) > 1000 else 0
+        pending: list[Tensor] = []
+        todo = DataLoader(
+            _Views(self.dataset, [pairs[position] for position in missing]),
+            batch_size=self.batch_size,
+            num_workers=workers,
+            multiprocessing_context=self.loader.multiprocessing_context if workers else None,
+            generator=torch.Generator(),  # else it would draw from the run's own generator
+        )
+        done = 0
+        for images in progress(todo, f"features of {len(missing):,} {what}"):
+            pending.append(encode(images).float().cpu())
+            count = sum(map(len, pending))
+            if count >= SHARD or done + count == len(missing):
+                positions = missing[done : done + count]
+                self.store.add([names[position] for position in positions], torch.cat(pending).numpy())
+                pending, done = [], done + count
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[dict]:
+        for indices in self.loader.batch_sampler:
+            epoch = 0 if self.seed is None else self.epoch.value
+            items = [self.items[i] for i in indices]
+            yield {
+                "img": torch.from_numpy(self.store.rows([self.name(epoch, i) for i in indices])),  # (B, d)
+                "label": torch.tensor([item.label for item in items]),
+                "task": torch.tensor([getattr(item, "task", 0) for item in items]),
+                "domain": torch.tensor([item.domain for item in items]),
+                "index": torch.tensor(indices),
+                "impath": [item.impath for item in items],
+            }
+
+
+class _Views(Dataset):
+    """The images of (epoch, index) pairs, in their order."""
+
+    def __init__(self, views: KeyedViews, pairs: list[tuple[int, int]]):
+        self.keyed, self.pairs = views, pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, position: int):
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: list[int]) -> list[Tensor]:
+        return [item["img"] for item in self.keyed.views([self.pairs[position] for position in positions])]
+
+
+def why_not(loader: DataLoader | None) -> str:
+    """Why features cannot take the place of a loader's images, or "" if they can."""
+    if not isinstance(getattr(loader, "dataset", None), KeyedViews):
+        return "it has a loader of its own"
+    items = loader.dataset.dataset
+    if not callable(getattr(items, "transform", None)):
+        return "it gives several images an item"
+    if getattr(items, "k_tfm", 1) > 1 or getattr(items, "return_img0", False):
+        return "DATALOADER.K_TRANSFORMS or RETURN_IMG0 asks for several images an item"
+    return ""
+
+
+def store_for(loader: DataLoader, cfg, clip, device: torch.device) -> FeatureStore:
+    """The store of the features `clip` gives of images under this loader's transform."""
+    kind = {
+        "weights": clip.weights_hash,
+        "precision": clip.precision,
+        "device": device.type,
+        "transform": repr(loader.dataset.dataset.transform),
+        "versions": [version(package) for package in ("torch", "torchvision", "pillow")],
+    }
+    return FeatureStore(kind, cfg.DATALOADER.FEATURE_CACHE_DIR or None)
+
+
+def keep_limit(cfg) -> None:
+    """Remove the features not used for longest beyond DATALOADER.FEATURE_CACHE_GB."""
+    if removed := prune(cfg.DATALOADER.FEATURE_CACHE_GB * 2**30, cfg.DATALOADER.FEATURE_CACHE_DIR or None):
+        print(f"Feature cache: {removed} files beyond {cfg.DATALOADER.FEATURE_CACHE_GB:g} GB removed")
