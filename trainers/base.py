@@ -65,6 +65,10 @@ class MultiTaskTrainer(TrainerX):
     def check_cfg(self, cfg) -> None:
         check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
         found = self.problems(cfg)
+        if cfg.DATALOADER.K_TRANSFORMS != 1:
+            found.append(
+                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {type(self).__name__} takes one view of an image"
+            )
         if cfg.DATALOADER.FEATURE_BANK and not self.frozen_features:
             found.append(
                 f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "

@@ -1,0 +1,111 @@
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from clip.feature_store import FeatureStore, clear, digest, prune, usage
+
+KIND = {"weights": "w", "transform": "t"}
+
+
+def names(*numbers):
+    return [digest(n) for n in numbers]
+
+
+def features(*numbers):
+    return np.stack([np.full(6, n, np.float32) for n in numbers])
+
+
+@pytest.fixture()
+def filled(tmp_path):
+    store = FeatureStore(KIND, tmp_path)
+    store.add(names(1, 2, 3), features(1, 2, 3))
+    return store
+
+
+def shards(folder):
+    return sorted(folder.glob("*/*.safetensors"))
+
+
+def test_what_is_added_is_found_by_the_next_run(filled, tmp_path):
+    again = FeatureStore(KIND, tmp_path)
+    again.refresh()
+    assert again.missing(names(3, 4, 1, 5)) == [1, 3]
+    assert np.array_equal(again.rows(names(3, 1, 3)), features(3, 1, 3))
+    with pytest.raises(KeyError):
+        again.rows(names(4))
+
+
+def test_another_kind_shares_nothing(filled, tmp_path):
+    other = FeatureStore({**KIND, "transform": "u"}, tmp_path)
+    other.refresh()
+    assert other.missing(names(1, 2)) == [0, 1]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "foreign", "text"])
+def test_damaged_and_foreign_files_are_said_and_not_used(damage, filled, tmp_path, capsys):
+    (path,) = shards(tmp_path)
+    body = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(body[:-10])
+    elif damage == "flipped":
+        path.write_bytes(body[:-10] + bytes([body[-10] ^ 1]) + body[-9:])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "text":
+        path.write_text("not a tensor")
+    else:
+        FeatureStore({"weights": "other"}, tmp_path / "elsewhere").add(names(1, 2, 3), features(7, 7, 7))
+        path.write_bytes(shards(tmp_path / "elsewhere")[0].read_bytes())
+    again = FeatureStore(KIND, tmp_path)
+    again.refresh()
+    assert again.missing(names(1, 2, 3)) == [0, 1, 2]
+    assert f"{path} is not used and will be computed anew" in capsys.readouterr().out
+    again.add(names(1, 2, 3), features(1, 2, 3))
+    third = FeatureStore(KIND, tmp_path)
+    third.refresh()
+    assert third.missing(names(1, 2, 3)) == []
+
+
+def test_a_folder_that_cannot_be_written_serves_the_run_alone(tmp_path, capsys):
+    blocker = tmp_path / "file"
+    blocker.write_text("in the way")
+    store = FeatureStore(KIND, blocker)
+    store.refresh()
+    store.add(names(1), features(1))
+    assert np.array_equal(store.rows(names(1)), features(1))
+    assert "cannot write" in capsys.readouterr().out
+
+
+def test_many_runs_fill_one_store(tmp_path):
+    def fill(start):
+        store = FeatureStore(KIND, tmp_path)
+        for n in range(start, start + 20):
+            store.refresh()
+            if store.missing(names(n)):
+                store.add(names(n), features(n))
+
+    threads = [threading.Thread(target=fill, args=(start,)) for start in (0, 5, 10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store = FeatureStore(KIND, tmp_path)
+    store.refresh()
+    wanted = list(range(30))
+    assert np.array_equal(store.rows(names(*wanted)), features(*wanted))
+
+
+def test_the_least_recently_used_go_first(tmp_path):
+    store = FeatureStore(KIND, tmp_path)
+    for n in range(4):
+        store.add(names(n), features(n))
+    sizes = {size for _, size, _ in usage(tmp_path)}
+    assert len(sizes) == 1
+    order = shards(tmp_path)
+    for age, path in enumerate(order):
+        os.utime(path, (1000 + age, 1000 + age))
+    assert prune(2 * sizes.pop(), tmp_path) == 2
+    assert shards(tmp_path) == sorted(order[2:])
+    assert clear(tmp_path)[0] == 2 and shards(tmp_path) == []

@@ -1,0 +1,126 @@
+"""Features in place of images change no number, and are computed once."""
+
+import shutil
+
+import pytest
+import torch
+
+from dassl.config import ConfigError
+from dassl.engine import build_trainer
+from tests.models import state_dict, tiny_vit
+from tests.suite import config
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "vit.pt"
+    torch.save(state_dict(tiny_vit()), path)
+    return path
+
+
+@pytest.fixture()
+def run(tmp_path, weights, capsys):
+    """run(name, *settings) -> (losses of every step, test result, images that went through the image tower)."""
+
+    def run(name, *settings, trainer="MTCoOp"):
+        cache = ("DATALOADER.FEATURE_CACHE_DIR", str(tmp_path / "cache"))
+        cfg = config(tmp_path, trainer, weights, 32, "OUTPUT_DIR", str(tmp_path / name), *cache, *settings)
+        built = build_trainer(cfg)
+        losses, images = [], []
+        step, tower = built.forward_backward, built.image_tower
+        built.forward_backward = lambda batch: losses.append(step(batch)["loss"]) or {"loss": losses[-1]}
+
+        class Counting:
+            def __call__(self, x):
+                images.append(len(x))
+                return tower(x)
+
+        built.image_tower = Counting()
+        built.train()
+        return losses, built.evaluator.report["mean"], sum(images)
+
+    return run
+
+
+def test_bank_and_live_give_the_same_losses(run):
+    live = run("live", "DATALOADER.FEATURE_CACHE", False)
+    bank = run("bank", "DATALOADER.FEATURE_BANK", True)
+    assert len(live[0]) == 10
+    assert bank[0] == pytest.approx(live[0], rel=1e-5)
+    assert bank[1] == live[1]
+    assert live[2] == 2 * 40 + 18 and bank[2] == 2 * 40 + 18
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_change_nothing(run, workers):
+    expected = run("expected", "DATALOADER.FEATURE_CACHE", False)[0]
+    assert run("live", "DATALOADER.NUM_WORKERS", workers)[0] == expected
+
+
+def test_the_next_method_computes_no_feature(run):
+    run("first", "DATALOADER.FEATURE_BANK", True)
+    second = run("second", "DATALOADER.FEATURE_BANK", True, trainer="MTCoOpHard")
+    assert second[2] == 0
+    zero = run("zero", trainer="ZeroshotCLIP")
+    assert zero[2] == 0
+    # longer training and another seed need other views, the test images stay
+    longer = run("longer", "DATALOADER.FEATURE_BANK", True, "OPTIM.MAX_EPOCH", 3)
+    assert longer[2] == 40
+    other = run("other", "DATALOADER.FEATURE_BANK", True, "SEED", 2)
+    assert other[2] == 2 * 40
+
+
+def test_fewer_shots_use_the_bank_of_more(tmp_path, weights):
+    """On the embedded suite: the few-shot images of k are among those of k + 1, and so are their views."""
+
+    def built(shots):
+        cfg = config(tmp_path, "MTCoOp", weights, 32)
+        cfg.merge_from_list(
+            ["DATASET.NAME", "Icon13", "DATASET.SUBSAMPLE_TASKS", "task1", "DATASET.NUM_SHOTS", shots]
+            + ["DATALOADER.FEATURE_BANK", True, "DATALOADER.FEATURE_CACHE_DIR", str(tmp_path / "cache")]
+            + ["OUTPUT_DIR", str(tmp_path / f"run{shots}"), "TEST.NO_TEST", True]
+        )
+        trainer = build_trainer(cfg)
+        count = []
+        encode = trainer.encode_images
+        trainer.encode_images = lambda x: (count.append(len(x)) if x.ndim == 4 else None) or encode(x)
+        trainer.train()
+        return sum(count)
+
+    assert built(2) == 2 * 2 * 26
+    assert built(1) == 0
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "swapped"])
+def test_tampering_with_the_cache_changes_no_result(run, damage, tmp_path):
+    settings = ("DATALOADER.FEATURE_BANK", True)
+    first = run("first", *settings)
+    paths = sorted((tmp_path / "cache").glob("*/*.safetensors"))
+    assert len(paths) == 2
+    if damage == "deleted":
+        shutil.rmtree(tmp_path / "cache")
+    elif damage == "cut":
+        for path in paths:
+            path.write_bytes(path.read_bytes()[:-100])
+    else:
+        a, b = (path.read_bytes() for path in paths)
+        paths[0].write_bytes(b)
+        paths[1].write_bytes(a)
+    second = run("second", *settings)
+    assert second[:2] == first[:2] and second[2] == first[2] == 98
+
+
+def test_changed_images_are_seen(run, tmp_path):
+    first = run("first", "DATALOADER.FEATURE_BANK", True)
+    for path in (tmp_path / "data").glob("marks/*/*.png"):
+        path.write_bytes((tmp_path / "data" / "shades" / "red" / "train0.png").read_bytes())
+    second = run("second", "DATALOADER.FEATURE_BANK", True)
+    assert second[2] == 16 * 2 + 6 and second[0] != first[0]
+
+
+def test_where_the_bank_cannot_serve(run, capsys):
+    live = run("live", "DATALOADER.RETURN_IMG0", True, "DATALOADER.FEATURE_BANK", True)
+    assert live[2] == 2 * 40 + 18
+    assert "FEATURE_BANK is not used: DATALOADER.K_TRANSFORMS or RETURN_IMG0" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="K_TRANSFORMS 2: MTCoOp takes one view"):
+        run("views", "DATALOADER.K_TRANSFORMS", 2)
