@@ -14,11 +14,15 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from dassl.config import at_least, declare
 from dassl.utils import UserError
 
 from .model import CLIP, project
+
+declare("MODEL.TEXT_CHUNK", 0, allowed=at_least(0), help="prompts encoded at a time, to bound memory; 0: all at once")
 
 
 @dataclass
@@ -29,12 +33,21 @@ class Prompts:
     suffix (N, S, D): what follows, [EOS] last, padded to the longest.
     group (N,): which prefix each prompt begins with.
     length (N,): tokens of each suffix up to and including [EOS].
+    deep (G, I, K, D), optional: before layer i = 1 … I the K tokens after [SOS] are replaced by deep[:, i - 1].
     """
 
     prefix: Tensor
     suffix: Tensor
     group: Tensor
     length: Tensor
+    deep: Tensor | None = None
+
+    def part(self, start: int, stop: int) -> Prompts:
+        """Prompts start … stop - 1, with only the prefixes they begin with."""
+        groups, group = self.group[start:stop].unique(return_inverse=True)
+        deep = None if self.deep is None else self.deep[groups]
+        length = self.length[start:stop]
+        return Prompts(self.prefix[groups], self.suffix[start:stop, : int(length.max())], group, length, deep)
 
     @property
     def num_tokens(self) -> int:
@@ -47,12 +60,15 @@ class TextTower:
 
     Gradients flow to the prompts' embeddings, never to the tower. Raises UserError for models whose text tower is not
     causal or not read at [EOS] (SigLIP, Hugging Face towers): a wrong number is worse than none.
+
+    `chunk`: prompts that are encoded at a time, 0 for all. The activations of a chunk are not kept but computed again
+    in the backward pass, so memory is bounded whatever N is, for about a third more time.
     """
 
-    def __init__(self, clip: CLIP):
+    def __init__(self, clip: CLIP, chunk: int = 0):
         if clip.text_unsupported:
             raise UserError(f"Backbone {clip.name} cannot take prompts: {clip.text_unsupported}.")
-        self.clip = clip
+        self.clip, self.chunk = clip, chunk
         self.blocks = clip.transformer.resblocks
         self.heads = self.blocks[0].attn.num_heads
         self.width = clip.token_embedding.embedding_dim  # D
@@ -69,7 +85,7 @@ class TextTower:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids (…) -> embeddings (…, D) in fp32, without positions."""
-        return self.clip.token_embedding(ids.to(self.device)).float()
+        return _at_least_fp32(self.clip.token_embedding(ids.to(self.device)))
 
     def texts(self, texts: list[str]) -> Prompts:
         """Plain token prompts for `texts`, sharing the beginning all of them have in common. One group."""
@@ -94,33 +110,48 @@ class TextTower:
 
     def __call__(self, prompts: Prompts) -> Tensor:
         """(N, d), not normalised. Raises UserError for prompts longer than the tower's context."""
-        prefix, suffix, group, length = prompts.prefix, prompts.suffix, prompts.group, prompts.length
-        P = prefix.shape[1]
-        longest = int(length.max())
+        P, longest = prompts.prefix.shape[1], int(prompts.length.max())
         if P + longest > self.context_length:
             raise UserError(
                 f"A prompt of {P + longest} tokens does not fit the context of {self.context_length}: "
                 "use fewer context tokens (N_CTX) or a shorter class name."
             )
-        restore = None
+        restore, group = None, prompts.group
         if len(group) > 1 and bool((group[1:] < group[:-1]).any()):  # attention wants a group's prompts side by side
             order = group.argsort(stable=True)
             restore = order.argsort()
-            suffix, group, length = suffix[order], group[order], length[order]
-        dtype = self.clip.dtype
+            prompts = Prompts(prompts.prefix, prompts.suffix[order], group[order], prompts.length[order], prompts.deep)
+        if 0 < self.chunk < len(group):
+            parts = [prompts.part(start, start + self.chunk) for start in range(0, len(group), self.chunk)]
+            features = torch.cat([self._recomputed(part) for part in parts])
+        else:
+            features = self._encode(prompts.prefix, prompts.suffix, prompts.group, prompts.length, prompts.deep)
+        return features if restore is None else features[restore]
+
+    def _recomputed(self, p: Prompts) -> Tensor:
+        tensors = p.prefix, p.suffix, p.group, p.length, p.deep
+        return torch.utils.checkpoint.checkpoint(self._encode, *tensors, use_reentrant=False, preserve_rng_state=False)
+
+    def _encode(self, prefix: Tensor, suffix: Tensor, group: Tensor, length: Tensor, deep: Tensor | None) -> Tensor:
+        """The pass itself, for prompts whose groups stand side by side: see `Prompts` for the shapes; (N, d)."""
+        (G, P, D), longest = prefix.shape, int(length.max())
+        dtype = self.blocks[0].mlp.c_fc.weight.dtype
         layout = _Layout(prefix.shape[:2], longest, group, length, self.heads, dtype)
-        position = self.clip.positional_embedding.float()
+        position = _at_least_fp32(self.clip.positional_embedding)
         x = torch.cat(
             [
                 (prefix + position[:P]).flatten(0, 1),
                 (suffix[:, :longest] + position[P : P + longest]).flatten(0, 1)[layout.real],
             ]
         ).to(dtype)  # (R, D)
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
+            if deep is not None and 1 <= i <= deep.shape[1]:
+                old, new = x[: G * P].view(G, P, D), deep[:, i - 1].to(dtype)
+                replaced = torch.cat([old[:, :1], new, old[:, 1 + new.shape[1] :]], 1)
+                x = torch.cat([replaced.flatten(0, 1), x[G * P :]])
             x = x + block.ls_1(_attention(block.attn, _norm(block.ln_1, x), layout))
             x = x + block.ls_2(_mlp(block.mlp, _norm(block.ln_2, x)))
-        features = project(_norm(self.clip.ln_final, x[layout.eos]), self.clip.text_projection)
-        return features if restore is None else features[restore]
+        return project(_norm(self.clip.ln_final, x[layout.eos]), self.clip.text_projection)
 
 
 class _Layout:
@@ -235,7 +266,7 @@ class _PrefixAttention(torch.autograd.Function):
 
 def _softmax(scores: Tensor) -> Tensor:
     """In fp32, back in the scores' type: half precision loses the small weights otherwise."""
-    return torch.softmax(scores, -1, dtype=torch.float32).to(scores.dtype)
+    return torch.softmax(_at_least_fp32(scores), -1).to(scores.dtype)
 
 
 def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
@@ -246,7 +277,13 @@ def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
 
 def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     """LayerNorm in fp32 whatever the tower's precision."""
-    return F.layer_norm(x.float(), norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps).to(x.dtype)
+    weight, bias = _at_least_fp32(norm.weight), _at_least_fp32(norm.bias)
+    return F.layer_norm(_at_least_fp32(x), norm.normalized_shape, weight, bias, norm.eps).to(x.dtype)
+
+
+def _at_least_fp32(x: Tensor) -> Tensor:
+    """Half precision as fp32, anything else as it is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class _QuickGELU(torch.autograd.Function):

@@ -67,7 +67,7 @@ class MultiTaskTrainer(TrainerX):
         found = self.problems(cfg)
         if cfg.DATALOADER.K_TRANSFORMS != 1:
             found.append(
-                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {type(self).__name__} takes one view of an image"
+                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {type(self).__name__} takes one view an image"
             )
         if cfg.DATALOADER.FEATURE_BANK and not self.frozen_features:
             found.append(
@@ -89,7 +89,7 @@ class MultiTaskTrainer(TrainerX):
         print(f"Loading CLIP (backbone: {name}{', weights: ' + weights if weights else ''}, precision: {precision})")
         self.clip = load_backbone(name, weights=weights, precision=precision, device=self.device)
         self._check_images()
-        self.image_tower, self.text_tower = ImageTower(self.clip), TextTower(self.clip)
+        self.image_tower, self.text_tower = ImageTower(self.clip), TextTower(self.clip, cfg.MODEL.TEXT_CHUNK)
         self.scale = self.clip.logit_scale.exp()
         self.task_of_column = self.space.task_of_column.to(self.device)
         self.all_columns = torch.arange(self.space.num_classes, device=self.device)

@@ -113,6 +113,78 @@ def test_what_stands_after_eos_does_not_matter():
     assert torch.equal(tower(prompts), tower(Prompts(prompts.prefix, spoilt, prompts.group, prompts.length)))
 
 
+@pytest.mark.parametrize("sharing", SHARING)
+@pytest.mark.parametrize("chunk", [1, 3, 6])
+def test_chunks_change_nothing(sharing, chunk):
+    torch.manual_seed(0)
+    learner = PromptLearner(TextTower(tiny_vit()), NAMES, 5, sharing=sharing, task_of_name=TASKS)
+    found = []
+    for size in (0, chunk):
+        features = TextTower(tiny_vit(), size)(learner())
+        weights = torch.linspace(-1, 1, features.numel()).view_as(features)
+        found.append((features, *torch.autograd.grad((features * weights).sum(), list(learner.parameters()))))
+    for whole, chunked in zip(*found, strict=True):
+        assert relative(chunked, whole) < 1e-5
+
+
+def test_chunks_bound_what_is_kept_for_the_backward_pass():
+    names = [f"name number {i}" for i in range(40)]
+    learner = PromptLearner(TextTower(tiny_vit()), names, 5)
+
+    def kept(size):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            TextTower(tiny_vit(), size)(learner())
+        return sum(sizes)
+
+    assert kept(5) < kept(0) / 5
+
+
+def test_deep_prompts_equal_a_plain_loop():
+    """Before layers 1 and 2 the context's places get given tokens; group by group, with gradients."""
+    torch.manual_seed(0)
+    model, tower = tiny_vit(), TextTower(tiny_vit())
+    names = NameTokens(tower, ["cat", "red fox", "a house by the sea"])
+    context = torch.randn(2, 4, tower.width, requires_grad=True)
+    deep = torch.randn(2, 2, 3, tower.width, requires_grad=True)
+    group = torch.tensor([1, 0, 1])
+    prompts = names.fill(context, group)
+    found = tower(Prompts(prompts.prefix, prompts.suffix, prompts.group, prompts.length, deep))
+    expected = []
+    for n, g in enumerate(group.tolist()):
+        x = torch.cat([names.start, context[g], names.tokens[n, : names.length[n]]])
+        x = (x + model.positional_embedding[: len(x)])[None]
+        mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
+        for i, block in enumerate(model.transformer.resblocks):
+            if i > 0:
+                x = torch.cat([x[:, :1], deep[g : g + 1, i - 1], x[:, 4:]], 1)
+            x = block(x, attn_mask=mask)
+        expected.append(model.ln_final(x[0, -1]) @ model.text_projection)
+    expected = torch.stack(expected)
+    assert relative(found, expected) < 1e-5
+    weights = torch.randn(found.shape)
+    for ours, theirs in zip(
+        torch.autograd.grad((found * weights).sum(), [context, deep]),
+        torch.autograd.grad((expected * weights).sum(), [context, deep]),
+        strict=True,
+    ):
+        assert relative(ours, theirs) < 1e-4
+
+
+def test_gradients_agree_with_finite_differences():
+    import copy
+
+    tower = TextTower(copy.deepcopy(tiny_vit()).double())
+    names = NameTokens(tower, ["cat", "red fox"])
+    direction = torch.randn(2, 48, dtype=torch.float64)
+
+    def objective(context):
+        return (tower(names.fill(context, torch.tensor([0, 1]))) * direction).sum()
+
+    context = torch.randn(2, 2, tower.width, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(objective, context, atol=1e-6, fast_mode=True)
+
+
 def test_too_long_a_name_is_named():
     tower = TextTower(tiny_vit())
     with pytest.raises(UserError, match="'word word.*takes 87 tokens with 16 context tokens"):
