@@ -2,6 +2,8 @@
 
 import pytest
 
+import dassl  # noqa: F401  before torch: it keeps the threads of several test runs from slowing each other down
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_feature_cache(tmp_path_factory):

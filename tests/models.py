@@ -17,13 +17,21 @@ CASES = Path(__file__).parent / "parity" / "cases"
 @cache
 def tiny_vit() -> CLIP:
     """Random ViT: image 32, patch 8, text width 64, joint dim 48, 3 layers."""
-    return load_clip(CASES / "clip_vit.npz")
+    return _with_all_words(load_clip(CASES / "clip_vit.npz"))
 
 
 @cache
 def tiny_rn() -> CLIP:
     """Random ResNet: image 64, layers 1-1-1-1, text width 64, joint dim 48."""
-    return load_clip(CASES / "clip_rn.npz")
+    return _with_all_words(load_clip(CASES / "clip_rn.npz"))
+
+
+def _with_all_words(model: CLIP) -> CLIP:
+    """The cases store the embeddings of their own words only; every other word gets a random one here."""
+    table = model.token_embedding.weight.data
+    rows = torch.randn(table.shape, generator=torch.Generator().manual_seed(0)) * table[table.any(1)].std()
+    table.copy_(torch.where(table.any(1, keepdim=True), table, rows))
+    return model
 
 
 @cache
