@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from dassl.utils import UserError
 
@@ -30,15 +30,42 @@ class ImageTower:
     def is_vit(self) -> bool:
         return isinstance(self.visual, VisionTransformer)
 
+    @property
+    def _reads_class_token(self) -> bool:
+        v = self.visual
+        return (
+            self.is_vit
+            and v.attn_pool is None
+            and v.pool_type == "tok"
+            and isinstance(v.transformer.resblocks[-1].attn, nn.MultiheadAttention)
+        )
+
+    def _pooled(self, images: Tensor) -> Tensor:
+        """A ViT's feature, (B, 3, H, W) -> (B, d): of the last layer only the class token's output is computed."""
+        v = self.visual
+        x = v._embeds(images)  # (B, 1 + P, W)
+        *blocks, last = v.transformer.resblocks
+        for block in blocks:
+            x = block(x)
+        normed, W = last.ln_1(x), x.shape[-1]
+        weight, bias, heads = last.attn.in_proj_weight, last.attn.in_proj_bias, last.attn.num_heads
+        q = F.linear(normed[:, :1], weight[:W], bias[:W])
+        k, v_ = F.linear(normed, weight[W:], bias[W:]).chunk(2, -1)
+        q, k, v_ = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v_))
+        seen = F.scaled_dot_product_attention(q, k, v_).transpose(1, 2).flatten(2)[:, 0]
+        x = x[:, 0] + last.ls_1(F.linear(seen, last.attn.out_proj.weight, last.attn.out_proj.bias))
+        x = v.ln_post(x + last.ls_2(last.mlp(last.ln_2(x))))
+        return x if v.proj is None else x @ v.proj
+
     def __call__(self, images: Tensor, local: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         if images.shape[-2:] != (self.size, self.size):
             raise UserError(size_error(self.clip.name, self.size, tuple(images.shape[-2:])))
         images = images.to(self.clip.dtype)
         if not local:
-            return self.visual(images)
+            return self._pooled(images) if self._reads_class_token else self.visual(images)
         if isinstance(self.visual, ModifiedResNet):
             tokens = self._attention_pool(images)
-        elif self.is_vit and self.visual.attn_pool is None and self.visual.pool_type == "tok":
+        elif self._reads_class_token:
             x = self.visual.transformer(self.visual._embeds(images))
             tokens = self.visual.ln_post(x)
             if self.visual.proj is not None:

@@ -149,9 +149,12 @@ class TextTower:
                 old, new = x[: G * P].view(G, P, D), deep[:, i - 1].to(dtype)
                 replaced = torch.cat([old[:, :1], new, old[:, 1 + new.shape[1] :]], 1)
                 x = torch.cat([replaced.flatten(0, 1), x[G * P :]])
-            x = x + block.ls_1(_attention(block.attn, _norm(block.ln_1, x), layout))
+            if i + 1 < len(self.blocks):
+                x = x + block.ls_1(_attention(block.attn, _norm(block.ln_1, x), layout))
+            else:  # of the last layer only the [EOS] outputs are used: (N, D)
+                x = x[layout.eos] + block.ls_1(_last_attention(block.attn, _norm(block.ln_1, x), layout))
             x = x + block.ls_2(_mlp(block.mlp, _norm(block.ln_2, x)))
-        return project(_norm(self.clip.ln_final, x[layout.eos]), self.clip.text_projection)
+        return project(_norm(self.clip.ln_final, x), self.clip.text_projection)
 
 
 class _Layout:
@@ -171,7 +174,8 @@ class _Layout:
         ends = [sum(counts[: g + 1]) for g in range(self.G)]
         self.spans = [(g, end - n, end) for g, (n, end) in enumerate(zip(counts, ends, strict=True)) if n]
         self.eos = self.G * self.P + length.cumsum(0) - 1  # packed position of each [EOS]
-        # added to scores: -inf where a token would look ahead
+        # added to scores: -inf where there is no token, or where one would look ahead
+        self.after = torch.zeros(real.shape, device=device, dtype=dtype).masked_fill_(~real, float("-inf"))  # (N, S)
         self.ahead = torch.full((self.S, self.S), float("-inf"), device=device, dtype=dtype).triu(1)
         self.prefix_ahead = torch.full((self.P, self.P), float("-inf"), device=device, dtype=dtype).triu(1)
 
@@ -210,6 +214,19 @@ def _attention(attn: nn.MultiheadAttention, x: Tensor, layout: _Layout) -> Tenso
     """Causal self-attention of packed prompts: x (R, D) -> (R, D)."""
     qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)  # (R, 3 D)
     return F.linear(_PrefixAttention.apply(qkv, layout), attn.out_proj.weight, attn.out_proj.bias)
+
+
+def _last_attention(attn: nn.MultiheadAttention, x: Tensor, layout: _Layout) -> Tensor:
+    """Attention of the [EOS] tokens alone, which see all of their prompt: x (R, D) -> (N, D)."""
+    D, h = x.shape[1], layout.heads
+    weight, bias = attn.in_proj_weight, attn.in_proj_bias
+    q = F.linear(x[layout.eos], weight[:D], bias[:D]).view(layout.N, 1, h, -1).permute(2, 0, 1, 3)
+    (kp, vp), (k, v) = layout.split(F.linear(x, weight[D:], bias[D:]), 2)  # (h, G, P, e), (h, N, S, e)
+    q = q * q.shape[-1] ** -0.5  # (h, N, 1, e)
+    to_self = q @ k.transpose(-1, -2) + layout.after[:, None]  # (h, N, 1, S)
+    weights = _softmax(torch.cat([layout.per_group(q, kp.transpose(-1, -2)), to_self], -1))  # (h, N, 1, P + S)
+    out = layout.per_group(weights[..., : layout.P], vp) + weights[..., layout.P :] @ v  # (h, N, 1, e)
+    return F.linear(out[:, :, 0].transpose(0, 1).flatten(1), attn.out_proj.weight, attn.out_proj.bias)
 
 
 class _PrefixAttention(torch.autograd.Function):
