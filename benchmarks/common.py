@@ -1,0 +1,164 @@
+"""What the benchmarks measure on: suites of the published sizes, models of the real geometry, the published tower."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clip.backbones import OPENAI, TINY, load_backbone
+from clip.clip import tokenizer
+from clip.model import CLIP, finish, project
+from clip.text_tower import Prompts, TextTower
+from dassl.data.tasks import Task, TaskSpace
+from dassl.utils import UserError
+
+SUITES = {  # classes of each task
+    "plant6": (36, 5, 9, 15, 12, 39),
+    "general10": (100, 47, 10, 100, 101, 102, 37, 196, 397, 101),
+    "fashion20": (4,) * 18 + (3,) * 2,
+}
+NAME_TOKENS = {1: 0.28, 2: 0.36, 3: 0.19, 4: 0.10, 5: 0.05, 6: 0.02}  # share of the names with that many tokens
+PLAIN_LIMIT = 256  # classes: where the plain tower does not fit with all of them, its time per class is that of so many
+
+
+def suite(name: str, scale: float = 1.0) -> TaskSpace:
+    """The tasks of suite `name`, each with `scale` of its classes (at least one).
+
+    A class name is one to six frequent English words that are one token each, as many as NAME_TOKENS says; in a prompt
+    a full stop and [EOS] follow. Always the same names.
+    """
+    bpe, draw = tokenizer(), random.Random(0)
+    pieces = (token[:-4] for token in bpe.encoder if token.endswith("</w>"))
+    words = [word for word in pieces if word.isascii() and word.isalpha() and 3 <= len(word) <= 10][:4000]
+    words = [word for word in words if len(bpe.encode(word)) == 1]
+
+    def text() -> str:
+        (count,) = draw.choices(list(NAME_TOKENS), list(NAME_TOKENS.values()))
+        return " ".join(draw.choices(words, k=count))
+
+    return TaskSpace(
+        tuple(
+            Task(f"task{t}", text(), tuple(text() for _ in range(max(1, round(scale * size)))), id=t)
+            for t, size in enumerate(SUITES[name])
+        )
+    )
+
+
+def reduced(space: TaskSpace, classes: int) -> TaskSpace:
+    """About `classes` classes of `space`, in every task the same share, at least one; all if there are no more."""
+    if classes >= space.num_classes:
+        return space
+    share = classes / space.num_classes
+    return space.with_classes([range(max(1, int(share * size))) for size in space.sizes])
+
+
+def backbone(name: str, dtype: str = "fp32", device: str = "cpu") -> CLIP:
+    """Architecture `name` with random weights drawn with a fixed seed; the embedded model for `tiny`."""
+    if name == TINY:
+        return load_backbone(name, precision=dtype, device=device)
+    torch.manual_seed(0)
+    logging.disable(logging.WARNING)  # that the weights are random
+    inner = open_clip.create_model(
+        architecture(name), pretrained=None, precision=dtype, force_quick_gelu=name in OPENAI
+    )
+    logging.disable(logging.NOTSET)
+    model = finish(inner, dtype)
+    model.name = name
+    return model.to(device)
+
+
+def architecture(name: str) -> str:
+    """open_clip's name of a backbone in OpenAI's or its own spelling."""
+    return name.replace("/", "-").replace("@336px", "-336")
+
+
+class PlainTower(TextTower):
+    """The text tower as published code runs it: every prompt padded to the context length, one batch (N, 77, D)."""
+
+    def __call__(self, prompts: Prompts) -> Tensor:
+        """(N, d), not normalised."""
+        P = prompts.prefix.shape[1]
+        x = torch.cat([prompts.prefix.index_select(0, prompts.group), prompts.suffix], 1)[:, : self.context_length]
+        x = F.pad(x, (0, 0, 0, self.context_length - x.shape[1])) + self.clip.positional_embedding.float()
+        x = self.clip.transformer(x.to(self.clip.dtype).transpose(0, 1)).transpose(0, 1)  # (N, 77, D)
+        x = self.clip.ln_final(x)
+        eos = P + prompts.length - 1
+        return project(x[torch.arange(len(x), device=x.device), eos], self.clip.text_projection)
+
+    @property
+    def bytes_per_prompt(self) -> int:
+        """What one prompt takes in a forward and backward pass: about 22 D numbers in every layer and position."""
+        return 22 * len(self.blocks) * self.context_length * self.width * self.clip.dtype.itemsize
+
+    def prompts_that_fit(self, count: int) -> int:
+        """`count` if a pass over so many prompts takes at most 70 % of the free memory, else how many to measure."""
+        fitting = int(0.7 * free_memory(self.device) / self.bytes_per_prompt)
+        return count if fitting >= count else max(1, min(fitting, PLAIN_LIMIT))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024
+    except (OSError, IndexError):  # not Linux: half of what there is
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Norm of the difference over the norm of what is expected."""
+    return ((found - expected).float().norm() / expected.float().norm().clamp_min(1e-30)).item()
+
+
+def options(description: str, n_ctx: int = 16, repeat: int = 5, suites: bool = True) -> argparse.ArgumentParser:
+    """The flags all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    if suites:
+        parser.add_argument("--suite", choices=SUITES, default="plant6")
+        parser.add_argument("--scale", type=_share, default=1.0, help="share of each task's classes, in (0, 1]")
+    parser.add_argument("--backbone", type=_backbone, default="RN50", help="RN50, ViT-B/16, tiny, …")
+    parser.add_argument("--n-ctx", type=_count, default=n_ctx, help="L, context tokens")
+    parser.add_argument("--repeat", type=_count, default=repeat, help="rounds that the medians are taken over")
+    parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    return parser
+
+
+def start(main: Callable[[], None]) -> None:
+    """Run a program; errors made by its user are one line."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0 and at most 1")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
+    return value
+
+
+def _backbone(name: str) -> str:
+    if name != TINY and architecture(name) not in open_clip.list_models():
+        raise argparse.ArgumentTypeError(f"{name!r} is no architecture of open_clip; try {', '.join(OPENAI)} or {TINY}")
+    return name

@@ -1,0 +1,91 @@
+"""An evaluation of n batches with image features given: text features for every batch, as published, against once.
+
+python -m benchmarks.evaluate --suite plant6 --backbone RN50 --batches 20
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clip.model import CLIP
+from clip.text_tower import TextTower
+from dassl.data.tasks import TaskSpace
+from trainers.losses import cosine_logits
+from trainers.mtcoop import SoftCPT
+
+from .common import PlainTower, backbone, options, relative, start, suite
+from .measuring import SIDES, alternate, machine, report, row
+
+
+class Evaluation:
+    """Logits of all batches by a SoftCPT (NATA) learner; `passes` counts how often the class prompts were encoded."""
+
+    def __init__(self, side: str, clip: CLIP, space: TaskSpace, features: Tensor, n_ctx: int):
+        torch.manual_seed(0)
+        self.once = side == "ours"
+        self.learner = SoftCPT(TextTower(clip) if self.once else PlainTower(clip), space, n_ctx=n_ctx)
+        self.learner.to(features.device)
+        self.features = features  # (n, B, d)
+        self.columns = torch.arange(space.num_classes, device=features.device)
+        self.scale = clip.logit_scale.exp()
+        self.passes = 0
+
+    def text(self) -> Tensor:
+        """Features of all classes (N, d)."""
+        self.passes += 1
+        return self.learner(self.columns)
+
+    @torch.no_grad()
+    def __call__(self) -> Tensor:
+        """Logits (n, B, N)."""
+        self.passes = 0
+        text = self.text() if self.once else None
+        return torch.stack([cosine_logits(x, self.text() if text is None else text, self.scale) for x in self.features])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = options(__doc__.splitlines()[0], repeat=1)
+    parser.add_argument("--batch", type=int, default=100, help="B, images of a batch")
+    parser.add_argument("--batches", type=int, default=20, help="n, batches of the evaluation")
+    args = parser.parse_args(argv)
+
+    clip, space = backbone(args.backbone, args.dtype, args.device), suite(args.suite, args.scale)
+    torch.manual_seed(0)
+    features = torch.randn(args.batches, args.batch, clip.visual.output_dim).to(args.device)
+    sides = {side: Evaluation(side, clip, space, features, args.n_ctx) for side in SIDES}
+    difference = relative(sides["ours"](), sides["plain"]())
+    # those were the warm-up of both
+    seconds = alternate(sides, args.repeat, torch.device(args.device), warm_up=False)
+    passes = {side: sides[side].passes for side in SIDES}
+    result = {
+        "program": "evaluate",
+        **machine(args),
+        "suite": args.suite,
+        "scale": args.scale,
+        "n_ctx": args.n_ctx,
+        "tasks": space.num_tasks,
+        "classes": space.num_classes,
+        "batch": args.batch,
+        "batches": args.batches,
+        "text_passes": passes,
+        "seconds": seconds,
+        "speedup": seconds["plain"] / seconds["ours"],
+        "difference": {"logits": difference},
+    }
+    rows = [
+        row("text passes", passes),
+        row("ms an evaluation", seconds, 1e3),
+        row("ms a batch", seconds, 1e3 / args.batches),
+        ("relative difference of logits", "", f"{difference:.1e}", ""),
+    ]
+    title = f"evaluation of {args.batches} batches of {args.batch}: {args.suite}, {space.num_classes} classes"
+    report(result, title, rows, ["image features given on both sides"], args.json)
+
+
+if __name__ == "__main__":
+    start(main)

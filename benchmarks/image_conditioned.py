@@ -1,0 +1,126 @@
+"""Prompts that depend on the image (CoCoOp): every image of a batch has a context of its own for all classes.
+
+python -m benchmarks.image_conditioned --backbone RN50 --images 8 --classes 37
+
+The published way pushes all classes through 77 tokens for one image after the other; ours is one call in which the
+images are the groups, each sharing its context among its classes. Forward and backward pass of the text side.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from clip.text_tower import TextTower
+from trainers.prompts import NameTokens
+
+from .common import PlainTower, backbone, options, relative, start, suite
+from .measuring import SIDES, add_memory_options, alternate, machine, memory, peak_over_base, report, row
+
+
+class Conditioned:
+    """Text features of C classes for each of B images: context L + bias of the image, by CoCoOp's meta network."""
+
+    def __init__(self, tower: TextTower, classnames: Sequence[str], images: int, n_ctx: int, each: bool):
+        torch.manual_seed(0)
+        self.tower, self.each = tower, each
+        self.names = NameTokens(tower, classnames)
+        self.names.check(n_ctx)
+        d, D = tower.output_dim, tower.width
+        self.ctx = nn.Parameter((0.02 * torch.randn(n_ctx, D)).to(tower.device))
+        self.meta = nn.Sequential(nn.Linear(d, max(d // 16, 1)), nn.ReLU(), nn.Linear(max(d // 16, 1), D))
+        self.meta.to(tower.device)
+        self.features = torch.randn(images, d).to(tower.device)
+        self.weight = torch.randn(images, len(self.names), d).to(tower.device)
+
+    def text(self, contexts: Tensor) -> Tensor:
+        """Contexts (G, L, D) of G images -> text features (G, C, d)."""
+        G, C = len(contexts), len(self.names)
+        image = torch.arange(G, device=contexts.device).repeat_interleave(C)
+        name = torch.arange(C, device=contexts.device).repeat(G)
+        return self.tower(self.names.fill(contexts, image, name)).float().view(G, C, -1)
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """Features (B, C, d), and the gradient of a weighted sum of them to context and meta network, as one vector."""
+        contexts = self.ctx + self.meta(self.features)[:, None]  # (B, L, D)
+        features = torch.cat([self.text(one) for one in contexts.split(1 if self.each else len(contexts))])
+        parameters = [self.ctx, *self.meta.parameters()]
+        grads = torch.autograd.grad((features * self.weight).sum(), parameters)
+        return features.detach(), torch.cat([grad.flatten() for grad in grads])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
+    parser.add_argument("--images", type=int, default=8, help="B, images of a batch")
+    parser.add_argument("--classes", type=int, default=37, help="C")
+    parser.add_argument("--plain-images", type=int, help="images of the plain side (default: what fits)")
+    add_memory_options(parser)
+    args = parser.parse_args(argv)
+
+    clip = backbone(args.backbone, args.dtype, args.device)
+    names = suite("general10").classnames[: args.classes]
+    plain = PlainTower(clip)
+    fitting = plain.prompts_that_fit(args.images * len(names))
+    wanted = args.plain_images or min(max(1, fitting // len(names)), args.images)
+    images = {"plain": min(wanted, args.images), "ours": args.images}
+
+    def build(side: str, count: int) -> Conditioned:
+        tower = plain if side == "plain" else TextTower(clip)
+        return Conditioned(tower, names, count, args.n_ctx, each=side == "plain")
+
+    if args.measure:
+        print(peak_over_base(build(args.measure, images[args.measure]), torch.device(args.device)))
+        return
+
+    sides = {side: build(side, images[side]) for side in SIDES}
+    one = sides["ours"].names
+    tokens = {
+        "plain": args.images * len(names) * clip.context_length,
+        "ours": args.images * (1 + args.n_ctx + int(one.length.sum())),
+    }  # for all images
+    result = {
+        "program": "image_conditioned",
+        **machine(args),
+        "n_ctx": args.n_ctx,
+        "images": args.images,
+        "plain_images": images["plain"],
+        "classes": len(names),
+        "tokens": tokens,
+    }
+    rows = [row("tokens, all images", tokens)]
+    if not args.memory_only:
+        (features, gradient), (expected, expected_gradient) = build("ours", images["plain"])(), sides["plain"]()
+        seconds = alternate(sides, args.repeat, torch.device(args.device))
+        ms = {side: 1e3 * seconds[side] / images[side] for side in SIDES}
+        result |= {
+            "seconds": seconds,
+            "ms_per_image": ms,
+            "speedup_per_image": ms["plain"] / ms["ours"],
+            "difference": {
+                "features": relative(features, expected),
+                "gradients": relative(gradient, expected_gradient),
+            },
+        }
+        rows += [
+            row("ms a pass", seconds, 1e3),
+            row("ms an image", ms),
+            ("relative difference of features", "", f"{result['difference']['features']:.1e}", ""),
+            ("relative difference of gradients", "", f"{result['difference']['gradients']:.1e}", ""),
+        ]
+    if not args.no_memory:
+        mib = memory("benchmarks.image_conditioned", [*argv, "--plain-images", str(images["plain"])])
+        result["memory_mib"] = mib
+        rows.append(row("peak MiB over the base", mib))
+    notes = []
+    if images["plain"] < images["ours"]:
+        notes.append(f"plain ran on {images['plain']} of the {images['ours']} images: compare times per image")
+    title = f"image-conditioned prompts, forward + backward: {args.images} images x {len(names)} classes"
+    report(result, title, rows, notes, args.json)
+
+
+if __name__ == "__main__":
+    start(main)

@@ -1,0 +1,150 @@
+"""One training step of SoftCPT (NATA): image tower, text tower, loss and optimiser, as published against ours.
+
+python -m benchmarks.train_step --suite general10 --backbone RN50
+
+The published step encodes all classes of all tasks with 77 tokens each; ours the classes of the tasks in the batch,
+each token once. `--bank` leaves the image tower out of both: the step with features from the feature bank.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from clip.image_tower import ImageTower
+from clip.model import CLIP
+from clip.text_tower import TextTower
+from dassl.data.tasks import TaskSpace
+from trainers.losses import cosine_logits, multitask_cross_entropy, present_columns
+from trainers.mtcoop import SoftCPT
+
+from .common import PlainTower, backbone, options, reduced, relative, start, suite
+from .measuring import SIDES, add_memory_options, alternate, machine, memory, peak_over_base, report, row
+
+
+class Step:
+    """A training step of one side on a fixed batch; the learner starts from the same values on both sides.
+
+    The batch's tasks are drawn in proportion to their classes, as random batches of a few-shot set are.
+    """
+
+    def __init__(self, side: str, clip: CLIP, space: TaskSpace, args):
+        torch.manual_seed(0)
+        self.space, self.scale = space, clip.logit_scale.exp()
+        self.image_tower = ImageTower(clip)
+        tower = PlainTower(clip) if side == "plain" else TextTower(clip)
+        self.learner = SoftCPT(tower, space, n_ctx=args.n_ctx).to(args.device)
+        self.optim = torch.optim.SGD(self.learner.parameters(), lr=2e-3, momentum=0.9, weight_decay=5e-4)
+        column = torch.randint(space.num_classes, (args.batch,))
+        self.task = space.task_of_column[column]  # (B,)
+        label = column - torch.tensor(space.offsets)[self.task]
+        self.columns = torch.arange(space.num_classes) if side == "plain" else present_columns(space, self.task)
+        self.target = torch.searchsorted(self.columns, space.column(self.task, label))
+        size = clip.visual.input_resolution
+        images = torch.randn(args.batch, 3, size, size).to(args.device)
+        self.images, self.features = images, None
+        if args.bank:
+            self.features = self.encode()
+        on_device = (self.columns, self.task, self.target, space.task_of_column[self.columns])
+        self.columns, self.task, self.target, self.task_of_column = (x.to(args.device) for x in on_device)
+
+    @torch.no_grad()
+    def encode(self) -> torch.Tensor:
+        """Frozen features of the batch's images (B, d)."""
+        return self.image_tower(self.images)
+
+    def __call__(self) -> torch.Tensor:
+        """The loss before the step."""
+        features = self.encode() if self.features is None else self.features
+        logits = cosine_logits(features, self.learner(self.columns), self.scale)
+        loss = multitask_cross_entropy(logits, self.task_of_column, self.task, self.target)
+        self.optim.zero_grad()
+        loss.backward()
+        self.optim.step()
+        return loss.detach()
+
+    def gradient(self) -> torch.Tensor:
+        """The last step's gradient of all parameters, as one vector."""
+        return torch.cat([parameter.grad.flatten() for parameter in self.learner.parameters()])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = options(__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=32, help="B, images of a step")
+    parser.add_argument("--bank", action="store_true", help="image features are given")
+    parser.add_argument("--plain-classes", type=int, help="classes of the plain step (default: what fits)")
+    add_memory_options(parser)
+    args = parser.parse_args(argv)
+
+    clip, space = backbone(args.backbone, args.dtype, args.device), suite(args.suite, args.scale)
+    wanted = args.plain_classes or PlainTower(clip).prompts_that_fit(space.num_classes)
+    spaces = {"plain": reduced(space, wanted), "ours": space}
+    if args.measure:
+        step = Step(args.measure, clip, spaces[args.measure], args)
+        print(peak_over_base(step, torch.device(args.device)))
+        return
+
+    classes = {side: spaces[side].num_classes for side in SIDES}
+    whole = classes["plain"] == classes["ours"]
+    steps = {side: Step(side, clip, spaces[side], args) for side in SIDES}
+    result = {
+        "program": "train_step",
+        **machine(args),
+        "suite": args.suite,
+        "scale": args.scale,
+        "n_ctx": args.n_ctx,
+        "batch": args.batch,
+        "bank": args.bank,
+        "tasks": space.num_tasks,
+        "tasks_in_batch": len(steps["ours"].task.unique()),
+        "classes": classes["ours"],
+        "classes_in_step": len(steps["ours"].columns),
+        "plain_classes": classes["plain"],
+    }
+    rows, notes = [], []
+    if not args.memory_only:
+        same = {side: Step(side, clip, spaces["plain"], args) for side in SIDES}
+        losses = {
+            side: torch.stack([step(), step()]) for side, step in same.items()
+        }  # the second sees the first's update
+        result["difference"] = {
+            "loss": relative(losses["ours"], losses["plain"]),
+            "gradients": relative(same["ours"].gradient(), same["plain"].gradient()),
+        }
+        del same
+        sides = dict(steps) if args.bank else {**steps, "images": steps["ours"].encode}
+        seconds = alternate(sides, args.repeat, torch.device(args.device))
+        images = seconds.pop("images", 0.0)
+        result |= {"seconds": seconds, "image_seconds": images}
+        rows.append(row("ms a step" + ("" if whole else " (other classes)"), seconds, 1e3))
+        # what is not the image tower grows with the classes
+        plain = images + max(seconds["plain"] - images, 0) * classes["ours"] / classes["plain"]
+        result |= {"plain_seconds_all_classes": plain, "speedup": plain / seconds["ours"]}
+        if not whole:
+            rows.append(row("ms a step, all classes", {**seconds, "plain": plain}, 1e3))
+        if not args.bank:
+            rows.append(("of these the image tower", 1e3 * images, 1e3 * images, ""))
+        rows.append(("relative difference of losses", "", f"{result['difference']['loss']:.1e}", ""))
+        rows.append(("relative difference of gradients", "", f"{result['difference']['gradients']:.1e}", ""))
+    if not args.no_memory:
+        mib = memory("benchmarks.train_step", [*argv, "--plain-classes", str(wanted)])
+        result["memory_mib"] = mib
+        result["plain_memory_mib_all_classes"] = mib["plain"] * classes["ours"] / classes["plain"]
+        rows.append(row("peak MiB over the base", mib))
+        if not whole:
+            rows.append(row("… all classes", {**mib, "plain": result["plain_memory_mib_all_classes"]}))
+    if not whole:
+        notes.append(f"plain ran on {classes['plain']} of the classes; its rows for all classes are extrapolated")
+    there, columns = result["tasks_in_batch"], result["classes_in_step"]
+    notes.append(
+        f"{there} of {space.num_tasks} tasks are in the batch: ours encodes {columns} of {classes['ours']} classes"
+    )
+    title = f"training step, SoftCPT NATA, batch {args.batch}: {args.suite}, {classes['ours']} classes"
+    report(result, title, rows, notes, args.json)
+
+
+if __name__ == "__main__":
+    start(main)

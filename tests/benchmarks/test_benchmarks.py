@@ -1,0 +1,123 @@
+"""Every benchmark runs at a tiny size and says what it claims to say. No time is asserted."""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+
+from benchmarks import evaluate, image_conditioned, measuring, text_tower, train_step
+from benchmarks.common import NAME_TOKENS, SUITES, PlainTower, reduced, suite
+from clip import clip
+from clip.text_tower import TextTower
+from tests.models import relative, tiny_vit
+
+TINY = ["--backbone", "tiny", "--repeat", "1", "--json"]
+SMALL = [*TINY, "--scale", "0.02", "--n-ctx", "4"]
+
+
+def run(program, argv, capsys) -> dict:
+    """The program's JSON object, which is all that it prints."""
+    program.main(argv)
+    result = json.loads(capsys.readouterr().out)
+    assert result["program"] == program.__name__.split(".")[1]
+    assert result["threads"] >= 1 and result["repeat"] == 1 and result["device"] in ("cpu", "cuda")
+    assert all(difference < 1e-3 for difference in result.get("difference", {}).values())
+    return result
+
+
+def positive(pair: dict) -> bool:
+    return set(pair) == {"plain", "ours"} and min(pair.values()) > 0
+
+
+def test_suites_have_the_published_sizes_and_names_of_the_stated_lengths():
+    assert {name: len(sizes) for name, sizes in SUITES.items()} == {"plant6": 6, "general10": 10, "fashion20": 20}
+    assert {name: sum(sizes) for name, sizes in SUITES.items()} == {"plant6": 116, "general10": 1191, "fashion20": 78}
+    space = suite("general10")
+    assert space.sizes == list(SUITES["general10"]) and space == suite("general10")
+    lengths = Counter(len(clip.tokenizer().encode(name)) for name in space.classnames)
+    assert set(lengths) == set(NAME_TOKENS)
+    assert all(abs(lengths[n] / space.num_classes - share) < 0.04 for n, share in NAME_TOKENS.items())
+    assert suite("plant6", 0.1).sizes == [4, 1, 1, 2, 1, 4]
+    assert reduced(space, 200).num_tasks == 10 and 180 < reduced(space, 200).num_classes <= 200
+    assert reduced(space, 5000) is space
+
+
+def test_the_plain_tower_is_the_models_own():
+    texts = ["a photo of a cat.", "a photo of a very old house by the sea.", "x"]
+    model = tiny_vit()
+    expected = model.encode_text(clip.tokenize(texts))
+    assert relative(PlainTower(model)(TextTower(model).texts(texts)), expected) < 1e-5
+
+
+@pytest.mark.parametrize("sharing", ["all", "task", "class"])
+def test_text_tower(sharing, capsys):
+    found = run(text_tower, [*SMALL, "--no-memory", "--sharing", sharing], capsys)
+    assert found["classes"] == found["plain_classes"] == 6
+    assert found["tokens"]["plain"] == 6 * 77 and found["tokens"]["ours"] < 6 * 12
+    assert positive(found["seconds"]) and positive(found["ms_per_class"]) and found["speedup_per_class"] > 0
+    assert found["share"] == pytest.approx(found["gflops_ours"] / found["gflops_products"])
+    assert set(found["difference"]) == {"features", "gradients"} and "memory_mib" not in found
+
+
+def test_text_tower_with_plain_on_a_part_of_the_classes(capsys):
+    argv = ["--suite", "general10", "--scale", "0.02", "--backbone", "tiny", "--repeat", "1", "--no-memory"]
+    text_tower.main([*argv, "--plain-classes", "12"])
+    out = capsys.readouterr().out
+    assert "plain ran on 12 of the 25 classes: compare times per class" in out and "ms a class" in out
+
+
+def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
+    monkeypatch.setattr(measuring, "SIDES", ("ours",))  # one process is enough here
+    (found,) = measuring.memory("benchmarks.text_tower", [*SMALL, "--memory-only"]).items()
+    assert found[0] == "ours" and 0 < found[1] < 1000
+    with pytest.raises(SystemExit, match="ours side could not be measured"):
+        measuring.memory("benchmarks.nothing", [])
+
+
+@pytest.mark.parametrize("program", [text_tower, train_step, image_conditioned])
+def test_memory_only(program, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(program, "memory", lambda *call: calls.append(call) or {"plain": 4.0, "ours": 2.0})
+    found = run(program, [*(TINY if program is image_conditioned else SMALL), "--memory-only"], capsys)
+    assert found["memory_mib"] == {"plain": 4.0, "ours": 2.0} and "seconds" not in found
+    ((name, argv),) = calls
+    assert name == program.__name__ and set(argv[-2:-1]) <= {"--plain-classes", "--plain-images"}
+
+
+def test_peak_over_base_counts_what_was_freed_again_and_not_what_was_before():
+    before = torch.ones(2**24)
+    del before
+    peak = measuring.peak_over_base(lambda: torch.ones(2**23).sum(), torch.device("cpu"))
+    assert 2**25 * 0.9 < peak < 2**25 * 1.5
+
+
+def test_train_step(capsys):
+    found = run(train_step, [*SMALL, "--batch", "3", "--no-memory"], capsys)
+    assert found["tasks_in_batch"] <= 3 and found["classes_in_step"] <= found["classes"] == 6
+    assert positive(found["seconds"]) and found["image_seconds"] > 0 and found["speedup"] > 0
+    assert set(found["difference"]) == {"loss", "gradients"}
+    bank = run(train_step, [*SMALL, "--batch", "3", "--no-memory", "--bank", "--plain-classes", "6"], capsys)
+    assert bank["bank"] and bank["image_seconds"] == 0
+
+
+def test_evaluate_encodes_the_classes_once(capsys):
+    found = run(evaluate, [*SMALL, "--batches", "3", "--batch", "4"], capsys)
+    assert found["text_passes"] == {"plain": 3, "ours": 1}
+    assert positive(found["seconds"]) and set(found["difference"]) == {"logits"}
+
+
+def test_image_conditioned(capsys):
+    argv = [*TINY, "--images", "2", "--classes", "3", "--no-memory"]
+    found = run(image_conditioned, argv, capsys)
+    assert found["tokens"]["plain"] == 2 * 3 * 77 and found["tokens"]["ours"] < 2 * 5 + 2 * 3 * 9
+    assert found["images"] == found["plain_images"] == 2 and positive(found["ms_per_image"])
+    assert run(image_conditioned, [*argv, "--plain-images", "1"], capsys)["plain_images"] == 1
+
+
+@pytest.mark.parametrize("program", [text_tower, train_step])
+@pytest.mark.parametrize("flag", [["--backbone", "RN5O"], ["--scale", "0"], ["--repeat", "0"], ["--suite", "plant"]])
+def test_wrong_flags_are_refused(program, flag, capsys):
+    with pytest.raises(SystemExit):
+        program.main(flag)
+    assert flag[1] in capsys.readouterr().err
