@@ -95,13 +95,14 @@ def flatten(cfg, prefix=""):
     return leaves
 
 
-def load(cfg, files=(), opts=()):
+def load(cfg, files=(), opts=(), opts_from="command line"):
     """Merge YAML files, then KEY VALUE pairs, into `cfg`.
 
     Args:
         cfg: configuration to change; its keys are the ones that may be set.
         files: paths of YAML files, later ones win; empty ones are left out.
         opts: [KEY, VALUE, KEY, VALUE, ...]; values are Python literals or plain text.
+        opts_from: where they come from, for messages.
 
     Raises:
         ConfigError: every problem of all sources in one message; `cfg` is unchanged then.
@@ -112,9 +113,9 @@ def load(cfg, files=(), opts=()):
             entries += [(str(file), key, value) for key, value in _read_yaml(file, cfg, problems)]
     opts = list(opts)
     if len(opts) % 2:
-        problems.append(f"command line: {show(opts[-1])} has no value; settings are given as KEY VALUE pairs")
+        problems.append(f"{opts_from}: {show(opts[-1])} has no value; settings are given as KEY VALUE pairs")
         opts.pop()
-    entries += [("command line", key, value) for key, value in zip(opts[::2], opts[1::2], strict=True)]
+    entries += [(opts_from, key, value) for key, value in zip(opts[::2], opts[1::2], strict=True)]
 
     leaves = flatten(cfg)
     merged, sources = {}, {}

@@ -25,6 +25,10 @@ def main() -> int:
             absent += 1
             print(f"{path.stem:24s} no trainer here for {method}: not run")
             continue
+        except Exception as error:  # whatever is wrong with a case, the others are run
+            failed += 1
+            print(f"{path.stem:24s} FAILED, it does not run: {type(error).__name__}: {' '.join(str(error).split())}")
+            continue
         over = {name: error for name, (error, limit) in errors.items() if not error <= limit}
         failed += bool(over)
         worst = max(errors, key=lambda name: errors[name][0] / errors[name][1])

@@ -16,7 +16,7 @@ import trainers  # noqa: F401  (registers the methods and declares their setting
 from clip.image_tower import ImageTower
 from clip.model import CLIP, build_model
 from clip.text_tower import TextTower
-from dassl.config import get_cfg_default
+from dassl.config import get_cfg_default, load
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from trainers.losses import cosine_logits, multitask_cross_entropy
@@ -65,7 +65,8 @@ def run_case(path: Path) -> dict[str, tuple[float, float]]:
 def _multitask(case: dict, data: dict, clip: CLIP) -> Iterator[tuple[str, tuple[float, float]]]:
     trainer, cfg = case["trainer"], get_cfg_default()
     options = {**CASE_DEFAULTS[trainer], **case["opts"]}
-    cfg.merge_from_list([x for key, value in options.items() for x in (f"TRAINER.{SECTION[trainer]}.{key}", value)])
+    pairs = [x for key, value in options.items() for x in (f"TRAINER.{SECTION[trainer]}.{key}", value)]
+    load(cfg, opts=pairs, opts_from="opts")
     names = zip(case["tasks"], case["classes"], strict=True)
     space = TaskSpace(tuple(Task(key=name, name=name, classnames=tuple(classes)) for name, classes in names))
     learner = TRAINER_REGISTRY.get(trainer).build_learner(cfg, TextTower(clip), space)

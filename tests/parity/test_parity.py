@@ -55,3 +55,21 @@ def test_the_command_fails_on_a_wrong_number(tmp_path):
     empty.mkdir()
     nothing = subprocess.run([*command[:-1], str(empty)], cwd=root, capture_output=True, text=True)
     assert nothing.returncode == 2 and "no cases" in nothing.stderr
+
+
+def test_a_case_that_does_not_run_fails_and_the_others_run(tmp_path):
+    shutil.copy(CASES / "clip_vit.npz", tmp_path)
+    case = json.loads((CASES / "cata.json").read_text())
+    changes = {"shape": {"PG_TYPE": "linmean"}, "unknown": {"PG_TYP": "lin"}, "whole": {}}
+    for name, change in changes.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({**case, "opts": {**case["opts"], **change}}))
+        shutil.copy(CASES / "cata.npz", tmp_path / f"{name}.npz")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.parity", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "1 passed, 2 failed" in done.stdout
+    assert "size mismatch for prompt_gen.proj" in done.stdout
+    assert "opts: TRAINER.MTCOOP.PG_TYP: no such setting; did you mean TRAINER.MTCOOP.PG_TYPE?" in done.stdout
