@@ -40,8 +40,8 @@ def prepare_output(cfg, overwrite=False, learn=True):
         NEW, UNFINISHED (goes on) or FINISHED (nothing to do, which is printed).
 
     Raises:
-        UserError: the folder cannot be written; or it holds an unfinished run of other settings, or one that this run,
-            which only tests, must not touch.
+        UserError: the folder cannot be written; or it holds a run of other settings, or an unfinished one that this
+            run, which only tests, must not touch.
     """
     directory = cfg.OUTPUT_DIR
     try:
@@ -57,32 +57,25 @@ def prepare_output(cfg, overwrite=False, learn=True):
         remove_run(directory)
     state = run_state(directory)
     recorded = os.path.join(directory, "config.yaml")
-    if state == FINISHED:
-        _say_finished(cfg, recorded)
     if state == UNFINISHED and not learn:
         raise UserError(f"{directory} holds an unfinished training run; test into another folder: --output-dir")
-    if state == UNFINISHED and os.path.isfile(recorded):
+    if state != NEW and os.path.isfile(recorded):
         if cfg.SEED < 0:
             with open(recorded, encoding="utf-8") as stream:
                 cfg.SEED = yaml.safe_load(stream).get("SEED", cfg.SEED)
         changed = differences(cfg, recorded)
-        if changed:
+        if changed:  # of a finished one too: who asked for other numbers must not be told that all is well
+            kind = "a finished" if state == FINISHED else "an unfinished"
             lines = [f"{key}: {old} there, {new} here" for key, old, new in changed[:20]]
             raise UserError(
-                f"{directory} holds an unfinished run of other settings; go on with its own, choose another "
-                "--output-dir, or start anew with --overwrite. They differ in\n  " + "\n  ".join(lines)
+                f"{directory} holds {kind} run of other settings; repeat its own, choose another --output-dir, or "
+                "start anew with --overwrite. They differ in\n  " + "\n  ".join(lines)
             )
-    if state != FINISHED:
+    if state == FINISHED:
+        print(f"{directory} holds a finished run, see its results.json; nothing is done. --overwrite runs anew")
+    else:
         settle_seed(cfg)
     return state
-
-
-def _say_finished(cfg, recorded):
-    other = ""
-    if os.path.isfile(recorded):
-        changed = [key for key, _, _ in differences(cfg, recorded) if key != "SEED" or cfg.SEED >= 0]
-        other = f" of other settings ({', '.join(changed)})" if changed else ""
-    print(f"{cfg.OUTPUT_DIR} holds a finished run{other}, see its results.json; nothing is done. --overwrite runs anew")
 
 
 def settle_seed(cfg):
