@@ -120,8 +120,11 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
                 return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        if isinstance(error, pickle.UnpicklingError):  # torch's text recommends to load without weights_only
+            reason = "it holds more than plain tensors, or torch did not write it"
         raise UserError(
-            f"{path} is not a readable weight file ({str(error).splitlines()[0]}). "
+            f"{path} is not a readable weight file ({reason}). "
             "Expected OpenAI's TorchScript archive, a state dict of plain tensors, or .safetensors; "
             "a file with other pickled objects is never opened."
         ) from None

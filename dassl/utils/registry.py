@@ -39,7 +39,8 @@ class Registry:
             UnknownNameError: no such name (a KeyError and a ValueError).
         """
         if name not in self._objects:
-            raise UnknownNameError(_unknown(f'name in "{self._name}"', name, self._objects))
+            what = f'name in "{self._name}"' if name else self._name.lower()
+            raise UnknownNameError(_unknown(what, name, self._objects))
         return self._objects[name]
 
     def registered_names(self):
@@ -59,6 +60,8 @@ def check_availability(requested, available):
 
 
 def _unknown(what, name, names):
+    if not name:
+        return f"no {what} is given. Available: {', '.join(sorted(map(str, names))) or 'none'}"
     near = difflib.get_close_matches(str(name), map(str, names), n=1)
     hint = f", did you mean {near[0]}?" if near else "."
     return f"no such {what}: {name!r}{hint} Available: {', '.join(sorted(map(str, names))) or 'none'}"

@@ -48,7 +48,7 @@ seed = int(sys.argv[sys.argv.index("--seed") + 1])
 if os.environ.get("FAIL_SEED") == str(seed):
     text = {"status": "failed", "error": "ValueError: the loss is nan"}
     (folder / "results.json").write_text(json.dumps(text))
-    sys.exit(3)
+    sys.exit(int(os.environ.get("FAIL_STATUS", 3)))
 if os.environ.get("SILENT"):
     sys.exit(0)
 value = 50.0 + seed

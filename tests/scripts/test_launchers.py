@@ -239,6 +239,13 @@ def test_the_first_failure_stops_and_is_shown(clone):
     assert [split_arguments(run)[0]["--seed"] for run in clone.runs()] == ["1", "2", "2", "3"]
 
 
+def test_a_mistake_that_train_has_named_is_not_told_twice(clone):
+    done = clone.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="1", FAIL_STATUS="2")
+    assert done.returncode == 2 and len(clone.runs()) == 1
+    assert "failed with exit status 2" in done.stderr and "its message is above" in done.stderr
+    assert "log line" not in done.stderr and "the loss is nan" not in done.stderr
+
+
 def test_an_old_log_is_not_shown_for_a_run_that_wrote_none(clone):
     assert clone.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="1").returncode == 3
     done = clone.sh("main_mtcoop_hard.sh", *HARD, REFUSE="1")
