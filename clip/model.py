@@ -198,11 +198,13 @@ def load_strict(inner: nn.Module, weights: dict[str, Tensor]) -> None:
     recomputed = ("attn_mask", "position_ids", "num_batches_tracked")
     missing = [name for name in missing if not name.endswith(recomputed)]
     unexpected = [name for name in unexpected if not name.endswith(recomputed)]
-    if missing or unexpected:
-        raise UserError(
-            f"The weights do not fit the architecture: {len(missing)} tensors missing ({', '.join(missing[:3])} …), "
-            f"{len(unexpected)} unexpected ({', '.join(unexpected[:3])} …)."
-        )
+    if found := [_some(names, what) for names, what in ((missing, "missing"), (unexpected, "unexpected")) if names]:
+        raise UserError(f"The weights do not fit the architecture: {', '.join(found)}.")
+
+
+def _some(names: list[str], what: str) -> str:
+    count = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+    return f"{count} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
 def finish(inner: nn.Module, precision: str) -> CLIP:
