@@ -1,0 +1,249 @@
+"""The tables of docs/ that follow from the code: `python -m tests.docs.tables` writes them anew into the pages.
+
+A page holds each between the lines `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import datasets  # noqa: F401
+import trainers
+from dassl.config import get_cfg_default, load
+from dassl.data.tasks import Task, TaskSpace
+from dassl.optim import build_lr_scheduler, build_optimizer
+from datasets.embedded import COLOUR_VENDORS, load_icon13, read_index
+from datasets.splits import RULES
+from datasets.table import FASHION20, GENERAL10, PLANT6, Row
+from trainers.mtcoop import MTCoOp
+from trainers.mtcoop_hard import MTCoOpHard
+
+REPO = Path(__file__).resolve().parents[2]
+DOCS = REPO / "docs"
+WIDTH = 120
+
+
+def table(head: list[str], rows: list[list]) -> list[str]:
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, *rows)]
+    return [lines[0], "|" + "-|" * len(head), *lines[1:]]
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+
+
+# ---- datasets ----------------------------------------------------------------------------------------------------
+
+
+def suite_table(rows: tuple[Row, ...]) -> list[str]:
+    """What is asked and how it is scored."""
+    head = ["task", "dataset", "classes", "metric", "split rule", "folder below the root"]
+    return table(
+        head,
+        [
+            [number, row.name, row.classes, f"`{row.metric}`", row.rule, f"`{row.folder}/`"]
+            for number, row in enumerate(rows)
+        ],
+    )
+
+
+def prompt_table(rows: tuple[Row, ...]) -> list[str]:
+    """What the model is told."""
+    return table(
+        ["dataset", "task name", "zero-shot template"], [[r.name, r.task_name, f"`{r.template}`"] for r in rows]
+    )
+
+
+def file_list(rows: tuple[Row, ...]) -> list[str]:
+    """What must lie where, and where it comes from."""
+    lines = []
+    for row in rows:
+        folders = ", ".join(f"`{row.folder}/{folder}/`" for folder in row.image_folders or (row.images,))
+        parts = [f"images in {folders}"]
+        if row.needs:
+            parts.append("without a split file also " + ", ".join(f"`{row.folder}/{name}`" for name in row.needs))
+        if row.split_files:
+            parts.append("split files: " + ", ".join(f"`{name}`" for name in row.split_files))
+        if row.skip:
+            parts.append("left out: " + ", ".join(f"`{name}`" for name in row.skip))
+        if row.rename:
+            parts.append(f"{len(row.rename)} class names are changed")
+        parts.append(f"source: {row.source}")
+        lines += wrapped(f"- **{row.name}**: " + "; ".join(parts))
+    return lines
+
+
+def fashion_tasks() -> list[str]:
+    row = FASHION20[0]
+    return table(
+        ["task", "key", "zero-shot template"],
+        [[i, key, f"`{text}`"] for i, (key, text) in enumerate(zip(row.task_keys, row.templates, strict=True))],
+    )
+
+
+def rules() -> list[str]:
+    return table(["rule", "division"], [[name, text] for name, text in RULES.items()])
+
+
+def icon13_counts() -> list[tuple]:
+    """(number, key, name, classes, train, val, test) of each task."""
+    source = load_icon13()
+    counts = [Counter(item.task for item in getattr(source, part)) for part in ("train", "val", "test")]
+    return [
+        (t, task.key, task.name, len(task.classnames), *(count[t] for count in counts))
+        for t, task in enumerate(source.tasks)
+    ]
+
+
+def icon13_tasks() -> list[str]:
+    rows = icon13_counts()
+    total = ["", "", "all", *(f"{sum(column):,}" for column in list(zip(*rows, strict=True))[3:])]
+    return table(["task", "key", "task name", "classes", "train", "val", "test"], [*map(list, rows), total])
+
+
+def icon13_pools() -> list[str]:
+    """Training images at each number of shots."""
+    pools = Counter((item.task, item.label) for item in load_icon13().train)
+    return table(
+        ["shots", "classes with that many", "training images"],
+        [
+            [k, sum(n >= k for n in pools.values()), f"{sum(min(n, k) for n in pools.values()):,}"]
+            for k in (1, 2, 4, 8, 16)
+        ],
+    )
+
+
+def icon13_vendors() -> list[str]:
+    index = read_index()
+    counts = Counter(image["domain"] for image in index["images"])
+    rows = []
+    for name in sorted(counts):
+        domain = index["domains"][name]
+        kind = "colour" if name in COLOUR_VENDORS else "lines"
+        rows.append([name, kind, counts[name], domain["author"]["name"], domain["license"]])
+    return table(["vendor", "kind", "images", "author", "licence"], rows)
+
+
+# ---- learning rate -----------------------------------------------------------------------------------------------
+
+EPOCHS = (1, 2, 10, 17, 18, 25, 34, 35, 42, 50)
+
+
+def learning_rates(steps: int) -> list[float]:
+    """Rate of each of the 50 epochs of configs/trainers/MTCoOp/rn50_ep50.yaml, the schedule stepping `steps` times."""
+    cfg = get_cfg_default()
+    load(cfg, [REPO / "configs/trainers/MTCoOp/rn50_ep50.yaml"])
+    optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], cfg.OPTIM)
+    scheduler = build_lr_scheduler(optimizer, cfg.OPTIM)
+    found = []
+    for _ in range(cfg.OPTIM.MAX_EPOCH):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for _ in range(steps):
+            scheduler.step()
+    return found
+
+
+def rate_table() -> list[str]:
+    rates = {1: learning_rates(1), 3: learning_rates(3), 4: learning_rates(4)}
+    head = ["steps an epoch", *(str(epoch) for epoch in EPOCHS)]
+    return table(head, [[n, *(f"{1000 * rate[e - 1]:.2f}" for e in EPOCHS)] for n, rate in rates.items()])
+
+
+# ---- learnable parameters ----------------------------------------------------------------------------------------
+
+
+class RN50Text:
+    """The sizes of RN50's text tower and nothing behind them: what a learner is built from."""
+
+    width, output_dim, context_length, device = 512, 1024, 77, torch.device("cpu")
+
+    @staticmethod
+    def embed(ids):
+        return torch.zeros(*ids.shape, 512)
+
+
+METHODS = {
+    "CoOp-MT": (MTCoOpHard, "N_CTX 16"),
+    "CoOp-CA": (MTCoOpHard, "N_CTX 16 TSC True"),
+    "CoOp-CS": (MTCoOpHard, "N_CTX 16 CSC True"),
+    "SoftCPT-NATA": (MTCoOp, "TASK_N_CTX 4"),
+    "SoftCPT-NATA, M = 8": (MTCoOp, "TASK_N_CTX 8"),
+    "SoftCPT-NATS": (MTCoOp, "TASK_N_CTX 4 TASK_CSC True"),
+    "SoftCPT-CATA": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4"),
+    "SoftCPT-CATS": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4 TASK_CSC True"),
+    "SoftCPT-CSTA": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4 CLASS_CSC True"),
+    "SoftCPT-CSTS": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4 CLASS_CSC True TASK_CSC True"),
+}
+
+
+def learnable(method: str) -> int:
+    """Learnable parameters of a method of METHODS on General-10 with RN50."""
+    trainer, settings = METHODS[method]
+    words = settings.split()
+    pairs = [
+        part
+        for key, value in zip(words[::2], words[1::2], strict=True)
+        for part in (f"TRAINER.{trainer.section}.{key}", value)
+    ]
+    cfg = get_cfg_default()
+    load(cfg, [], pairs)
+    space = TaskSpace(
+        tuple(Task(row.name, row.task_name, tuple(f"class {i}" for i in range(row.classes))) for row in GENERAL10)
+    )
+    learner = trainer.build_learner(cfg, RN50Text(), space)
+    return sum(p.numel() for p in learner.parameters() if p.requires_grad)
+
+
+def parameter_table() -> list[str]:
+    return table(
+        ["method", "settings", "learnable parameters"],
+        [[name, f"`{settings}`", f"{learnable(name):,}"] for name, (_, settings) in METHODS.items()],
+    )
+
+
+# ---- pages -------------------------------------------------------------------------------------------------------
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "rules": rules,
+    **{
+        f"{name} {what.__name__}": lambda what=what, rows=rows: what(rows)
+        for name, rows in (("General-10", GENERAL10), ("Plant-6", PLANT6), ("Fashion-20", FASHION20))
+        for what in (suite_table, prompt_table, file_list)
+    },
+    "Fashion-20 tasks": fashion_tasks,
+    "Icon-13 tasks": icon13_tasks,
+    "Icon-13 pools": icon13_pools,
+    "Icon-13 vendors": icon13_vendors,
+    "learning rates": rate_table,
+    "parameters": parameter_table,
+}
+
+
+def renewed(text: str) -> str:
+    """A page with all of its tables made anew."""
+
+    def make(match: re.Match) -> str:
+        lines = "\n".join(TABLES[match[1]]())
+        return f"<!-- table: {match[1]} -->\n\n{lines}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (.+?) -->\n.*?<!-- end -->", make, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    assert trainers
+    for page in sorted(DOCS.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(renewed(text), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
