@@ -152,7 +152,9 @@ class TextTower:
             if i + 1 < len(self.blocks):
                 x = x + block.ls_1(_attention(block.attn, _norm(block.ln_1, x), layout))
             else:  # of the last layer only the [EOS] outputs are used: (N, D)
-                x = x[layout.eos] + block.ls_1(_last_attention(block.attn, _norm(block.ln_1, x), layout))
+                x = x.index_select(0, layout.eos) + block.ls_1(
+                    _last_attention(block.attn, _norm(block.ln_1, x), layout)
+                )
             x = x + block.ls_2(_mlp(block.mlp, _norm(block.ln_2, x)))
         return project(_norm(self.clip.ln_final, x), self.clip.text_projection)
 
@@ -175,22 +177,39 @@ class _Layout:
         self.spans = [(g, end - n, end) for g, (n, end) in enumerate(zip(counts, ends, strict=True)) if n]
         self.eos = self.G * self.P + length.cumsum(0) - 1  # packed position of each [EOS]
         # added to scores: -inf where there is no token, or where one would look ahead
+        self.absent = ~real[..., None]  # (N, S, 1)
+        self._index: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.after = torch.zeros(real.shape, device=device, dtype=dtype).masked_fill_(~real, float("-inf"))  # (N, S)
         self.ahead = torch.full((self.S, self.S), float("-inf"), device=device, dtype=dtype).triu(1)
         self.prefix_ahead = torch.full((self.P, self.P), float("-inf"), device=device, dtype=dtype).triu(1)
 
+    def _rows(self, parts: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices that move rows of one head (e numbers) in one go: into prefixes, into suffixes, out of suffixes."""
+        if parts not in self._index:
+            device, h = self.real.device, self.heads
+            each = torch.arange(parts * h, device=device)  # part, then head
+            prefix = torch.arange(self.G * self.P, device=device)
+            row = torch.zeros(self.N * self.S, dtype=torch.long, device=device)  # an absent token reads row 0
+            row[self.real] = self.G * self.P + torch.arange(len(self.real), device=device)
+            take = tuple((each[:, None] + rows * parts * h).flatten() for rows in (prefix, row))
+            self._index[parts] = (*take, (each * (self.N * self.S) + self.real[:, None]).flatten())
+        return self._index[parts]
+
     def split(self, packed: Tensor, parts: int) -> tuple[Tensor, Tensor]:
-        """Rows (R, parts * D) -> prefixes (parts, h, G, P, e), and suffixes padded with zeros (parts, h, N, S, e)."""
-        prefix = packed[: self.G * self.P].view(self.G, self.P, parts, self.heads, -1)
-        suffix = packed.new_zeros(self.N * self.S, packed.shape[1])
-        suffix = suffix.index_copy_(0, self.real, packed[self.G * self.P :])
-        suffix = suffix.view(self.N, self.S, parts, self.heads, -1)
-        return tuple(x.permute(2, 3, 0, 1, 4).contiguous() for x in (prefix, suffix))
+        """Rows (R, parts * D) -> prefixes (parts, h, G, P, e), suffixes (parts, h, N, S, e); absent tokens: any row."""
+        into_prefix, into_suffix, _ = self._rows(parts)
+        rows = packed.reshape(-1, packed.shape[1] // parts // self.heads)
+        prefix = rows.index_select(0, into_prefix).view(parts, self.heads, self.G, self.P, -1)
+        return prefix, rows.index_select(0, into_suffix).view(parts, self.heads, self.N, self.S, -1)
 
     def join(self, prefix: Tensor, suffix: Tensor) -> Tensor:
         """The inverse of `split`: (parts, h, G, P, e), (parts, h, N, S, e) -> (R, parts * D)."""
-        prefix, suffix = (x.permute(2, 3, 0, 1, 4).flatten(0, 1).flatten(1) for x in (prefix, suffix))
-        return torch.cat([prefix, suffix[self.real]])
+        parts, e = suffix.shape[0], suffix.shape[-1]
+        first = self.G * self.P * parts * self.heads
+        rows = suffix.new_empty(first + len(self.real) * parts * self.heads, e)
+        rows[:first].view(self.G, self.P, parts, self.heads, e).copy_(prefix.permute(2, 3, 0, 1, 4))
+        torch.index_select(suffix.reshape(-1, e), 0, self._rows(parts)[2], out=rows[first:])
+        return rows.view(-1, parts * self.heads * e)
 
     def per_group(self, x: Tensor, y: Tensor) -> Tensor:
         """Rows of each group times that group's matrix: x (h, N, S, a), y (h, G, a, b) -> (h, N, S, b)."""
@@ -220,7 +239,7 @@ def _last_attention(attn: nn.MultiheadAttention, x: Tensor, layout: _Layout) -> 
     """Attention of the [EOS] tokens alone, which see all of their prompt: x (R, D) -> (N, D)."""
     D, h = x.shape[1], layout.heads
     weight, bias = attn.in_proj_weight, attn.in_proj_bias
-    q = F.linear(x[layout.eos], weight[:D], bias[:D]).view(layout.N, 1, h, -1).permute(2, 0, 1, 3)
+    q = F.linear(x.index_select(0, layout.eos), weight[:D], bias[:D]).view(layout.N, 1, h, -1).permute(2, 0, 1, 3)
     (kp, vp), (k, v) = layout.split(F.linear(x, weight[D:], bias[D:]), 2)  # (h, G, P, e), (h, N, S, e)
     q = q * q.shape[-1] ** -0.5  # (h, N, 1, e)
     to_self = q @ k.transpose(-1, -2) + layout.after[:, None]  # (h, N, 1, S)
@@ -239,46 +258,47 @@ class _PrefixAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, qkv: Tensor, layout: _Layout) -> Tensor:
-        scale = (qkv.shape[1] // 3 // layout.heads) ** -0.5
-        (qp, kp, vp), (q, k, v) = layout.split(qkv, 3)
-        prefix_weights = _softmax(
-            torch.add(layout.prefix_ahead, qp @ kp.transpose(-1, -2), alpha=scale)
-        )  # (h, G, P, P)
+        (qp, kp, vp), (q, k, v) = _PrefixAttention._parts(qkv, layout)
+        prefix_weights = _softmax(layout.prefix_ahead + qp @ kp.transpose(-1, -2))  # (h, G, P, P)
         to_prefix = layout.per_group(q, kp.transpose(-1, -2))  # (h, N, S, P)
-        to_self = q @ k.transpose(-1, -2)  # (h, N, S, S)
-        to_self = torch.add(layout.ahead, to_self, alpha=scale)
-        weights = _softmax(torch.cat([to_prefix * scale, to_self], -1))  # (h, N, S, P + S)
-        out = layout.per_group(weights[..., : layout.P], vp) + weights[..., layout.P :] @ v
+        weights = _softmax(torch.cat([to_prefix, layout.ahead + q @ k.transpose(-1, -2)], -1))  # (h, N, S, P + S)
+        out = layout.per_group(weights[..., : layout.P], vp).add_(weights[..., layout.P :] @ v)
         ctx.save_for_backward(qkv, prefix_weights, weights)
-        ctx.layout, ctx.scale = layout, scale
+        ctx.layout = layout
         return layout.join((prefix_weights @ vp)[None], out[None])
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        (qkv, prefix_weights, weights), layout, scale = ctx.saved_tensors, ctx.layout, ctx.scale
-        (qp, kp, vp), (q, k, v) = layout.split(qkv, 3)
-        (grad_p,), (grad,) = layout.split(grad.contiguous(), 1)  # (h, G, P, e), (h, N, S, e)
+        (qkv, prefix_weights, weights), layout = ctx.saved_tensors, ctx.layout
+        (qp, kp, vp), (q, k, v) = _PrefixAttention._parts(qkv, layout)
+        (grad_p,), (grad,) = layout.split(grad, 1)  # (h, G, P, e), (h, N, S, e)
+        grad.masked_fill_(layout.absent, 0)
         past, own = weights[..., : layout.P], weights[..., layout.P :]
 
         d_weights = torch.cat([layout.per_group(grad, vp.transpose(-1, -2)), grad @ v.transpose(-1, -2)], -1)
-        d_scores = _softmax_backward(d_weights, weights).mul_(scale)  # (h, N, S, P + S)
+        d_scores = _softmax_backward(d_weights, weights)  # (h, N, S, P + S)
         d_past, d_own = d_scores[..., : layout.P], d_scores[..., layout.P :]
-        d_suffix = torch.stack(
-            [
-                layout.per_group(d_past, kp) + d_own @ k,
-                d_own.transpose(-1, -2) @ q,
-                own.transpose(-1, -2) @ grad,
-            ]
-        )
-        d_prefix_scores = _softmax_backward(grad_p @ vp.transpose(-1, -2), prefix_weights).mul_(scale)
+        d_suffix = torch.empty_like(grad[None].expand(3, *grad.shape), memory_format=torch.contiguous_format)
+        torch.matmul(d_own, k, out=d_suffix[0]).add_(layout.per_group(d_past, kp)).mul_(q.shape[-1] ** -0.5)
+        torch.matmul(d_own.transpose(-1, -2), q, out=d_suffix[1])
+        torch.matmul(own.transpose(-1, -2), grad, out=d_suffix[2])
+        d_prefix_scores = _softmax_backward(grad_p @ vp.transpose(-1, -2), prefix_weights)
         d_prefix = torch.stack(
             [
-                d_prefix_scores @ kp,
-                d_prefix_scores.transpose(-1, -2) @ qp + layout.sum_group(d_past, q),
-                prefix_weights.transpose(-1, -2) @ grad_p + layout.sum_group(past, grad),
+                (d_prefix_scores @ kp).mul_(q.shape[-1] ** -0.5),
+                (d_prefix_scores.transpose(-1, -2) @ qp).add_(layout.sum_group(d_past, q)),
+                (prefix_weights.transpose(-1, -2) @ grad_p).add_(layout.sum_group(past, grad)),
             ]
         )
         return layout.join(d_prefix, d_suffix), None
+
+    @staticmethod
+    def _parts(qkv: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
+        """q, k, v of the prefixes and of the suffixes, with q scaled."""
+        prefix, suffix = layout.split(qkv, 3)
+        for q in (prefix[0], suffix[0]):
+            q.mul_(q.shape[-1] ** -0.5)
+        return prefix, suffix
 
 
 def _softmax(scores: Tensor) -> Tensor:
@@ -288,8 +308,7 @@ def _softmax(scores: Tensor) -> Tensor:
 
 def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
     """Gradient of the scores from that of the weights."""
-    grad = grad * weights
-    return torch.addcmul(grad, weights, grad.sum(-1, keepdim=True), value=-1)
+    return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
 
 
 def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
