@@ -165,9 +165,11 @@ class PromptLearner(nn.Module):
         saved = state_dict.setdefault(prefix + "_extra_state", self.owners)  # other code's files: by position
         if saved and self.owners and saved != self.owners:
             if unknown := [owner for owner in self.owners if owner not in saved]:
+                kind = "class" if self.sharing == "class" else "task"
                 raise UserError(
-                    f"the saved contexts belong to {len(saved)} other owners: none was learned for {unknown[0]!r} "
-                    f"({len(unknown)} of {len(self.owners)} unknown). A context of one class or task serves no other"
+                    f"every {kind} of this model has a context of its own, and none was learned for {unknown[0]!r} "
+                    f"({len(unknown)} of {len(self.owners)} are new to it); the context of one serves no other. New "
+                    "classes or tasks need contexts that are shared, or generated from names"
                 )
             rows = [saved.index(owner) for owner in self.owners]
             if self.sharing == "class":
