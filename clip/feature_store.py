@@ -9,6 +9,7 @@ are computed anew.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -157,3 +158,23 @@ def clear(folder: Path | str | None = None) -> tuple[int, int]:
     for path in {path.parent for path, _, _ in shards}:
         shutil.rmtree(path, ignore_errors=True)
     return len(shards), sum(size for _, size, _ in shards)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m clip.feature_store", description="The image features kept on disk."
+    )
+    parser.add_argument("action", choices=("show", "clear"), help="say what is there, or remove it")
+    parser.add_argument("--dir", type=Path, default=None, help=f"folder of the features, default {default_folder()}")
+    args = parser.parse_args(argv)
+    folder = args.dir or default_folder()
+    if args.action == "show":
+        shards = usage(folder)
+        count, size, word = len(shards), sum(size for _, size, _ in shards), "hold"
+    else:
+        (count, size), word = clear(folder), "removed,"
+    print(f"{folder}: {count} files {word} {size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -27,12 +27,10 @@ declare("DATASET.NUM_SHOTS", -1, help="training images a class; below 1 all")
 declare("DATASET.NESTED_SHOTS", True, help="the images of k shots are among those of k + 1 shots")
 declare("DATASET.SUBSAMPLE_CLASSES", "all", allowed=("all", "base", "new"), help="half of every task's classes")
 declare("DATASET.SUBSAMPLE_TASKS", "all", also=(list, tuple), help="all, base, new, task<i>, or a list of numbers")
-declare("DATASET.TASKS", [], help="tasks of a suite of one's own: names of datasets, or mappings")
+declare("DATASET.TASKS", [], help="tasks of a suite of one's own: names of datasets, or DATASET/TASK")
 declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images kept for validation, where the dataset asks")
-declare("DATASET.STL10_FOLD", -1)
-declare("DATASET.CIFAR_C_TYPE", "")
-declare("DATASET.CIFAR_C_LEVEL", 1)
-declare("DATASET.ALL_AS_UNLABELED", False)
+for _key, _default in (("STL10_FOLD", -1), ("CIFAR_C_TYPE", ""), ("CIFAR_C_LEVEL", 1), ("ALL_AS_UNLABELED", False)):
+    declare(f"DATASET.{_key}", _default, help="for datasets written for Dassl that read it")
 
 _AT_LEAST_0 = (lambda n: n >= 0, "a number >= 0")
 _AT_LEAST_1 = (lambda n: n >= 1, "a number >= 1")
@@ -41,15 +39,15 @@ declare("DATALOADER.START_METHOD", "", allowed=("", "fork", "spawn", "forkserver
 declare("DATALOADER.K_TRANSFORMS", 1, allowed=_AT_LEAST_1, help="views of a training image in a batch")
 declare("DATALOADER.RETURN_IMG0", False, help="add the image without augmentation as img0")
 declare("DATALOADER.OLD_DATA_PATH", "", help="beginning of image paths that NEW_DATA_PATH takes the place of")
-declare("DATALOADER.NEW_DATA_PATH", "")
+declare("DATALOADER.NEW_DATA_PATH", "", help="what OLD_DATA_PATH is replaced by")
 for _part in ("TRAIN_X", "TRAIN_U"):
-    declare(f"DATALOADER.{_part}.SAMPLER", "RandomSampler", allowed=SAMPLERS)
-    declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=_AT_LEAST_1)
+    declare(f"DATALOADER.{_part}.SAMPLER", "RandomSampler", allowed=SAMPLERS, help="order of the training images")
+    declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=_AT_LEAST_1, help="images a step")
     declare(f"DATALOADER.{_part}.N_DOMAIN", 0, allowed=_AT_LEAST_0, help="RandomDomainSampler: per batch; 0 = all")
     declare(f"DATALOADER.{_part}.N_INS", 16, allowed=_AT_LEAST_1, help="RandomClassSampler: images a class")
 declare("DATALOADER.TRAIN_U.SAME_AS_X", True, help="unlabelled images are sampled with the settings of TRAIN_X")
-declare("DATALOADER.TEST.SAMPLER", "SequentialSampler", allowed=SAMPLERS)
-declare("DATALOADER.TEST.BATCH_SIZE", 32, allowed=_AT_LEAST_1)
+declare("DATALOADER.TEST.SAMPLER", "SequentialSampler", allowed=SAMPLERS, help="order of the test images")
+declare("DATALOADER.TEST.BATCH_SIZE", 32, allowed=_AT_LEAST_1, help="test and validation images at a time")
 
 
 class DatasetWrapper(Dataset):

@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from clip.feature_store import FeatureStore, clear, digest, prune, usage
+from clip.feature_store import FeatureStore, clear, digest, main, prune, usage
 
 KIND = {"weights": "w", "transform": "t"}
 
@@ -95,6 +95,13 @@ def test_many_runs_fill_one_store(tmp_path):
     store.refresh()
     wanted = list(range(30))
     assert np.array_equal(store.rows(names(*wanted)), features(*wanted))
+
+
+def test_the_command_shows_and_clears(filled, tmp_path, capsys):
+    main(["show", "--dir", str(tmp_path)])
+    assert f"{tmp_path}: 1 files hold 0.0 MiB" in capsys.readouterr().out
+    main(["clear", "--dir", str(tmp_path)])
+    assert shards(tmp_path) == [] and "removed" in capsys.readouterr().out
 
 
 def test_the_least_recently_used_go_first(tmp_path):
