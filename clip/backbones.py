@@ -163,11 +163,15 @@ def load_backbone(
     return model.to(device)
 
 
+def expand_tiny(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The embedded model's weights with all 49,408 words: `token_remap` sends each to its row of a reduced table."""
+    remap = tensors["token_remap"].long()
+    whole = {name: value for name, value in tensors.items() if name != "token_remap"}
+    return {**whole, "token_embedding.weight": tensors["token_embedding.weight"][remap]}
+
+
 def _tiny(tensors: dict[str, torch.Tensor], precision: str) -> CLIP:
-    """The embedded model: `token_remap` (49408,) sends every BPE id to its row of a reduced embedding table."""
-    remap = tensors.pop("token_remap").long()
-    tensors["token_embedding.weight"] = tensors["token_embedding.weight"][remap]
-    model = build_model(tensors, precision)
+    model = build_model(expand_tiny(tensors), precision)
     model.image_mean, model.image_std = TINY_MEAN, TINY_STD
     return model
 

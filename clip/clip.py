@@ -5,17 +5,21 @@ build_model.
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
-from .backbones import OPENAI, available_models, load_backbone
+from dassl.utils import atomic_write
+
+from .backbones import OPENAI, TINY, TINY_FILE, TINY_SHA256, available_models, expand_tiny, load_backbone
 from .model import CLIP, build_model
 from .simple_tokenizer import EOS, SOS, SimpleTokenizer
-from .weights import cache_dir, download
+from .weights import cache_dir, download, read_state_dict
 
 __all__ = ["CLIP", "available_models", "build_model", "load", "tokenize"]
 
-_MODELS = {name: weights.url for name, weights in OPENAI.items()}  # name -> URL, the SHA-256 is its last folder
+# name -> URL, whose last folder is the SHA-256; of the embedded model its file
+_MODELS = {**{name: weights.url for name, weights in OPENAI.items()}, TINY: str(TINY_FILE)}
 
 
 @lru_cache(maxsize=1)
@@ -61,6 +65,16 @@ def load(name: str, device: str | torch.device | None = None, jit: bool = False,
 
 
 def _download(name_or_url: str, root: str | None = None) -> str:
-    """The local path of a model's weights, downloaded and verified if they are not in the cache yet."""
+    """The local path of a model's weights, downloaded and verified if they are not in the cache yet.
+
+    Of the embedded model a state dict with its whole vocabulary, which `torch.load` and `build_model` take.
+    """
     url = _MODELS.get(name_or_url, name_or_url)
-    return str(download(url, root or cache_dir()))
+    if url != str(TINY_FILE):
+        return str(download(url, root or cache_dir()))
+    path = Path(root or cache_dir()) / f"tiny-{TINY_SHA256[:8]}.pt"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path, "wb") as file:
+            torch.save(expand_tiny(read_state_dict(TINY_FILE)), file)
+    return str(path)

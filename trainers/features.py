@@ -25,7 +25,7 @@ declare("DATALOADER.FEATURE_BANK", False, help="train from features of the augme
 declare("DATALOADER.FEATURE_CACHE_DIR", "", help="folder of both; '': $SOFTCPT_CACHE or ~/.cache/softcpt")
 declare("DATALOADER.FEATURE_CACHE_GB", 20.0, allowed=at_least(0), help="the features not used for longest go beyond it")
 
-SHARD = 8192  # views in a file: what an interrupted run loses at most
+SHARD = 2048  # views in a file: what an interrupted run loses at most
 
 
 class FeatureLoader:
@@ -80,7 +80,10 @@ class FeatureLoader:
         )
         done = 0
         for images in progress(todo, f"features of {len(missing):,} {what}"):
-            pending.append(encode(images).float().cpu())
+            # Batches of one size only: a kernel's last bits depend on it, and no feature may on what else was missing.
+            padding = self.batch_size - len(images)
+            full = torch.cat([images, images[:1].expand(padding, *images.shape[1:])]) if padding else images
+            pending.append(encode(full)[: len(images)].float().cpu())
             count = sum(map(len, pending))
             if count >= SHARD or done + count == len(missing):
                 positions = missing[done : done + count]

@@ -48,7 +48,21 @@ def test_load_gives_model_and_transform():
     assert image.shape == (3, 64, 64) and torch.allclose(image, torch.ones(3, 64, 64))
     assert model.vocab_size == 49408 and model.name == "tiny" and len(model.weights_hash) == 64
     assert "tiny" in clip.available_models() and "ViT-L/14@336px" in clip.available_models()
-    assert all(len(url.split("/")[-2]) == 64 for url in clip._MODELS.values())
+    urls = {name: url for name, url in clip._MODELS.items() if name != "tiny"}
+    assert len(urls) == 9 and all(len(url.split("/")[-2]) == 64 for url in urls.values())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_coops_way_of_loading_takes_the_embedded_model(tmp_path):
+    path = clip._download(clip._MODELS["tiny"], str(tmp_path))
+    try:
+        state = torch.jit.load(path, map_location="cpu").state_dict()
+    except RuntimeError:
+        state = torch.load(path, map_location="cpu")
+    model = clip.build_model(state)
+    ids = clip.tokenize(["a photo of a cat."])
+    assert torch.equal(model.encode_text(ids), embedded().encode_text(ids))
+    assert clip._download("tiny", str(tmp_path)) == path
 
 
 def as_openai_archive(model, path):
