@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     rows = [row("tokens, all classes", tokens)]
     if not args.memory_only:
-        result |= timings(passes, classes, tokens["ours"], args)
+        result |= timings(passes, spaces, tokens["ours"], args)
         rows += [
             row("ms a pass", result["seconds"], 1e3),
             row("ms a class", result["ms_per_class"]),
@@ -115,18 +115,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     report(result, title, rows, notes, args.json)
 
 
-def timings(passes: dict[str, Pass], classes: dict[str, int], tokens: int, args) -> dict:
+def timings(passes: dict[str, Pass], spaces: dict[str, TaskSpace], tokens: int, args) -> dict:
     """Times, rate, and the difference of both sides on the classes the plain one takes."""
     plain, ours = passes["plain"], passes["ours"]
-    same = ours
-    if classes["plain"] < classes["ours"]:
-        space = reduced(suite(args.suite, args.scale), classes["plain"])
-        same = Pass(ours.tower, space, args.n_ctx, args.sharing)
+    same = ours if spaces["plain"] is spaces["ours"] else Pass(ours.tower, spaces["plain"], args.n_ctx, args.sharing)
     (features, gradient), (expected, expected_gradient) = same(), plain()
     products = products_alone(ours.tower, tokens)
     seconds = alternate({**passes, "products": products}, args.repeat, ours.tower.device)
     rate, reached = products.flops / seconds["products"], flops(ours) / seconds["ours"]
-    ms = {side: 1e3 * seconds[side] / classes[side] for side in SIDES}
+    ms = {side: 1e3 * seconds[side] / spaces[side].num_classes for side in SIDES}
     return {
         "seconds": {side: seconds[side] for side in SIDES},
         "ms_per_class": ms,
