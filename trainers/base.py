@@ -37,9 +37,7 @@ class MultiTaskTrainer(TrainerX):
 
     section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
     learns = True  # False: nothing to train, the method can be evaluated without a model
-    frozen_features = (
-        True  # False: the method changes the image tower or needs more than its output, so no cache serves
-    )
+    frozen_features = True  # False: the method needs more than the frozen tower's output, so no cache serves
 
     # ---- what a method gives
 
