@@ -1,11 +1,10 @@
-"""Train and test: python train.py --trainer MTCoOp --dataset-config-file configs/datasets/icon5.yaml --config-file
-configs/trainers/MTCoOp/tiny_ep20.yaml --output-dir output/try --seed 1 DATASET.NUM_SHOTS 4
-Ends with status 0 when the run is finished (or was already), 2 with one message on what the user can mend, 1 on a bug.
-"""
+"""Train and test a method, or test a trained one; docs/running.md tells more.
+Ends with status 0 when the run is finished (or was), 2 with one message on what the user can mend, 1 on a bug."""
 
 import argparse
 import sys
 import traceback
+from pathlib import Path
 
 
 def parse(argv=None):
@@ -53,8 +52,7 @@ def configure(args):
 
 def check_arguments(args, cfg):
     """Mistakes that can be seen before anything slow begins."""
-    from dassl.engine import TRAINER_REGISTRY
-    from dassl.engine.store import require_checkpoint
+    from dassl.engine import TRAINER_REGISTRY, store
     from dassl.utils import UserError
 
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
@@ -62,10 +60,12 @@ def check_arguments(args, cfg):
         raise UserError(f"--eval-only needs --model-dir: {cfg.TRAINER.NAME} has to be trained before it is tested")
     if not args.eval_only and (args.model_dir or args.load_epoch is not None):
         raise UserError("--model-dir and --load-epoch are for --eval-only; --resume continues a run")
+    if args.model_dir and Path(args.model_dir).resolve() == Path(cfg.OUTPUT_DIR).resolve():
+        raise UserError(f"--output-dir is the folder of the model that is tested, {cfg.OUTPUT_DIR}; give another one")
     if args.model_dir and trainer.learns:
-        require_checkpoint(args.model_dir, args.load_epoch)
+        store.require_checkpoint(args.model_dir, args.load_epoch)
     if cfg.RESUME not in ("", cfg.OUTPUT_DIR):  # its own folder may still be empty
-        require_checkpoint(cfg.RESUME)
+        store.require_checkpoint(cfg.RESUME)
 
 
 def run(args, started):

@@ -68,6 +68,7 @@ class FeatureLoader:
         missing = self.store.missing(names)
         if not missing:
             return
+        print(f"Computing the features of {len(missing):,} {what}, which later runs will find in {self.store.folder}")
         # One process reads what little there is; starting workers takes longer.
         workers = self.loader.num_workers if len(missing) > 1000 else 0
         pending: list[Tensor] = []

@@ -6,7 +6,7 @@ from dassl.utils import Registry, check_availability
 TRAINER_REGISTRY = Registry("TRAINER")
 
 declare("VERSION", 1, help="version of the settings")
-declare("OUTPUT_DIR", "./output", help="folder of everything the run writes")
+declare("OUTPUT_DIR", "./output/run", help="folder of everything the run writes")
 declare("RESUME", "", help="folder of an unfinished run to go on with; OUTPUT_DIR's own is continued without it")
 declare("SEED", -1, help="seed of the run; negative: one is drawn and recorded")
 declare("USE_CUDA", True, help="use the GPU, if there is one")

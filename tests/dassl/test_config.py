@@ -19,7 +19,7 @@ def write(path, text):
 
 
 def test_dassls_keys_and_defaults(cfg):
-    assert cfg.VERSION == 1 and cfg.OUTPUT_DIR == "./output" and cfg.SEED == -1 and cfg.USE_CUDA is True
+    assert cfg.VERSION == 1 and cfg.OUTPUT_DIR == "./output/run" and cfg.SEED == -1 and cfg.USE_CUDA is True
     assert cfg.OPTIM.NAME == "adam" and cfg.OPTIM.LR == 0.0003 and cfg.OPTIM.WARMUP_EPOCH == -1
     assert cfg.OPTIM.STEPSIZE == (-1,) and cfg.OPTIM.WARMUP_RECOUNT is True and cfg.OPTIM.LEGACY_REPEAT_STEP == 0
     assert cfg.TEST.EVALUATOR == "Classification" and cfg.TEST.FINAL_MODEL == "last_step"

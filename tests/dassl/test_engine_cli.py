@@ -1,5 +1,6 @@
 """train.py: exit status, one message a mistake, finished and unfinished folders."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,8 @@ def test_unfinished_folder_is_continued_with_its_own_settings_only(run, tmp_path
     results = read_json(tmp_path / "run" / "results.json")
     write_json({**results, "status": "running"}, tmp_path / "run" / "results.json")
     fails(run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "OPTIM.LR", 0.1), "other settings", "OPTIM.LR: 0.05 there, 0.1 here")
-    fails(run("--eval-only", "--model-dir", tmp_path / "run"), "holds an unfinished training run")
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    fails(run("--eval-only", "--model-dir", tmp_path / "copy"), "holds an unfinished training run")
     status, out, _ = run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", "True")  # goes on with the recorded seed
     assert status == 0 and "after epoch 2" in out
     assert read_json(tmp_path / "run" / "results.json")["seed"] == results["seed"] >= 0
@@ -99,6 +101,9 @@ def test_eval_only(run, tmp_path):
     record = read_json(tmp_path / "eval" / "results.json")
     assert status == 0 and record["status"] == "complete" and record["mean"]["value"] == value
     assert "Finished training" not in out and not list(tmp_path.glob("eval/*/model*"))
+    for more in ((), ("--overwrite",)):  # which would have removed the model
+        fails(run("--eval-only", "--model-dir", model, *more), "is the folder of the model that is tested")
+    assert list(model.glob("*/model.pth.tar-2"))
     fails(run("--eval-only", output="e"), "--eval-only needs --model-dir", "ToyCoOp")
     fails(run("--eval-only", "--model-dir", model, "--load-epoch", 7, output="e"), "epoch 7", "epochs there: 2")
     fails(run("--eval-only", "--model-dir", tmp_path / "x", output="e"), "there is no folder")
