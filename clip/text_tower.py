@@ -62,7 +62,7 @@ class TextTower:
     causal or not read at [EOS] (SigLIP, Hugging Face towers): a wrong number is worse than none.
 
     `chunk`: prompts that are encoded at a time, 0 for all. The activations of a chunk are not kept but computed again
-    in the backward pass, so memory is bounded whatever N is, for about a third more time.
+    in the backward pass, so memory is bounded whatever N is, for a second forward pass.
     """
 
     def __init__(self, clip: CLIP, chunk: int = 0):
@@ -252,8 +252,8 @@ class _PrefixAttention(torch.autograd.Function):
     """softmax(q k') v where every prompt sees its group's prefix and its own past: qkv (R, 3 D) -> (R, D).
 
     Written out with its derivative, because what autograd would keep (padded copies of q, k and v in every layer) is
-    several times what is needed: the packed qkv and the weights. Plain matrix products: at these lengths the fused
-    kernels are slower on a CPU, most of all backwards.
+    several times what is needed: the packed qkv and the weights. Plain matrix products, which take the
+    packed layout as it is.
     """
 
     @staticmethod
