@@ -17,7 +17,7 @@ from datasets.classnames import scene, split_camel_case, year_first
 from datasets.source import Item
 
 if TYPE_CHECKING:
-    from datasets.table import Row
+    from datasets.known.row import Row
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2")
 

@@ -1,0 +1,1 @@
+"""The rows of the datasets of the papers, one file a suite; `datasets.table` puts them together."""

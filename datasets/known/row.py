@@ -1,0 +1,70 @@
+"""What is known of a dataset: where it lies, how it is read and divided, and what the model is told about it.
+
+A row is all there is to a dataset; its registered class is generated from it (`suites.py`), the reading is done by
+`readers.py`, the dividing by `splits.py`. Paths are relative: `folder` to DATASET.ROOT, everything else to `folder`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from datasets.readers import Raw
+
+NO_CHANGE: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Row:
+    """A dataset.
+
+    Attributes:
+        name: the registered name.
+        folder: the dataset's folder.
+        images: folder that the paths in split files start from; "" is `folder` itself.
+        classes: number of classes, of all tasks together.
+        read: reader of the raw data, called where there is no split file.
+        rule: key of `splits.RULES`, how the raw data are divided.
+        task_name: the task in words, a model input; `task_name.txt` in `folder` wins.
+        subject: what is classified, for the description; `task_desc.txt` in `folder` wins.
+        template: zero-shot prompt. `templates`, one a task, takes its place where there are several tasks.
+        metric: "overall_acc" or "mean_acc".
+        needs: files that the reader reads.
+        image_folders: folders that must be there; by default `images`.
+        skip: class folders that are no classes.
+        rename: class names that are changed; of all others only underscores are.
+        split_files: published split files, in the order in which they are looked for.
+        task_keys: keys of the tasks where there are several.
+        source: where to get what.
+    """
+
+    name: str
+    folder: str
+    images: str
+    classes: int
+    read: Callable[[Row, Path], Raw]
+    rule: str
+    task_name: str
+    subject: str
+    template: str = "a photo of a {}."
+    metric: str = "overall_acc"
+    needs: tuple[str, ...] = ()
+    image_folders: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=lambda: NO_CHANGE)
+    split_files: tuple[str, ...] = ()
+    task_keys: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def description(self) -> str:
+        """The task in a sentence, in the style of the one published example."""
+        return f"classify {self.subject} images into {self.classes} categories"
+
+
+def published_splits(name: str, dk: str = "", zhou: bool = True) -> tuple[str, ...]:
+    """Names of the split files that SoftCPT (`split_dk_*`) and, if `zhou`, CoOp (`split_zhou_*`) use for `name`."""
+    return (f"split_dk_{dk or name}.json", *([f"split_zhou_{name}.json"] if zhou else []))
