@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from clip.backbones import PRECISIONS, check_name, effective_precision, input_size, load_backbone
 from clip.image_tower import ImageTower, size_error
+from clip.model import CLIP
 from clip.text_tower import TextTower
 from dassl.config import ConfigError
 from dassl.data.tasks import TaskSpace
@@ -28,7 +29,8 @@ PRECISION_HELP = (
 
 
 class MultiTaskTrainer(TrainerX):
-    """A method is its difference to this class: `section`, `build_learner`; `problems`, `training_columns` or `loss`.
+    """A method is its difference to this class: `section`, `build_learner`; `problems`, `training_columns`, `loss` or
+    `step`.
 
     The learner is a module that holds what is learned and nothing else; `learner(select (N',)) -> (N', d)` are the text
     features of the classes in the columns `select`. The towers never train. One file a run holds the learner:
@@ -58,6 +60,18 @@ class MultiTaskTrainer(TrainerX):
         """Scalar from logits (B, N') over `columns` (N',), task (B,) and the position of each label among them (B,)."""
         return multitask_cross_entropy(logits, self.task_of_column[columns], task, target)
 
+    def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(scalar loss, logits (B, N')) of a training step from the images' frozen features (B, d); the rest as in
+        `loss`.
+
+        To be overridden where text features depend on the image (with `model_inference`), or the loss reads more than
+        the logits.
+        """
+        with self.autocast():
+            text = self.model(columns)  # (N', d)
+        logits = cosine_logits(features, text, self.scale)
+        return self.loss(logits, columns, task, target), logits
+
     # ---- what the engine calls
 
     def check_cfg(self, cfg) -> None:
@@ -79,23 +93,26 @@ class MultiTaskTrainer(TrainerX):
             raise ConfigError("\n".join(found))
 
     def build_model(self) -> None:
-        cfg, self.space = self.cfg, self.dm.space
+        cfg = self.cfg
         precision, line = effective_precision(cfg.TRAINER[self.section].PREC, self.device)
         if line:
             print(line)
         name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
         print(f"Loading CLIP (backbone: {name}{', weights: ' + weights if weights else ''}, precision: {precision})")
-        self.clip = load_backbone(name, weights=weights, precision=precision, device=self.device)
-        self._check_images()
-        self.image_tower, self.text_tower = ImageTower(self.clip), TextTower(self.clip, cfg.MODEL.TEXT_CHUNK)
-        self.scale = self.clip.logit_scale.exp()
-        self.task_of_column = self.space.task_of_column.to(self.device)
-        self.all_columns = torch.arange(self.space.num_classes, device=self.device)
-        self.precision = precision
-        self.run_extra = {"backbone": name, "precision": precision, "hashes": {"weights": self.clip.weights_hash}}
-        self._text = None
+        clip = load_backbone(name, weights=weights, precision=precision, device=self.device)
+        self._check_images(clip)
+        self.run_extra = {"backbone": name, "precision": precision, "hashes": {"weights": clip.weights_hash}}
+        self.build_on(clip, self.dm.space, precision)
 
-        self.model = self.build_learner(cfg, self.text_tower, self.space).to(self.device)
+    def build_on(self, clip: CLIP, space: TaskSpace, precision: str = "fp32") -> None:
+        """Everything the method needs, from a loaded CLIP (on `self.device`) and the tasks of `space`."""
+        cfg = self.cfg
+        self.clip, self.space, self.precision, self._text = clip, space, precision, None
+        self.image_tower, self.text_tower = ImageTower(clip), TextTower(clip, cfg.MODEL.TEXT_CHUNK)
+        self.scale = clip.logit_scale.exp()
+        self.task_of_column = space.task_of_column.to(self.device)
+        self.all_columns = torch.arange(space.num_classes, device=self.device)
+        self.model = self.build_learner(cfg, self.text_tower, space).to(self.device)
         if not self.learns:
             return
         if cfg.MODEL.INIT_WEIGHTS:
@@ -113,13 +130,13 @@ class MultiTaskTrainer(TrainerX):
         name = "ClassificationMT" if name == "Classification" else name
         return EVALUATOR_REGISTRY.get(name)(self.cfg, lab2cname=self.lab2cname, space=self.space)
 
-    def _check_images(self) -> None:
-        cfg, size = self.cfg, self.clip.visual.input_resolution
+    def _check_images(self, clip: CLIP) -> None:
+        cfg, size = self.cfg, clip.visual.input_resolution
         if tuple(cfg.INPUT.SIZE) != (size, size):
-            raise ConfigError(size_error(self.clip.name, size, tuple(cfg.INPUT.SIZE)))
-        for key, want in (("PIXEL_MEAN", self.clip.image_mean), ("PIXEL_STD", self.clip.image_std)):
+            raise ConfigError(size_error(clip.name, size, tuple(cfg.INPUT.SIZE)))
+        for key, want in (("PIXEL_MEAN", clip.image_mean), ("PIXEL_STD", clip.image_std)):
             if max(abs(a - b) for a, b in zip(cfg.INPUT[key], want, strict=True)) > 1e-3:
-                print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {self.clip.name} was trained with {list(want)}")
+                print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {clip.name} was trained with {list(want)}")
 
     def autocast(self):
         """fp16 matrix products of an fp32 tower under PREC amp, nothing otherwise."""
@@ -162,11 +179,7 @@ class MultiTaskTrainer(TrainerX):
         image, label, task = self.parse_batch_train(batch)
         columns = self.training_columns(task, label).to(self.device)
         target = torch.searchsorted(columns, self.space.column(task, label))
-        features = self.encode_images(image)
-        with self.autocast():
-            text = self.model(columns)  # (N', d)
-        logits = cosine_logits(features, text, self.scale)  # (B, N')
-        loss = self.loss(logits, columns, task, target)
+        loss, logits = self.step(self.encode_images(image), columns, task, target)
         self._text = None
         self.model_backward_and_update(loss)
         if self.batch_idx + 1 == self.num_batches:
