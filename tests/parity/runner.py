@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,17 @@ import torch
 from torch import Tensor
 
 import trainers  # noqa: F401  (registers the methods and declares their settings)
-from clip.image_tower import ImageTower
 from clip.model import CLIP, build_model
-from clip.text_tower import TextTower
 from dassl.config import get_cfg_default, load
 from dassl.data.tasks import Task, TaskSpace
-from dassl.engine import TRAINER_REGISTRY
-from trainers.losses import cosine_logits, multitask_cross_entropy
+from dassl.engine import TRAINER_REGISTRY, TrainerBase
+from trainers.base import MultiTaskTrainer
 
-SECTION = {"MTCoOp": "MTCOOP", "MTCoOpHard": "MTCOOPH"}
+# The published methods: trainer, and the settings that a case of a single task names for itself.
+METHODS = {
+    "cocoop": ("CoCoOp", {"n_ctx": "N_CTX"}),
+    "kgcoop": ("KgCoOp", {"n_ctx": "N_CTX", "weight": "W"}),
+}
 CASE_DEFAULTS = {"MTCoOp": {"N_CTX": 6, "TASK_N_CTX": 4}, "MTCoOpHard": {"N_CTX": 6}}
 FEATURES, GRADIENTS = 1e-5, 1e-4  # tolerated relative errors in fp32 on a CPU
 
@@ -54,56 +57,75 @@ def relative_error(found: Tensor, expected: np.ndarray) -> float:
 def run_case(path: Path) -> dict[str, tuple[float, float]]:
     """Errors of one case: {quantity: (relative error, tolerance)}. `path`: its json file. Raises NotHere."""
     case = json.loads(path.read_text())
-    if case.get("trainer") not in SECTION:
-        raise NotHere(case.get("method") or case.get("trainer"))
+    if "trainer" in case:
+        name, options = case["trainer"], {**CASE_DEFAULTS.get(case["trainer"], {}), **case["opts"]}
+    else:
+        name, settings = METHODS.get(case["method"], (case["method"], {}))
+        options = {key: case[own] for own, key in settings.items()}
+    if name not in TRAINER_REGISTRY.registered_names():
+        raise NotHere(name)
     with np.load(path.with_suffix(".npz")) as stored:
         data = {name: stored[name] for name in stored.files}
     clip = load_clip(path.parent / f"clip_{case['clip']}.npz")
-    return dict(_multitask(case, data, clip))
+    return dict(_errors(_trainer(name, options, case, clip), case, data))
 
 
-def _multitask(case: dict, data: dict, clip: CLIP) -> Iterator[tuple[str, tuple[float, float]]]:
-    trainer, cfg = case["trainer"], get_cfg_default()
-    options = {**CASE_DEFAULTS[trainer], **case["opts"]}
-    pairs = [x for key, value in options.items() for x in (f"TRAINER.{SECTION[trainer]}.{key}", value)]
-    load(cfg, opts=pairs, opts_from="opts")
-    names = zip(case["tasks"], case["classes"], strict=True)
-    space = TaskSpace(tuple(Task(key=name, name=name, classnames=tuple(classes)) for name, classes in names))
-    learner = TRAINER_REGISTRY.get(trainer).build_learner(cfg, TextTower(clip), space)
+def _space(case: dict) -> TaskSpace:
+    """The tasks of a case; one of a single task names its classes only, and the template of hand prompts if any."""
+    if "tasks" in case:
+        names = zip(case["tasks"], case["classes"], strict=True)
+        return TaskSpace(tuple(Task(key=name, name=name, classnames=tuple(classes)) for name, classes in names))
+    templates = (case.get("template", "a photo of a {}."),)
+    return TaskSpace((Task("only", "only", tuple(case["classes"]), templates=templates),))
+
+
+def _trainer(name: str, options: dict, case: dict, clip: CLIP) -> MultiTaskTrainer:
+    """The trainer `name` on the case's model and tasks, without data: all that it does in a step is its own."""
+    cls, cfg = TRAINER_REGISTRY.get(name), get_cfg_default()
+    settings = {f"TRAINER.{cls.section}.{key}": value for key, value in options.items()}
+    optimiser = {"NAME": "sgd", "LR": case["lr"], "MOMENTUM": case["momentum"], "WEIGHT_DECAY": case["weight_decay"]}
+    settings |= {f"OPTIM.{key}": value for key, value in optimiser.items()}
+    load(cfg, opts=[part for item in settings.items() for part in item], opts_from="opts")
+    trainer = cls.__new__(cls)
+    TrainerBase.__init__(trainer)
+    trainer.cfg, trainer.device = cfg, torch.device("cpu")
+    with redirect_stdout(None):  # the table of the command is all it prints
+        trainer.build_on(clip, _space(case))
+    return trainer
+
+
+def _errors(trainer: MultiTaskTrainer, case: dict, data: dict) -> Iterator[tuple[str, tuple[float, float]]]:
+    learner = trainer.model
     learner.load_state_dict({name[5:]: torch.from_numpy(data[name]) for name in data if name.startswith("init.")})
-
     images = torch.from_numpy(data["images"])
+    if "task_of_sample" in case:
+        task, label = torch.tensor(case["task_of_sample"]), torch.tensor(case["label_of_sample"])
+    else:
+        task, label = torch.zeros(len(images), dtype=torch.long), torch.from_numpy(data["labels"])
+    everything = list(range(trainer.space.num_classes))
+    selected = case.get("selected_classes_per_step") or [everything] * len(case["losses"])
+
+    if "image_features" in data:
+        yield "image_features", (relative_error(trainer.encode_images(images), data["image_features"]), FEATURES)
+    first = selected[0]  # the logits of classes that a step leaves out are never read
     with torch.no_grad():
-        features = ImageTower(clip)(images)
-    task, label = torch.tensor(case["task_of_sample"]), torch.tensor(case["label_of_sample"])
-    everything = torch.arange(space.num_classes)
-    selected = case.get("selected_classes_per_step") or [everything.tolist()] * len(case["losses"])
-
-    def logits(columns: Tensor) -> Tensor:
-        return cosine_logits(features, learner(columns), clip.logit_scale.exp())
-
-    yield "image_features", (relative_error(features, data["image_features"]), FEATURES)
-    first = torch.tensor(selected[0])  # the logits of classes that a step leaves out are never read
-    yield "logits", (relative_error(logits(everything)[:, first], data["logits"][:, first]), FEATURES)
-    learned = [p for p in learner.parameters() if p.requires_grad]
-    optimiser = torch.optim.SGD(learned, lr=case["lr"], momentum=case["momentum"], weight_decay=case["weight_decay"])
+        logits = trainer.model_inference(images)
+    yield "logits", (relative_error(logits[:, first], data["logits"][:, first]), FEATURES)
     losses = []
     for step, columns in enumerate(selected):
-        columns = torch.tensor(columns).sort().values
-        target = torch.searchsorted(columns, space.column(task, label))
-        loss = multitask_cross_entropy(logits(columns), space.task_of_column[columns], task, target)
-        optimiser.zero_grad()
-        loss.backward()
-        losses.append(loss.item())
+        if columns is not everything:
+            trainer.training_columns = lambda *_, columns=columns: torch.tensor(columns).sort().values
+        losses.append(trainer.forward_backward({"img": images, "label": label, "task": task})["loss"])
         if step == 0:
             for name, parameter in learner.named_parameters():
                 if f"grad.{name}" in data:
                     gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                     yield f"grad.{name}", (relative_error(gradient, data[f"grad.{name}"]), GRADIENTS)
-        optimiser.step()
     yield "losses", (relative_error(torch.tensor(losses), np.array(case["losses"])), GRADIENTS)
     for name, parameter in learner.named_parameters():
         if f"after3.{name}" in data:
             yield f"after3.{name}", (relative_error(parameter, data[f"after3.{name}"]), GRADIENTS)
     if "logits_after_3_steps" in data:
-        yield "logits_after_3_steps", (relative_error(logits(everything), data["logits_after_3_steps"]), GRADIENTS)
+        with torch.no_grad():
+            logits = trainer.model_inference(images)
+        yield "logits_after_3_steps", (relative_error(logits, data["logits_after_3_steps"]), GRADIENTS)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.parity.runner import NotHere, run_case
+from tests.parity.runner import METHODS, NotHere, run_case
 
 CASES = Path(__file__).parent / "cases"
 ALL = [path for path in sorted(CASES.glob("*.json")) if path.with_suffix(".npz").is_file()]
-HERE = [path for path in ALL if "trainer" in json.loads(path.read_text())]
+HERE = [path for path in ALL if "trainer" in (case := json.loads(path.read_text())) or case["method"] in METHODS]
 
 
 @pytest.mark.parametrize("path", HERE, ids=[path.stem for path in HERE])
