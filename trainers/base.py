@@ -113,8 +113,12 @@ class MultiTaskTrainer(TrainerX):
         self.task_of_column = space.task_of_column.to(self.device)
         self.all_columns = torch.arange(space.num_classes, device=self.device)
         self.model = self.build_learner(cfg, self.text_tower, space).to(self.device)
-        if not self.learns:
-            return
+        if self.learns:
+            self.register_learner()
+
+    def register_learner(self) -> None:
+        """Register `self.model`, with its optimiser and schedule."""
+        cfg = self.cfg
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -122,7 +126,7 @@ class MultiTaskTrainer(TrainerX):
         self.optim = build_optimizer(learned, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("prompt_learner", self.model, self.optim, self.sched)
-        self.scaler = torch.amp.GradScaler("cuda") if precision == "amp" else None
+        self.scaler = torch.amp.GradScaler("cuda") if self.precision == "amp" else None
 
     def build_evaluator(self):
         """Per-task evaluation whatever the suite, unless the configuration names an evaluator of its own."""
