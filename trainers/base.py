@@ -58,7 +58,8 @@ class MultiTaskTrainer(TrainerX):
 
     def loss(self, logits: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> Tensor:
         """Scalar from logits (B, N') over `columns` (N',), task (B,) and the position of each label among them (B,)."""
-        return multitask_cross_entropy(logits, self.task_of_column[columns], task, target)
+        smoothing = self.cfg.TRAINER.LABEL_SMOOTHING
+        return multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing)
 
     def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(scalar loss, logits (B, N')) of a training step from the images' frozen features (B, d); the rest as in

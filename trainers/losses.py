@@ -8,16 +8,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 
+declare(
+    "TRAINER.LABEL_SMOOTHING",
+    0.0,
+    allowed=between(0, 1),
+    help="share of each target spread evenly over the classes of the image's task that the step computes",
+)
 
-def multitask_cross_entropy(logits: Tensor, task_of_column: Tensor, task: Tensor, target: Tensor) -> Tensor:
+
+def multitask_cross_entropy(
+    logits: Tensor, task_of_column: Tensor, task: Tensor, target: Tensor, smoothing: float = 0.0
+) -> Tensor:
     """Sum over tasks of the cross-entropies of their samples over their own classes, divided by B (SoftCPT).
 
-    logits (B, N'), task_of_column (N',), task (B,), target (B,) column of each sample's class. Returns a scalar.
+    logits (B, N'), task_of_column (N',), task (B,), target (B,) column of each sample's class. `smoothing` e (Szegedy
+    et al., "Rethinking the Inception Architecture for Computer Vision"): the target is 1 - e on the sample's class plus
+    e / C on each of the C columns of its task. Returns a scalar.
     """
     others = task_of_column != task[:, None]  # (B, N')
-    return F.cross_entropy(logits.float().masked_fill(others, float("-inf")), target)
+    masked = logits.float().masked_fill(others, float("-inf"))
+    loss = F.cross_entropy(masked, target)
+    if smoothing == 0:
+        return loss
+    # -inf of the others times their target 0 would be NaN, so F.cross_entropy's own smoothing cannot be used
+    log_p = F.log_softmax(masked, -1).masked_fill(others, 0.0)
+    uniform = -log_p.sum(-1) / (~others).sum(-1)  # (B,)
+    return (1 - smoothing) * loss + smoothing * uniform.mean()
 
 
 def present_columns(space: TaskSpace, task: Tensor) -> Tensor:

@@ -59,3 +59,30 @@ def test_cosine_logits():
         for n in range(3):
             expected = 50 * F.cosine_similarity(image[b].float(), text[n], dim=0)
             assert logits[b, n].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def smoothed(logits, task, label, columns, smoothing):
+    """Mean over images of the cross-entropy with a smoothed target over the columns of the image's task, in a loop."""
+    total = 0.0
+    for row, t, y in zip(logits.double(), task.tolist(), label.tolist(), strict=True):
+        own = [i for i, c in enumerate(columns.tolist()) if SPACE.task_of_column[c] == t]
+        p = row[own].exp() / row[own].exp().sum()
+        for i, place in enumerate(own):
+            right = columns[place] == SPACE.columns(t).start + y
+            total = total - ((1 - smoothing) * float(right) + smoothing / len(own)) * p[i].log()
+    return total / len(logits)
+
+
+@pytest.mark.parametrize("columns", [list(range(9)), [1, 3, 4, 5, 6, 7]], ids=["all", "sampled"])
+def test_label_smoothing_is_over_the_classes_of_the_own_task_that_are_there(columns):
+    torch.manual_seed(0)
+    columns = torch.tensor(columns)
+    task, label = torch.tensor([0, 2, 0, 1, 2]), torch.tensor([4, 0, 1, 0, 1])
+    logits = torch.randn(5, len(columns), requires_grad=True)
+    target = torch.searchsorted(columns, SPACE.column(task, label))
+    for smoothing in (0.0, 0.1, 1.0):
+        found = multitask_cross_entropy(logits, SPACE.task_of_column[columns], task, target, smoothing)
+        naive = smoothed(logits, task, label, columns, smoothing)
+        assert found.item() == pytest.approx(naive.item(), rel=1e-5)
+        ours, theirs = torch.autograd.grad(found, logits)[0], torch.autograd.grad(naive, logits)[0]
+        assert torch.allclose(ours, theirs, atol=1e-6) and torch.isfinite(ours).all()
