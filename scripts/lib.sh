@@ -216,6 +216,35 @@ run_seeds() {
     done
 }
 
+# run_new FOLDER TRAIN_ARGS...: base to new, second half: the models of FOLDER/base/seedS, at their last epoch, on the new
+# classes, into FOLDER/new/seedS
+run_new() {
+    new_folder=$1
+    shift
+    for SEED in $SEEDS; do
+        EPOCH=$(run_info last_epoch "$new_folder/base/seed$SEED") || {
+            echo "$(basename -- "$0"): first run $(basename -- "$0" _test.sh)_train.sh with the same arguments" >&2
+            exit 2
+        }
+        # a result that is older than its base model is of another one
+        RUN_AGAIN=
+        if [ -f "$new_folder/new/seed$SEED/results.json" ] &&
+            [ -n "$(find "$new_folder/base/seed$SEED/results.json" \
+                -newer "$new_folder/new/seed$SEED/results.json" 2>/dev/null)" ]; then
+            echo "the base model is newer than its test on new classes, which is repeated"
+            RUN_AGAIN=--overwrite
+        fi
+        run "$new_folder/new/seed$SEED" --seed "$SEED" --model-dir "$new_folder/base/seed$SEED" --load-epoch "$EPOCH" \
+            --eval-only DATASET.SUBSAMPLE_CLASSES new "$@"
+    done
+}
+
+# one_task: TASK_KEYS and TASK_FOLDER for an optional TASKID: that task of the suite alone, in a folder of its own
+one_task() {
+    TASK_FOLDER=${TASKID:+/task$TASKID}
+    TASK_KEYS=${TASKID:+DATASET.SUBSAMPLE_TASKS task$TASKID}
+}
+
 # ---------------------------------------------------------------------------------------------------- SoftCPT
 
 MTCOOP_ARGS="DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
