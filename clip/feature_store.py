@@ -86,11 +86,11 @@ class FeatureStore:
         return [position for position, name in enumerate(wanted) if name not in self._where]
 
     def rows(self, wanted: Sequence[bytes]) -> np.ndarray:
-        """Features of `wanted`, (len(wanted), d) fp32, a copy. Raises KeyError for one that is not here."""
+        """Features of `wanted`, (len(wanted), ...) fp32, a copy. Raises KeyError for one that is not here."""
         return np.stack([features[row] for features, row in map(self._where.__getitem__, wanted)])
 
     def add(self, names: Sequence[bytes], features: np.ndarray) -> None:
-        """Keep features (n, d) of `names`; on disk if that is possible, for this run in any case."""
+        """Keep features (n, ...) of `names`; on disk if that is possible, for this run in any case."""
         features = np.ascontiguousarray(features, dtype=np.float32)
         digests = np.frombuffer(b"".join(names), dtype=np.uint8).reshape(len(names), DIGEST)
         about = {
@@ -114,7 +114,7 @@ class FeatureStore:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    """The features of a shard as a memory map: (n, d) fp32."""
+    """The features of a shard as a memory map: (n, ...) fp32."""
     with open(path, "rb") as file:
         header_length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(header_length))

@@ -18,7 +18,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
 
-from .features import FeatureLoader, keep_limit, store_for, why_not
+from .features import FeatureLoader, keep_limit, store_for, too_large, why_not
 from .losses import cosine_logits, multitask_cross_entropy, present_columns
 
 __all__ = ["PRECISIONS", "PRECISION_HELP", "MultiTaskTrainer"]
@@ -40,6 +40,7 @@ class MultiTaskTrainer(TrainerX):
     section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
     learns = True  # False: nothing to train, the method can be evaluated without a model
     frozen_features = True  # False: the method needs more than the frozen tower's output, so no cache serves
+    local_features = False  # True: `features` are the image tower's local tokens (B, P, d), one for each patch
 
     # ---- what a method gives
 
@@ -148,11 +149,14 @@ class MultiTaskTrainer(TrainerX):
         return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Frozen image features (B, d) of images (B, 3, H, W); features (B, d) out of the cache stay what they are."""
-        if images.ndim == 2:
+        """Frozen image features (B, d), or local ones (B, P, d), of images (B, 3, H, W); features out of the cache stay
+        what they are.
+        """
+        if images.ndim < 4:
             return images
         with torch.no_grad(), self.autocast():
-            return self.image_tower(images.to(self.device))
+            images = images.to(self.device)
+            return self.image_tower(images, local=True)[1] if self.local_features else self.image_tower(images)
 
     def before_train(self) -> None:
         super().before_train()
@@ -175,8 +179,12 @@ class MultiTaskTrainer(TrainerX):
             if epochs is not None:
                 print(f"DATALOADER.FEATURE_BANK is not used: {reason}")
             return loader
-        store = store_for(loader, self.cfg, self.clip, self.device)
-        loader = FeatureLoader(loader, store, epochs, self.encode_images, what)
+        view_bytes = 4 * self.encode_images(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).numel()  # kept in fp32
+        if reason := too_large(loader, epochs, view_bytes, self.cfg):
+            print(f"DATALOADER.FEATURE_{'CACHE' if epochs is None else 'BANK'} is not used: {reason}")
+            return loader
+        store = store_for(loader, self.cfg, self.clip, self.device, self.local_features)
+        loader = FeatureLoader(loader, store, epochs, self.encode_images, what, view_bytes)
         keep_limit(self.cfg)
         return loader
 

@@ -25,18 +25,19 @@ declare("DATALOADER.FEATURE_BANK", False, help="train from features of the augme
 declare("DATALOADER.FEATURE_CACHE_DIR", "", help="folder of both; '': $SOFTCPT_CACHE or ~/.cache/softcpt")
 declare("DATALOADER.FEATURE_CACHE_GB", 20.0, allowed=at_least(0), help="the features not used for longest go beyond it")
 
-SHARD = 2048  # views in a file: what an interrupted run loses at most
+SHARD, SHARD_BYTES = 2048, 64 * 2**20  # views in a file, or their bytes: what an interrupted run loses at most
 
 
 class FeatureLoader:
-    """A loader's batches with features (B, d) under `img`: the same images in the same order and the same batches.
+    """A loader's batches with features under `img`: the same images in the same order and the same batches.
 
     Args:
         loader: of images, as `build_data_loader` makes them.
         store: holds the features of its views.
         epochs: the epochs whose views are needed (training); None for images that have one view.
-        encode: images (B, 3, H, W) -> features (B, d).
+        encode: images (B, 3, H, W) -> features (B, ...).
         what: for the progress bar.
+        view_bytes: of one view's feature.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class FeatureLoader:
         epochs: range | None,
         encode: Callable[[Tensor], Tensor],
         what: str,
+        view_bytes: int = 0,
     ):
-        self.loader, self.store = loader, store
+        self.loader, self.store, self.view_bytes = loader, store, view_bytes
         self.dataset, self.batch_size, self.epoch = loader.dataset, loader.batch_size, loader.epoch
         views: KeyedViews = loader.dataset
         self.items = views.data_source
@@ -68,7 +70,10 @@ class FeatureLoader:
         missing = self.store.missing(names)
         if not missing:
             return
-        print(f"Computing the features of {len(missing):,} {what}, which later runs will find in {self.store.folder}")
+        print(
+            f"Computing the features of {len(missing):,} {what} ({size(len(missing) * self.view_bytes)}), "
+            f"which later runs will find in {self.store.folder}"
+        )
         # One process reads what little there is; starting workers takes longer.
         workers = self.loader.num_workers if len(missing) > 1000 else 0
         pending: list[Tensor] = []
@@ -86,7 +91,7 @@ class FeatureLoader:
             full = torch.cat([images, images[:1].expand(padding, *images.shape[1:])]) if padding else images
             pending.append(encode(full)[: len(images)].float().cpu())
             count = sum(map(len, pending))
-            if count >= SHARD or done + count == len(missing):
+            if count >= SHARD or count * self.view_bytes >= SHARD_BYTES or done + count == len(missing):
                 positions = missing[done : done + count]
                 self.store.add([names[position] for position in positions], torch.cat(pending).numpy())
                 pending, done = [], done + count
@@ -99,7 +104,7 @@ class FeatureLoader:
             epoch = 0 if self.seed is None else self.epoch.value
             items = [self.items[i] for i in indices]
             yield {
-                "img": torch.from_numpy(self.store.rows([self.name(epoch, i) for i in indices])),  # (B, d)
+                "img": torch.from_numpy(self.store.rows([self.name(epoch, i) for i in indices])),  # (B, ...)
                 "label": torch.tensor([item.label for item in items]),
                 "task": torch.tensor([getattr(item, "task", 0) for item in items]),
                 "domain": torch.tensor([item.domain for item in items]),
@@ -136,8 +141,22 @@ def why_not(loader: DataLoader | None) -> str:
     return ""
 
 
-def store_for(loader: DataLoader, cfg, clip, device: torch.device) -> FeatureStore:
-    """The store of the features `clip` gives of images under this loader's transform."""
+def too_large(loader: DataLoader, epochs: range | None, view_bytes: int, cfg) -> str:
+    """Why the features of all views are not kept: they would not stay within the limit; or "" if they do."""
+    needed = len(loader.dataset) * view_bytes * (1 if epochs is None else len(epochs))
+    limit = cfg.DATALOADER.FEATURE_CACHE_GB
+    if needed <= limit * 2**30:
+        return ""
+    return f"the features would take {size(needed)}, DATALOADER.FEATURE_CACHE_GB allows {limit:g} GB"
+
+
+def size(count: int) -> str:
+    """Bytes in words: "3.9 GB" (2^30) or "12 MB" (2^20)."""
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.3g} MB"
+
+
+def store_for(loader: DataLoader, cfg, clip, device: torch.device, local: bool = False) -> FeatureStore:
+    """The store of the features `clip` gives of images under this loader's transform; `local`: of every patch."""
     kind = {
         "weights": clip.weights_hash,
         "precision": clip.precision,
@@ -145,6 +164,8 @@ def store_for(loader: DataLoader, cfg, clip, device: torch.device) -> FeatureSto
         "transform": repr(loader.dataset.dataset.transform),
         "versions": [version(package) for package in ("torch", "torchvision", "pillow")],
     }
+    if local:
+        kind["features"] = "local"
     return FeatureStore(kind, cfg.DATALOADER.FEATURE_CACHE_DIR or None)
 
 
