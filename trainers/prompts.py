@@ -7,7 +7,7 @@ two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -164,14 +164,7 @@ class PromptLearner(nn.Module):
         """
         saved = state_dict.setdefault(prefix + "_extra_state", self.owners)  # other code's files: by position
         if saved and self.owners and saved != self.owners:
-            if unknown := [owner for owner in self.owners if owner not in saved]:
-                kind = "class" if self.sharing == "class" else "task"
-                raise UserError(
-                    f"every {kind} of this model has a context of its own, and none was learned for {unknown[0]!r} "
-                    f"({len(unknown)} of {len(self.owners)} are new to it); the context of one serves no other. New "
-                    "classes or tasks need contexts that are shared, or generated from names"
-                )
-            rows = [saved.index(owner) for owner in self.owners]
+            rows = saved_rows(saved, self.owners, f"{'class' if self.sharing == 'class' else 'task'} of this model")
             if self.sharing == "class":
                 state_dict[prefix + "ctx"] = state_dict[prefix + "ctx"][rows]
             else:
@@ -179,10 +172,51 @@ class PromptLearner(nn.Module):
                 state_dict.update({f"{prefix}learners.{new}.ctx": kept[row] for new, row in enumerate(rows)})
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
+    def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+        """What is learned, for people: ("context" or "context of <owner>", (L, D)).
+
+        `select` (N',): of contexts that are one a name, those of these names (default all).
+        """
+        if self.sharing == "all":
+            yield "context", self.ctx
+        elif self.sharing == "class":
+            for index in range(len(self.names)) if select is None else select.tolist():
+                yield f"context of {self.owners[index]}", self.ctx[index]
+        else:
+            for owner, learner in zip(self.owners, self.learners, strict=True):
+                yield f"context of {owner}", learner["ctx"]
+
     def forward(self, select: Tensor | None = None) -> Prompts:
         if select is None:
             select = torch.arange(len(self.names), device=self.names.length.device)
         return self.names.fill(*self.contexts(select), select)
+
+
+def saved_rows(saved: Sequence[str], owners: Sequence[str], kind: str, what: str = "context") -> list[int]:
+    """The row of each owner among the `saved` ones.
+
+    Raises UserError for an owner that was not there in training; `kind`, `what`: in the text, whose what.
+    """
+    if unknown := [owner for owner in owners if owner not in saved]:
+        raise UserError(
+            f"every {kind} has a {what} of its own, and none was learned for {unknown[0]!r} "
+            f"({len(unknown)} of {len(owners)} are new to it); the {what} of one serves no other. New "
+            f"classes or tasks need {what}s that are shared, or generated from names"
+        )
+    return [saved.index(owner) for owner in owners]
+
+
+def named_contexts(learner: nn.Module, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+    """The contexts of a learner by name: what its `named_contexts(select)` gives, else of its prompt learners.
+
+    A method whose contexts come out of PromptLearner needs nothing for it; one that generates them, or arranges them in
+    another way, gives its learner a method of this name. (label, (L, D)) each; no context: nothing.
+    """
+    if hasattr(learner, "named_contexts"):
+        yield from learner.named_contexts(select)
+        return
+    for child in learner.children():
+        yield from named_contexts(child, select)
 
 
 def unique(names: Sequence[str]) -> list[str]:
