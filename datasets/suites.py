@@ -91,10 +91,16 @@ class Suite(DatasetBaseMT):
 
     TASKS: tuple[str, ...] = ()
 
+    @classmethod
+    def task_keys(cls, cfg) -> list[str]:
+        """Keys of all tasks, before DATASET.SUBSAMPLE_TASKS takes some of them; position = number. Reads no data."""
+        return [key for _, _, key in expand(list(cfg.DATASET.TASKS) or cls.TASKS)]
+
     def __init__(self, cfg):
         wanted = cfg.DATASET
         root = _root(cfg)
         tasks = expand(list(wanted.TASKS) or self.TASKS)
+        self.suite_tasks = self.task_keys(cfg)
         chosen = [(i, *tasks[i]) for i in task_subset(wanted.SUBSAMPLE_TASKS, [key for _, _, key in tasks])]
         sources = read_sources(wanted.NAME, list(dict.fromkeys(name for _, name, _, _ in chosen)), root)
 

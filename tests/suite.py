@@ -53,6 +53,7 @@ class TestSuite(DatasetBaseMT):
                         if not path.exists():
                             _draw(path)
                         splits[split].append(DatumMT(str(path), label, len(space) - 1, 0, name))
+        self.suite_tasks = [task.key for task in TASKS]
         self.image_root = str(root)
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"], splits["test"])
 

@@ -30,6 +30,7 @@ def describe(cfg):
         "suite": cfg.DATASET.NAME,
         "protocol": classes if classes in ("base", "new") else "few-shot" if shots >= 1 else "all",
         "subsample_tasks": cfg.DATASET.get("SUBSAMPLE_TASKS", "all"),
+        "suite_tasks": None,
         "split": cfg.TEST.SPLIT,
         "backbone": cfg.MODEL.get("BACKBONE", {}).get("NAME", ""),
         "precision": None,
@@ -72,7 +73,9 @@ def write_results(trainer, status, report=None):
         peak_memory_bytes=peak_memory_bytes(trainer.device),
         device=str(trainer.device),
     )
-    record["hashes"]["split"] = getattr(getattr(trainer.dm, "dataset", None), "split_hash", None)
+    dataset = getattr(trainer.dm, "dataset", None)
+    record["hashes"]["split"] = getattr(dataset, "split_hash", None)
+    record["suite_tasks"] = getattr(dataset, "suite_tasks", None)
     if report is not None:
         record.update(tasks=report["tasks"], mean=report["mean"])
     extra = dict(trainer.run_extra)
