@@ -2,24 +2,30 @@
 
 A meta network turns the frozen text features of task names into the prompt context of each task, so that tasks share
 their contexts softly, in proportion to how alike their names are. All tasks train jointly.
+
+SoftCPT* is `TASK_FEATURE rand`: the tasks' features are learned from scratch, without the text encoder. No source
+defines the row; this reading fits its number of parameters, and "Rand" in Fig. 5 (d)-(f) of the paper.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from clip.clip import tokenizer
 from clip.text_tower import TextTower
-from dassl.config import between, declare
+from dassl.config import at_least, between, declare, settings
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PRECISION_HELP, PRECISIONS, MultiTaskTrainer
 from .losses import sampled_columns
-from .prompts import POSITIONS, NameTokens, PromptLearner, class_owners
+from .meta_networks import PG_TYPES, build_meta_network, reads
+from .prompts import POSITIONS, NameTokens, PromptLearner, class_owners, saved_rows
 
-PG_TYPES = ("lin", "linmean", "lincls")
+TASK_FEATURES = ("te", "rand")  # the paper's "TE" and "Rand"
 
 KEY = "TRAINER.MTCOOP."
 declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
@@ -48,8 +54,27 @@ declare(
 )
 declare(KEY + "CLASS_TOKEN_POSITION", "end", allowed=POSITIONS, help="of the class name in those prompts")
 declare(
-    KEY + "PG_TYPE", "lin", allowed=PG_TYPES, help="meta network: lin, linmean (mean of class and task feature), lincls"
+    KEY + "TASK_FEATURE",
+    "te",
+    allowed=TASK_FEATURES,
+    help="te: of the task's prompt, from the text encoder; rand: learned from scratch, one a task (SoftCPT*)",
 )
+declare(
+    KEY + "TASK_FEATURE_DIM",
+    0,
+    allowed=at_least(0),
+    help="numbers in a task feature; 0: d. Other than d with te: a fixed random projection of it",
+)
+declare(KEY + "TASK_FEATURE_STD", 0.02, allowed=at_least(0), help="of the initial task features (rand only)")
+declare(
+    KEY + "PG_TYPE",
+    "lin",
+    allowed=PG_TYPES,
+    help="meta network: lin, linmean (mean of class and task feature), lincls (class feature alone), mlp, transformer",
+)
+declare(KEY + "PG_HIDDEN", 0, allowed=at_least(0), help="hidden width of mlp (0: D // 8), width of transformer (0: D)")
+declare(KEY + "PG_HEADS", 8, allowed=at_least(1), help="attention heads of transformer")
+declare(KEY + "PG_LAYERS", 1, allowed=at_least(1), help="layers of transformer")
 declare(KEY + "PG_RATIO", 1.0, help="accepted for compatibility, read by nothing")
 declare(
     KEY + "CLS_SAMPLE_RATE", 0.0, allowed=between(0, 1), help="share of the other classes each step keeps (CSC only)"
@@ -57,23 +82,39 @@ declare(
 declare(KEY + "FREEZE_CLS_PROMPT", False, help="keep the class prompts' context at its initial value (CSC only)")
 
 
-class MetaNetwork(nn.Module):
-    """The linear meta network: features (G, in) -> contexts (G, L, D), `ctx = x P` without bias, P ~ N(0, 0.02)."""
+class LearnedTaskFeatures(nn.Module):
+    """A feature of k numbers for each task, learned from scratch: `forward(present (T',)) -> (T', k)`."""
 
-    def __init__(self, in_dim: int, n_ctx: int, width: int):
+    def __init__(self, owners: list[str], dim: int, std: float):
         super().__init__()
-        self.shape = (n_ctx, width)
-        self.proj = nn.Parameter(torch.empty(in_dim, n_ctx * width).normal_(std=0.02))
+        self.owners = owners
+        self.table = nn.Parameter(torch.empty(len(owners), dim).normal_(std=std))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.float() @ self.proj).unflatten(-1, self.shape)
+    def forward(self, present: Tensor) -> Tensor:
+        return self.table[present]
+
+    def get_extra_state(self) -> list[str]:
+        return self.owners
+
+    def set_extra_state(self, state) -> None:
+        """Nothing to set: `_load_from_state_dict` has matched the saved owners to those of the data."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """Take each task's feature by the task's key. Raises UserError for a task the model was not trained on."""
+        saved = state_dict.setdefault(prefix + "_extra_state", self.owners)
+        if saved != self.owners:
+            rows = saved_rows(saved, self.owners, "task of this model (TRAINER.MTCOOP.TASK_FEATURE rand)", "feature")
+            state_dict[prefix + "table"] = state_dict[prefix + "table"][rows]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class SoftCPT(nn.Module):
     """Everything SoftCPT learns, and the text features it makes: `forward(select (N',)) -> (N', d)`.
 
     Parameters (published names): `task_prompt_learner.ctx` (M, D), or (T, M, D) with `task_csc`; `prompt_gen.proj`
-    (in, L * D); with `csc` also `class_prompt_learner.ctx` (K, D), or (N, K, D) with `class_csc`.
+    (in, L * D), those of another meta network under `prompt_gen` as well; with `csc` also `class_prompt_learner.ctx`
+    (K, D), or (N, K, D) with `class_csc`. With `task_feature` rand `task_features.table` (T, k) takes the place of task
+    prompts; with te and a k other than d there is a buffer `task_projection` (d, k).
     """
 
     def __init__(
@@ -92,25 +133,35 @@ class SoftCPT(nn.Module):
         class_init: str = "",
         class_position: str = "end",
         class_csc: bool = False,
+        task_feature: str = "te",
+        task_feature_dim: int = 0,
+        task_feature_std: float = 0.02,
         pg_type: str = "lin",
+        pg_hidden: int = 0,
+        pg_heads: int = 8,
+        pg_layers: int = 1,
         freeze_class_prompt: bool = False,
     ):
         super().__init__()
-        self.tower, self.csc, self.pg_type = tower, csc, pg_type
+        self.tower, self.csc, self.reads = tower, csc, reads(pg_type, csc)
         self.task_of_column = space.task_of_column.to(tower.device)
         self.names = NameTokens(tower, space.classnames, position)
         self.names.check(n_ctx)
-        task_names = [task.name for task in space.tasks]
+        self.task_owners, self.class_owners = [task.key for task in space.tasks], class_owners(space)
+        d, k = tower.output_dim, task_feature_dim or tower.output_dim
         sharing = {True: "class", False: "all"}
-        self.task_prompt_learner = PromptLearner(
-            tower,
-            task_names,
-            task_n_ctx,
-            task_init,
-            task_position,
-            sharing[task_csc],
-            owners=[task.key for task in space.tasks],
-        )
+        if task_feature == "rand":
+            self.task_features = LearnedTaskFeatures(self.task_owners, k, task_feature_std)
+        else:
+            self.task_prompt_learner = PromptLearner(
+                tower,
+                [task.name for task in space.tasks],
+                task_n_ctx,
+                task_init,
+                task_position,
+                sharing[task_csc],
+                owners=self.task_owners,
+            )
         if csc:
             self.class_prompt_learner = PromptLearner(
                 tower,
@@ -119,30 +170,65 @@ class SoftCPT(nn.Module):
                 class_init,
                 class_position,
                 sharing[class_csc],
-                owners=class_owners(space),
+                owners=self.class_owners,
             )
             self.class_prompt_learner.requires_grad_(not freeze_class_prompt)
-        in_dim = tower.output_dim * (2 if csc and pg_type == "lin" else 1)
-        self.prompt_gen = MetaNetwork(in_dim, n_ctx, tower.width)
+        dims = tuple({"class": d, "task": k}[kind] for kind in self.reads)
+        self.prompt_gen = build_meta_network(
+            pg_type, dims, n_ctx, tower.width, hidden=pg_hidden, heads=pg_heads, layers=pg_layers
+        )
+        # Random projections keep inner products on average, and by them tasks share (Proposition 1 of the paper).
+        projection = torch.randn(d, k) * k**-0.5 if task_feature == "te" and k != d else None
+        self.register_buffer("task_projection", projection)
+
+    def task_feature(self, present: Tensor) -> Tensor:
+        """Features (T', k) of the tasks `present` (T',)."""
+        if hasattr(self, "task_features"):
+            return self.task_features(present)
+        f = self.tower(self.task_prompt_learner(present))  # (T', d)
+        return f if self.task_projection is None else f.float() @ self.task_projection
 
     def contexts(self, select: Tensor) -> tuple[Tensor, Tensor]:
         """Generated contexts (G, L, D) for the classes `select` (N',), and which of them each class takes (N',)."""
         present, group = self.task_of_column[select].unique(return_inverse=True)
-        uses_task = not (self.csc and self.pg_type == "lincls")
-        if uses_task:
-            f = self.tower(self.task_prompt_learner(present))  # (T', d)
         if not self.csc:
-            return self.prompt_gen(f), group
-        g = self.tower(self.class_prompt_learner(select))  # (N', d)
-        x = {
-            "lin": lambda: torch.cat([g, f[group]], -1),  # class first
-            "linmean": lambda: (g + f[group]) / 2,
-            "lincls": lambda: g,
-        }[self.pg_type]()
-        return self.prompt_gen(x), torch.arange(len(select), device=select.device)
+            return self.prompt_gen(self.task_feature(present)), group
+        features = []
+        for kind in self.reads:
+            if kind == "class":
+                features.append(self.tower(self.class_prompt_learner(select)))  # (N', d)
+            else:
+                features.append(self.task_feature(present)[group])  # (N', k)
+        return self.prompt_gen(*features), torch.arange(len(select), device=select.device)
+
+    def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+        """The generated contexts of every task, or with class features of the classes `select` (N',) (default all), and
+        the learned ones they come from: (label, (L, D)).
+        """
+        if self.csc:
+            columns = torch.arange(len(self.class_owners)) if select is None else select.cpu()
+            owners = [self.class_owners[column] for column in columns.tolist()]
+        else:
+            tasks = range(len(self.task_owners))
+            columns = torch.searchsorted(self.task_of_column.cpu(), torch.tensor(tasks))  # the first class of each
+            owners = self.task_owners
+        generated, group = self.contexts(columns.to(self.task_of_column.device))
+        for owner, row in zip(owners, group.tolist(), strict=True):
+            yield f"generated context of {owner}", generated[row]
+        if hasattr(self, "task_prompt_learner"):
+            for label, context in self.task_prompt_learner.named_contexts():
+                yield f"task prompt: {label}", context
+        if self.csc:
+            for label, context in self.class_prompt_learner.named_contexts(select):
+                yield f"class prompt: {label}", context
 
     def forward(self, select: Tensor) -> Tensor:
         return self.tower(self.names.fill(*self.contexts(select), select))
+
+
+def changed(c, key: str) -> bool:
+    """Whether a setting of the method is not at its default."""
+    return c[key] != settings()[KEY + key].default
 
 
 @TRAINER_REGISTRY.register()
@@ -157,14 +243,50 @@ class MTCoOp(MultiTaskTrainer):
             for key, off in (("CLASS_CSC", False), ("CLS_SAMPLE_RATE", 0.0), ("FREEZE_CLS_PROMPT", False)):
                 if c[key] != off:
                     found.append(f"{KEY}{key} {c[key]} needs {KEY}CSC True")
-            if c.PG_TYPE != "lin":
+            if c.PG_TYPE in ("linmean", "lincls"):
                 found.append(f"{KEY}PG_TYPE {c.PG_TYPE} reads class features, which need {KEY}CSC True")
         elif c.CLASS_N_CTX < 1 and not c.CLASS_CTX_INIT:
             found.append(f"{KEY}CLASS_N_CTX {c.CLASS_N_CTX} with {KEY}CSC True: expected at least 1 (published: 4)")
         if c.N_CTX < 1:
             found.append(f"{KEY}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
-        if c.TASK_N_CTX < 1 and not c.TASK_CTX_INIT:
-            found.append(f"{KEY}TASK_N_CTX {c.TASK_N_CTX}: expected at least 1 (published: 4 or 8)")
+        return found + self._task_problems(c) + self._network_problems(c)
+
+    def _task_problems(self, c) -> list[str]:
+        found = []
+        if c.TASK_FEATURE == "te":
+            if c.TASK_N_CTX < 1 and not c.TASK_CTX_INIT:
+                found.append(f"{KEY}TASK_N_CTX {c.TASK_N_CTX}: expected at least 1 (published: 4 or 8)")
+            if changed(c, "TASK_FEATURE_STD"):
+                found.append(f"{KEY}TASK_FEATURE_STD {c.TASK_FEATURE_STD} needs {KEY}TASK_FEATURE rand")
+        else:
+            for key in ("TASK_CSC", "TASK_CTX_INIT", "TASK_TOKEN_POSITION"):
+                if changed(c, key):
+                    found.append(
+                        f"{KEY}{key} {c[key]} is of task prompts, and {KEY}TASK_FEATURE rand has none: the features "
+                        "themselves are learned, one a task"
+                    )
+            if c.PG_TYPE == "lincls":
+                found.append(
+                    f"{KEY}PG_TYPE lincls reads no task feature: {KEY}TASK_FEATURE rand would learn for nothing"
+                )
+        if c.TASK_FEATURE_DIM and c.PG_TYPE == "linmean":
+            found.append(
+                f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE linmean takes the mean of class and task "
+                "feature, which have to be equally long; expected 0"
+            )
+        elif c.TASK_FEATURE_DIM and c.PG_TYPE == "lincls" and c.TASK_FEATURE == "te":
+            found.append(f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE lincls reads no task feature")
+        return found
+
+    def _network_problems(self, c) -> list[str]:
+        of = {"PG_HIDDEN": ("mlp", "transformer"), "PG_HEADS": ("transformer",), "PG_LAYERS": ("transformer",)}
+        found = [
+            f"{KEY}{key} {c[key]} is read by {KEY}PG_TYPE {' and '.join(types)} only, found PG_TYPE {c.PG_TYPE}"
+            for key, types in of.items()
+            if c.PG_TYPE not in types and changed(c, key)
+        ]
+        if c.PG_TYPE == "transformer" and c.PG_HIDDEN % c.PG_HEADS:
+            found.append(f"{KEY}PG_HEADS {c.PG_HEADS} does not divide {KEY}PG_HIDDEN {c.PG_HIDDEN}")
         return found
 
     @classmethod
@@ -184,7 +306,13 @@ class MTCoOp(MultiTaskTrainer):
             class_init=c.CLASS_CTX_INIT,
             class_position=c.CLASS_TOKEN_POSITION,
             class_csc=c.CLASS_CSC,
+            task_feature=c.TASK_FEATURE,
+            task_feature_dim=c.TASK_FEATURE_DIM,
+            task_feature_std=c.TASK_FEATURE_STD,
             pg_type=c.PG_TYPE,
+            pg_hidden=c.PG_HIDDEN,
+            pg_heads=c.PG_HEADS,
+            pg_layers=c.PG_LAYERS,
             freeze_class_prompt=c.FREEZE_CLS_PROMPT,
         )
 
