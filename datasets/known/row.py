@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from datasets.known.remote import RemoteFile
 from datasets.readers import Raw
 
 NO_CHANGE: Mapping[str, str] = MappingProxyType({})
@@ -37,7 +38,9 @@ class Row:
         rename: class names that are changed; of all others only underscores are.
         split_files: published split files, in the order in which they are looked for.
         task_keys: keys of the tasks where there are several.
-        source: where to get what.
+        source: where to get what, for people.
+        files: what `python -m datasets.download` fetches, or tells how to fetch.
+        mirrors: pages of others that have the dataset, for when the files are gone.
     """
 
     name: str
@@ -58,6 +61,8 @@ class Row:
     task_keys: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
     source: str = ""
+    files: tuple[RemoteFile, ...] = ()
+    mirrors: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:
