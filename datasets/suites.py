@@ -1,14 +1,15 @@
 """Suites: lists of tasks, and the one dataset class that every registered name is made from.
 
-A task is written as the name of a dataset ("OxfordPets", or "Fashion20" for all of its tasks), or as dataset/task
-("Icon13/faces"). `DATASET.TASKS` replaces the list of any suite; the name `Suite` has no list of its own.
+A task is written as the name of a dataset ("OxfordPets", or "Fashion20" for all of its tasks), as dataset/task
+("Icon13/faces"), or as a mapping that describes somebody's own images (`datasets.own`). `DATASET.TASKS` replaces the
+list of any suite; the name `Suite` has no list of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
@@ -16,6 +17,7 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.data.views import replace_prefix
 from datasets.embedded import ICON13
 from datasets.fewshot import base_new, few_shot, task_subset, val_shots
+from datasets.own import own_tasks
 from datasets.rows import RowSource
 from datasets.source import Item, Source
 from datasets.table import GENERAL10, PLANT6, ROWS
@@ -31,26 +33,51 @@ SUITES: dict[str, tuple[str, ...]] = {
 }
 
 
-def expand(tasks: Sequence[str]) -> list[tuple[str, int, str]]:
+def known_sources(tasks: Sequence[str | Mapping], moved: Callable[[str], str] = str) -> dict:
+    """Everything that can be read, with the own data that a list of tasks describes.
+
+    Args:
+        tasks: as users write it.
+        moved: what becomes of a folder of own data that is not there.
+
+    Raises:
+        ValueError: what is wrong with an entry; two tasks of one name; the name of a registered dataset.
+    """
+    own = own_tasks(tasks, moved)[1]
+    if taken := [name for name in own if name in SOURCES]:
+        raise ValueError(f"DATASET.TASKS: {taken[0]} is a registered dataset; give your own data another NAME")
+    return {**SOURCES, **own}
+
+
+def expand(tasks: Sequence[str | Mapping]) -> list[tuple[str, int, str]]:
     """[(dataset, index of the task within it, task key)] of a list of tasks as users write it.
 
     Raises:
         ValueError: an unknown dataset or task, a task named twice, or no task at all.
     """
+    known = known_sources(tasks)
     found: list[tuple[str, int, str]] = []
-    for entry in tasks:
-        name, _, key = str(entry).partition("/")
-        if name not in SOURCES:
-            raise ValueError(f"DATASET.TASKS: there is no dataset {name!r}{_nearest(name, SOURCES)}")
-        keys = SOURCES[name].task_keys
+    for entry in own_tasks(tasks)[0]:
+        name, _, key = entry.partition("/")
+        if name not in known:
+            raise ValueError(f"DATASET.TASKS: there is no dataset {name!r}{_nearest(name, known)}")
+        keys = known[name].task_keys
         if key and key not in keys:
             raise ValueError(f"DATASET.TASKS: {name} has no task {key!r}{_nearest(key, keys)}")
         found += [(name, keys.index(k), k) for k in ([key] if key else keys)]
     twice = sorted({f"{name}/{key}" for name, i, key in found if found.count((name, i, key)) > 1})
     if twice:
         raise ValueError(f"DATASET.TASKS names a task more than once: {', '.join(twice)}")
+    owners = {key: name for name, _, key in found}
+    if clash := next(((name, key) for name, _, key in found if owners[key] != name), None):
+        raise ValueError(
+            f"DATASET.TASKS: {clash[0]} and {owners[clash[1]]} have both a task {clash[1]!r}; give yours another NAME"
+        )
     if not found:
-        raise ValueError("DATASET.TASKS is empty; list datasets, or tasks of them, such as [OxfordPets, Icon13/faces]")
+        raise ValueError(
+            "DATASET.TASKS is empty; list datasets, tasks of them, or your own data, such as "
+            "[OxfordPets, Icon13/faces, {ROOT: photos}]"
+        )
     return found
 
 
@@ -60,19 +87,21 @@ def _nearest(name: str, known) -> str:
     return f"; did you mean {lower[near[0]]!r}?" if near else f"; known: {', '.join(sorted(known))}"
 
 
-def read_sources(suite: str, names: Sequence[str], root: str) -> dict[str, Source]:
-    """Read the named datasets below `root`.
+def read_sources(suite: str, names: Sequence[str], root: str, known: Mapping | None = None) -> dict[str, Source]:
+    """Read the named datasets below `root`, of those in `known` (`known_sources`; by default the registered ones).
 
     Raises:
         FileNotFoundError: naming all that are missing at once: where each was looked for, and what belongs there.
         ValueError: a dataset that is there but contradicts itself or its declaration.
     """
-    gaps = {name: gap for name in names if (gap := SOURCES[name].missing(root))}
+    known = SOURCES if known is None else known
+    gaps = {name: gap for name in names if (gap := known[name].missing(root))}
     if gaps:
-        where = f"below DATASET.ROOT {root!r} (--root)" if root else "because DATASET.ROOT is not set (--root)"
-        head = f"{suite}: {len(gaps)} of {len(names)} datasets not found {where}"
+        where = f" below DATASET.ROOT {root!r} (--root)" if root else " because DATASET.ROOT is not set (--root)"
+        where = where if any(name in SOURCES for name in gaps) else ""  # own data say where they were looked for
+        head = f"{suite}: {len(gaps)} of {len(names)} datasets not found{where}"
         raise FileNotFoundError("\n".join([head, *(f"  {name}: {gap}" for name, gap in gaps.items())]))
-    return {name: SOURCES[name].load(root) for name in names}
+    return {name: known[name].load(root) for name in names}
 
 
 class Suite(DatasetBaseMT):
@@ -99,10 +128,12 @@ class Suite(DatasetBaseMT):
     def __init__(self, cfg):
         wanted = cfg.DATASET
         root = _root(cfg)
-        tasks = expand(list(wanted.TASKS) or self.TASKS)
+        entries = list(wanted.TASKS) or self.TASKS
+        tasks = expand(entries)
+        known = known_sources(entries, lambda path: replace_prefix(path, *_moves(cfg)))
         self.suite_tasks = self.task_keys(cfg)
         chosen = [(i, *tasks[i]) for i in task_subset(wanted.SUBSAMPLE_TASKS, [key for _, _, key in tasks])]
-        sources = read_sources(wanted.NAME, list(dict.fromkeys(name for _, name, _, _ in chosen)), root)
+        sources = read_sources(wanted.NAME, list(dict.fromkeys(name for _, name, _, _ in chosen)), root, known)
 
         self.sources = sources
         space, digest = [], hashlib.sha256()
@@ -152,7 +183,11 @@ def _root(cfg) -> str:
     root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
     if os.path.isdir(root):
         return root
-    return replace_prefix(root, cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH)
+    return replace_prefix(root, *_moves(cfg))
+
+
+def _moves(cfg) -> tuple[str, str]:
+    return cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH
 
 
 def _by_task(source: Source) -> list[dict[str, list[Item]]]:
