@@ -63,21 +63,22 @@ class MTCoOpHard(MultiTaskTrainer):
     """CoOp-MT, CoOp-CA and CoOp-CS."""
 
     section = "MTCOOPH"
+    position = "TOKEN_POSITION"  # what the section calls the position of the class name
 
     def problems(self, cfg) -> list[str]:
-        c, found = cfg.TRAINER.MTCOOPH, []
+        c, key, found = cfg.TRAINER[self.section], f"TRAINER.{self.section}.", []
         if c.CSC and c.TSC:
             found.append(
-                f"{KEY}CSC True and {KEY}TSC True exclude each other: a context is one per class or one per task"
+                f"{key}CSC True and {key}TSC True exclude each other: a context is one per class or one per task"
             )
         if c.N_CTX < 1 and not c.CTX_INIT:
-            found.append(f"{KEY}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
+            found.append(f"{key}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
         return found
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> HardSharedPrompts:
-        c = cfg.TRAINER.MTCOOPH
+        c = cfg.TRAINER[cls.section]
         sharing = "class" if c.CSC else "task" if c.TSC else "all"
         return HardSharedPrompts(
-            tower, space, n_ctx=c.N_CTX, init=c.CTX_INIT, position=c.TOKEN_POSITION, sharing=sharing
+            tower, space, n_ctx=c.N_CTX, init=c.CTX_INIT, position=c[cls.position], sharing=sharing
         )

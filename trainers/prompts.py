@@ -104,6 +104,8 @@ class PromptLearner(nn.Module):
     set the length L. `owners`: what the contexts of "task" or "class" are remembered by in a checkpoint, one for each.
     """
 
+    per_task = ("learners",)  # module lists with one entry a task
+
     def __init__(
         self,
         tower: TextTower,
@@ -168,8 +170,12 @@ class PromptLearner(nn.Module):
             if self.sharing == "class":
                 state_dict[prefix + "ctx"] = state_dict[prefix + "ctx"][rows]
             else:
-                kept = [state_dict.pop(f"{prefix}learners.{row}.ctx") for row in range(len(saved))]
-                state_dict.update({f"{prefix}learners.{new}.ctx": kept[row] for new, row in enumerate(rows)})
+                for head in (f"{prefix}{part}." for part in self.per_task):
+                    kept = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(head)}
+                    for key, value in kept.items():
+                        row, _, name = key.removeprefix(head).partition(".")
+                        if int(row) in rows:
+                            state_dict[f"{head}{rows.index(int(row))}.{name}"] = value
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
@@ -217,6 +223,17 @@ def named_contexts(learner: nn.Module, select: Tensor | None = None) -> Iterator
         return
     for child in learner.children():
         yield from named_contexts(child, select)
+
+
+def init_problems(key: str, n_ctx: int, init: str) -> list[str]:
+    """Initial words of another number of tokens than the context is said to have; settings begin with `key`."""
+    words = len(tokenizer().encode(init.replace("_", " ")))
+    if words in (0, n_ctx):
+        return []
+    return [
+        f"{key}CTX_INIT {init!r} has {words} tokens and {key}N_CTX is {n_ctx}: give the same number, or "
+        f'{key}CTX_INIT "" for a random start'
+    ]
 
 
 def unique(names: Sequence[str]) -> list[str]:
