@@ -16,9 +16,11 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -88,6 +90,27 @@ class FeatureStore:
     def rows(self, wanted: Sequence[bytes]) -> np.ndarray:
         """Features of `wanted`, (len(wanted), ...) fp32, a copy. Raises KeyError for one that is not here."""
         return np.stack([features[row] for features, row in map(self._where.__getitem__, wanted)])
+
+    @contextmanager
+    def filling(self, part: str):
+        """Within the block no other run computes features of this `part` of the store; others wait for the end of it.
+
+        A run that dies lets the next one in. Where files cannot be locked runs may compute the same feature twice.
+        """
+        lock = FileLock(self.folder / f"{part}.lock")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                print("Another run is computing the same features; waiting for it")
+                lock.acquire()
+        except (OSError, NotImplementedError):
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
     def add(self, names: Sequence[bytes], features: np.ndarray) -> None:
         """Keep features (n, ...) of `names`; on disk if that is possible, for this run in any case."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dassl.utils import UserError
 
+from .layers import mlp, norm
 from .model import CLIP
 
 
@@ -46,15 +47,8 @@ class ImageTower:
         x = v._embeds(images)  # (B, 1 + P, W)
         *blocks, last = v.transformer.resblocks
         for block in blocks:
-            x = block(x)
-        normed, W = last.ln_1(x), x.shape[-1]
-        weight, bias, heads = last.attn.in_proj_weight, last.attn.in_proj_bias, last.attn.num_heads
-        q = F.linear(normed[:, :1], weight[:W], bias[:W])
-        k, v_ = F.linear(normed, weight[W:], bias[W:]).chunk(2, -1)
-        q, k, v_ = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v_))
-        seen = F.scaled_dot_product_attention(q, k, v_).transpose(1, 2).flatten(2)[:, 0]
-        x = x[:, 0] + last.ls_1(F.linear(seen, last.attn.out_proj.weight, last.attn.out_proj.bias))
-        x = v.ln_post(x + last.ls_2(last.mlp(last.ln_2(x))))
+            x = _block(block, x)
+        x = norm(v.ln_post, _block(last, x, queries=1)[:, 0])
         return x if v.proj is None else x @ v.proj
 
     def __call__(self, images: Tensor, local: bool = False) -> Tensor | tuple[Tensor, Tensor]:
@@ -66,8 +60,10 @@ class ImageTower:
         if isinstance(self.visual, ModifiedResNet):
             tokens = self._attention_pool(images)
         elif self._reads_class_token:
-            x = self.visual.transformer(self.visual._embeds(images))
-            tokens = self.visual.ln_post(x)
+            x = self.visual._embeds(images)
+            for block in self.visual.transformer.resblocks:
+                x = _block(block, x)
+            tokens = norm(self.visual.ln_post, x)
             if self.visual.proj is not None:
                 tokens = tokens @ self.visual.proj
         else:
@@ -88,6 +84,22 @@ class ImageTower:
         )  # (B, heads, 1 + P, W / heads)
         x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return F.linear(x, pool.c_proj.weight, pool.c_proj.bias)
+
+
+def _block(block: nn.Module, x: Tensor, queries: int | None = None) -> Tensor:
+    """A residual attention block: (B, S, W) -> (B, S, W), or only the first `queries` of its S outputs."""
+    attn, W, normed = block.attn, x.shape[-1], norm(block.ln_1, x)
+    weight, bias = attn.in_proj_weight, attn.in_proj_bias
+    if queries is None:
+        q, k, v = F.linear(normed, weight, bias).chunk(3, -1)
+    else:
+        x = x[:, :queries]
+        q = F.linear(normed[:, :queries], weight[:W], bias[:W])
+        k, v = F.linear(normed, weight[W:], bias[W:]).chunk(2, -1)
+    q, k, v = (t.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, h, S, W / h)
+    seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    x = x + block.ls_1(F.linear(seen, attn.out_proj.weight, attn.out_proj.bias))
+    return x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x)))
 
 
 def size_error(name: str, size: int, found: tuple[int, ...]) -> str:

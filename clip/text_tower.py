@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dassl.config import at_least, declare
 from dassl.utils import UserError
 
+from .layers import at_least_fp32, mlp, norm
 from .model import CLIP, project
 
 declare("MODEL.TEXT_CHUNK", 0, allowed=at_least(0), help="prompts encoded at a time, to bound memory; 0: all at once")
@@ -85,7 +86,7 @@ class TextTower:
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids (…) -> embeddings (…, D) in fp32, without positions."""
-        return _at_least_fp32(self.clip.token_embedding(ids.to(self.device)))
+        return at_least_fp32(self.clip.token_embedding(ids.to(self.device)))
 
     def texts(self, texts: list[str]) -> Prompts:
         """Plain token prompts for `texts`, sharing the beginning all of them have in common. One group."""
@@ -137,7 +138,7 @@ class TextTower:
         (G, P, D), longest = prefix.shape, int(length.max())
         dtype = self.blocks[0].mlp.c_fc.weight.dtype
         layout = _Layout(prefix.shape[:2], longest, group, length, self.heads, dtype)
-        position = _at_least_fp32(self.clip.positional_embedding)
+        position = at_least_fp32(self.clip.positional_embedding)
         x = torch.cat(
             [
                 (prefix + position[:P]).flatten(0, 1),
@@ -150,13 +151,11 @@ class TextTower:
                 replaced = torch.cat([old[:, :1], new, old[:, 1 + new.shape[1] :]], 1)
                 x = torch.cat([replaced.flatten(0, 1), x[G * P :]])
             if i + 1 < len(self.blocks):
-                x = x + block.ls_1(_attention(block.attn, _norm(block.ln_1, x), layout))
+                x = x + block.ls_1(_attention(block.attn, norm(block.ln_1, x), layout))
             else:  # of the last layer only the [EOS] outputs are used: (N, D)
-                x = x.index_select(0, layout.eos) + block.ls_1(
-                    _last_attention(block.attn, _norm(block.ln_1, x), layout)
-                )
-            x = x + block.ls_2(_mlp(block.mlp, _norm(block.ln_2, x)))
-        return project(_norm(self.clip.ln_final, x), self.clip.text_projection)
+                x = x.index_select(0, layout.eos) + block.ls_1(_last_attention(block.attn, norm(block.ln_1, x), layout))
+            x = x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x)))
+        return project(norm(self.clip.ln_final, x), self.clip.text_projection)
 
 
 class _Layout:
@@ -303,41 +302,9 @@ class _PrefixAttention(torch.autograd.Function):
 
 def _softmax(scores: Tensor) -> Tensor:
     """In fp32, back in the scores' type: half precision loses the small weights otherwise."""
-    return torch.softmax(_at_least_fp32(scores), -1).to(scores.dtype)
+    return torch.softmax(at_least_fp32(scores), -1).to(scores.dtype)
 
 
 def _softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
     """Gradient of the scores from that of the weights."""
     return torch.ops.aten._softmax_backward_data(grad, weights, -1, weights.dtype)
-
-
-def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
-    """LayerNorm in fp32 whatever the tower's precision."""
-    weight, bias = _at_least_fp32(norm.weight), _at_least_fp32(norm.bias)
-    return F.layer_norm(_at_least_fp32(x), norm.normalized_shape, weight, bias, norm.eps).to(x.dtype)
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    """Half precision as fp32, anything else as it is."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-class _QuickGELU(torch.autograd.Function):
-    """x * sigmoid(1.702 x) = silu(1.702 x) / 1.702, keeping one tensor of the MLP's width for the backward pass."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        z = 1.702 * x
-        ctx.save_for_backward(z)
-        return F.silu(z).mul_(1 / 1.702)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return torch.ops.aten.silu_backward(grad, ctx.saved_tensors[0])
-
-
-def _mlp(mlp: nn.Sequential, x: Tensor) -> Tensor:
-    """c_fc, activation, c_proj on (R, D)."""
-    hidden = mlp.c_fc(x)
-    quick = type(mlp.gelu).__name__ == "QuickGELU"
-    return mlp.c_proj(_QuickGELU.apply(hidden) if quick else mlp.gelu(hidden))

@@ -56,7 +56,8 @@ class FeatureLoader:
         self.seed = None if epochs is None else views.seed
         self._stamps = [image_stamp(item.impath) for item in self.items]
         self._keys = [None if epochs is None else image_key(item, views.image_root) for item in self.items]
-        self._fill([(epoch, i) for epoch in epochs or (0,) for i in range(len(self.items))], encode, what)
+        # Image by image, so that each is decoded once for all its views.
+        self._fill([(epoch, i) for i in range(len(self.items)) for epoch in epochs or (0,)], encode, what)
 
     def name(self, epoch: int, index: int) -> bytes:
         """What the feature of image `index` in `epoch` is kept under."""
@@ -65,35 +66,37 @@ class FeatureLoader:
         return digest(self._stamps[index], self.seed, epoch, self._keys[index])
 
     def _fill(self, pairs: list[tuple[int, int]], encode: Callable[[Tensor], Tensor], what: str) -> None:
+        """Compute the features of the (epoch, index) `pairs` that the store does not have."""
         names = [self.name(*pair) for pair in pairs]
         self.store.refresh()
-        missing = self.store.missing(names)
-        if not missing:
+        if not self.store.missing(names):
             return
-        print(
-            f"Computing the features of {len(missing):,} {what} ({size(len(missing) * self.view_bytes)}), "
-            f"which later runs will find in {self.store.folder}"
-        )
+        with self.store.filling("test" if self.seed is None else f"seed{self.seed}"):
+            self.store.refresh()
+            if missing := self.store.missing(names):
+                self._compute([names[i] for i in missing], [pairs[i] for i in missing], encode, what)
+
+    def _compute(self, names: list[bytes], pairs: list[tuple[int, int]], encode: Callable, what: str) -> None:
+        print(f"Computing the features of {len(pairs):,} {what}, which later runs will find in {self.store.folder}")
         # One process reads what little there is; starting workers takes longer.
-        workers = self.loader.num_workers if len(missing) > 1000 else 0
+        workers = self.loader.num_workers if len(pairs) > 1000 else 0
         pending: list[Tensor] = []
         todo = DataLoader(
-            _Views(self.dataset, [pairs[position] for position in missing]),
+            _Views(self.dataset, pairs),
             batch_size=self.batch_size,
             num_workers=workers,
             multiprocessing_context=self.loader.multiprocessing_context if workers else None,
             generator=torch.Generator(),  # else it would draw from the run's own generator
         )
         done = 0
-        for images in progress(todo, f"features of {len(missing):,} {what}"):
+        for images in progress(todo, f"features of {len(pairs):,} {what}"):
             # Batches of one size only: a kernel's last bits depend on it, and no feature may on what else was missing.
             padding = self.batch_size - len(images)
             full = torch.cat([images, images[:1].expand(padding, *images.shape[1:])]) if padding else images
             pending.append(encode(full)[: len(images)].float().cpu())
             count = sum(map(len, pending))
-            if count >= SHARD or count * self.view_bytes >= SHARD_BYTES or done + count == len(missing):
-                positions = missing[done : done + count]
-                self.store.add([names[position] for position in positions], torch.cat(pending).numpy())
+            if count >= SHARD or done + count == len(pairs):
+                self.store.add(names[done : done + count], torch.cat(pending).numpy())
                 pending, done = [], done + count
 
     def __len__(self) -> int:

@@ -17,6 +17,7 @@ import io
 import os
 import zipfile
 from collections import OrderedDict
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
@@ -62,15 +63,35 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         BrokenImageError: a ValueError naming the path and what is wrong.
     """
     path = os.fspath(path)
+    if _kept is not None and path in _kept:
+        return _kept[path].copy()
     try:
         with _open(path) as file, Image.open(file) as image:
-            return _to_rgb(image)
+            decoded = _to_rgb(image)
     except (FileNotFoundError, NotADirectoryError) as e:
         raise MissingImageError(f"image not found: {path}") from e
     except MemoryError:
         raise
     except Exception as e:  # damaged input makes Pillow raise nearly anything: OSError, SyntaxError, struct.error
         raise BrokenImageError(f"image cannot be read: {path} ({_reason(path, e)})") from e
+    if _kept is not None:
+        _kept.clear()
+        _kept[path] = decoded.copy()
+    return decoded
+
+
+_kept: dict[str, Image.Image] | None = None  # within `decoded_once`: the last image that was read
+
+
+@contextmanager
+def decoded_once():
+    """Within the block an image that is read several times in succession is decoded once."""
+    global _kept
+    _kept = {}
+    try:
+        yield
+    finally:
+        _kept = None
 
 
 def image_exists(path: str | os.PathLike) -> bool:

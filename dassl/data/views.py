@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from dassl.data.datasets.base_dataset import relative_path
-from dassl.data.images import BrokenImageError, MissingImageError
+from dassl.data.images import BrokenImageError, MissingImageError, decoded_once
 
 
 def image_key(datum, image_root: str = "") -> str:
@@ -149,7 +149,7 @@ class KeyedViews(Dataset):
 
     def views(self, pairs: Sequence[tuple[int, int]]) -> list:
         """Items of (epoch, index) pairs, whatever the current epoch is."""
-        with kept_generators():
+        with kept_generators(), decoded_once():
             return [self._make(index, epoch) for epoch, index in pairs]
 
     def _make(self, index: int, epoch: int):

@@ -1,0 +1,83 @@
+#!/bin/sh
+# Runs launchers side by side, in the order of the list on standard input; a line of it is, separated by tabs,
+#   LABEL   SEEDS   SCRIPT ARGUMENT ...
+# and the arguments of this script are added to each of them.
+#   sh scripts/pool.sh [KEY VALUE ...] <LIST
+# JOBS at a time (environment; default: as many as there are processors, at most 4), which share the processors. Of
+# several at a time only beginnings and ends are shown; with JOBS=1 all that they print. After a failure nothing new is
+# started, the first one's last lines are shown and its status is the script's.
+
+. "$(dirname -- "$0")/lib.sh"
+
+# pool_run LINE "$@": the launcher of a line of the list
+pool_run() {
+    IFS=$TAB read -r pool_label pool_seeds pool_command <<LINE
+$1
+LINE
+    shift
+    # shellcheck disable=SC2086  # the list's arguments are words without spaces
+    set -- $pool_command "$@"
+    pool_script=$1
+    shift
+    SEEDS=$pool_seeds PYTHON=$PYTHON OUTPUT=$OUTPUT sh "$SCRIPTS/$pool_script" "$@"
+}
+
+TAB=$(printf '\t')
+
+if [ "${1:-}" = --job ]; then # one of several at a time: --job FOLDER NUMBER [KEY VALUE ...]
+    pool_folder=$2 pool_number=$3
+    shift 3
+    if [ -d "$pool_folder/failed" ]; then exit 0; fi
+    pool_line=$(sed -n "${pool_number}p" "$pool_folder/list")
+    pool_of=$(wc -l <"$pool_folder/list" | tr -d ' ')
+    pool_name="[$pool_number/$pool_of] ${pool_line%%"$TAB"*}"
+    pool_log=$pool_folder/$pool_number.log
+    pool_start=$(date +%s)
+    echo "$pool_name: starts"
+    pool_status=0
+    pool_run "$pool_line" "$@" >"$pool_log" 2>&1 || pool_status=$?
+    if [ "$pool_status" -eq 0 ]; then
+        pool_new=$(grep -c -e '^starts: ' -e '^goes on: ' "$pool_log") || true
+        if [ "$pool_new" -gt 0 ]; then
+            echo "$pool_name: finished after $(($(date +%s) - pool_start)) s"
+        else
+            echo "$pool_name: skipped, finished already"
+        fi
+    elif mkdir "$pool_folder/failed" 2>/dev/null; then
+        echo "$pool_status" >"$pool_folder/failed/status"
+        {
+            echo "$pool_name: failed"
+            tail -n 25 "$pool_log" | sed 's/^/    /'
+        } >&2
+    fi
+    exit 0
+fi
+
+pool_processors=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || pool_processors=1
+matches "$pool_processors" '[1-9][0-9]*' || pool_processors=1
+if [ -z "${JOBS:-}" ]; then
+    JOBS=$pool_processors
+    if [ "$JOBS" -gt 4 ]; then JOBS=4; fi
+fi
+matches "$JOBS" '[1-9][0-9]*' || stop "JOBS has to be a number of runs, at least 1; found \"$JOBS\""
+
+pool_folder=$(mktemp -d "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+trap 'rm -rf "$pool_folder"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+cat >"$pool_folder/list"
+
+if [ "$JOBS" -eq 1 ]; then
+    while IFS= read -r pool_line <&3; do
+        echo "== ${pool_line%%"$TAB"*}"
+        pool_run "$pool_line" "$@"
+    done 3<"$pool_folder/list"
+    exit 0
+fi
+
+# more threads than processors make each of them wait for all the others
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((pool_processors + JOBS - 1) / JOBS))}
+export OMP_NUM_THREADS PYTHON OUTPUT
+awk '{ print NR }' "$pool_folder/list" |
+    xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% "$@"
+if [ -d "$pool_folder/failed" ]; then exit "$(cat "$pool_folder/failed/status")"; fi
