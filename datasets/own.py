@@ -119,8 +119,8 @@ class OwnSource:
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
-    def load(self, root: str) -> Source:
-        """Read images, labels and split; a split that had to be made is saved.
+    def load(self, root: str, save: bool = True) -> Source:
+        """Read images, labels and split; with `save` a split that had to be made is saved.
 
         Raises:
             FileNotFoundError: ROOT, or images that a table or split names.
@@ -131,7 +131,7 @@ class OwnSource:
             raise FileNotFoundError(f"{self.name}: {self.missing(root)}")
         listing = read_listing(place)
         labels, names = self._classes(listing)
-        parts, made = own_split(self.name, listing, self._split_file(listing))
+        parts, made = own_split(self.name, listing, self._split_file(listing), save)
         notes, trained = list(listing.notes), {label for _, label in parts["train"]}
         if untrained := [label for label in labels if label not in trained]:
             notes.append(f"WARNING: no training image of the classes {some(untrained)}")

@@ -24,13 +24,16 @@ RULES = {
 }
 
 
-def own_split(name: str, listing: Listing, file: Path | None = None) -> tuple[dict[str, Rows], str]:
+def own_split(
+    name: str, listing: Listing, file: Path | None = None, save: bool = True
+) -> tuple[dict[str, Rows], str]:
     """Divide a listing.
 
     Args:
         name: of the task; a split that is made is saved as split_own_<name>.json beside the images.
         listing: what was found; its notes grow.
         file: a split file, which then decides alone.
+        save: whether a split that is made is saved.
 
     Returns: ({part: [(path, label)]}, where the division comes from, in words).
 
@@ -55,7 +58,8 @@ def own_split(name: str, listing: Listing, file: Path | None = None) -> tuple[di
         made, words = _by_file(name, file, pool, listing, anew), file.name
     else:
         made, words = by_rule(pool, rule), RULES[rule]
-        _save(name, file, words, made)
+        if save:
+            _save(name, file, words, made)
     return {part: parts[part] + made[part] for part in SPLITS}, words
 
 
