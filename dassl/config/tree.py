@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import yaml
@@ -28,13 +29,16 @@ PLACES += ("TRAIN.TENSORBOARD", "TEST.PER_TASK_RESULT", "TEST.PER_CLASS_RESULT")
 
 @dataclass(frozen=True)
 class Setting:
-    """One declared key: its default, the rule its values obey (or None), types accepted besides the default's, help."""
+    """One declared key: its default, the rule its values obey (or None), types accepted besides the default's, help, and
+    how a value is read (see `declare`).
+    """
 
     key: str
     default: object
     rule: Rule | None = None
     also: tuple = ()
     help: str = ""
+    read: Callable | None = None
 
 
 _settings: dict[str, Setting] = {}
@@ -45,7 +49,7 @@ def settings():
     return dict(sorted(_settings.items()))
 
 
-def declare(key, default, *, allowed=None, help="", also=()):
+def declare(key, default, *, allowed=None, help="", also=(), read=None):
     """Declare a setting; its owner does so where the code that reads it lives.
 
     Args:
@@ -55,6 +59,7 @@ def declare(key, default, *, allowed=None, help="", also=()):
             (callable, text); or a `Rule`. For a list, each item must be allowed.
         help: one line for people.
         also: types accepted besides the default's, e.g. (list,).
+        read: callable(value as it was given) -> value of the default's type; may raise TypeError with what was expected.
 
     Raises:
         ValueError: the key exists with another default, or is both a setting and a group of settings.
@@ -66,7 +71,7 @@ def declare(key, default, *, allowed=None, help="", also=()):
         if other.startswith(key + ".") or key.startswith(other + "."):
             raise ValueError(f"setting {key} cannot be declared beside {other}: one is a group of the other")
     if known is None or (allowed is not None and known.rule is None):
-        _settings[key] = Setting(key, default, as_rule(allowed), tuple(also), help)
+        _settings[key] = Setting(key, default, as_rule(allowed), tuple(also), help, read)
 
 
 def get_cfg_default():
@@ -126,6 +131,7 @@ def load(cfg, files=(), opts=(), opts_from="command line"):
         setting = _settings.get(key)
         default = setting.default if setting else leaves[key]
         try:
+            value = setting.read(value) if setting and setting.read else value
             merged[key] = coerce(value, default, setting.also if setting else ())
             sources[key] = source
         except TypeError as error:

@@ -15,6 +15,7 @@ from dassl.config import declare
 from dassl.data.datasets import build_dataset
 from dassl.data.images import read_image
 from dassl.data.samplers import SAMPLERS, build_sampler
+from dassl.data.tasks import read_tasks
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.views import Epoch, KeyedViews, relocate, replace_prefix
 
@@ -27,7 +28,12 @@ declare("DATASET.NUM_SHOTS", -1, help="training images a class; below 1 all")
 declare("DATASET.NESTED_SHOTS", True, help="the images of k shots are among those of k + 1 shots")
 declare("DATASET.SUBSAMPLE_CLASSES", "all", allowed=("all", "base", "new"), help="half of every task's classes")
 declare("DATASET.SUBSAMPLE_TASKS", "all", also=(list, tuple), help="all, base, new, task<i>, or a list of numbers")
-declare("DATASET.TASKS", [], help="tasks of a suite of one's own: names of datasets, or DATASET/TASK")
+declare(
+    "DATASET.TASKS",
+    [],
+    read=read_tasks,
+    help="tasks of a suite of one's own: names of datasets, DATASET/TASK, or {ROOT: folder of own images, ...}",
+)
 declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images kept for validation, where the dataset asks")
 for _key, _default in (("STL10_FOLD", -1), ("CIFAR_C_TYPE", ""), ("CIFAR_C_LEVEL", 1), ("ALL_AS_UNLABELED", False)):
     declare(f"DATASET.{_key}", _default, help="for datasets written for Dassl that read it")

@@ -7,13 +7,15 @@ first, then those of task 1, and so on. A batch carries `task` (B,), the positio
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from types import MappingProxyType
 
 import torch
+import yaml
 from torch import Tensor
 
 METRICS = ("overall_acc", "mean_acc")
@@ -85,6 +87,21 @@ class TaskSpace:
     def single(classnames: Sequence[str], key: str = "", name: str = "", **fields) -> TaskSpace:
         """A space of one task; `fields` are further arguments of `Task`."""
         return TaskSpace((Task(key=key, name=name or key, classnames=tuple(classnames), **fields),))
+
+    # ---- as plain values ----
+
+    def plain(self) -> list[dict]:
+        """The tasks as values that JSON can write."""
+        return [asdict(task) for task in self.tasks]
+
+    @staticmethod
+    def from_plain(tasks: Sequence[Mapping]) -> TaskSpace:
+        """The space whose `plain()` this is.
+
+        Raises:
+            TypeError, ValueError: it is none.
+        """
+        return TaskSpace(tuple(Task(**task) for task in tasks))
 
     # ---- sizes and columns ----------------------------------------------------------------------------------------
 
@@ -209,3 +226,39 @@ class TaskSpace:
 
     def __getstate__(self):
         return {"tasks": self.tasks}  # cached views are rebuilt: mapping proxies cannot be pickled
+
+
+def read_tasks(value):
+    """DATASET.TASKS as it is given in YAML or on the command line -> list of names and mappings.
+
+    One name, names with commas between them, one mapping, or a list. A text that begins with [ or { is YAML:
+    "[{ROOT: photos, TASK_NAME: animals}, OxfordPets]".
+
+    Raises:
+        TypeError: a text that is no YAML.
+    """
+    if isinstance(value, str):
+        start = value.lstrip()[:1]
+        try:
+            if start == "(":
+                value = ast.literal_eval(value)
+            elif start in ("[", "{"):
+                value = yaml.safe_load(value)
+            else:
+                value = [name.strip() for name in value.split(",") if name.strip()]
+        except (yaml.YAMLError, ValueError, SyntaxError) as error:
+            reason = " ".join(str(error).split())
+            raise TypeError(f"expected a list such as [{{ROOT: photos}}, OxfordPets], not readable: {reason}") from None
+    if isinstance(value, Mapping):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        return value  # the wrong type is told of where all settings' types are checked
+    return [_with_text_labels(entry) if isinstance(entry, Mapping) else entry for entry in value]
+
+
+def _with_text_labels(entry: Mapping) -> dict:
+    """An entry whose CLASSNAMES have numbers for labels: as text, which JSON writes alike."""
+    names = entry.get("CLASSNAMES")
+    if not isinstance(names, Mapping):
+        return dict(entry)
+    return {**entry, "CLASSNAMES": {str(k) if type(k) is int else k: v for k, v in names.items()}}
