@@ -68,6 +68,19 @@ PLANT_VILLAGE = MappingProxyType(
     }
 )
 
+# Kinds of area that datasets name by an adjective.
+AREAS = MappingProxyType(
+    {
+        "commercial": "commercial area",
+        "dense residential": "dense residential area",
+        "industrial": "industrial area",
+        "medium residential": "medium residential area",
+        "parking": "parking lot",
+        "residential": "residential area",
+        "sparse residential": "sparse residential area",
+    }
+)
+
 
 def in_words(name: str) -> str:
     """Underscores become spaces, runs of spaces one: what every prompt does with a class name."""
@@ -77,6 +90,11 @@ def in_words(name: str) -> str:
 def split_camel_case(name: str) -> str:
     """ "ApplyEyeMakeup" -> "Apply_Eye_Makeup" (the class folders of UCF101's middle frames)."""
     return "_".join(re.findall(r"[A-Z][^A-Z]*", name)) or name
+
+
+def camel_case_in_words(name: str) -> str:
+    """ "BareLand", "footballField" -> "bare land", "football field"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
 def year_first(name: str) -> str:

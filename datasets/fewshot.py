@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Hashable, Sequence
+from heapq import nsmallest
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -43,11 +44,14 @@ def few_shot(
     if shots < 1:
         return list(items)
     salt: int | str = seed if nested else f"{seed}/{shots}"
-    groups: dict[Hashable, list[tuple[str, str, int]]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for position, item in enumerate(items):
-        image = key(item)
-        groups.setdefault(group(item), []).append((rank(salt, image), image, position))
-    return [items[i] for i in sorted(i for members in groups.values() for _, _, i in sorted(members)[:shots])]
+        groups.setdefault(group(item), []).append(position)
+    chosen: list[int] = []
+    for positions in groups.values():  # one after the other: the ranks of a million images are never held at once
+        ranked = ((rank(salt, image), image, position) for position in positions for image in [key(items[position])])
+        chosen += [position for _, _, position in nsmallest(shots, ranked)]
+    return [items[position] for position in sorted(chosen)]
 
 
 def val_shots(shots: int) -> int:

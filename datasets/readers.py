@@ -29,6 +29,7 @@ class Raw:
     classnames: list[tuple[str, ...]]
     pools: dict[str, list[Item]]
     task_names: list[str] = field(default_factory=list)  # where the data name their tasks themselves
+    listed: bool = False  # the images come from listings of their folders, so they are there
 
 
 def subfolders(folder: Path, skip: Iterable[str] = ()) -> list[str]:
@@ -81,7 +82,24 @@ def _numbered(path: Path, text: str, line: str, count: int) -> int:
 def class_folders(row: Row, folder: Path) -> Raw:
     """<images>/<class>/*: one pool."""
     names = subfolders(folder / row.images, row.skip)
-    return Raw([tuple(names)], {"all": _in_folders(row, folder / row.images, names, "")})
+    return Raw([tuple(names)], {"all": in_folders(row, folder / row.images, names, "")}, listed=True)
+
+
+def nested_class_folders(row: Row, folder: Path) -> Raw:
+    """<images>/<category>/<class>/*, the categories left out of the names; class folders without one are taken too.
+
+    Raises:
+        ValueError: a class in two categories, or a folder without an image.
+    """
+    base, where = folder / row.images, {}
+    for name in subfolders(base, row.skip):
+        inner = subfolders(base / name, row.skip)
+        for cls, path in [(cls, f"{name}/{cls}") for cls in inner] or [(name, name)]:
+            if cls in where:
+                raise ValueError(f"{row.name}: the class {cls} is there twice in {base}: {where[cls]} and {path}")
+            where[cls] = path
+    names = sorted(where)
+    return Raw([tuple(names)], {"all": in_folders(row, base, [where[name] for name in names], "")}, listed=True)
 
 
 def divided_class_folders(row: Row, folder: Path) -> Raw:
@@ -94,12 +112,17 @@ def divided_class_folders(row: Row, folder: Path) -> Raw:
         lacking = [name for name in names if name not in found[part]]
         if lacking:
             where = folder / row.images / part
-            raise ValueError(f"{row.name}: {where} lacks the class folders {_some(lacking)} that other parts have")
-        pools[part] = _in_folders(row, folder / row.images, names, part + "/")
-    return Raw([tuple(names)], pools)
+            raise ValueError(f"{row.name}: {where} lacks the class folders {some(lacking)} that other parts have")
+        pools[part] = in_folders(row, folder / row.images, names, part + "/")
+    return Raw([tuple(names)], pools, listed=True)
 
 
-def _in_folders(row: Row, images: Path, names: list[str], prefix: str) -> list[Item]:
+def in_folders(row: Row, images: Path, names: list[str], prefix: str) -> list[Item]:
+    """The images of the folders `images`/`prefix``names`, labelled by the position of the folder in `names`.
+
+    Raises:
+        ValueError: a folder without an image.
+    """
     items, empty = [], []
     for label, name in enumerate(names):
         files = image_names(images / (prefix + name))
@@ -107,11 +130,12 @@ def _in_folders(row: Row, images: Path, names: list[str], prefix: str) -> list[I
             empty.append(prefix + name)
         items += [Item(f"{prefix}{name}/{file}", label) for file in files]
     if empty:
-        raise ValueError(f"{row.name}: class folders without an image in {images}: {_some(empty)}; unpack them again")
+        raise ValueError(f"{row.name}: class folders without an image in {images}: {some(empty)}; unpack them again")
     return items
 
 
-def _some(names: list[str], most: int = 5) -> str:
+def some(names: list[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

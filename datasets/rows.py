@@ -19,6 +19,11 @@ class RowSource:
         self.row = row
         self.task_keys = row.task_keys or (row.name,)
 
+    @property
+    def test_only(self) -> bool:
+        """Whether there is nothing to train on: a test set with a shift."""
+        return self.row.rule == "test-only"
+
     def split_file(self, root: str) -> Path | None:
         """The split file that is used: a published one, else the one that was made here before, else none."""
         folder = Path(root, self.row.folder)
@@ -43,8 +48,8 @@ class RowSource:
         instead = f", or {' or '.join(row.split_files)}" if row.split_files and any(f in gone for f in files) else ""
         return f"looked in {place}, not there: {', '.join(gone)}{instead}. Source: {row.source}"
 
-    def load(self, root: str) -> Source:
-        """Read tasks and split, making and saving the split where there is no file of one.
+    def load(self, root: str, save: bool = True) -> Source:
+        """Read tasks and split; where there is no file of one it is made and, with `save`, saved.
 
         Raises:
             FileNotFoundError: images of the split that are not there.
@@ -53,20 +58,24 @@ class RowSource:
         row, folder = self.row, Path(root, self.row.folder)
         path = self.split_file(root)
         where = str(path) if path else str(folder / row.images)
-        split = (
-            splits.read_split(path, len(self.task_keys)) if path else splits.by_rule(row.read(row, folder), row.rule)
-        )
+        if path:
+            split, listed = splits.read_split(path, len(self.task_keys)), False
+        else:
+            raw = row.read(row, folder)
+            split, listed = splits.by_rule(raw, row.rule), raw.listed
         self._check_classes(where, split)
         splits.check_labels(f"{row.name} ({where})", split)
-        if not split.train or not split.test:
-            raise ValueError(f"{row.name} ({where}): no image to {'test' if split.train else 'train'} on was found")
-        splits.check_files(f"{row.name} ({where})", folder / row.images, split)
-        if path is None and row.rule != "official":
+        if not split.test or not (split.train or self.test_only):
+            raise ValueError(f"{row.name} ({where}): no image to {'train' if split.test else 'test'} on was found")
+        if not listed:
+            splits.check_files(f"{row.name} ({where})", folder / row.images, split)
+        if save and path is None and row.rule not in splits.SAVED_NOWHERE:
             self._save(folder, split)
         prefix = "/".join(part for part in (row.folder, row.images) if part)
-        parts = {
-            part: [Item(f"{prefix}/{item.path}", *item[1:]) for item in getattr(split, part)] for part in splits.SPLITS
-        }
+        parts = {part: getattr(split, part) for part in splits.SPLITS}
+        for items in parts.values():
+            for i, item in enumerate(items):  # in place: ImageNet has 1.3 million
+                items[i] = Item(f"{prefix}/{item.path}", *item[1:])
         made = path.name if path else splits.RULES[row.rule]
         return Source(row.name, root, self._tasks(folder, split), **parts, split_from=made)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 SPLITS = ("train", "val", "test")
@@ -56,7 +57,13 @@ class Source:
     def split_digest(self, task: int) -> str:
         """SHA-256 over class names, paths and labels of all splits of one task; independent of where the data lies."""
         digest = hashlib.sha256(repr((self.tasks[task].key, self.tasks[task].classnames)).encode())
+        text = cache(str)
         for split in SPLITS:
-            lines = sorted(f"{i.path}\t{i.label}" for i in getattr(self, split) if i.task == task)
-            digest.update(f"\n[{split}]\n".encode() + "\n".join(lines).encode())
+            items = [item for item in getattr(self, split) if item.task == task]
+            items.sort(key=lambda item: text(item.label))
+            items.sort(key=lambda item: item.path)  # "path, label" in order, without a text for each of a million
+            digest.update(f"\n[{split}]\n".encode())
+            for start in range(0, len(items), 4096):
+                lines = "\n".join(f"{item.path}\t{item.label}" for item in items[start : start + 4096])
+                digest.update(("\n" * (start > 0) + lines).encode())
         return digest.hexdigest()

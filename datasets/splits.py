@@ -34,7 +34,9 @@ RULES = {
     "per-task": "per task: 50 % train, 20 % validation, 30 % test",
     "official-test": "the published test list; of the published training list 80 % train, 20 % validation per class",
     "official": "the published lists",
+    "test-only": "everything is for testing",
 }
+SAVED_NOWHERE = ("official", "test-only")  # rules that draw nothing, so that there is nothing to keep
 
 
 @dataclass
@@ -55,8 +57,8 @@ class Split:
 def by_rule(raw: Raw, rule: str) -> Split:
     """Divide a reader's pools by one of `RULES`."""
     split = Split(raw.classnames, [], [], [], dict(enumerate(raw.task_names)))
-    if rule == "official":
-        split.train, split.val, split.test = raw.pools["train"], raw.pools["val"], raw.pools["test"]
+    if rule in SAVED_NOWHERE:  # the pools are the splits; there may be no validation, or testing only
+        split.train, split.val, split.test = (raw.pools.get(part, []) for part in SPLITS)
     elif rule == "official-test":
         split.val, split.train = _divide(raw.pools["train"], (0.2,), lambda item: item.label)
         split.test = raw.pools["test"]
@@ -66,6 +68,9 @@ def by_rule(raw: Raw, rule: str) -> Split:
             parts = _divide(pool, (0.5, 0.2), group)
             for name, items in zip(SPLITS, parts, strict=True):
                 getattr(split, name).extend(items)
+    if rule not in SAVED_NOWHERE:
+        for part in SPLITS:
+            getattr(split, part).sort()  # as in the file that is saved: an image has one number in its split
     return split
 
 
@@ -103,7 +108,7 @@ def write_fixed(path: Path, name: str, rule: str, split: Split) -> None:
         "seed": SPLIT_SEED,
         "classnames": split.classnames,
         "task_names": [split.task_names[i] for i in sorted(split.task_names)],
-        **{part: [item[:3] for item in sorted(getattr(split, part))] for part in SPLITS},
+        **{part: [item[:3] for item in getattr(split, part)] for part in SPLITS},
     }
     with atomic_write(str(path), "w") as file:
         json.dump(content, file, ensure_ascii=False)

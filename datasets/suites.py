@@ -20,7 +20,7 @@ from datasets.fewshot import base_new, few_shot, task_subset, val_shots
 from datasets.own import own_tasks
 from datasets.rows import RowSource
 from datasets.source import Item, Source
-from datasets.table import GENERAL10, PLANT6, ROWS
+from datasets.table import GENERAL10, PLANT6, ROWS, RS8
 
 # Everything that can be read: name -> an object with `task_keys`, `missing(root)` and `load(root)`.
 SOURCES = {"Icon13": ICON13, **{name: RowSource(row) for name, row in ROWS.items()}}
@@ -28,6 +28,7 @@ SOURCES = {"Icon13": ICON13, **{name: RowSource(row) for name, row in ROWS.items
 SUITES: dict[str, tuple[str, ...]] = {
     "General10": tuple(row.name for row in GENERAL10),
     "Plant6": tuple(row.name for row in PLANT6),
+    "RS8": RS8,
     # The five tasks whose class names align least with the drawings, hence where there is most to learn.
     "Icon5": ("Icon13/faces", "Icon13/hands", "Icon13/produce", "Icon13/mammals", "Icon13/dishes"),
 }

@@ -1,0 +1,199 @@
+"""Remote-sensing scenes: nine datasets of class folders besides EuroSAT, and the list that RS-8 is made of.
+
+Which eight datasets the published RS-8 (8 tasks, 208 classes) consists of is not known; see `RS8`. The folder names are
+the published ones; folders that are spelled otherwise are read too and called what they are called, as long as their
+number is right.
+"""
+
+from __future__ import annotations
+
+from datasets import readers
+from datasets.classnames import AREAS, camel_case_in_words, in_words
+from datasets.known.row import Row
+
+# Names of the class folders, with spaces between them; where words run together, with the words.
+AID = """Airport BareLand BaseballField Beach Bridge Center Church Commercial DenseResidential Desert Farmland Forest
+Industrial Meadow MediumResidential Mountain Park Parking Playground Pond Port RailwayStation Resort River School
+SparseResidential Square Stadium StorageTanks Viaduct"""
+
+RESISC45 = """airplane airport baseball_diamond basketball_court beach bridge chaparral church circular_farmland cloud
+commercial_area dense_residential desert forest freeway golf_course ground_track_field harbor industrial_area
+intersection island lake meadow medium_residential mobile_home_park mountain overpass palace parking_lot railway
+railway_station rectangular_farmland river roundabout runway sea_ice ship snowberg sparse_residential stadium
+storage_tank tennis_court terrace thermal_power_station wetland"""
+
+UCMERCED = {
+    "agricultural": "agricultural land",
+    "airplane": "airplane",
+    "baseballdiamond": "baseball diamond",
+    "beach": "beach",
+    "buildings": "buildings",
+    "chaparral": "chaparral",
+    "denseresidential": "dense residential area",
+    "forest": "forest",
+    "freeway": "freeway",
+    "golfcourse": "golf course",
+    "harbor": "harbor",
+    "intersection": "intersection",
+    "mediumresidential": "medium residential area",
+    "mobilehomepark": "mobile home park",
+    "overpass": "overpass",
+    "parkinglot": "parking lot",
+    "river": "river",
+    "runway": "runway",
+    "sparseresidential": "sparse residential area",
+    "storagetanks": "storage tanks",
+    "tenniscourt": "tennis court",
+}
+
+WHURS19 = """Airport Beach Bridge Commercial Desert Farmland Forest Industrial Meadow Mountain Park Parking Pond Port
+Residential River Viaduct footballField railwayStation"""
+
+RSSCN7 = {
+    "aGrass": "grassland",
+    "bField": "farmland",
+    "cIndustry": "industrial and commercial area",
+    "dRiverLake": "river or lake",
+    "eForest": "forest",
+    "fResident": "residential area",
+    "gParking": "parking lot",
+}
+
+RSICB128 = """airport_runway artificial_grassland avenue bare_land bridge city_avenue city_building city_green_tree
+city_road coastline container crossroads dam desert dry_farm fork_road forest grave green_farmland highway hirst
+lakeshore mangrove marina mountain mountain_road natural_grassland overpass parkinglot pipeline rail residents river
+river_protection_forest sandbeach sapling sea shrubwood snow_mountain sparse_forest storage_room stream tower town
+turning_circle"""
+
+RSICB256 = """airplane airport_runway artificial_grassland avenue bare_land bridge city_building coastline container
+crossroads dam desert dry_farm forest green_farmland highway hirst lakeshore mangrove marina mountain parkinglot
+pipeline residents river river_protection_forest sandbeach sapling sea shrubwood snow_mountain sparse_forest
+storage_room stream town"""
+
+OPTIMAL31 = """airplane airport baseball_diamond basketball_court beach bridge chaparral church circular_farmland
+commercial_area dense_residential desert forest freeway golf_course ground_track_field harbor industrial_area
+intersection island lake meadow medium_residential mobile_home_park mountain overpass parking_lot railway
+rectangular_farmland roundabout runway"""
+
+PATTERNNET = """airplane baseball_field basketball_court beach bridge cemetery chaparral christmas_tree_farm closed_road
+coastal_mansion crosswalk dense_residential ferry_terminal football_field forest freeway golf_course harbor intersection
+mobile_home_park nursing_home oil_gas_field oil_well overpass parking_lot parking_space railway river runway
+runway_marking shipping_yard solar_panel sparse_residential storage_tank swimming_pool tennis_court transformer_station
+wastewater_treatment_plant"""
+
+# RSI-CB's own words, which are hard to read in a prompt: a hirst is a bank of sand.
+_RSICB = {
+    "container": "shipping containers",
+    "hirst": "sandbank",
+    "parkinglot": "parking lot",
+    "residents": "residential area",
+    "sandbeach": "sandy beach",
+}
+
+
+def _names(folders: str, changed: dict[str, str] | None = None) -> dict[str, str]:
+    """Class folder -> class name: words instead of underscores and capitals, "dense residential area", `changed`."""
+    found = {name: camel_case_in_words(in_words(name)) for name in folders.split()}
+    return {name: (changed or {}).get(name) or AREAS.get(words, words) for name, words in found.items()}
+
+
+def _row(name: str, images: str, names: dict[str, str], task_name: str, subject: str, source: str, **other) -> Row:
+    folder, _, images = images.partition("/")
+    other = {"read": readers.class_folders, "template": "an aerial photo of {}.", **other}
+    return Row(
+        name,
+        folder,
+        images,
+        len(names),
+        rule="per-class",
+        task_name=f"{task_name} image classification",
+        subject=subject,
+        rename=names,
+        source=source,
+        **other,
+    )
+
+
+REMOTE_SENSING = (
+    _row(
+        "AID",
+        "aid/AID",
+        _names(AID),
+        "aerial scenes",
+        "aerial scene",
+        "https://captain-whu.github.io/AID/ (AID.zip)",
+    ),
+    _row(
+        "RESISC45",
+        "resisc45/NWPU-RESISC45",
+        _names(RESISC45),
+        "remote sensing scenes",
+        "remote sensing scene",
+        "https://gcheng-nwpu.github.io/ (NWPU-RESISC45.rar)",
+    ),
+    _row(
+        "UCMerced",
+        "ucmerced/UCMerced_LandUse/Images",
+        UCMERCED,
+        "urban land use",
+        "urban land use",
+        "http://weegee.vision.ucmerced.edu/datasets/landuse.html (UCMerced_LandUse.zip)",
+    ),
+    _row(
+        "WHURS19",
+        "whu_rs19/WHU-RS19",
+        _names(WHURS19),
+        "high resolution satellite scenes",
+        "high resolution satellite scene",
+        "https://captain-whu.github.io/BED4RS/ (WHU-RS19.zip)",
+        template="a satellite photo of {}.",
+    ),
+    _row(
+        "RSSCN7",
+        "rsscn7/RSSCN7",
+        RSSCN7,
+        "typical land cover",
+        "land cover",
+        "https://github.com/palewithout/RSSCN7 (its folder, renamed RSSCN7)",
+    ),
+    _row(
+        "RSICB128",
+        "rsicb128/RSI-CB128",
+        _names(RSICB128, _RSICB),
+        "satellite land objects",
+        "satellite land object",
+        "https://github.com/lehaifeng/RSI-CB (RSI-CB128.rar)",
+        read=readers.nested_class_folders,
+        template="a satellite photo of {}.",
+    ),
+    _row(
+        "RSICB256",
+        "rsicb256/RSI-CB256",
+        _names(RSICB256, _RSICB),
+        "high resolution satellite land objects",
+        "high resolution satellite land object",
+        "https://github.com/lehaifeng/RSI-CB (RSI-CB256.rar)",
+        read=readers.nested_class_folders,
+        template="a satellite photo of {}.",
+    ),
+    _row(
+        "OPTIMAL31",
+        "optimal31/Optimal31/Images",
+        _names(OPTIMAL31),
+        "Google Earth scenes",
+        "Google Earth scene",
+        "https://crabwq.github.io/ (OPTIMAL-31.zip)",
+    ),
+    _row(
+        "PatternNet",
+        "patternnet/PatternNet/images",
+        _names(PATTERNNET),
+        "aerial objects and places",
+        "aerial object and place",
+        "https://sites.google.com/view/zhouwx/dataset (PatternNet.zip)",
+    ),
+)
+
+# Our choice: 30 + 45 + 21 + 19 + 7 + 45 + 31 + 10 = 208 classes, the published total, out of the sets this field uses
+# most. Other lists give the same total.
+RS8 = ("AID", "RESISC45", "UCMerced", "WHURS19", "RSSCN7", "RSICB128", "OPTIMAL31", "EuroSAT")
