@@ -24,6 +24,11 @@ from trainers.base import MultiTaskTrainer
 METHODS = {
     "cocoop": ("CoCoOp", {"n_ctx": "N_CTX"}),
     "kgcoop": ("KgCoOp", {"n_ctx": "N_CTX", "weight": "W"}),
+    "prograd": ("ProGrad", {"n_ctx": "N_CTX"}),
+    "plot": (
+        "PLOT",
+        {"n_ctx": "N_CTX", "n_prompts": "N", "eps": "EPS", "max_iter": "MAX_ITER", "threshold": "THRESH"},
+    ),
 }
 CASE_DEFAULTS = {"MTCoOp": {"N_CTX": 6, "TASK_N_CTX": 4}, "MTCoOpHard": {"N_CTX": 6}}
 FEATURES, GRADIENTS = 1e-5, 1e-4  # tolerated relative errors in fp32 on a CPU
