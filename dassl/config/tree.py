@@ -29,9 +29,7 @@ PLACES += ("TRAIN.TENSORBOARD", "TEST.PER_TASK_RESULT", "TEST.PER_CLASS_RESULT")
 
 @dataclass(frozen=True)
 class Setting:
-    """One declared key: its default, the rule its values obey (or None), types accepted besides the default's, help, and
-    how a value is read (see `declare`).
-    """
+    """One declared key: default, rule of its values (or None), types accepted besides the default's, help, reader."""
 
     key: str
     default: object
@@ -59,7 +57,7 @@ def declare(key, default, *, allowed=None, help="", also=(), read=None):
             (callable, text); or a `Rule`. For a list, each item must be allowed.
         help: one line for people.
         also: types accepted besides the default's, e.g. (list,).
-        read: callable(value as it was given) -> value of the default's type; may raise TypeError with what was expected.
+        read: callable(value as it was given) -> value of the default's type; TypeError says what was expected.
 
     Raises:
         ValueError: the key exists with another default, or is both a setting and a group of settings.

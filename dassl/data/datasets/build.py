@@ -20,7 +20,7 @@ def build_dataset(cfg):
     if name not in known:
         if not name:
             hint = "set DATASET.NAME, or give --dataset-config-file"
-            hint = "beside DATASET.TASKS it is Suite" if cfg.DATASET.get("TASKS") else hint
+            hint = "beside DATASET.TASKS it is Suite" if getattr(cfg.DATASET, "TASKS", None) else hint
         else:
             lower = {k.lower(): k for k in known}
             near = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
