@@ -1,6 +1,6 @@
 """One file from one URL: resumed where it was interrupted, and never under its final name before it is whole.
 
-`<name>.part` holds the bytes that have arrived, `<name>.part.json` where they came from, so that they are continued
+`<name>.part` holds the bytes that have arrived, `<name>.origin.json` where they came from, so that they are continued
 only from the same file on the same server. torchvision's own downloader starts again each time and writes to the final
 name; its checksum and its way to Google Drive are used here.
 """
@@ -51,12 +51,14 @@ def fetch(url: str, target: Path, checksum: str = "", room: Callable[[int], None
         checksum: "md5:…" or "sha256:…" in hex; "" for none.
         room: called with the number of bytes still to come before they are written; raises if they do not fit.
 
+    `origin_of(target)` stays beside the file and marks it as fetched by this module; the caller removes it.
+
     Raises:
         Unreachable: no such file or host, no network, a web page in place of the file. What has arrived stays.
         Damaged: it arrived and its checksum is wrong.
         OSError: the disk.
     """
-    part, origin = target.with_name(target.name + ".part"), target.with_name(target.name + ".part.json")
+    part, origin = target.with_name(target.name + ".part"), origin_of(target)
     best, pauses = _size(part), list(PAUSES)
     while True:
         try:
@@ -78,7 +80,11 @@ def fetch(url: str, target: Path, checksum: str = "", room: Callable[[int], None
         origin.unlink(missing_ok=True)
         raise
     os.replace(part, target)
-    origin.unlink(missing_ok=True)
+
+
+def origin_of(target: Path) -> Path:
+    """The file that says where `target` was fetched from."""
+    return target.with_name(target.name + ".origin.json")
 
 
 def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
@@ -101,6 +107,8 @@ def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
     except Damaged:
         part.unlink()
         raise
+    with atomic_write(origin_of(target)) as file:
+        json.dump({"url": DRIVE.format(number), "validator": ""}, file)
     os.replace(part, target)
 
 

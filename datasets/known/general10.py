@@ -1,7 +1,12 @@
 """General-10: ten tasks, 1191 classes (SoftCPT)."""
 
 from datasets import classnames, readers
+from datasets.known.remote import RemoteFile, coop_split, same_names
 from datasets.known.row import Row, published_splits
+
+_CARS = "https://ai.stanford.edu/~jkrause"
+# All ten, with CoOp's split files.
+MIRRORS = ("https://huggingface.co/datasets/zhengli97/prompt_learning_dataset",)
 
 GENERAL10 = (
     Row(
@@ -18,6 +23,18 @@ GENERAL10 = (
         rename=classnames.CALTECH101,
         split_files=published_splits("Caltech101"),
         source="http://www.vision.caltech.edu/Image_Datasets/Caltech101/101_ObjectCategories.tar.gz",
+        files=(
+            RemoteFile(
+                "caltech-101.zip",
+                (("caltech-101/101_ObjectCategories.tar.gz/101_ObjectCategories", "101_ObjectCategories"),),
+                ("https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",),
+                checksum="md5:3138e1922a9193bfa496528edbbc45d0",
+                size=137,
+                unpacked=450,
+            ),
+            coop_split("Caltech101", "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "DescribableTextures",
@@ -31,6 +48,17 @@ GENERAL10 = (
         "{} texture.",
         split_files=published_splits("DescribableTextures"),
         source="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+        files=(
+            RemoteFile(
+                "dtd-r1.0.1.tar.gz",
+                (("dtd/images", "images"),),
+                ("https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",),
+                checksum="md5:fff73e5086ae6bdbea199a49dfb8a4c1",
+                size=625,
+            ),
+            coop_split("DescribableTextures", "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "EuroSAT",
@@ -45,6 +73,22 @@ GENERAL10 = (
         rename=classnames.EUROSAT,
         split_files=published_splits("EuroSAT"),
         source="http://madm.dfki.de/files/sentinel/EuroSAT.zip",
+        files=(
+            RemoteFile(
+                "EuroSAT.zip",
+                (("2750", "2750"),),
+                (
+                    "https://huggingface.co/datasets/torchgeo/eurosat/resolve/"
+                    "c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
+                    "http://madm.dfki.de/files/sentinel/EuroSAT.zip",
+                ),
+                checksum="md5:c8fa014336c82ac7804f0398fcb19387",
+                size=94,
+                unpacked=200,
+            ),
+            coop_split("EuroSAT", "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "FGVCAircraft",
@@ -60,6 +104,22 @@ GENERAL10 = (
         needs=("variants.txt", "images_variant_train.txt", "images_variant_val.txt", "images_variant_test.txt"),
         source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz "
         "(its folder data/, renamed)",
+        files=(
+            RemoteFile(
+                "fgvc-aircraft-2013b.tar.gz",
+                same_names(
+                    "images",
+                    "variants.txt",
+                    "images_variant_train.txt",
+                    "images_variant_val.txt",
+                    "images_variant_test.txt",
+                    within="fgvc-aircraft-2013b/data",
+                ),
+                ("https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
+                size=2755,
+            ),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "Food101",
@@ -73,6 +133,18 @@ GENERAL10 = (
         "a photo of {}, a type of food.",
         split_files=published_splits("Food101"),
         source="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
+        files=(
+            RemoteFile(
+                "food-101.tar.gz",
+                (("food-101/images", "images"),),
+                ("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",),
+                checksum="md5:85eeb15f3717b99a5da872d97d918f87",
+                size=4996,
+                unpacked=5200,
+            ),
+            coop_split("Food101", "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "OxfordFlowers",
@@ -89,6 +161,25 @@ GENERAL10 = (
         split_files=published_splits("OxfordFlowers"),
         source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (102flowers.tgz, imagelabels.mat); "
         "cat_to_name.json: Google Drive 1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0",
+        files=(
+            RemoteFile(
+                "102flowers.tgz",
+                (("jpg", "jpg"),),
+                ("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/102flowers.tgz",),
+                checksum="md5:52808999861908f626f3c1f4e79d11fa",
+                size=345,
+                unpacked=370,
+            ),
+            RemoteFile(
+                "imagelabels.mat",
+                urls=("https://www.robots.ox.ac.uk/~vgg/data/flowers/102/imagelabels.mat",),
+                checksum="md5:e0620be6f572b9609742df49c70aed4d",
+                size=1,
+            ),
+            RemoteFile("cat_to_name.json", drive="1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0", size=1),
+            coop_split("OxfordFlowers", "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "OxfordPets",
@@ -104,6 +195,26 @@ GENERAL10 = (
         needs=("annotations/trainval.txt", "annotations/test.txt"),
         split_files=published_splits("OxfordPets"),
         source="https://www.robots.ox.ac.uk/~vgg/data/pets/data/ (images.tar.gz, annotations.tar.gz)",
+        files=(
+            RemoteFile(
+                "images.tar.gz",
+                same_names("images"),
+                ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",),
+                checksum="md5:5c4f3ee8e5d25df40f4fd59a7f44e54c",
+                size=792,
+                unpacked=820,
+            ),
+            RemoteFile(
+                "annotations.tar.gz",
+                same_names("annotations"),
+                ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",),
+                checksum="md5:95a8c909bbe2e81eed6a22bccdf3f68f",
+                size=19,
+                unpacked=60,
+            ),
+            coop_split("OxfordPets", "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "StanfordCars",
@@ -119,6 +230,16 @@ GENERAL10 = (
         split_files=published_splits("StanfordCars"),
         source="http://ai.stanford.edu/~jkrause/car196/ (cars_train.tgz, cars_test.tgz, "
         "cars_test_annos_withlabels.mat) and car_devkit.tgz",
+        files=(  # not served by their authors any more
+            RemoteFile("cars_train.tgz", same_names("cars_train"), (f"{_CARS}/car196/cars_train.tgz",), size=980),
+            RemoteFile("cars_test.tgz", same_names("cars_test"), (f"{_CARS}/car196/cars_test.tgz",), size=978),
+            RemoteFile("car_devkit.tgz", same_names("devkit"), (f"{_CARS}/cars/car_devkit.tgz",), size=1),
+            RemoteFile(
+                "cars_test_annos_withlabels.mat", urls=(f"{_CARS}/car196/cars_test_annos_withlabels.mat",), size=1
+            ),
+            coop_split("StanfordCars", "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "SUN397",
@@ -132,6 +253,25 @@ GENERAL10 = (
         needs=("ClassName.txt", "Training_01.txt", "Testing_01.txt"),
         split_files=published_splits("SUN397"),
         source="http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz and download/Partitions.zip",
+        files=(
+            RemoteFile(
+                "SUN397.tar.gz",
+                same_names("SUN397"),
+                ("http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",),
+                checksum="md5:8ca2778205c41d23104230ba66911c7a",
+                size=39000,
+                unpacked=40000,
+            ),
+            RemoteFile(
+                "Partitions.zip",
+                same_names("ClassName.txt", "Training_01.txt", "Testing_01.txt"),
+                ("https://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip",),
+                size=2,
+                unpacked=40,
+            ),
+            coop_split("SUN397", "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
+        ),
+        mirrors=MIRRORS,
     ),
     Row(
         "UCF101",
@@ -146,5 +286,18 @@ GENERAL10 = (
         needs=tuple(f"ucfTrainTestlist/{name}.txt" for name in ("classInd", "trainlist01", "testlist01")),
         split_files=published_splits("UCF101"),
         source="UCF-101-midframes.zip, Google Drive 10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",
+        files=(
+            RemoteFile(
+                "UCF-101-midframes.zip", same_names("UCF-101-midframes"), drive="10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"
+            ),
+            RemoteFile(
+                "UCF101TrainTestSplits-RecognitionTask.zip",
+                same_names("ucfTrainTestlist"),
+                ("https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",),
+                size=1,
+            ),
+            coop_split("UCF101", "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
+        ),
+        mirrors=MIRRORS,
     ),
 )

@@ -1,7 +1,17 @@
 """Plant-6: six tasks, 116 classes (SoftCPT)."""
 
 from datasets import classnames, readers
+from datasets.known.remote import RemoteFile, same_names
 from datasets.known.row import Row, published_splits
+
+_PARTS = (("train", "images/train"), ("validation", "images/validation"), ("test", "images/test"))
+
+
+def _kaggle(name: str, put: tuple[tuple[str, str], ...], size: int) -> RemoteFile:
+    """The archive of a Kaggle dataset, which needs an account; the browser calls every one of them archive.zip."""
+    page = f"https://www.kaggle.com/datasets/{name}"
+    return RemoteFile(f"{name.partition('/')[2]}.zip", put, page=page, also=("archive.zip",), size=size)
+
 
 PLANT6 = (
     Row(
@@ -17,6 +27,7 @@ PLANT6 = (
         image_folders=("images/train", "images/validation", "images/test"),
         split_files=published_splits("FruitVegetable", zhou=False),
         source="Kaggle kritikseth/fruit-and-vegetable-image-recognition",
+        files=(_kaggle("kritikseth/fruit-and-vegetable-image-recognition", _PARTS, 2000),),
     ),
     Row(
         "KaggleFlower",
@@ -31,6 +42,7 @@ PLANT6 = (
         skip=("flowers",),  # the archive holds everything twice
         split_files=published_splits("KaggleFlower", "kaggle_flower", zhou=False),
         source="Kaggle alxmamaev/flowers-recognition",
+        files=(_kaggle("alxmamaev/flowers-recognition", same_names("flowers"), 235),),
     ),
     Row(
         "KaggleMushroom",
@@ -44,6 +56,7 @@ PLANT6 = (
         "a photo of a {}, a type of mushroom.",
         split_files=published_splits("KaggleMushroom", zhou=False),
         source="Kaggle maysee/mushrooms-classification-common-genuss-images",
+        files=(_kaggle("maysee/mushrooms-classification-common-genuss-images", same_names("Mushrooms"), 1700),),
     ),
     Row(
         "KaggleVegetable",
@@ -58,6 +71,7 @@ PLANT6 = (
         image_folders=("images/train", "images/validation", "images/test"),
         split_files=published_splits("KaggleVegetable", zhou=False),
         source="Kaggle misrakahmed/vegetable-image-dataset",
+        files=(_kaggle("misrakahmed/vegetable-image-dataset", _PARTS, 530),),
     ),
     Row(
         "PlantSeedlingV1",
@@ -71,6 +85,15 @@ PLANT6 = (
         "a photo of a {}, a type of seedling.",
         split_files=published_splits("PlantSeedlingV1", zhou=False),
         source="https://vision.eng.au.dk/plant-seedlings-dataset (arXiv 1711.05458), the non-segmented images",
+        files=(
+            RemoteFile(
+                "Nonsegmented.zip",
+                same_names("Nonsegmented"),
+                page="https://vision.eng.au.dk/plant-seedlings-dataset",
+                also=("NonsegmentedV1.zip",),
+                size=1700,
+            ),
+        ),
     ),
     Row(
         "PlantVillage",
@@ -85,5 +108,18 @@ PLANT6 = (
         rename=classnames.PLANT_VILLAGE,
         split_files=published_splits("PlantVillage", zhou=False),
         source="Mendeley Data tywbtsjrjv, the images without augmentation",
+        files=(
+            RemoteFile(
+                "Plant_leaf_diseases_dataset_without_augmentation.zip",
+                same_names("Plant_leave_diseases_dataset_without_augmentation"),
+                (
+                    "https://data.mendeley.com/public-files/datasets/tywbtsjrjv/files/"
+                    "d5652a28-c1d8-4b76-97f3-72fb80f94efc/file_downloaded",
+                ),
+                page="https://data.mendeley.com/datasets/tywbtsjrjv/1",
+                size=868,
+                unpacked=1000,
+            ),
+        ),
     ),
 )
