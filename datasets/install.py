@@ -35,7 +35,7 @@ class Busy(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """Data `root`, `mirror` (URL or folder) that is tried first, whether to `keep` archives, and where to `say` things."""
+    """Data `root`, `mirror` (URL or folder) tried first, whether to `keep` archives, and where to `say` things."""
 
     root: Path
     mirror: str = ""
@@ -240,6 +240,21 @@ def _descend(base: Path, parts: list[str]) -> Path | None:
             here.unlink()
             os.rename(inner, here)
     return here if here.exists() else None
+
+
+def space(plan: list[tuple[Row, list[RemoteFile]]], options: Options) -> tuple[int, int]:
+    """About (MB to fetch, MB on disk at the worst moment) for files of which something is not in its place."""
+    fetched = held = most = 0
+    for row, files in plan:
+        for file in files:
+            there = at_hand(row, file, options) is not None
+            if not (there or file.drive or sources(row, file, options)):
+                continue  # by hand
+            fetch_now = 0 if there else file.size
+            archive, content = (fetch_now, file.unpacked or file.size) if file.put else (0, file.size)
+            fetched, most = fetched + fetch_now, max(most, held + archive + content)
+            held += content + (archive if options.keep else 0)
+    return fetched, most
 
 
 def check_room(folder: Path, needed: int, what: str) -> None:

@@ -41,6 +41,7 @@ class Row:
         source: where to get what, for people.
         files: what `python -m datasets.download` fetches, or tells how to fetch.
         mirrors: pages of others that have the dataset, for when the files are gone.
+        by_hand: what people do with what they fetched, where that is more than to unpack it; {folder} is the folder.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Row:
     source: str = ""
     files: tuple[RemoteFile, ...] = ()
     mirrors: tuple[str, ...] = ()
+    by_hand: str = ""
 
     @property
     def description(self) -> str:
