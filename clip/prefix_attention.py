@@ -1,0 +1,196 @@
+"""Causal self-attention of prompts that share their beginnings, on one packed matrix of the tokens that exist.
+
+The rows of a packed matrix (R, …) are the tokens of G prefixes of P tokens each, group by group, then those of N
+suffixes without padding. A suffix's tokens see their group's prefix and their own past; both derivatives are exact.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import at_least_fp32
+
+TILE = 48  # tokens a tile holds, about: fewer means more products, more means more that the mask throws away
+
+
+class Layout:
+    """Where attention finds the tokens of packed prompts, computed once per call and used by every layer.
+
+    Attention works on tiles. A tile holds whole sequences of one group (its prefix, some of its suffixes) one after
+    another, at most T tokens. Its keys are the group's prefix and its own tokens; a mask keeps the sequences apart. So
+    the products are few and of one size, however many short prompts there are, and a prefix is read once a tile, not
+    once a prompt.
+
+    Args:
+        prefix: (G, P).
+        group: (N,) group of each suffix.
+        length: (N,) tokens of each suffix.
+        heads: h.
+        dtype: of the tower.
+    """
+
+    def __init__(self, prefix: tuple[int, int], group: Tensor, length: Tensor, heads: int, dtype: torch.dtype):
+        (G, P), device = prefix, length.device
+        sizes = [P] * G + length.tolist()  # of the sequences, in packed order
+        longest = max(sizes[G:])
+        T = max(P, longest * max(1, TILE // longest))
+        owner, first = _fill_tiles(sizes, [*range(G), *group.tolist()], T)
+        self.G, self.P, self.T, self.heads, self.tiles = G, P, T, heads, len(owner)
+        self.owner = torch.tensor(owner, device=device)  # (tiles,) group of each tile
+
+        size = torch.tensor(sizes, device=device)
+        end = size.cumsum(0)
+        row = torch.arange(int(end[-1]), device=device)  # (R,)
+        sequence = torch.repeat_interleave(torch.arange(len(sizes), device=device), size)  # (R,)
+        slot = torch.tensor(first, device=device)[sequence] + row - (end - size)[sequence]  # (R,) slot of each token
+        rows = torch.zeros(self.tiles * T, dtype=torch.long, device=device)  # an empty slot reads row 0
+        rows[slot] = row
+        keys = torch.cat([row[: G * P].view(G, P)[self.owner], rows.view(self.tiles, T)], 1)  # (tiles, P + T)
+        mask = self._mask(slot, sequence).to(dtype)
+        self.every = _Queries(heads, keys, mask, slot, parts=3)
+        self.key_place = self.every.place(slot, T, P + T, P)  # (R, h)
+
+        # The last layer's only queries are the [EOS] tokens; E of them are in the fullest tile.
+        self.eos = end[G:] - 1  # (N,) row of each
+        tile = slot[self.eos] // T
+        counts = torch.bincount(tile, minlength=self.tiles)
+        order, E = tile.argsort(stable=True), int(counts.max())
+        rank = torch.empty_like(tile)
+        rank[order] = torch.arange(len(tile), device=device) - (counts.cumsum(0) - counts)[tile[order]]
+        eos_slot, eos_mask = tile * E + rank, mask.new_zeros(self.tiles * E, P + T)
+        eos_mask[eos_slot] = mask.flatten(0, 1)[slot[self.eos]]
+        self.last = _Queries(heads, keys, eos_mask.view(self.tiles, E, -1), eos_slot, parts=2)
+
+    def _mask(self, slot: Tensor, sequence: Tensor) -> Tensor:
+        """(tiles, T, P + T), added to scores: 0 for what a token sees, -inf for the rest."""
+        at = torch.full((self.tiles * self.T,), -1, device=slot.device)
+        at[slot] = sequence
+        at = at.view(self.tiles, self.T)
+        own = ((at[:, :, None] == at[:, None, :]) & (at[:, None, :] >= 0)).tril()
+        # A prefix's tokens find their past in the tile itself. An empty slot sees something: its softmax is finite.
+        past = (at >= self.G) | (at < 0)
+        seen = torch.cat([past[:, :, None].expand(-1, -1, self.P), own], 2)
+        return torch.zeros(seen.shape, device=slot.device).masked_fill_(~seen, float("-inf"))
+
+
+def _fill_tiles(sizes: list[int], groups: list[int], T: int) -> tuple[list[int], list[int]]:
+    """Put sequences into tiles of T slots, one group a tile: the group of each tile, each sequence's first slot."""
+    owner: list[int] = []
+    first: list[int] = []
+    filling: dict[int, tuple[int, int]] = {}  # of a group: its last tile, and slots used in it
+    for size, group in zip(sizes, groups, strict=True):
+        tile, used = filling.get(group, (0, T))
+        if used + size > T:
+            tile, used = len(owner), 0
+            owner.append(group)
+        first.append(tile * T + used)
+        filling[group] = tile, used + size
+    return owner, first
+
+
+class _Queries:
+    """Some tokens as queries, at most E a tile, and the indices that bring rows into tiles and back.
+
+    A packed matrix (R, parts D) is handled as its R parts h pieces of e numbers, one a head. Picking pieces brings
+    tokens to their slots and heads to the front in a single copy. Three parts are q, k and v; two are k and v, with q
+    in a matrix of its own.
+
+    Args:
+        heads: h.
+        keys: (tiles, P + T) packed row of each key.
+        mask: (tiles, E, P + T).
+        slot: (Q,) slot of each query, E a tile.
+        parts: 3 or 2.
+    """
+
+    def __init__(self, heads: int, keys: Tensor, mask: Tensor, slot: Tensor, parts: int):
+        (tiles, E, _), device = mask.shape, slot.device
+        self.head = torch.arange(heads, device=device)
+        self.mask, self.E, self.parts = mask[:, None], E, parts
+        query = torch.full((tiles * E,), -1, device=device)
+        query[slot] = torch.arange(len(slot), device=device)
+        query = query.view(tiles, E)
+        self.empty = (query < 0)[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0]  # pieces that are no query
+        query = query.clamp(min=0)
+        self.from_own = self._pieces(query, 1, 0)  # out of a matrix (Q, D)
+        self.q = self._pieces(query, 3, 0) if parts == 3 else self.from_own
+        self.kv = torch.cat([self._pieces(keys, parts, part) for part in (parts - 2, parts - 1)])
+        self.back = self.place(slot, E, E)  # (Q, h)
+
+    def _pieces(self, rows: Tensor, parts: int, part: int) -> Tensor:
+        """Rows (tiles, K) -> their pieces of one part, in the order (tiles, h, K)."""
+        return ((rows[:, None] * parts + part) * self.head.numel() + self.head[:, None]).flatten()
+
+    def place(self, slot: Tensor, slots: int, K: int, start: int = 0) -> Tensor:
+        """Where (tiles, h, K) holds the pieces of `slot` (Q,), `slots` a tile from `start` on: (Q, h)."""
+        tile, within = slot[:, None] // slots, slot[:, None] % slots
+        return (tile * self.head.numel() + self.head) * K + start + within
+
+
+class _PrefixAttention(torch.autograd.Function):
+    """softmax(q k') v: packed (R, 3 D), or (R, 2 D) with q (Q, D) apart -> (Q, D).
+
+    Written out with its derivative, because what autograd would keep (q, k and v in tiles, in every layer) is several
+    times what is needed: the packed matrix and the weights.
+    """
+
+    @staticmethod
+    def _tiled(packed: Tensor, q: Tensor | None, use: _Queries, B: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, E, e), k and v (B, P + T, e), of B = tiles * h."""
+        e = packed.shape[1] // use.parts // use.head.numel()
+        packed = packed.reshape(-1, e)
+        k, v = packed.index_select(0, use.kv).view(2, B, -1, e)
+        source = packed if q is None else q.reshape(-1, e)
+        return source.index_select(0, use.q).view(B, use.E, e), k, v
+
+    @staticmethod
+    def forward(ctx, packed: Tensor, own_q: Tensor | None, layout: Layout, use: _Queries) -> Tensor:
+        q, k, v = _PrefixAttention._tiled(packed, own_q, use, layout.tiles * layout.heads)
+        scores = (q @ k.transpose(1, 2)).view(layout.tiles, layout.heads, use.E, -1)
+        scores = torch.add(use.mask, scores, alpha=q.shape[-1] ** -0.5)
+        # in fp32: half precision loses the small weights otherwise
+        weights = torch.softmax(at_least_fp32(scores), -1).to(scores.dtype).flatten(0, 1)  # (B, E, P + T)
+        ctx.save_for_backward(packed, own_q, weights)
+        ctx.layout, ctx.use = layout, use
+        return (weights @ v).flatten(0, 1).index_select(0, use.back.flatten()).view(len(use.back), -1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (packed, own_q, weights), layout, use = ctx.saved_tensors, ctx.layout, ctx.use
+        G, P, h = layout.G, layout.P, layout.heads
+        q, k, v = _PrefixAttention._tiled(packed, own_q, use, layout.tiles * h)
+        (B, E, e), K = q.shape, k.shape[1]
+        grad = grad.reshape(-1, e).index_select(0, use.from_own).index_fill_(0, use.empty, 0).view(B, E, e)
+
+        d_scores = torch.ops.aten._softmax_backward_data(grad @ v.transpose(1, 2), weights, -1, weights.dtype)
+        d_scores.mul_(e**-0.5)
+        d = q.new_empty(B * (E + 2 * K), e)  # gradients of q, k and v, one after the other
+        d_q, d_k, d_v = d.split([B * E, B * K, B * K])
+        torch.bmm(d_scores, k, out=d_q.view(B, E, e))
+        torch.bmm(d_scores.transpose(1, 2), q, out=d_k.view(B, K, e))
+        torch.bmm(weights.transpose(1, 2), grad, out=d_v.view(B, K, e))
+
+        places = [B * E + layout.key_place, B * (E + K) + layout.key_place]
+        if own_q is None:
+            places.insert(0, use.back)
+        out = d.index_select(0, torch.stack(places, 1).flatten()).view(packed.shape)  # (R, parts D)
+        # Each tile of a group has a share in the gradient of the group's prefix.
+        shares = d[B * E :].view(2, layout.tiles, h, K, e)[:, :, :, :P]
+        prefix = shares.new_zeros(2, G, h, P, e).index_add_(1, layout.owner, shares)
+        out[: G * P].view(G, P, use.parts, h, e)[:, :, -2:] += prefix.permute(1, 3, 0, 2, 4)
+        return out, None if own_q is None else d_q.index_select(0, use.back.flatten()).view(own_q.shape), None, None
+
+
+def attention(attn: nn.MultiheadAttention, x: Tensor, layout: Layout) -> Tensor:
+    """Causal self-attention of packed prompts: x (R, D) -> (R, D)."""
+    qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)  # (R, 3 D)
+    return F.linear(_PrefixAttention.apply(qkv, None, layout, layout.every), attn.out_proj.weight, attn.out_proj.bias)
+
+
+def last_attention(attn: nn.MultiheadAttention, x: Tensor, layout: Layout) -> Tensor:
+    """Attention of the [EOS] tokens alone, which see all of their prompt: x (R, D) -> (N, D)."""
+    D, weight, bias = x.shape[1], attn.in_proj_weight, attn.in_proj_bias
+    q, kv = F.linear(x.index_select(0, layout.eos), weight[:D], bias[:D]), F.linear(x, weight[D:], bias[D:])
+    return F.linear(_PrefixAttention.apply(kv, q, layout, layout.last), attn.out_proj.weight, attn.out_proj.bias)
