@@ -65,7 +65,7 @@ declare(
     allowed=at_least(0),
     help="numbers in a task feature; 0: d. Other than d with te: a fixed random projection of it",
 )
-declare(KEY + "TASK_FEATURE_STD", 0.02, allowed=at_least(0), help="of the initial task features (rand only)")
+declare(KEY + "TASK_FEATURE_NORM", 10.0, allowed=at_least(0), help="expected length of initial task features (rand)")
 declare(
     KEY + "PG_TYPE",
     "lin",
@@ -83,12 +83,16 @@ declare(KEY + "FREEZE_CLS_PROMPT", False, help="keep the class prompts' context 
 
 
 class LearnedTaskFeatures(nn.Module):
-    """A feature of k numbers for each task, learned from scratch: `forward(present (T',)) -> (T', k)`."""
+    """A feature of k numbers for each task, learned from scratch: `forward(present (T',)) -> (T', k)`.
 
-    def __init__(self, owners: list[str], dim: int, std: float):
+    Drawn from a normal distribution with the expected length `norm` whatever k is: the length sets how far a step moves
+    a context (Proposition 1 of the paper), so dimensions can be compared with one learning rate.
+    """
+
+    def __init__(self, owners: list[str], dim: int, norm: float):
         super().__init__()
         self.owners = owners
-        self.table = nn.Parameter(torch.empty(len(owners), dim).normal_(std=std))
+        self.table = nn.Parameter(torch.empty(len(owners), dim).normal_(std=norm * dim**-0.5))
 
     def forward(self, present: Tensor) -> Tensor:
         return self.table[present]
@@ -135,7 +139,7 @@ class SoftCPT(nn.Module):
         class_csc: bool = False,
         task_feature: str = "te",
         task_feature_dim: int = 0,
-        task_feature_std: float = 0.02,
+        task_feature_norm: float = 10.0,
         pg_type: str = "lin",
         pg_hidden: int = 0,
         pg_heads: int = 8,
@@ -151,7 +155,7 @@ class SoftCPT(nn.Module):
         d, k = tower.output_dim, task_feature_dim or tower.output_dim
         sharing = {True: "class", False: "all"}
         if task_feature == "rand":
-            self.task_features = LearnedTaskFeatures(self.task_owners, k, task_feature_std)
+            self.task_features = LearnedTaskFeatures(self.task_owners, k, task_feature_norm)
         else:
             self.task_prompt_learner = PromptLearner(
                 tower,
@@ -256,8 +260,8 @@ class MTCoOp(MultiTaskTrainer):
         if c.TASK_FEATURE == "te":
             if c.TASK_N_CTX < 1 and not c.TASK_CTX_INIT:
                 found.append(f"{KEY}TASK_N_CTX {c.TASK_N_CTX}: expected at least 1 (published: 4 or 8)")
-            if changed(c, "TASK_FEATURE_STD"):
-                found.append(f"{KEY}TASK_FEATURE_STD {c.TASK_FEATURE_STD} needs {KEY}TASK_FEATURE rand")
+            if changed(c, "TASK_FEATURE_NORM"):
+                found.append(f"{KEY}TASK_FEATURE_NORM {c.TASK_FEATURE_NORM} needs {KEY}TASK_FEATURE rand")
         else:
             for key in ("TASK_CSC", "TASK_CTX_INIT", "TASK_TOKEN_POSITION"):
                 if changed(c, key):
@@ -308,7 +312,7 @@ class MTCoOp(MultiTaskTrainer):
             class_csc=c.CLASS_CSC,
             task_feature=c.TASK_FEATURE,
             task_feature_dim=c.TASK_FEATURE_DIM,
-            task_feature_std=c.TASK_FEATURE_STD,
+            task_feature_norm=c.TASK_FEATURE_NORM,
             pg_type=c.PG_TYPE,
             pg_hidden=c.PG_HIDDEN,
             pg_heads=c.PG_HEADS,
