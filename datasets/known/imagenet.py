@@ -4,8 +4,11 @@ All five have the same task name and template, so that what was learned on Image
 """
 
 from datasets import synsets
+from datasets.known.remote import RemoteFile, same_names
 from datasets.known.row import Row
 
+_HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"
+_CLASSNAMES = RemoteFile("classnames.txt", drive="1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF", size=1, optional=True)
 TASK_NAME = "general objects image classification"
 
 IMAGENET = (
@@ -21,6 +24,10 @@ IMAGENET = (
         image_folders=("images/train", "images/val"),
         source="https://image-net.org (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar; an account is needed); "
         "classnames.txt: Google Drive 1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF",
+        files=(_CLASSNAMES,),
+        by_hand="put the two archives and ILSVRC2012_devkit_t12.tar.gz into {folder}/images; torchvision unpacks them "
+        'there, into class folders: python -c "from torchvision.datasets import ImageNet; '
+        "[ImageNet('{folder}/images', part) for part in ('train', 'val')]\"",
     ),
     Row(
         "ImageNetV2",
@@ -32,6 +39,18 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         source="https://huggingface.co/datasets/vaishaal/ImageNetV2 (imagenetv2-matched-frequency.tar.gz)",
+        files=(
+            RemoteFile(
+                "imagenetv2-matched-frequency.tar.gz",
+                same_names("imagenetv2-matched-frequency-format-val"),
+                (
+                    "https://huggingface.co/datasets/vaishaal/ImageNetV2/resolve/main/"
+                    "imagenetv2-matched-frequency.tar.gz",
+                ),
+                size=1260,
+                unpacked=1300,
+            ),
+        ),
     ),
     Row(
         "ImageNetSketch",
@@ -43,6 +62,16 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         source="https://github.com/HaohanWang/ImageNet-Sketch (its folder sketch/, renamed images/)",
+        files=(
+            RemoteFile(
+                "ImageNet-Sketch.zip",
+                (("sketch", "images"),),
+                ("https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",),
+                drive="1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA",
+                size=7600,
+                unpacked=8200,
+            ),
+        ),
     ),
     Row(
         "ImageNetA",
@@ -54,6 +83,7 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         source="https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
+        files=(RemoteFile("imagenet-a.tar", same_names("imagenet-a"), (f"{_HENDRYCKS}/imagenet-a.tar",), size=690),),
     ),
     Row(
         "ImageNetR",
@@ -65,5 +95,6 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         source="https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
+        files=(RemoteFile("imagenet-r.tar", same_names("imagenet-r"), (f"{_HENDRYCKS}/imagenet-r.tar",), size=2190),),
     ),
 )

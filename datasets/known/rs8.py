@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datasets import readers
 from datasets.classnames import AREAS, camel_case_in_words, in_words
+from datasets.known.remote import RemoteFile, same_names
 from datasets.known.row import Row
 
 # Names of the class folders, with spaces between them; where words run together, with the words.
@@ -122,6 +123,7 @@ REMOTE_SENSING = (
         "aerial scenes",
         "aerial scene",
         "https://captain-whu.github.io/AID/ (AID.zip)",
+        files=(RemoteFile("AID.zip", (("AID", "AID"),), page="https://captain-whu.github.io/AID/", size=2600),),
     ),
     _row(
         "RESISC45",
@@ -138,6 +140,15 @@ REMOTE_SENSING = (
         "urban land use",
         "urban land use",
         "http://weegee.vision.ucmerced.edu/datasets/landuse.html (UCMerced_LandUse.zip)",
+        files=(
+            RemoteFile(
+                "UCMerced_LandUse.zip",
+                same_names("UCMerced_LandUse"),
+                ("http://weegee.vision.ucmerced.edu/datasets/UCMerced_LandUse.zip",),
+                size=332,
+                unpacked=440,
+            ),
+        ),
     ),
     _row(
         "WHURS19",
@@ -147,6 +158,11 @@ REMOTE_SENSING = (
         "high resolution satellite scene",
         "https://captain-whu.github.io/BED4RS/ (WHU-RS19.zip)",
         template="a satellite photo of {}.",
+        files=(
+            RemoteFile(
+                "WHU-RS19.zip", (("WHU-RS19", "WHU-RS19"),), page="https://captain-whu.github.io/BED4RS/", size=105
+            ),
+        ),
     ),
     _row(
         "RSSCN7",
@@ -155,6 +171,15 @@ REMOTE_SENSING = (
         "typical land cover",
         "land cover",
         "https://github.com/palewithout/RSSCN7 (its folder, renamed RSSCN7)",
+        files=(
+            RemoteFile(
+                "RSSCN7-master.zip",
+                tuple((folder, f"RSSCN7/{folder}") for folder in RSSCN7),
+                ("https://github.com/palewithout/RSSCN7/archive/HEAD.zip",),
+                page="https://github.com/palewithout/RSSCN7",
+                size=350,
+            ),
+        ),
     ),
     _row(
         "RSICB128",
@@ -191,6 +216,14 @@ REMOTE_SENSING = (
         "aerial objects and places",
         "aerial object and place",
         "https://sites.google.com/view/zhouwx/dataset (PatternNet.zip)",
+        files=(
+            RemoteFile(
+                "PatternNet.zip",
+                (("PatternNet", "PatternNet"),),
+                page="https://sites.google.com/view/zhouwx/dataset",
+                size=1400,
+            ),
+        ),
     ),
 )
 
