@@ -3,6 +3,7 @@
 # Environment (all optional):
 #   SEEDS   seeds to run, default "1 2 3"
 #   OUTPUT  folder that takes output/ and outputd/, default: the repository
+#   TASK    number of a task: that task of the suite alone, in a folder of its own (per_task.sh sets it)
 #   PYTHON, YOUR_DATA_PATH   see set_env.sh
 
 set -eu
@@ -43,16 +44,18 @@ expectation() {
             [ -n "$2" ] && [ -f "$REPO/configs/trainers/$TRAINER/$2.yaml" ] || echo "a file of configs/trainers/$TRAINER" ;;
         SHOTS)
             matches "$2" '-1|[0-9]+' || echo "a whole number of images a class (0 or -1: all of them)" ;;
-        *N_CTX | TASKID)
+        *N_CTX | TASKID | MAXTASKID)
             matches "$2" '[0-9]+' || echo "a whole number" ;;
         *CSC | TSC)
             matches "$2" 'True|False' || echo "True or False" ;;
-        PG_RATIO | CLS_SAMPLE_RATE)
+        PG_RATIO | CLS_SAMPLE_RATE | W)
             matches "$2" '-?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?' || echo "a number" ;;
         PG_TYPE)
             matches "$2" '[A-Za-z0-9_]+' || echo "a word: lin, linmean or lincls" ;;
         CLASSES)
             matches "$2" 'base|new' || echo "base or new" ;;
+        METRIC)
+            matches "$2" 'cosine|euclidean' || echo "cosine or euclidean" ;;
     esac
 }
 
@@ -119,6 +122,9 @@ arguments() {
     for arg_seed in $SEEDS; do
         matches "$arg_seed" '[0-9]+' || add_problem "SEEDS has to be whole numbers, found \"$arg_seed\""
     done
+    if [ -n "${TASK:-}" ]; then
+        matches "$TASK" '[0-9]+' || add_problem "TASK has to be the number of a task, found \"$TASK\""
+    fi
     if [ -n "$arg_problems" ]; then
         { printf '%s\n' "$arg_problems"; echo; usage; } >&2
         exit 2
@@ -144,6 +150,10 @@ RUN_AGAIN=
 run() {
     run_dir=$1
     shift
+    case "${TASK:+ $* }" in
+        "" | *" DATASET.SUBSAMPLE_TASKS task${TASK:-} "*) ;;
+        *) stop "TASK=$TASK, and this script runs something else: it does not know TASK, or got another TASKID" ;;
+    esac
     set -- --root "$DATA" --trainer "$TRAINER" \
         --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" \
         --config-file "$REPO/configs/trainers/$TRAINER/$CFG.yaml" \
@@ -239,8 +249,10 @@ run_new() {
     done
 }
 
-# one_task: TASK_KEYS and TASK_FOLDER for an optional TASKID: that task of the suite alone, in a folder of its own
+# one_task: TASK_KEYS and TASK_FOLDER for an optional TASKID, or else TASK of the environment: that task of the suite
+# alone, in a folder of its own
 one_task() {
+    TASKID=${TASKID:-${TASK:-}}
     TASK_FOLDER=${TASKID:+/task$TASKID}
     TASK_KEYS=${TASKID:+DATASET.SUBSAMPLE_TASKS task$TASKID}
 }
@@ -252,10 +264,12 @@ MTCOOP_ARGS="DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX C
 # mtcoop_settings: from the arguments, MTCOOP_FOLDER (published; "_loss" has an empty tail there too) and MTCOOP_KEYS
 # (no value contains a space, arguments() saw to it)
 mtcoop_settings() {
+    TASKID=
+    one_task
     MTCOOP_FOLDER=$DATASET/MTCoOp/${CFG}_${SHOTS}shots/cnctx${CLASS_N_CTX}_ccsc${CLASS_CSC}
     MTCOOP_FOLDER=${MTCOOP_FOLDER}_tnctx${TASK_N_CTX}_tcsc${TASK_CSC}_nctx${N_CTX}_csc${CSC}
-    MTCOOP_FOLDER=${MTCOOP_FOLDER}_type${PG_TYPE}_ratio${PG_RATIO}_loss
-    MTCOOP_KEYS="DATASET.NUM_SHOTS $SHOTS
+    MTCOOP_FOLDER=${MTCOOP_FOLDER}_type${PG_TYPE}_ratio${PG_RATIO}_loss${MTCOOP_TAIL:-}$TASK_FOLDER
+    MTCOOP_KEYS="DATASET.NUM_SHOTS $SHOTS $TASK_KEYS
         TRAINER.MTCOOP.CLASS_N_CTX $CLASS_N_CTX TRAINER.MTCOOP.CLASS_CSC $CLASS_CSC
         TRAINER.MTCOOP.TASK_N_CTX $TASK_N_CTX TRAINER.MTCOOP.TASK_CSC $TASK_CSC
         TRAINER.MTCOOP.N_CTX $N_CTX TRAINER.MTCOOP.CSC $CSC

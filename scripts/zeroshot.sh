@@ -8,6 +8,7 @@ TRAINER=ZeroshotCLIP
 . "$(dirname -- "$0")/lib.sh"
 arguments "DATASET CFG TASKID:optional" "icon5 tiny_ep20 2" "$@"
 shift "$ARGC"
+one_task
 
 # nothing is drawn at random, so there is one run and not one a seed
 run "$OUTPUT/output/$TRAINER/$CFG/$DATASET${TASKID:+-$TASKID}" --seed 1 --eval-only \

@@ -8,6 +8,7 @@ TRAINER=ZeroshotCLIP
 . "$(dirname -- "$0")/lib.sh"
 arguments "DATASET CFG TASKID:optional CLASSES" "icon5 tiny_ep20 2 new" "$@"
 shift "$ARGC"
+one_task
 
 # nothing is drawn at random, so there is one run and not one a seed
 run "$OUTPUT/output/base2new/$TRAINER/$CFG/$CLASSES/$DATASET${TASKID:+-$TASKID}" --seed 1 --eval-only \

@@ -1,0 +1,33 @@
+#!/bin/sh
+# A method on each task of a suite by itself: LAUNCHER with its own arguments, once for every task.
+#   sh per_task.sh main_coop.sh icon5 tiny_ep20 4 16 False False
+#   sh per_task.sh main_mtcoop_base2new_train.sh icon5 tiny_ep20 4 0 False 4 False 16 False lin 1
+# TASKS (environment): numbers of the tasks, default all of the suite. Finished runs are skipped, stopped ones go on.
+# Results: as the launcher's, in a folder a task: .../taskT/seedS. parse_test_res.py on the folder above task0, task1, ...
+# puts them together.
+
+. "$(dirname -- "$0")/lib.sh"
+
+LAUNCHER=$(basename -- "${1:-}")
+DATASET=${2:-}
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+    exit 0
+elif [ -z "$LAUNCHER" ] || [ ! -f "$SCRIPTS/$LAUNCHER" ] || ! grep -q '^arguments ' "$SCRIPTS/$LAUNCHER"; then
+    stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"${1:-}\""
+elif [ -n "${TASK:-}" ]; then
+    stop "TASK=$TASK is set for one task; TASKS=\"$TASK\" restricts this script to it"
+elif [ ! -f "$REPO/configs/datasets/$DATASET.yaml" ]; then
+    stop "the second argument has to be a file of configs/datasets; found \"$DATASET\""
+fi
+shift
+
+if [ -z "${TASKS:-}" ]; then
+    TASKS=$(cd -- "$REPO" && "$PYTHON" -m scripts.suite_tasks "configs/datasets/$DATASET.yaml" "$@")
+fi
+export SEEDS OUTPUT PYTHON
+unset TASKID
+for TASK in $TASKS; do
+    echo "== task $TASK"
+    TASK=$TASK sh "$SCRIPTS/$LAUNCHER" "$@"
+done
