@@ -1,0 +1,137 @@
+"""Linear probe and ProtoNet: what both do with images, checkpoints, tasks and classes."""
+
+import json
+
+import pytest
+import torch
+
+from dassl.config import ConfigError
+from dassl.data import data_manager
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import build_trainer
+from dassl.utils import UserError
+from tests.models import state_dict, tiny_vit
+from tests.suite import TestSuite, config
+
+METHODS = [
+    ("LinearProbe", ()),
+    ("ProtoNet", ("TRAINER.PROTONET.METRIC", "cosine")),
+    ("ProtoNet", ("TRAINER.PROTONET.METRIC", "euclidean")),
+]
+every_method = pytest.mark.parametrize(("name", "options"), METHODS, ids=["LP", "cosine", "euclidean"])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "vit.pt"
+    torch.save(state_dict(tiny_vit()), path)
+    return path
+
+
+@pytest.fixture()
+def build(tmp_path, weights):
+    def build(folder, name, *settings):
+        cfg = config(tmp_path, name, weights, 32, "OUTPUT_DIR", str(tmp_path / folder), *settings)
+        return build_trainer(cfg)
+
+    return build
+
+
+@DATASET_REGISTRY.register()
+class SuiteWithGaps(TestSuite):
+    """Without training images of "dark_green", of the second class of the first task."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self._splits["train_x"] = [item for item in self.train_x if item.classname != "dark_green"]
+
+
+def logits(trainer):
+    images = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return trainer.model_inference(images)
+
+
+@every_method
+def test_a_saved_model_gives_the_same_logits(name, options, build, tmp_path):
+    first = build("run", name, *options)
+    first.train()
+    second = build("again", name, *options)
+    assert not torch.allclose(logits(second), logits(first))
+    second.load_model(str(tmp_path / "run"))
+    assert torch.equal(logits(second), logits(first))
+    file = tmp_path / "run/classifier/model.pth.tar-1"
+    saved = torch.load(file, weights_only=True)
+    assert saved["epoch"] == 1 and saved["optimizer"] is None
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert (results["status"], results["epochs"], results["epoch"]) == ("complete", 1, 1)
+
+
+@every_method
+def test_a_finished_fit_is_not_repeated(name, options, build, tmp_path, capsys):
+    build("run", name, *options).train()
+    (tmp_path / "run/results.json").unlink()
+    second = build("run", name, *options)
+    second.fit = None  # calling it would fail
+    second.train()
+    assert "Resumed from" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/results.json").read_text())["status"] == "complete"
+
+
+@every_method
+def test_a_model_of_all_tasks_serves_one_and_equals_the_model_of_that_one(name, options, build, tmp_path):
+    joint = build("joint", name, *options)
+    joint.train()
+    alone = build("alone", name, *options, "DATASET.SUBSAMPLE_TASKS", "task2")
+    alone.train()
+    part = build("part", name, *options, "DATASET.SUBSAMPLE_TASKS", "task2")
+    part.load_model(str(tmp_path / "joint"))
+    columns = joint.space.columns(2)
+    assert torch.allclose(logits(part), logits(joint)[:, columns], atol=1e-4)
+    assert torch.allclose(logits(alone), logits(joint)[:, columns], atol=1e-4)
+
+
+@every_method
+def test_new_classes_are_refused(name, options, build, tmp_path):
+    build("base", name, *options, "DATASET.SUBSAMPLE_CLASSES", "base").train()
+    new = build("new", name, *options, "DATASET.SUBSAMPLE_CLASSES", "new")
+    with pytest.raises(UserError, match="none was fitted for 'shades: white' .4 of 4 are new to it"):
+        new.load_model(str(tmp_path / "base"))
+
+
+@every_method
+def test_a_class_without_training_images_is_never_predicted(name, options, build, capsys):
+    trainer = build("gaps", name, *options, "DATASET.NAME", "SuiteWithGaps")
+    trainer.train()
+    assert "task 0 (shades of colours) has classes without training images, never predicted: dark_green" in (
+        capsys.readouterr().out
+    )
+    found = logits(trainer)
+    assert torch.isfinite(found).all()
+    assert (found[:, 1] < found[:, [0, 2, 3, 4]].min(1).values).all()
+
+
+def test_features_are_read_from_the_cache(build, tmp_path, monkeypatch):
+    read = []
+    original = data_manager.read_image
+    monkeypatch.setattr(data_manager, "read_image", lambda path: read.append(path) or original(path))
+    cache = ("DATALOADER.FEATURE_CACHE_DIR", str(tmp_path / "cache"))
+    live = build("live", "LinearProbe", "DATALOADER.FEATURE_CACHE", False)
+    live.train()
+    assert len(read) == 40 + 10 + 18 == len(set(read))  # training, validation, test: each once, not augmented
+    read.clear()
+    first = build("first", "LinearProbe", *cache, "DATALOADER.FEATURE_BANK", True)
+    first.train()
+    assert len(read) == 68
+    assert torch.allclose(logits(first), logits(live), atol=1e-3)
+    assert first.evaluator.report["tasks"] == live.evaluator.report["tasks"]
+    read.clear()
+    build("second", "ProtoNet", *cache).train()
+    assert read == []
+
+
+def test_what_cannot_be(build):
+    with pytest.raises(ConfigError, match="LinearProbe starts from no weights"):
+        build("run", "LinearProbe", "MODEL.INIT_WEIGHTS", "some.pt")
+    with pytest.raises(ConfigError, match="expected one of cosine, euclidean"):
+        build("run", "ProtoNet", "TRAINER.PROTONET.METRIC", "manhattan")
