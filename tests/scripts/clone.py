@@ -10,6 +10,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATASETS = ("general10", "plant6", "fashion20", "icon5")
 CONFIGS = {
+    "CoOp": ("rn50_ep50", "tiny_ep20"),
+    "CoCoOp": ("rn50_c4_ep10_batch1_ctxv1", "tiny_ep20"),
+    "KgCoOp": ("rn50_ep100_ctxv1", "tiny_ep20"),
     "MTCoOp": ("rn50_ep50", "tiny_ep20", "tiny_ep50"),
     "MTCoOpHard": ("rn50_ep50", "tiny_ep20"),
     "ZeroshotCLIP": ("rn50", "tiny_ep20"),

@@ -1,0 +1,18 @@
+#!/bin/sh
+# CoOp on a suite, one run a seed: prompts for every task in one run, or one task alone as published (TASKID):
+#   sh main_coop.sh icon5 tiny_ep20 4 16 False True
+#   sh main_coop.sh icon5 tiny_ep20 4 16 False False 2
+# CSC True is one context a class.
+# Results: output/DATASET/CoOp/CFG_SHOTSshots/nctxN_csc..._tsc...[/taskTASKID]/seedS
+
+TRAINER=CoOp
+. "$(dirname -- "$0")/lib.sh"
+arguments "DATASET CFG SHOTS N_CTX CSC TSC TASKID:optional" "icon5 tiny_ep20 4 16 False True" "$@"
+shift "$ARGC"
+one_task
+
+FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/nctx${N_CTX}_csc${CSC}_tsc${TSC}$TASK_FOLDER
+# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
+run_seeds "$OUTPUT/output/$FOLDER" \
+    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
+    TRAINER.COOP.N_CTX "$N_CTX" TRAINER.COOP.CSC "$CSC" TRAINER.COOP.TSC "$TSC" "$@"

@@ -1,0 +1,18 @@
+#!/bin/sh
+# KgCoOp on a suite, one run a seed: prompts for every task in one run, or one task alone as published (TASKID):
+#   sh main_kgcoop.sh icon5 tiny_ep20 4 8.0 True
+#   sh main_kgcoop.sh icon5 tiny_ep20 4 8.0 False 2
+# W is the weight of the distance to the hand-made prompts.
+# Results: output/DATASET/KgCoOp/CFG_SHOTSshots/wW_tsc...[/taskTASKID]/seedS
+
+TRAINER=KgCoOp
+. "$(dirname -- "$0")/lib.sh"
+arguments "DATASET CFG SHOTS W TSC TASKID:optional" "icon5 tiny_ep20 4 8.0 True" "$@"
+shift "$ARGC"
+one_task
+
+FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/w${W}_tsc${TSC}$TASK_FOLDER
+# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
+run_seeds "$OUTPUT/output/$FOLDER" \
+    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
+    TRAINER.KGCOOP.W "$W" TRAINER.KGCOOP.TSC "$TSC" "$@"

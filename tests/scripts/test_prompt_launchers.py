@@ -1,0 +1,61 @@
+"""The launchers of the methods of single tasks: all tasks in one run, or one task alone."""
+
+import pytest
+
+from tests.scripts.clone import split_arguments
+
+# script without main_ and .sh, trainer, arguments, settings of the method, folder below CFG_SHOTSshots
+LAUNCHERS = [
+    (
+        "coop",
+        "CoOp",
+        "general10 rn50_ep50 1 16 False True",
+        {"COOP.N_CTX": "16", "COOP.CSC": "False", "COOP.TSC": "True"},
+        "nctx16_cscFalse_tscTrue",
+    ),
+    ("cocoop", "CoCoOp", "general10 rn50_c4_ep10_batch1_ctxv1 1 True", {"COCOOP.TSC": "True"}, "tscTrue"),
+    (
+        "kgcoop",
+        "KgCoOp",
+        "general10 rn50_ep100_ctxv1 1 8.0 True",
+        {"KGCOOP.W": "8.0", "KGCOOP.TSC": "True"},
+        "w8.0_tscTrue",
+    ),
+]
+
+
+@pytest.mark.parametrize("task", ["", "3"], ids=["all tasks", "task 3"])
+@pytest.mark.parametrize(
+    ("name", "trainer", "arguments", "settings", "folder"), LAUNCHERS, ids=[r[0] for r in LAUNCHERS]
+)
+def test_training_and_base_to_new(clone, name, trainer, arguments, settings, folder, task):
+    words = [*arguments.split(), *([task] if task else []), "OPTIM.LR", "0.1"]
+    for script in (f"main_{name}", f"main_{name}_base2new_train", f"main_{name}_base2new_test"):
+        done = clone.sh(f"{script}.sh", *words, SEEDS="2")
+        assert done.returncode == 0, done.stderr
+    config, shots = arguments.split()[1:3]
+    below = f"general10/{trainer}/{config}_{shots}shots/{folder}" + (f"/task{task}" if task else "")
+    output, pairs = f"{clone.folder}/output", {f"TRAINER.{key}": value for key, value in settings.items()}
+    pairs |= {"DATASET.NUM_SHOTS": shots, "OPTIM.LR": "0.1"} | ({"DATASET.SUBSAMPLE_TASKS": "task3"} if task else {})
+    for run, place, classes in zip(
+        clone.runs(), ("", "base2new/", "base2new/"), ({}, {"base": "/base"}, {"new": "/new"}), strict=True
+    ):
+        options, found = split_arguments(run)
+        half = next(iter(classes), None)
+        assert options["--trainer"] == trainer and options["--seed"] == "2"
+        assert options["--config-file"] == f"{clone.folder}/configs/trainers/{trainer}/{config}.yaml"
+        assert options["--output-dir"] == f"{output}/{place}{below}{classes.get(half, '')}/seed2"
+        assert found == pairs | ({"DATASET.SUBSAMPLE_CLASSES": half} if half else {})
+        assert ("--eval-only" in options) == (half == "new")
+        if half == "new":
+            assert options["--model-dir"] == f"{output}/base2new/{below}/base/seed2" and options["--load-epoch"] == "20"
+
+
+def test_mistakes(clone):
+    done = clone.sh("main_kgcoop.sh", "icon5", "tiny_ep20", "4", "heavy", "Yes", "faces")
+    assert done.returncode == 2 and clone.runs() == []
+    assert 'W has to be a number, found "heavy"' in done.stderr and "TSC has to be True or False" in done.stderr
+    assert '"faces" is one argument too many' in done.stderr
+    assert "usage: sh main_kgcoop.sh DATASET CFG SHOTS W TSC [TASKID] [KEY VALUE ...]" in done.stderr
+    missing = clone.sh("main_cocoop_base2new_test.sh", "icon5", "tiny_ep20", "4", "True")
+    assert missing.returncode == 2 and "first run main_cocoop_base2new_train.sh" in missing.stderr
