@@ -13,17 +13,21 @@ from dassl.utils.errors import NonFiniteLossError
 from tests.models import state_dict, tiny_rn, tiny_vit
 from tests.suite import TASKS, config
 from trainers.base import MultiTaskTrainer
+from trainers.fitted import FittedTrainer
 
 NAMES = [
     name
     for name in TRAINER_REGISTRY.registered_names()
     if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
 ]
-LEARNING = [name for name in NAMES if TRAINER_REGISTRY.get(name).learns]
+FITTED = [name for name in NAMES if issubclass(TRAINER_REGISTRY.get(name), FittedTrainer)]  # tests/trainers/test_fitted.py
+LEARNING = [name for name in NAMES if TRAINER_REGISTRY.get(name).learns and name not in FITTED]  # by gradient steps
 # The variants of a method, as settings: what they learn differs, so each keeps the contract by itself.
 VARIANTS = {
     "CoCoOp": {"shared": (), "TSC": ("TRAINER.COCOOP.TSC", True)},
     "KgCoOp": {"TSC": ("TRAINER.KGCOOP.TSC", True)},
+    "PLOT": {"TSC": ("TRAINER.PLOT.TSC", True), "CSC": ("TRAINER.PLOT.CSC", True)},
+    "ProGrad": {"TSC": ("TRAINER.PROGRAD.TSC", True)},
     "MTCoOpHard": {"MT": (), "CA": ("TRAINER.MTCOOPH.TSC", True), "CS": ("TRAINER.MTCOOPH.CSC", True)},
     "MTCoOp": {
         "NATA": (),
@@ -32,9 +36,12 @@ VARIANTS = {
         "CSTA": ("TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.CLASS_CSC", True),
         "sampled": ("TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.CLS_SAMPLE_RATE", 0.5),
         "lincls": ("TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.PG_TYPE", "lincls"),
+        "rand": ("TRAINER.MTCOOP.TASK_FEATURE", "rand"),
+        "mlp": ("TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.PG_TYPE", "mlp", "TRAINER.MTCOOP.TASK_FEATURE_DIM", 8),
+        "transformer": ("TRAINER.MTCOOP.PG_TYPE", "transformer", "TRAINER.LABEL_SMOOTHING", 0.1),
     },
 }
-NO_NEW_CLASSES = {"TRAINER.MTCOOPH.CSC", "TRAINER.MTCOOP.CLASS_CSC"}  # contexts of classes
+NO_NEW_CLASSES = {"TRAINER.MTCOOPH.CSC", "TRAINER.MTCOOP.CLASS_CSC", "TRAINER.PLOT.CSC"}  # contexts of classes
 CASES = [
     pytest.param(name, options, id=f"{name}-{variant}")
     for name in LEARNING
@@ -184,6 +191,6 @@ def test_results_file(name, weights, tmp_path):
     assert found["tasks"][0]["value"] == found["tasks"][0]["overall_acc"]
     assert found["mean"]["value"] == pytest.approx(sum(task["value"] for task in found["tasks"]) / 3)
     learned = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    assert found["learnable_parameters"] == learned and (learned > 0) == TRAINER_REGISTRY.get(name).learns
+    assert found["learnable_parameters"] == learned and (learned > 0) == (name in (*LEARNING, "LinearProbe"))
     assert len(found["hashes"]["weights"]) == 64 and found["precision"] == "fp32"
     assert Path(tmp_path / "run" / "config.yaml").is_file()
