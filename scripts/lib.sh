@@ -48,7 +48,7 @@ expectation() {
             matches "$2" '[0-9]+' || echo "a whole number" ;;
         *CSC | TSC)
             matches "$2" 'True|False' || echo "True or False" ;;
-        PG_RATIO | CLS_SAMPLE_RATE | W)
+        PG_RATIO | CLS_SAMPLE_RATE | W | LAMBDA)
             matches "$2" '-?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?' || echo "a number" ;;
         PG_TYPE)
             matches "$2" '[A-Za-z0-9_]+' || echo "a word: lin, linmean or lincls" ;;

@@ -1,0 +1,19 @@
+#!/bin/sh
+# PLOT on a suite, one run a seed: prompts for every task in one run, or one task alone as published (TASKID):
+#   sh main_plot.sh icon5 tiny_ep20 4 4 16 False True
+#   sh main_plot.sh icon5 tiny_ep20 4 4 16 False False 2
+# N is the number of prompts of a class; CSC True is contexts of their own for every class.
+# Results: output/DATASET/PLOT/CFG_SHOTSshots/nN_nctxL_csc..._tsc...[/taskTASKID]/seedS
+
+TRAINER=PLOT
+. "$(dirname -- "$0")/lib.sh"
+arguments "DATASET CFG SHOTS N N_CTX CSC TSC TASKID:optional" "icon5 tiny_ep20 4 4 16 False True" "$@"
+shift "$ARGC"
+one_task
+
+FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/n${N}_nctx${N_CTX}_csc${CSC}_tsc${TSC}$TASK_FOLDER
+# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
+run_seeds "$OUTPUT/output/$FOLDER" \
+    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
+    TRAINER.PLOT.N "$N" TRAINER.PLOT.N_CTX "$N_CTX" \
+    TRAINER.PLOT.CSC "$CSC" TRAINER.PLOT.TSC "$TSC" "$@"
