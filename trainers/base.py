@@ -14,12 +14,13 @@ from clip.text_tower import TextTower
 from dassl.config import ConfigError
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TrainerX
-from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.evaluation import EVALUATOR_REGISTRY, ClassificationMT
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import count_num_param, load_pretrained_weights
 
 from .features import FeatureLoader, keep_limit, store_for, too_large, why_not
 from .losses import cosine_logits, multitask_cross_entropy, present_columns
+from .zero_shot import ZeroShotCheck
 
 __all__ = ["PRECISIONS", "PRECISION_HELP", "MultiTaskTrainer"]
 
@@ -41,6 +42,7 @@ class MultiTaskTrainer(TrainerX):
     learns = True  # False: nothing to train, the method can be evaluated without a model
     frozen_features = True  # False: the method needs more than the frozen tower's output, so no cache serves
     local_features = False  # True: `features` are the image tower's local tokens (B, P, d), one for each patch
+    zero_shot: ZeroShotCheck | None = None  # sees the features of a test's images
 
     # ---- what a method gives
 
@@ -152,10 +154,13 @@ class MultiTaskTrainer(TrainerX):
         """Frozen image features (B, d), or local ones (B, P, d), of images (B, 3, H, W); features out of the cache stay
         what they are.
         """
-        if images.ndim < 4:
-            return images
+        features = images if images.ndim < 4 else self._encode(images.to(self.device))
+        if self.zero_shot is not None:
+            self.zero_shot.see(features)
+        return features
+
+    def _encode(self, images: Tensor) -> Tensor:
         with torch.no_grad(), self.autocast():
-            images = images.to(self.device)
             return self.image_tower(images, local=True)[1] if self.local_features else self.image_tower(images)
 
     def before_train(self) -> None:
@@ -169,7 +174,27 @@ class MultiTaskTrainer(TrainerX):
         if self.cfg.DATALOADER.FEATURE_CACHE and self.frozen_features:
             name = f"{split or self.cfg.TEST.SPLIT}_loader"
             setattr(self, name, self._from_features(getattr(self, name), f"{name[:-7]} images"))
-        return super().test(split)
+        if split or not self._compared():
+            return super().test(split)
+        self.zero_shot = ZeroShotCheck(self.cfg, self.clip, self.text_tower, self.space)
+        try:
+            result = super().test(split)
+            self.run_extra["zero_shot"] = self.zero_shot.compare(self.evaluator.report)
+        finally:
+            self.zero_shot = None
+        return result
+
+    def _compared(self) -> bool:
+        """Whether a test is compared with zero-shot CLIP: that of a learned model, on the tower's own features."""
+        trained = self.learns and self.epochs_done > 0
+        own = self.frozen_features and not self.local_features and isinstance(self.evaluator, ClassificationMT)
+        return trained and own and self.cfg.TEST.ZERO_SHOT_CHECK
+
+    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """img (B, 3, H, W), label (B,) within the task, on the device."""
+        if self.zero_shot is not None:
+            self.zero_shot.expect(batch["label"], batch["task"])
+        return super().parse_batch_test(batch)
 
     def _from_features(self, loader, what: str, epochs: range | None = None):
         """`loader` with features in place of images; itself where that cannot be, or has been done."""

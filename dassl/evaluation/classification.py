@@ -159,13 +159,8 @@ class ClassificationMT(EvaluatorBase):
         self._labels.append(gt.cpu())
         self._tasks.append(task)
 
-    def evaluate(self):
-        """Print and return suite and task scores, in per cent.
-
-        Returns:
-            OrderedDict: overall_metric (mean of the tasks' declared metrics), overall_acc, mean_acc, macro_f1 (means of
-            the tasks'), then task<id>/<metric> of every task that has images.
-        """
+    def measure(self):
+        """The report of all images since reset(), without printing it, and the scores of each task."""
         labels, predictions, tasks = map(_joined, (self._labels, self._predictions, self._tasks))
         rows, all_scores = [], []
         for position, task in enumerate(self.space.tasks):
@@ -177,9 +172,18 @@ class ClassificationMT(EvaluatorBase):
                     scores, id=task.id, key=task.key, name=task.name, classnames=task.classnames, metric=task.metric
                 )
             )
-        mean = suite_mean(rows)
-        self.report = {"tasks": rows, "mean": mean}
-        print(f"{self.heading()}\n* total: {len(labels):,}")
+        return {"tasks": rows, "mean": suite_mean(rows)}, all_scores
+
+    def evaluate(self):
+        """Print and return suite and task scores, in per cent.
+
+        Returns:
+            OrderedDict: overall_metric (mean of the tasks' declared metrics), overall_acc, mean_acc, macro_f1 (means of
+            the tasks'), then task<id>/<metric> of every task that has images.
+        """
+        self.report, all_scores = self.measure()
+        rows, mean = self.report["tasks"], self.report["mean"]
+        print(f"{self.heading()}\n* total: {sum(row['images'] for row in rows):,}")
         print(f"* overall_metric: {percent(mean['value'])}")
         for metric in METRICS:
             print(f"* {metric}: {percent(mean[metric])}")
