@@ -102,6 +102,6 @@ def remove_run(directory):
         with contextlib.suppress(OSError):
             os.rmdir(folder)
     shutil.rmtree(os.path.join(directory, "tensorboard"), ignore_errors=True)
-    for pattern in ("results.json", "config.yaml", "cmat.pt", "log.txt*"):
+    for pattern in ("results.json", "config.yaml", "tasks.json", "cmat.pt", "log.txt*"):
         for file in glob.glob(os.path.join(glob.escape(directory), pattern)):
             os.unlink(file)

@@ -19,6 +19,13 @@ def write_config(cfg):
         stream.write(copy.dump())
 
 
+def write_tasks(trainer):
+    """Write tasks.json, what the run tells apart: with it and the model a prediction needs none of the data."""
+    space = getattr(trainer.dm, "space", None)
+    if space is not None:
+        write_json(space.plain(), os.path.join(trainer.cfg.OUTPUT_DIR, "tasks.json"))
+
+
 def describe(cfg):
     """What is known of a run before it starts."""
     classes = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
@@ -41,6 +48,7 @@ def describe(cfg):
         "learnable_parameters": None,
         "tasks": [],
         "mean": dict(EMPTY_MEAN),
+        "zero_shot": None,
         "seconds": {"train": 0.0, "test": 0.0},
         "peak_memory_bytes": None,
         "versions": versions(),

@@ -11,7 +11,7 @@ from dassl.utils import load_checkpoint
 from dassl.utils.errors import UserError
 
 BEST = "model-best.pth.tar"
-_TEMPORARY = re.compile(r"\.(model.*\.pth\.tar.*|checkpoint|results\.json|config\.yaml)\..*\.tmp")
+_TEMPORARY = re.compile(r"\.(model.*\.pth\.tar.*|checkpoint|results\.json|tasks\.json|config\.yaml)\..*\.tmp")
 _NAME = re.compile(r"model\.pth\.tar-(\d+)")
 
 

@@ -12,7 +12,7 @@ from dassl.engine import store
 from dassl.engine.base import TrainerBase
 from dassl.engine.output import settle_seed
 from dassl.engine.progress import EpochMeter, progress, run_bar
-from dassl.engine.results import write_config, write_results
+from dassl.engine.results import write_config, write_results, write_tasks
 from dassl.evaluation import build_evaluator
 from dassl.utils import preserved_rng, set_random_seed
 from dassl.utils.errors import UserError
@@ -100,6 +100,7 @@ class SimpleTrainer(TrainerBase):
             if self.cfg.TRAIN.TENSORBOARD:
                 self.init_writer(os.path.join(self.output_dir, "tensorboard"))
         write_config(self.cfg)
+        write_tasks(self)
         write_results(self, "running")
         loader = getattr(self, "train_loader_x", None)
         self.num_batches = len(loader) if loader is not None else 0
@@ -166,6 +167,7 @@ class SimpleTrainer(TrainerBase):
         result = self.test()
         self.seconds["test"] += time.time() - start
         write_config(self.cfg)
+        write_tasks(self)
         write_results(self, "complete", getattr(self.evaluator, "report", None))
         return result
 
