@@ -1,0 +1,234 @@
+"""Classify images with a finished run: `python predict.py RUN IMAGE...`; docs/own-data.md tells more.
+
+One line for each image and task: image, task, the most probable classes. Status 0, or 2 with one message on what the
+user can mend (images that cannot be read are named, the others are classified all the same).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from difflib import get_close_matches
+from types import SimpleNamespace
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description="Classify images with a finished run.")
+    parser.add_argument("run", metavar="RUN", help="output folder of the run")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, and folders of them")
+    parser.add_argument("--topk", type=int, default=5, help="classes shown, the most probable first (default 5)")
+    parser.add_argument("--task", help="key, name or number of the only task wanted; default all tasks of the run")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    return parser.parse_intermixed_args(argv)
+
+
+# ---- the run -------------------------------------------------------------------------------------------------------
+
+
+def read_run(folder):
+    """(configuration, TaskSpace) of a run.
+
+    Raises:
+        UserError: no folder of a run, or one that holds no model; what else its config.yaml is wrong about.
+    """
+    from dassl.config import get_cfg_default, load
+    from dassl.data.datasets import build_dataset
+    from dassl.data.tasks import TaskSpace
+    from dassl.engine import TRAINER_REGISTRY, store
+    from dassl.utils import UserError, read_json
+
+    recorded = os.path.join(folder, "config.yaml")
+    if not os.path.isfile(recorded):
+        inner = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        runs = [name for name in inner if os.path.isfile(os.path.join(folder, name, "config.yaml"))]
+        hint = f"; runs in it: {', '.join(runs)}" if runs else "; expected the --output-dir of a run"
+        raise UserError(f"{folder} is no folder of a run, there is no config.yaml in it{hint}")
+    cfg = get_cfg_default()
+    load(cfg, [recorded])
+    cfg.MODEL.INIT_WEIGHTS = cfg.RESUME = ""  # what the run began with is not needed any more
+    if TRAINER_REGISTRY.get(cfg.TRAINER.NAME).learns:
+        command = _content(os.path.join(folder, "results.json"), read_json).get("command", [])
+        if "--eval-only" in command:
+            raise UserError(f"{folder} only tested a model; give the folder of the run that was trained (--model-dir)")
+        store.require_checkpoint(folder)
+    try:
+        space = TaskSpace.from_plain(read_json(os.path.join(folder, "tasks.json")))
+    except FileNotFoundError:  # a run older than this file: the data tell its tasks
+        space = build_dataset(cfg).space
+    return cfg, space
+
+
+def _content(path, read):
+    try:
+        return read(path)
+    except (OSError, ValueError):
+        return {}
+
+
+def without_data(trainer, space):
+    """The trainer class `trainer` for the tasks of `space`, without any of their images."""
+
+    class Predictor(trainer):
+        def build_data_loader(self):
+            nothing = SimpleNamespace(space=space, train_x=None, train_u=None, val=None, test=None)
+            self.dm = SimpleNamespace(space=space, dataset=nothing)
+            self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+            self.num_classes, self.num_source_domains, self.lab2cname = space.num_classes, 0, dict(space.lab2cname)
+
+        def _check_splits(self):
+            pass
+
+    return Predictor
+
+
+def load_trainer(folder, cfg, space):
+    """The trainer of a run with the run's model, ready for `model_inference`."""
+    from dassl.engine import TRAINER_REGISTRY
+
+    trainer = without_data(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), space)(cfg)
+    if trainer.learns:
+        trainer.load_model(folder)
+    trainer.set_model_mode("eval")
+    return trainer
+
+
+def chosen_tasks(space, wanted):
+    """Positions of the task `wanted` (its key, name, number, or task<number>), or of all (None).
+
+    Raises:
+        UserError: there is none like it.
+    """
+    from dassl.utils import UserError
+
+    if wanted is None:
+        return list(range(space.num_tasks))
+    calls = {}
+    for position, task in enumerate(space.tasks):
+        for call in (f"task{task.id}", str(task.id), task.name.lower(), task.key.lower()):
+            calls[call] = position
+    if wanted.lower() not in calls:
+        near = get_close_matches(wanted.lower(), calls, n=1, cutoff=0.6)
+        hint = f"did you mean {space.tasks[calls[near[0]]].key}? " if near else ""
+        there = ", ".join(f"{task.key} ({task.name})" for task in space.tasks)
+        raise UserError(f"--task {wanted}: the run has no such task; {hint}it has: {there}")
+    return [calls[wanted.lower()]]
+
+
+# ---- the images ----------------------------------------------------------------------------------------------------
+
+
+def find_images(given):
+    """The image files among `given` and in the folders among them.
+
+    Raises:
+        FileNotFoundError: some that are not there, or a folder without an image.
+    """
+    from datasets.readers import IMAGE_ENDINGS
+
+    found, gone = [], []
+    for path in given:
+        if os.path.isfile(path):
+            found.append(path)
+        elif os.path.isdir(path):
+            inside = [
+                os.path.join(where, name)
+                for where, _, names in os.walk(path)
+                for name in names
+                if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")
+            ]
+            if not inside:
+                gone.append(f"{path} (a folder without an image)")
+            found += sorted(inside)
+        else:
+            gone.append(path)
+    if gone:
+        raise FileNotFoundError(f"no such image: {', '.join(gone[:5])}" + (", ..." if len(gone) > 5 else ""))
+    return found
+
+
+def predictions(trainer, paths, tasks, topk):
+    """For each path {"image", "tasks": [{"key", "name", "classes": [{"class", "probability"}, ...]}]}, or {"image",
+    "error"} of one that cannot be read. Probabilities sum to one over the classes of a task.
+    """
+    import torch
+
+    from dassl.data.images import read_image
+    from dassl.data.transforms import build_transform
+
+    transform, space = build_transform(trainer.cfg, is_train=False), trainer.dm.space
+    size = trainer.cfg.DATALOADER.TEST.BATCH_SIZE
+    for start in range(0, len(paths), size):
+        images, errors = [], {}
+        for path in paths[start : start + size]:
+            try:
+                images.append(transform(read_image(path)))
+            except (ValueError, OSError) as error:
+                errors[path] = str(error)
+        with torch.no_grad():
+            logits = trainer.model_inference(torch.stack(images).to(trainer.device)) if images else ()
+        rows = iter(logits)
+        for path in paths[start : start + size]:
+            if path in errors:
+                yield {"image": path, "error": errors[path]}
+                continue
+            row, found = next(rows), []
+            for position in tasks:
+                task = space.tasks[position]
+                best = row[space.columns(position)].float().softmax(-1).topk(min(topk, len(task.classnames)))
+                pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+                classes = [{"class": task.classnames[label], "probability": value} for value, label in pairs]
+                found.append({"key": task.key, "name": task.name, "classes": classes})
+            yield {"image": path, "tasks": found}
+
+
+def show(found, as_json):
+    """Print predictions as they come; returns the status."""
+    status, rows = 0, []
+    for row in found:
+        if "error" in row:
+            status = 2
+            print(f"error: {row['error']}", file=sys.stderr)
+        if as_json:
+            rows.append(row)
+            continue
+        for task in row.get("tasks", ()):
+            classes = ", ".join(f"{c['class']} {100 * c['probability']:.1f} %" for c in task["classes"])
+            print(f"{row['image']}\t{task['key']}\t{classes}")
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    return status
+
+
+def run(args):
+    import datasets  # noqa: F401  registers the datasets
+    import trainers  # noqa: F401  registers the methods and declares their settings
+    from dassl.utils import UserError
+
+    if args.topk < 1:
+        raise UserError(f"--topk {args.topk}: expected at least 1")
+    with contextlib.redirect_stdout(sys.stderr):  # what is printed on the way is no prediction
+        cfg, space = read_run(args.run)
+        paths, tasks = find_images(args.images), chosen_tasks(space, args.task)
+        trainer = load_trainer(args.run, cfg, space)
+    return show(predictions(trainer, paths, tasks, args.topk), args.json)
+
+
+def main(argv=None):
+    from dassl.utils import is_user_error
+
+    args = parse(argv)
+    try:
+        return run(args)
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
