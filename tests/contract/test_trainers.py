@@ -20,8 +20,9 @@ NAMES = [
     for name in TRAINER_REGISTRY.registered_names()
     if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
 ]
-FITTED = [name for name in NAMES if issubclass(TRAINER_REGISTRY.get(name), FittedTrainer)]  # tests/trainers/test_fitted.py
-LEARNING = [name for name in NAMES if TRAINER_REGISTRY.get(name).learns and name not in FITTED]  # by gradient steps
+FITTED = [name for name in NAMES if issubclass(TRAINER_REGISTRY.get(name), FittedTrainer)]
+# By gradient steps; of the others more in tests/trainers/test_fitted.py.
+LEARNING = [name for name in NAMES if TRAINER_REGISTRY.get(name).learns and name not in FITTED]
 # The variants of a method, as settings: what they learn differs, so each keeps the contract by itself.
 VARIANTS = {
     "CoCoOp": {"shared": (), "TSC": ("TRAINER.COCOOP.TSC", True)},
