@@ -6,6 +6,8 @@ suffixes without padding. A suffix's tokens see their group's prefix and their o
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,18 +27,27 @@ class Layout:
 
     Args:
         prefix: (G, P).
-        group: (N,) group of each suffix.
-        length: (N,) tokens of each suffix.
+        group: group of each of the N suffixes.
+        length: tokens of each of them.
         heads: h.
         dtype: of the tower.
+        device: of the tower.
     """
 
-    def __init__(self, prefix: tuple[int, int], group: Tensor, length: Tensor, heads: int, dtype: torch.dtype):
-        (G, P), device = prefix, length.device
-        sizes = [P] * G + length.tolist()  # of the sequences, in packed order
-        longest = max(sizes[G:])
+    def __init__(
+        self,
+        prefix: tuple[int, int],
+        group: tuple[int, ...],
+        length: tuple[int, ...],
+        heads: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        G, P = prefix
+        sizes = [P] * G + list(length)  # of the sequences, in packed order
+        longest = max(length)
         T = max(P, longest * max(1, TILE // longest))
-        owner, first = _fill_tiles(sizes, [*range(G), *group.tolist()], T)
+        owner, first = _fill_tiles(sizes, [*range(G), *group], T)
         self.G, self.P, self.T, self.heads, self.tiles = G, P, T, heads, len(owner)
         self.owner = torch.tensor(owner, device=device)  # (tiles,) group of each tile
 
@@ -51,6 +62,9 @@ class Layout:
         mask = self._mask(slot, sequence).to(dtype)
         self.every = _Queries(heads, keys, mask, slot, parts=3)
         self.key_place = self.every.place(slot, T, P + T, P)  # (R, h)
+
+        real = torch.arange(longest, device=device) < torch.tensor(length, device=device)[:, None]
+        self.real = real.flatten().nonzero()[:, 0]  # (M,) which tokens of the suffixes, padded to the longest, exist
 
         # The last layer's only queries are the [EOS] tokens; E of them are in the fullest tile.
         self.eos = end[G:] - 1  # (N,) row of each
@@ -73,6 +87,12 @@ class Layout:
         past = (at >= self.G) | (at < 0)
         seen = torch.cat([past[:, :, None].expand(-1, -1, self.P), own], 2)
         return torch.zeros(seen.shape, device=slot.device).masked_fill_(~seen, float("-inf"))
+
+
+@lru_cache(maxsize=8)
+def layout_for(*key) -> Layout:
+    """The layout of these arguments of `Layout`: most steps encode the same classes as the one before."""
+    return Layout(*key)
 
 
 def _fill_tiles(sizes: list[int], groups: list[int], T: int) -> tuple[list[int], list[int]]:

@@ -21,7 +21,7 @@ from dassl.utils import UserError
 
 from .layers import at_least_fp32, mlp, norm
 from .model import CLIP, project
-from .prefix_attention import Layout, attention, last_attention
+from .prefix_attention import attention, last_attention, layout_for
 
 declare("MODEL.TEXT_CHUNK", 0, allowed=at_least(0), help="prompts encoded at a time, to bound memory; 0: all at once")
 
@@ -131,17 +131,13 @@ class TextTower:
 
     def _encode(self, prefix: Tensor, suffix: Tensor, group: Tensor, length: Tensor, deep: Tensor | None) -> Tensor:
         """The pass itself; see `Prompts` for the shapes; (N, d)."""
-        (G, P, D), longest = prefix.shape, int(length.max())
-        dtype = self.blocks[0].mlp.c_fc.weight.dtype
-        layout = Layout((G, P), group, length, self.heads, dtype)
-        real = (torch.arange(longest, device=length.device) < length[:, None]).flatten().nonzero()[:, 0]
+        (G, P, D), dtype = prefix.shape, self.blocks[0].mlp.c_fc.weight.dtype
+        groups, lengths = tuple(group.tolist()), tuple(length.tolist())
+        longest = max(lengths)
+        layout = layout_for((G, P), groups, lengths, self.heads, dtype, self.device)
         position = at_least_fp32(self.clip.positional_embedding)
-        x = torch.cat(
-            [
-                (prefix + position[:P]).flatten(0, 1),
-                (suffix[:, :longest] + position[P : P + longest]).flatten(0, 1)[real],
-            ]
-        ).to(dtype)  # (R, D)
+        tokens = (suffix[:, :longest] + position[P : P + longest]).flatten(0, 1)  # (N * longest, D)
+        x = torch.cat([(prefix + position[:P]).flatten(0, 1), tokens.index_select(0, layout.real)]).to(dtype)  # (R, D)
         for i, block in enumerate(self.blocks):
             if deep is not None and 1 <= i <= deep.shape[1]:
                 old, new = x[: G * P].view(G, P, D), deep[:, i - 1].to(dtype)
