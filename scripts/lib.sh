@@ -44,7 +44,7 @@ expectation() {
             [ -n "$2" ] && [ -f "$REPO/configs/trainers/$TRAINER/$2.yaml" ] || echo "a file of configs/trainers/$TRAINER" ;;
         SHOTS)
             matches "$2" '-1|[0-9]+' || echo "a whole number of images a class (0 or -1: all of them)" ;;
-        *N_CTX | TASKID | MAXTASKID)
+        *N_CTX | N | TASKID | MAXTASKID)
             matches "$2" '[0-9]+' || echo "a whole number" ;;
         *CSC | TSC)
             matches "$2" 'True|False' || echo "True or False" ;;
