@@ -7,6 +7,7 @@ depends on its own row alone, so that it does not change with what else is in th
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dassl.utils import UserError
@@ -73,6 +74,25 @@ class MLPMetaNetwork(nn.Module):
         return self.out(self.hidden(x).relu()).unflatten(-1, self.shape)
 
 
+class _Layer(nn.Module):
+    """x + attention(norm(x)), then x + FFN(norm(x)): (G, S, H) -> (G, S, H).
+
+    Not nn.TransformerEncoderLayer: that one computes other last bits in evaluation than in training mode.
+    """
+
+    def __init__(self, hidden: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.qkv, self.merge = nn.Linear(hidden, 3 * hidden), nn.Linear(hidden, hidden)
+        self.ffn = nn.Sequential(nn.Linear(hidden, 4 * hidden), nn.GELU(), nn.Linear(4 * hidden, hidden))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm_1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (G, h, S, e)
+        x = x + self.merge(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + self.ffn(self.norm_2(x))
+
+
 class TransformerMetaNetwork(nn.Module):
     """L learned queries and a token for each feature attend to each other; what becomes of the queries is the context.
 
@@ -89,12 +109,7 @@ class TransformerMetaNetwork(nn.Module):
             )
         self.inputs = nn.ModuleList(nn.Linear(dim, hidden) for dim in dims)
         self.queries = nn.Parameter(torch.empty(n_ctx, hidden).normal_(std=0.02))  # (L, H)
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                hidden, heads, 4 * hidden, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-            )
-            for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(_Layer(hidden, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, width)
         nn.init.normal_(self.out.weight, std=0.02 * hidden**-0.5)

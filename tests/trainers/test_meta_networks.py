@@ -58,19 +58,18 @@ def naive_transformer(network, features):
     tokens = [fc.weight @ x + fc.bias for fc, x in zip(network.inputs, features, strict=True)]
     x = torch.stack([*tokens, *network.queries])
     for layer in network.layers:
-        attention, heads = layer.self_attn, layer.self_attn.num_heads
-        y = F.layer_norm(x, x.shape[-1:], layer.norm1.weight, layer.norm1.bias)
-        q, k, v = (y @ attention.in_proj_weight.T + attention.in_proj_bias).chunk(3, -1)
-        size = q.shape[-1] // heads
+        y = F.layer_norm(x, x.shape[-1:], layer.norm_1.weight, layer.norm_1.bias)
+        q, k, v = (y @ layer.qkv.weight.T + layer.qkv.bias).chunk(3, -1)
+        size = q.shape[-1] // layer.heads
         out = []
-        for h in range(heads):
+        for h in range(layer.heads):
             own = slice(h * size, (h + 1) * size)
             weights = ((q[:, own] @ k[:, own].T) / size**0.5).softmax(-1)
             out.append(weights @ v[:, own])
-        x = x + torch.cat(out, -1) @ attention.out_proj.weight.T + attention.out_proj.bias
-        y = F.layer_norm(x, x.shape[-1:], layer.norm2.weight, layer.norm2.bias)
-        hidden = F.gelu(y @ layer.linear1.weight.T + layer.linear1.bias)
-        x = x + hidden @ layer.linear2.weight.T + layer.linear2.bias
+        x = x + torch.cat(out, -1) @ layer.merge.weight.T + layer.merge.bias
+        y = F.layer_norm(x, x.shape[-1:], layer.norm_2.weight, layer.norm_2.bias)
+        hidden = F.gelu(y @ layer.ffn[0].weight.T + layer.ffn[0].bias)
+        x = x + hidden @ layer.ffn[2].weight.T + layer.ffn[2].bias
     x = F.layer_norm(x[len(features) :], x.shape[-1:], network.norm.weight, network.norm.bias)
     return x @ network.out.weight.T + network.out.bias
 
