@@ -31,22 +31,17 @@ class RowSource:
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
     def missing(self, root: str) -> str:
-        """What is not there, where it was looked for, and what belongs there; "" if everything is there."""
+        """What is not there, in a line; "" if everything is there. Where to get it: `datasets.report`."""
         row = self.row
-        folders = row.image_folders or (row.images,)
-        files = () if root and self.split_file(root) else row.needs
-        expected = [f"{folder}/" for folder in folders] + list(row.needs)
         if not root:
-            return f"expected in <root>/{row.folder}: {', '.join(expected)}. Source: {row.source}"
+            return "no data root"
         place = Path(root, row.folder)
         if not place.is_dir():
-            return f"no folder {place}; expected in it: {', '.join(expected)}. Source: {row.source}"
-        gone = [f"{folder}/" for folder in folders if not (place / folder).is_dir()]
+            return f"no folder {place}"
+        files = () if self.split_file(root) else row.needs
+        gone = [f"{folder}/" for folder in row.image_folders or (row.images,) if not (place / folder).is_dir()]
         gone += [file for file in files if not (place / file).is_file()]
-        if not gone:
-            return ""
-        instead = f", or {' or '.join(row.split_files)}" if row.split_files and any(f in gone for f in files) else ""
-        return f"looked in {place}, not there: {', '.join(gone)}{instead}. Source: {row.source}"
+        return f"not in {place}: {', '.join(gone)}" if gone else ""
 
     def load(self, root: str, save: bool = True) -> Source:
         """Read tasks and split; where there is no file of one it is made and, with `save`, saved.
