@@ -35,7 +35,7 @@ class ZeroShotCheck:
     def __init__(self, cfg, clip: CLIP, tower: TextTower, space: TaskSpace):
         from .zsclip import HandPrompts, ZeroshotCLIP  # they are trainers, and trainers import this
 
-        self.text = HandPrompts(tower, space, ZeroshotCLIP.templates(space)).features  # (N, d)
+        self.text = HandPrompts(tower, space, ZeroshotCLIP.templates(cfg, space)).features  # (N, d)
         self.scale = clip.logit_scale.exp()
         self.evaluator = ClassificationMT(cfg, space=space)
         self._target: tuple[Tensor, Tensor] | None = None
