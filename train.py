@@ -54,8 +54,11 @@ def check_arguments(args, cfg):
     """Mistakes that can be seen before anything slow begins."""
     from dassl.engine import TRAINER_REGISTRY, store
     from dassl.utils import UserError
+    from datasets.suites import refuse_training
 
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if trainer.learns and not args.eval_only:
+        refuse_training(cfg)
     if args.eval_only and not args.model_dir and trainer.learns:
         raise UserError(f"--eval-only needs --model-dir: {cfg.TRAINER.NAME} has to be trained before it is tested")
     if not args.eval_only and (args.model_dir or args.load_epoch is not None):

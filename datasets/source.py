@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -67,3 +70,29 @@ class Source:
                 lines = "\n".join(f"{item.path}\t{item.label}" for item in items[start : start + 4096])
                 digest.update(("\n" * (start > 0) + lines).encode())
         return digest.hexdigest()
+
+
+class Places:
+    """Where each image of a list stands in the split of its dataset, as texts for messages; 4 bytes an image.
+
+    Args:
+        part: of the split, "train", "val" or "test".
+    """
+
+    def __init__(self, part: str):
+        self.part = part
+        self._numbers = array("I")
+        self._runs: list[tuple[int, str]] = []  # (first image of the list, what its split is called)
+
+    def add(self, source: Source, places: Sequence[int]) -> None:
+        """Append images of a source by their places in its list of this part."""
+        file = f" in {source.split_from}" if source.split_from.startswith("split_") else ""
+        self._runs.append((len(self._numbers), f"of {self.part}{file} of {source.name}"))
+        self._numbers.extend(places)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> str:
+        run = bisect_right(self._runs, index, key=lambda run: run[0]) - 1
+        return f"entry {self._numbers[index] + 1} {self._runs[run][1]}"

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
 from dassl.data.tasks import Task, TaskSpace
 from dassl.data.views import replace_prefix
+from dassl.utils import UserError
 from datasets.embedded import ICON13
 from datasets.fewshot import base_new, few_shot, task_subset, val_shots
 from datasets.own import own_tasks
+from datasets.report import require_usable
 from datasets.rows import RowSource
-from datasets.source import Item, Source
+from datasets.source import SPLITS, Places, Source
 from datasets.table import GENERAL10, PLANT6, ROWS, RS8
 
 # Everything that can be read: name -> an object with `task_keys`, `missing(root)` and `load(root)`.
@@ -96,23 +99,18 @@ def read_sources(suite: str, names: Sequence[str], root: str, known: Mapping | N
         ValueError: a dataset that is there but contradicts itself or its declaration.
     """
     known = SOURCES if known is None else known
-    gaps = {name: gap for name in names if (gap := known[name].missing(root))}
-    if gaps:
-        where = f" below DATASET.ROOT {root!r} (--root)" if root else " because DATASET.ROOT is not set (--root)"
-        where = where if any(name in SOURCES for name in gaps) else ""  # own data say where they were looked for
-        head = f"{suite}: {len(gaps)} of {len(names)} datasets not found{where}"
-        raise FileNotFoundError("\n".join([head, *(f"  {name}: {gap}" for name, gap in gaps.items())]))
-    return {name: known[name].load(root) for name in names}
+    return require_usable(suite, {name: known[name] for name in names}, root)
 
 
 class Suite(DatasetBaseMT):
     """Tasks of one or several datasets, after task subset, base/new classes and few-shot sampling.
 
     Only the datasets of the chosen tasks are read. `split_hash` is that of their full splits, before sampling.
+    `places` says of each list of images where they stand in the splits, for messages.
 
     Args:
-        cfg: reads DATASET.{ROOT, NAME, TASKS, NUM_SHOTS, NESTED_SHOTS, SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS} and SEED,
-            and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT does not exist.
+        cfg: reads DATASET.{ROOT, NAME, TASKS, TASK_NAMES, NUM_SHOTS, NESTED_SHOTS, SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS},
+            SEED, and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT does not exist.
 
     Raises:
         FileNotFoundError: datasets that are missing, all at once.
@@ -138,9 +136,11 @@ class Suite(DatasetBaseMT):
 
         self.sources = sources
         space, digest = [], hashlib.sha256()
-        splits: dict[str, list[DatumMT]] = {"train": [], "val": [], "test": []}
+        splits: dict[str, list[DatumMT]] = {split: [] for split in SPLITS}
+        places = {split: Places(split) for split in SPLITS}
+        renamed = new_names(wanted.TASK_NAMES, tasks)
         by_task = {name: _by_task(source) for name, source in sources.items()}
-        for number, name, index, _ in chosen:
+        for number, name, index, key in chosen:
             source = sources[name]
             digest.update(source.split_digest(index).encode())
             declared = source.tasks[index]
@@ -150,7 +150,7 @@ class Suite(DatasetBaseMT):
                 continue
             task = Task(
                 declared.key,
-                declared.name,
+                renamed.get((name, key), declared.name),
                 tuple(declared.classnames[label] for label in labels),
                 declared.metric,
                 declared.templates,
@@ -158,15 +158,17 @@ class Suite(DatasetBaseMT):
                 id=number,
             )
             new_label = {label: position for position, label in enumerate(labels)}
-            for split, items in by_task[name][index].items():
-                kept = [item for item in items if item.label in new_label]
+            for split, numbers in by_task[name][index].items():
+                items = getattr(source, split)
+                kept = [place for place in numbers if items[place].label in new_label]
                 if split != "test":
                     shots = val_shots(wanted.NUM_SHOTS) if split == "val" else wanted.NUM_SHOTS
-                    kept = few_shot(kept, shots, cfg.SEED, wanted.NESTED_SHOTS)
-                for item in kept:
+                    kept = _drawn(items, kept, shots, cfg)
+                for item in map(items.__getitem__, kept):
                     label = new_label[item.label]
                     path = f"{source.root}/{item.path}"
                     splits[split].append(DatumMT(path, label, len(space), item.domain, task.classnames[label]))
+                places[split].add(source, kept)
             space.append(task)
         if not space:
             raise ValueError(f"{wanted.NAME}: DATASET.SUBSAMPLE_CLASSES {wanted.SUBSAMPLE_CLASSES!r} leaves no class")
@@ -174,6 +176,7 @@ class Suite(DatasetBaseMT):
         self.image_root = roots.pop() if len(roots) == 1 else root
         self.domains = next(iter(sources.values())).domains if len(sources) == 1 else ()
         self.split_hash = digest.hexdigest()
+        self.places = {"train_x": places["train"], "val": places["val"], "test": places["test"]}
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"] or None, splits["test"])
 
 
@@ -191,13 +194,71 @@ def _moves(cfg) -> tuple[str, str]:
     return cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH
 
 
-def _by_task(source: Source) -> list[dict[str, list[Item]]]:
-    """Items of each task of a source and each split, sorted by path so that the order of a listing is forgotten."""
-    parts: list[dict[str, list[Item]]] = [{"train": [], "val": [], "test": []} for _ in source.tasks]
-    for split in ("train", "val", "test"):
-        for item in sorted(getattr(source, split)):
-            parts[item.task][split].append(item)
+def _by_task(source: Source) -> list[dict[str, array]]:
+    """Places, in the lists of the source, of the images of each task and split.
+
+    They are sorted by path, so that the order of a listing is forgotten.
+    """
+    parts = [{split: array("I") for split in SPLITS} for _ in source.tasks]
+    for split in SPLITS:
+        items = getattr(source, split)
+        for place in sorted(range(len(items)), key=items.__getitem__):
+            parts[items[place].task][split].append(place)
     return parts
+
+
+def _drawn(items: Sequence, places: Sequence[int], shots: int, cfg) -> list[int]:
+    """The few-shot sample of the images at `places`, as places."""
+    nested = cfg.DATASET.NESTED_SHOTS
+    return few_shot(
+        places, shots, cfg.SEED, nested, key=lambda place: items[place].path, group=lambda place: items[place].label
+    )
+
+
+def new_names(given: Sequence[Mapping], tasks: Sequence[tuple[str, int, str]]) -> dict[tuple[str, str], str]:
+    """{(dataset, task key): task name} of DATASET.TASK_NAMES, whose keys are those of tasks, or dataset/key.
+
+    Args:
+        given: [{key: name}, …].
+        tasks: what `expand` gives.
+
+    Raises:
+        ValueError: a task that the suite does not have, or no text for a name.
+    """
+    known = {key: (name, key) for name, _, key in tasks} | {f"{name}/{key}": (name, key) for name, _, key in tasks}
+    found = {}
+    for entry in given:
+        for key, text in entry.items() if isinstance(entry, Mapping) else [(entry, None)]:
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f"DATASET.TASK_NAMES: expected KEY: name of the task, found {key!r}"
+                    + (f": {text!r}" if isinstance(entry, Mapping) else "")
+                )
+            if key not in known:
+                keys = [name for name in known if "/" not in name]
+                raise ValueError(f"DATASET.TASK_NAMES: this suite has no task {key!r}{_nearest(str(key), keys)}")
+            found[known[key]] = text.strip()
+    return found
+
+
+def refuse_training(cfg) -> None:
+    """To be called before anything slow begins.
+
+    Raises:
+        UserError: a dataset of cfg.DATASET has nothing but test images.
+    """
+    cls = DATASET_REGISTRY.get(cfg.DATASET.NAME) if cfg.DATASET.NAME in {*SOURCES, *SUITES, "Suite"} else None
+    if cls is None:
+        return  # somebody's own class, of which nothing is known before it is built
+    tasks = expand(list(cfg.DATASET.TASKS) or cls.TASKS)
+    chosen = task_subset(cfg.DATASET.SUBSAMPLE_TASKS, [key for _, _, key in tasks])
+    names = dict.fromkeys(tasks[i][0] for i in chosen)
+    test_only = [name for name in names if getattr(SOURCES.get(name), "test_only", False)]
+    if test_only:
+        raise UserError(
+            f"{', '.join(test_only)}: for testing only, there are no training images. Train on another dataset, such "
+            "as ImageNet, and test that model here: --eval-only --model-dir FOLDER_OF_THE_RUN"
+        )
 
 
 def register(name: str, tasks: tuple[str, ...], doc: str) -> type[Suite]:

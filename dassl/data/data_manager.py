@@ -15,7 +15,7 @@ from dassl.config import declare
 from dassl.data.datasets import build_dataset
 from dassl.data.images import read_image
 from dassl.data.samplers import SAMPLERS, build_sampler
-from dassl.data.tasks import read_tasks
+from dassl.data.tasks import read_task_names, read_tasks
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.views import Epoch, KeyedViews, relocate, replace_prefix
 
@@ -34,6 +34,7 @@ declare(
     read=read_tasks,
     help="tasks of a suite of one's own: names of datasets, DATASET/TASK, or {ROOT: folder of own images, ...}",
 )
+declare("DATASET.TASK_NAMES", [], read=read_task_names, help="names of tasks in words: {task: name, ...}")
 declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images kept for validation, where the dataset asks")
 for _key, _default in (("STL10_FOLD", -1), ("CIFAR_C_TYPE", ""), ("CIFAR_C_LEVEL", 1), ("ALL_AS_UNLABELED", False)):
     declare(f"DATASET.{_key}", _default, help="for datasets written for Dassl that read it")
@@ -130,6 +131,7 @@ def build_data_loader(
     seed: int | None = None,
     image_root: str | None = None,
     tasks: Sequence[str] = (),
+    places: Sequence[str] = (),
 ) -> DataLoader:
     """A loader over `data_source`; its order and its views are functions of (seed, epoch).
 
@@ -143,6 +145,7 @@ def build_data_loader(
         seed: of the run; by default cfg.SEED, or 0 where that is negative.
         image_root: folder the image keys are relative to; DATASET.ROOT by default.
         tasks: T texts, what the tasks are called in messages.
+        places: M texts, where the items stand in their splits, for messages.
 
     Raises:
         ValueError: no image, or a sampler that cannot make a batch of them.
@@ -170,6 +173,7 @@ def build_data_loader(
         image_root=root,
         name=cfg.DATASET.NAME,
         tasks=tasks,
+        places=places,
     )
     workers = cfg.DATALOADER.NUM_WORKERS
     with warnings.catch_warnings():
@@ -214,19 +218,21 @@ class DataManager:
             "tasks": [f"{task.id} ({task.key})" for task in dataset.space.tasks],
         }
 
-        def loader(items, settings, tfm, is_train):
+        def loader(part, settings, tfm, is_train):
+            items = getattr(dataset, part)
             if not items:
                 return None
             groups = {"n_domain": settings.N_DOMAIN, "n_ins": settings.N_INS} if is_train else {}
+            extra = {**groups, **shared, "places": getattr(dataset, "places", {}).get(part, ())}
             return build_data_loader(
-                cfg, settings.SAMPLER, items, settings.BATCH_SIZE, tfm=tfm, is_train=is_train, **groups, **shared
+                cfg, settings.SAMPLER, items, settings.BATCH_SIZE, tfm=tfm, is_train=is_train, **extra
             )
 
         of_x, of_u = cfg.DATALOADER.TRAIN_X, cfg.DATALOADER.TRAIN_U
-        self.train_loader_x = loader(dataset.train_x, of_x, train, True)
-        self.train_loader_u = loader(dataset.train_u, of_x if of_u.SAME_AS_X else of_u, train, True)
-        self.val_loader = loader(dataset.val, cfg.DATALOADER.TEST, test, False)
-        self.test_loader = loader(dataset.test, cfg.DATALOADER.TEST, test, False)
+        self.train_loader_x = loader("train_x", of_x, train, True)
+        self.train_loader_u = loader("train_u", of_x if of_u.SAME_AS_X else of_u, train, True)
+        self.val_loader = loader("val", cfg.DATALOADER.TEST, test, False)
+        self.test_loader = loader("test", cfg.DATALOADER.TEST, test, False)
 
         self.dataset = dataset
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)

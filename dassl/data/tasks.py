@@ -256,6 +256,21 @@ def read_tasks(value):
     return [_with_text_labels(entry) if isinstance(entry, Mapping) else entry for entry in value]
 
 
+def read_task_names(value):
+    """DATASET.TASK_NAMES as it is given, a mapping or its text -> a list of mappings with one entry each.
+
+    Raises:
+        TypeError: a text that is no YAML.
+    """
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value) or []
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise TypeError(f"expected a mapping such as {{OxfordPets: breeds}}, not readable: {reason}") from None
+    return [{key: name} for key, name in value.items()] if isinstance(value, Mapping) else value
+
+
 def _with_text_labels(entry: Mapping) -> dict:
     """An entry whose CLASSNAMES have numbers for labels: as text, which JSON writes alike."""
     names = entry.get("CLASSNAMES")

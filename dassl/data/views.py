@@ -116,6 +116,7 @@ class KeyedViews(Dataset):
         image_root: folder the image keys are relative to.
         name: of the dataset, for messages.
         tasks: T texts, what the tasks are called in messages.
+        places: M texts, where the items stand in their splits, for messages; () where nothing is known.
 
     Raises (from `__getitem__`):
         BrokenImageError, MissingImageError: with dataset, task and class added.
@@ -130,11 +131,12 @@ class KeyedViews(Dataset):
         image_root: str = "",
         name: str = "",
         tasks: Sequence[str] = (),
+        places: Sequence[str] = (),
     ):
         self.dataset = dataset
         self.data_source = data_source
         self.seed, self.epoch, self.image_root = seed, epoch, image_root
-        self.name, self.tasks = name, tuple(tasks)
+        self.name, self.tasks, self.places = name, tuple(tasks), places
 
     def __len__(self):
         return len(self.dataset)
@@ -158,14 +160,16 @@ class KeyedViews(Dataset):
         try:
             return self.dataset[index]
         except (BrokenImageError, MissingImageError) as e:
-            raise type(e)(f"{e}; {self._where(item)}") from e
+            raise type(e)(f"{e}; {self._where(item, index)}") from e
 
-    def _where(self, item) -> str:
+    def _where(self, item, index: int) -> str:
         task = getattr(item, "task", 0)
         parts = [f"dataset {self.name}"] if self.name else []
         if self.tasks:
             parts.append(f"task {self.tasks[task]}")
         parts.append(f"class {item.label}" + (f" ({item.classname})" if item.classname else ""))
+        if len(self.places) == len(self.data_source):
+            parts.append(self.places[index])
         return ", ".join(parts)
 
     def __getattr__(self, name: str):
