@@ -77,7 +77,10 @@ class FeatureLoader:
                 self._compute([names[i] for i in missing], [pairs[i] for i in missing], encode, what)
 
     def _compute(self, names: list[bytes], pairs: list[tuple[int, int]], encode: Callable, what: str) -> None:
-        print(f"Computing the features of {len(pairs):,} {what}, which later runs will find in {self.store.folder}")
+        print(
+            f"Computing the features of {len(pairs):,} {what} ({size(len(pairs) * self.view_bytes)}), "
+            f"which later runs will find in {self.store.folder}"
+        )
         # One process reads what little there is; starting workers takes longer.
         workers = self.loader.num_workers if len(pairs) > 1000 else 0
         pending: list[Tensor] = []
@@ -95,7 +98,7 @@ class FeatureLoader:
             full = torch.cat([images, images[:1].expand(padding, *images.shape[1:])]) if padding else images
             pending.append(encode(full)[: len(images)].float().cpu())
             count = sum(map(len, pending))
-            if count >= SHARD or done + count == len(pairs):
+            if count >= SHARD or count * self.view_bytes >= SHARD_BYTES or done + count == len(pairs):
                 self.store.add(names[done : done + count], torch.cat(pending).numpy())
                 pending, done = [], done + count
 
