@@ -85,12 +85,13 @@ class OwnSource:
             near = get_close_matches(str(self.metric).lower(), METRICS, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
             problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(METRICS)}{hint}")
-        self.templates = _texts(entry.get("TEMPLATE", DEFAULT_TEMPLATES))
-        if not self.templates or any(not isinstance(t, str) or t.count("{}") != 1 for t in self.templates):
-            problems.append(f"TEMPLATE is {entry.get('TEMPLATE')!r}, expected a text with one {{}} for the class name")
+        self.template = entry.get("TEMPLATE") or DEFAULT_TEMPLATES[0]
+        if not isinstance(self.template, str) or self.template.count("{}") != 1:
+            problems.append(f"TEMPLATE is {self.template!r}, expected a text with one {{}} for the class name")
         self.classnames, found = _declared(entry.get("CLASSNAMES"))
         if problems := problems + found:
-            named = f" ({_text(entry, 'NAME') or self.given})" if {"NAME", "ROOT"} & set(entry) else ""
+            called = _text(entry, "NAME") or self.given
+            named = f" ({called})" if called else ""
             raise UserError(f"{where}{named}: " + "; ".join(problems))
         self.moved = moved
         self.task_keys = (self.name,)
@@ -143,7 +144,7 @@ class OwnSource:
         items = {part: [Item(path, position[label]) for path, label in parts[part]] for part in SPLITS}
         task_name = self.task_name or _first_line(listing.folder / "task_name.txt") or in_words(self.name)
         description = self.description or _first_line(listing.folder / "task_desc.txt")
-        task = SourceTask(self.name, task_name, tuple(names), self.metric, self.templates, description)
+        task = SourceTask(self.name, task_name, tuple(names), self.metric, (self.template,), description)
         return Source(self.name, str(listing.folder), [task], **items, split_from=made)
 
     def _split_file(self, listing: Listing) -> Path | None:
@@ -210,10 +211,6 @@ def _name_of(root: str) -> str:
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
     return "" if entry.get(key) is None else str(entry[key])
-
-
-def _texts(value: Any) -> tuple:
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, (list, tuple)) else ()
 
 
 def _declared(value: Any) -> tuple[dict[str, str] | list[str] | None, list[str]]:

@@ -24,9 +24,7 @@ RULES = {
 }
 
 
-def own_split(
-    name: str, listing: Listing, file: Path | None = None, save: bool = True
-) -> tuple[dict[str, Rows], str]:
+def own_split(name: str, listing: Listing, file: Path | None = None, save: bool = True) -> tuple[dict[str, Rows], str]:
     """Divide a listing.
 
     Args:

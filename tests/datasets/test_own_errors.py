@@ -1,0 +1,181 @@
+"""Every mistake in own data gets one clear line."""
+
+import json
+
+import pytest
+
+import datasets  # noqa: F401
+from dassl.data.datasets import build_dataset
+from tests.datasets.own_images import class_folders, draw, table
+from tests.datasets.settings import config
+
+
+def refused(*entries, kind=ValueError, root=""):
+    with pytest.raises(kind) as error:
+        build_dataset(config("Suite", root, TASKS=list(entries)))
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, expected",
+    [
+        ({"TASKNAME": "x"}, "there is no key 'TASKNAME', did you mean TASK_NAME?"),
+        ({"classnames": []}, "there is no key 'classnames', did you mean CLASSNAMES?"),
+        ({"ROOT": None}, "DATASET.TASKS, entry 1: ROOT is missing, the folder or table of the images"),
+        (
+            {"METRIC": "mean_accuracy"},
+            "METRIC is 'mean_accuracy', expected overall_acc or mean_acc; did you mean mean_acc?",
+        ),
+        ({"TEMPLATE": "a photo"}, "TEMPLATE is 'a photo', expected a text with one {} for the class name"),
+        ({"TEMPLATE": ["a {}."]}, "TEMPLATE is ['a {}.']"),
+        ({"TEMPLATE": "a {} or {}"}, "TEMPLATE is 'a {} or {}'"),
+        ({"NAME": "a/b"}, "NAME is 'a/b', which must not have a slash"),
+        ({"TASK_NAME": ["x"]}, "TASK_NAME is ['x'], expected a text"),
+        ({"CLASSNAMES": "x"}, "CLASSNAMES is 'x', expected {label: name} or a list of names"),
+        ({"CLASSNAMES": {"ant": True}}, "CLASSNAMES has True, expected texts; put yes, no, on, off into quotes"),
+        ({"CLASSNAMES": ["a", "a"]}, "CLASSNAMES has 'a' twice"),
+    ],
+)
+def test_entries(change, expected):
+    text = refused({"ROOT": "photos", **change})
+    assert expected in text and text.startswith("DATASET.TASKS, entry 1") and "\n" not in text
+
+
+def test_all_problems_of_an_entry_at_once_and_which_entry():
+    text = refused("Icon13/faces", {"ROOT": "photos", "METRIC": "f1", "ROOTS": "x"})
+    assert (
+        text.startswith("DATASET.TASKS, entry 2 (photos): ")
+        and "METRIC" in text
+        and "'ROOTS', did you mean ROOT" in text
+    )
+
+
+def test_names():
+    assert "two tasks of the name 'd' (a/d and b/d)" in refused({"ROOT": "a/d"}, {"ROOT": "b/d"})
+    assert "OxfordPets is a registered dataset" in refused({"ROOT": "a", "NAME": "OxfordPets"})
+    assert "have both a task 'faces'" in refused({"ROOT": "a", "NAME": "faces"}, "Icon13/faces")
+    assert "a registered dataset is listed as its name alone" in refused({"NAME": "OxfordPets"})
+    assert "there is no dataset 'OxfordPet'; did you mean 'OxfordPets'?" in refused("OxfordPet", {"ROOT": "a"})
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    text = refused({"ROOT": "photoz"}, kind=FileNotFoundError, root=tmp_path)
+    assert f"there is no {tmp_path / 'photoz'} and no " in text
+    text = refused({"ROOT": str(tmp_path / "x")}, kind=FileNotFoundError)
+    assert text.count("there is no") == 1 and "not set" not in text
+
+
+def test_folders_without_classes(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "has no class folder: found neither folders nor a table" in refused({"ROOT": str(tmp_path / "empty")})
+    draw(tmp_path / "flat", "1.png", "2.png")
+    assert "found 2 images and no folder" in refused({"ROOT": str(tmp_path / "flat")})
+    table(tmp_path / "flat" / "list.csv", [("1.png", "a")], "image,class", draws=False)
+    assert "list.csv has the columns image, class; expected the columns path,label" in refused(
+        {"ROOT": str(tmp_path / "flat")}
+    )
+
+
+def test_one_class_only_and_one_folder_too_deep(tmp_path):
+    class_folders(tmp_path / "one", ("ant",))
+    assert "one class only, ant; a task needs two or more" in refused({"ROOT": str(tmp_path / "one")})
+    inner = class_folders(tmp_path / "deep" / "photos")
+    assert f"if these are the classes, ROOT is {inner}" in refused({"ROOT": str(tmp_path / "deep")})
+
+
+def test_a_class_folder_without_an_image(tmp_path):
+    folder = class_folders(tmp_path / "d")
+    (folder / "dog").mkdir()
+    assert "no image in the class folder dog; fill or remove it" in refused({"ROOT": str(folder)})
+    (folder / "dog" / "IMG_1.HEIC").write_bytes(b"x")
+    assert "it has 1 .heic files, which must be converted" in refused({"ROOT": str(folder)})
+
+
+@pytest.mark.parametrize(
+    "columns, rows, expected",
+    [
+        ("path,class", [("1.png", "a")], "no column label among path, class; expected the columns path,label"),
+        ("1.png,a", [("2.png", "b")], "no column path and label among 1.png, a"),
+        ("path,label", [("1.png", ""), ("2.png", "a"), ("", "a")], "2 lines without a path or a label: line 2, line 4"),
+        (
+            "path,label",
+            [("1.png", "a"), ("1.png", "b")],
+            "1 images with two labels: 1.png: 'a' in line 2, 'b' in line 3",
+        ),
+        (
+            "path,label,split",
+            [("1.png", "a", "train"), ("./1.png", "a", "test")],
+            "1 images in two splits: 1.png: train in line 2, test in line 3",
+        ),
+        ("path,label,split", [("1.png", "a", "holdout")], "1 lines whose split is none of train, "),
+        (
+            "path,label,split",
+            [("1.png", "a", "test"), ("2.png", "b", "")],
+            "1 images without a split, though others have",
+        ),
+    ],
+)
+def test_tables(tmp_path, columns, rows, expected):
+    file = table(tmp_path / "list.csv", rows, columns)
+    text = refused({"ROOT": str(file)})
+    assert expected in text and str(file) in text and "\n" not in text
+
+
+def test_a_table_with_images_that_are_not_there(tmp_path):
+    file = table(tmp_path / "list.csv", [(f"{i}.png", "ab"[i % 2]) for i in range(9)])
+    for i in range(1, 6):
+        (tmp_path / f"{i}.png").unlink()
+    text = refused({"ROOT": str(file)}, kind=FileNotFoundError)
+    assert "5 of 9 images are not there" in text and "1.png, 2.png, 3.png and 2 more" in text
+
+
+def test_tables_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.csv").write_bytes("path,label\nä.png,a\n".encode("latin-1"))
+    assert "in UTF-8" in refused({"ROOT": str(tmp_path / "a.csv")})
+    (tmp_path / "b.csv").write_text("path,label\n")
+    assert "lists no image" in refused({"ROOT": str(tmp_path / "b.csv")})
+    (tmp_path / "c.xlsx").write_bytes(b"x")
+    assert "found a .xlsx, expected a folder, .csv or .tsv" in refused({"ROOT": str(tmp_path / "c.xlsx")})
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "1.png", "label": "a"}\nbroken\n')
+    assert "metadata.jsonl, line 2" in refused({"ROOT": str(tmp_path / "metadata.jsonl")})
+    (tmp_path / "metadata.jsonl").unlink()
+    for name in ("x.csv", "y.csv"):
+        table(tmp_path / "two" / name, [("1.png", "a")])
+    assert "several tables of images: x.csv, y.csv; give one as ROOT" in refused({"ROOT": str(tmp_path / "two")})
+
+
+def test_class_names(tmp_path):
+    folder = class_folders(tmp_path / "d")
+    text = refused({"ROOT": str(folder), "CLASSNAMES": {"ants": "red ant"}})
+    assert "CLASSNAMES has 'ants', of which there is no image; did you mean 'ant'?" in text
+    assert "1 labels without a name in CLASSNAMES: cow" in refused({"ROOT": str(folder), "CLASSNAMES": ["ant", "bee"]})
+    numbers = table(tmp_path / "n" / "l.csv", [(f"{i}.png", str(i % 3)) for i in range(9)])
+    assert "1 labels without a name in CLASSNAMES: 2" in refused({"ROOT": str(numbers), "CLASSNAMES": ["a", "b"]})
+    assert "1 labels without a name" in refused({"ROOT": str(numbers), "CLASSNAMES": {"0": "a", "2": "b"}})
+    twins = class_folders(tmp_path / "t", ("red_ant", "red ant"))
+    assert "the labels 'red ant' and 'red_ant' have one class name, 'red ant'" in refused({"ROOT": str(twins)})
+
+
+def test_split_files(tmp_path):
+    folder = class_folders(tmp_path / "d")
+    build_dataset(config("Suite", TASKS=[{"ROOT": str(folder)}]))
+    file = folder / "split_own_d.json"
+    (folder / "ant" / "3.png").unlink()
+    text = refused({"ROOT": str(folder)}, kind=FileNotFoundError)
+    assert "1 of 30 images of" in text and "ant/3.png" in text and f"delete {file}" in text
+    draw(folder, "ant/3.png", "dog/1.png", "dog/2.png")
+    assert "has no image of the classes dog" in refused({"ROOT": str(folder)})
+    file.write_text("{}")
+    assert "is no split file (KeyError: 'train')" in refused({"ROOT": str(folder)})
+    file.write_text(json.dumps({"train": ["ant/1.png", "ant/1.png"], "val": [], "test": []}))
+    assert "names 1 images more than once" in refused({"ROOT": str(folder)})
+    assert "there is no SPLIT file" in refused({"ROOT": str(folder), "SPLIT": "s.json"}, kind=FileNotFoundError)
+
+
+def test_two_folders_for_one_part_and_validation_alone(tmp_path):
+    for part in ("train", "val", "valid"):
+        class_folders(tmp_path / "a" / part, count=2)
+    assert "several folders for one part: val, valid" in refused({"ROOT": str(tmp_path / "a")})
+    rows = [(f"{i}.png", "ab"[i % 2], "val") for i in range(4)]
+    file = table(tmp_path / "b" / "list.csv", rows, "path,label,split")
+    assert "found validation images alone" in refused({"ROOT": str(file)})
