@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import trainers  # noqa: F401
+from clip.clip import tokenizer
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import UserError
 from dassl.utils.errors import NonFiniteLossError
@@ -14,6 +15,7 @@ from tests.models import state_dict, tiny_rn, tiny_vit
 from tests.suite import TASKS, config
 from trainers.base import MultiTaskTrainer
 from trainers.fitted import FittedTrainer
+from trainers.prompts import NameTokens
 
 NAMES = [
     name
@@ -126,6 +128,17 @@ def test_a_seed_decides_everything(name, options, weights, tmp_path):
     assert not torch.allclose(found[0], found[2])
 
 
+def words_of_classes(trainer):
+    """The words behind the token embeddings of each set of class names in the learner, without repetitions."""
+    table, found = trainer.clip.token_embedding.weight, set()
+    parts = [value for module in trainer.model.modules() for value in vars(module).values()]
+    for names in (part for part in parts if isinstance(part, NameTokens) and len(part) == trainer.space.num_classes):
+        rows = zip(names.tokens, names.name_length.tolist(), strict=True)
+        ids = [[int((table == token).all(-1).nonzero()[0]) for token in row[:length]] for row, length in rows]
+        found.add(tuple(tokenizer().decode(row).strip() for row in ids))
+    return sorted(found)
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_base_to_new(name, options, weights, tmp_path):
     """Trained on the first halves (3, 1, 2 classes), evaluated on the others (2, 2: of one class none is new)."""
@@ -140,6 +153,7 @@ def test_base_to_new(name, options, weights, tmp_path):
     fresh = logits(new)
     new.load_model(str(tmp_path / "base" / "run"))
     assert not torch.allclose(logits(new), fresh)
+    assert words_of_classes(new) == [("white", "black", "dot", "star")]
     assert 0 <= new.test_and_record() <= 100
     report = json.loads((tmp_path / "new" / "run" / "results.json").read_text())
     assert [task["id"] for task in report["tasks"]] == [0, 2] and report["protocol"] == "new"
