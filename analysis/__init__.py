@@ -1,0 +1,1 @@
+"""What finished runs show beside their results: `python -m analysis.<name> RUN ...`."""

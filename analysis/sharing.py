@@ -1,0 +1,154 @@
+"""Proposition 1 of SoftCPT, measured: how far a step on one task's loss moves the contexts of the others.
+
+    python -m analysis.sharing output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss/seed1 --out sharing.csv
+
+With the linear meta network the context of task t is S_t = f_t P. One step of gradient descent on P with rate r, task
+features f held fixed, moves it by -r sum_u (f_t . f_u) g_u, where g_u is the gradient of task u's loss with respect to
+S_u. For every pair of tasks the CSV has what the proposition predicts of the step on task u's loss alone (its share of
+the loss of one epoch's training views), and what the step through the run's own meta network really does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+
+import torch
+from torch import Tensor
+
+from analysis.runs import open_run, run_command
+from dassl.utils import UserError, atomic_write, mkdir_if_missing
+from trainers.losses import cosine_logits
+from trainers.meta_networks import LinearMetaNetwork
+from trainers.mtcoop import SoftCPT
+
+COLUMNS = (
+    "task",  # t, whose context moves
+    "by",  # u, whose loss the step is on
+    "inner_product",  # f_t . f_u
+    "cosine",
+    "gradient_norm",  # |g_u|
+    "predicted",  # length of the predicted move of S_t
+    "actual",
+    "relative_difference",  # |actual - predicted| / |predicted|
+)
+
+
+def check(trainer) -> None:
+    """Raise UserError for a run the proposition says nothing about."""
+    learner = trainer.model
+    if not isinstance(learner, SoftCPT):
+        raise UserError(f"{trainer.cfg.TRAINER.NAME} has no meta network: expected a run of MTCoOp")
+    if learner.csc or not isinstance(learner.prompt_gen, LinearMetaNetwork):
+        c = trainer.cfg.TRAINER.MTCOOP
+        raise UserError(
+            "the proposition is about the linear meta network on task features: expected a run with "
+            f"TRAINER.MTCOOP.PG_TYPE lin and CSC False, found {c.PG_TYPE} and {c.CSC}"
+        )
+
+
+@torch.no_grad()
+def training_views(trainer) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (B, d), tasks (B,) and columns (B,) of the views of one epoch."""
+    trainer.dm.set_epoch(0)
+    found = []
+    for batch in trainer.dm.train_loader_x:
+        image, label, task = trainer.parse_batch_train(batch)
+        found.append((trainer.encode_images(image), task, trainer.space.column(task, label)))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def measure(trainer, lr: float) -> list[dict]:
+    """A row of COLUMNS for every pair of tasks. The weights of `trainer` are as before afterwards."""
+    check(trainer)
+    learner, space = trainer.model, trainer.space
+    features, tasks, column = training_views(trainer)
+    T = space.num_tasks
+    with torch.no_grad():
+        f = learner.task_feature(torch.arange(T, device=trainer.device)).double()  # (T, k)
+    weight = learner.prompt_gen.proj
+    weight.data = weight.data.double()  # a step is small beside the weights, and would be rounded off
+    try:
+        before = learner.prompt_gen(f).detach()  # (T, L, D)
+        S = before.clone().requires_grad_()
+        predicted, actual, gradients = {}, {}, []
+        for u in range(T):
+            mine = tasks == u
+            span = space.columns(u)
+            own = torch.arange(span.start, span.stop, device=trainer.device)
+
+            def loss(text: Tensor, mine=mine, own=own, start=span.start) -> Tensor:
+                logits = cosine_logits(features[mine], text, trainer.scale)
+                value = trainer.loss(logits, own, tasks[mine], column[mine] - start)
+                return value * mine.sum() / len(tasks)
+
+            group = torch.zeros_like(own)
+            text = learner.tower(learner.names.fill(S[u : u + 1], group, own))
+            g = torch.autograd.grad(loss(text), S)[0][u] if mine.any() else torch.zeros_like(before[u])
+            gradients.append(g)
+            moved = _step(learner, f, lambda own=own, loss=loss: loss(learner(own)), lr) if mine.any() else before
+            for t in range(T):
+                predicted[t, u] = -lr * (f[t] @ f[u]) * g
+                actual[t, u] = moved[t] - before[t]
+    finally:
+        weight.data = weight.data.float()
+    unit = torch.nn.functional.normalize(f, dim=-1)
+    rows = []
+    for (t, u), expected in predicted.items():
+        difference = (actual[t, u] - expected).norm() / expected.norm() if expected.norm() > 0 else expected.norm()
+        numbers = (
+            f[t] @ f[u],
+            unit[t] @ unit[u],
+            gradients[u].norm(),
+            expected.norm(),
+            actual[t, u].norm(),
+            difference,
+        )
+        names = (space.tasks[t].key, space.tasks[u].key)
+        rows.append(dict(zip(COLUMNS, (*names, *(number.item() for number in numbers)), strict=True)))
+    return rows
+
+
+def _step(learner: SoftCPT, f: Tensor, loss, lr: float) -> Tensor:
+    """Contexts (T, L, D) after one step of the meta network alone, which is then taken back."""
+    weight = learner.prompt_gen.proj
+    kept = weight.detach().clone()
+    gradient = torch.autograd.grad(loss(), weight)[0]
+    with torch.no_grad():
+        weight -= lr * gradient
+        moved = learner.prompt_gen(f)
+        weight.copy_(kept)
+    return moved
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.sharing", description=__doc__.split("\n")[0])
+    parser.add_argument("run", help="folder of a finished run of MTCoOp with the linear meta network")
+    parser.add_argument("--out", help="CSV file to write; default: standard output")
+    parser.add_argument("--lr", type=float, help="rate of the step; default: the run's OPTIM.LR")
+    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
+    parser.add_argument("--root", default="", help="folder of the datasets, if it is not the run's")
+    options = parser.parse_args(arguments)
+
+    def work():
+        trainer = open_run(options.run, options.load_epoch, options.root)
+        rows = measure(trainer, trainer.cfg.OPTIM.LR if options.lr is None else options.lr)
+        if not options.out:
+            return _write(rows, sys.stdout)
+        mkdir_if_missing(os.path.dirname(os.path.abspath(options.out)))
+        with atomic_write(options.out) as stream:
+            _write(rows, stream)
+
+    return run_command(work)
+
+
+def _write(rows: list[dict], stream) -> None:
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

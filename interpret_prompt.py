@@ -1,0 +1,137 @@
+"""Nearest words to the learned contexts of a finished run.
+
+    python interpret_prompt.py output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss/seed1 --topk 5
+
+For every vector of every context (one, one a task, one a class; those that SoftCPT generates, and those of its task and
+class prompts) the words of the vocabulary whose token embeddings are nearest. A word that ends in "-" is the beginning
+of longer words.
+"""
+
+import argparse
+import json
+import sys
+
+import numpy as np
+import torch
+
+from analysis.runs import open_run, run_command
+from clip.clip import tokenizer
+from clip.simple_tokenizer import EOS, SOS
+from dassl.utils import UserError
+from trainers.prompts import named_contexts
+
+METRICS = ("euclidean", "cosine")
+
+
+class Vocabulary:
+    """The words of a text tower by their token embeddings (V, D), words with one and the same embedding as one.
+
+    (The embedded model has one embedding for all words it was not trained with.)
+    """
+
+    def __init__(self, table: torch.Tensor):
+        rows = np.ascontiguousarray(table.detach().float().cpu().numpy())  # (V, D)
+        as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+        _, first, count = np.unique(as_bytes, return_index=True, return_counts=True)
+        order = first.argsort()
+        self.ids, self.count = first[order], count[order]
+        self.table = torch.from_numpy(rows[self.ids])
+
+    def nearest(self, context: torch.Tensor, topk: int, metric: str) -> list[list[dict]]:
+        """For each vector of a context (L, D) its `topk` nearest words: {"word", "distance", "others"}, nearest first.
+
+        `distance`: euclidean, or 1 - cosine. `others`: how many more words have this very embedding.
+        """
+        x, table = context.detach().float().cpu(), self.table
+        if metric == "cosine":
+            unit = torch.nn.functional.normalize
+            distance = 1 - unit(x, dim=-1) @ unit(table, dim=-1).T  # (L, V)
+        else:
+            distance = torch.cdist(x, table, compute_mode="donot_use_mm_for_euclid_dist")
+        values, places = distance.topk(min(topk, len(table)), largest=False)
+        return [
+            [
+                {"word": word(int(self.ids[p])), "distance": round(v, 6), "others": int(self.count[p]) - 1}
+                for v, p in zip(*row, strict=True)
+            ]
+            for row in zip(values.tolist(), places.tolist(), strict=True)
+        ]
+
+
+def word(token: int) -> str:
+    """A token as text; "-" stands at the end of one that is the beginning of longer words."""
+    bpe = tokenizer()
+    raw = bpe.decoder[token]
+    if raw in (SOS, EOS):
+        return raw
+    text = bytearray(bpe.byte_decoder[c] for c in raw.removesuffix("</w>")).decode("utf-8", errors="replace")
+    return text if raw.endswith("</w>") else text + "-"
+
+
+def interpret(trainer, topk: int = 5, metric: str = "euclidean", classes: int = 5) -> list[dict]:
+    """[{"name": of the context, "tokens": one list for each of its vectors, see `Vocabulary.nearest`}].
+
+    `classes`: of contexts that are one a class, those of so many first classes of each task; 0: all.
+    Raises UserError for a method that learns no context.
+    """
+    spans = [trainer.space.columns(t) for t in range(trainer.space.num_tasks)]
+    columns = [range(s.start, min(s.stop, s.start + classes) if classes else s.stop) for s in spans]
+    select = torch.tensor([c for span in columns for c in span], device=trainer.device)
+    with torch.no_grad():
+        found = [(name, context.float().cpu()) for name, context in named_contexts(trainer.model, select)]
+    if not found:
+        raise UserError(f"{trainer.cfg.TRAINER.NAME} learns no context: there is no prompt to interpret")
+    vocabulary = Vocabulary(trainer.clip.token_embedding.weight)
+    return [{"name": name, "tokens": vocabulary.nearest(context, topk, metric)} for name, context in found]
+
+
+def show(contexts: list[dict]) -> None:
+    for context in contexts:
+        print(f"\n{context['name']}")
+        for number, words in enumerate(context["tokens"], 1):
+            print(f"{number:>4}  " + "  ".join(map(as_text, words)))
+
+
+def as_text(found: dict) -> str:
+    others = " (or {:,} more)".format(found["others"]) if found["others"] else ""
+    return f"{found['word']}{others} {found['distance']:.4f}"
+
+
+def at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="folder of a finished run, with config.yaml and a checkpoint")
+    parser.add_argument("--topk", type=at_least_one, default=5, help="words for each vector (default 5)")
+    parser.add_argument(
+        "--metric", choices=METRICS, default=METRICS[0], help="distance (default, as published: euclidean)"
+    )
+    parser.add_argument(
+        "--classes", type=int, default=5, help="of contexts that are one a class: first classes of a task (0: all)"
+    )
+    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
+    parser.add_argument("--root", default="", help="folder of the datasets, if it is not the run's")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+
+    def work():
+        trainer = open_run(options.run, options.load_epoch, options.root)
+        contexts = interpret(trainer, options.topk, options.metric, max(options.classes, 0))
+        head = {"run": options.run, "trainer": trainer.cfg.TRAINER.NAME, "epoch": trainer.epochs_done}
+        if options.json:
+            print(json.dumps({**head, "metric": options.metric, "contexts": contexts}, indent=2, ensure_ascii=False))
+        else:
+            sys.stdout.reconfigure(errors="replace")
+            print(f"{head['trainer']}, epoch {head['epoch']}; nearest words, {options.metric} distance")
+            show(contexts)
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
