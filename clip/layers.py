@@ -18,25 +18,33 @@ def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
     return F.layer_norm(at_least_fp32(x), layer.normalized_shape, weight, bias, layer.eps).to(x.dtype)
 
 
-class _QuickGELU(torch.autograd.Function):
-    """x * sigmoid(1.702 x) = silu(1.702 x) / 1.702, keeping one tensor of the MLP's width for the backward pass."""
+QUICK = 1.702  # OpenAI's activation is x * sigmoid(1.702 x) = silu(1.702 x) / 1.702
+
+
+class _QuickMLP(torch.autograd.Function):
+    """Two frozen linear layers with OpenAI's activation between them, (R, W) -> (R, W).
+
+    The activation's two factors are those of the matrix products, so they cost no pass over the hidden layer (and
+    cancel in the derivative); one tensor of its size is kept for the backward pass.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        z = 1.702 * x
+    def forward(ctx, x: Tensor, first: nn.Linear, last: nn.Linear) -> Tensor:
+        z = torch.addmm(first.bias * QUICK, x, first.weight.t(), alpha=QUICK)
         ctx.save_for_backward(z)
-        return F.silu(z).mul_(1 / 1.702)
+        ctx.weights = first.weight, last.weight
+        hidden = F.silu(z, inplace=not ctx.needs_input_grad[0])
+        return torch.addmm(last.bias, hidden, last.weight.t(), alpha=1 / QUICK)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        return torch.ops.aten.silu_backward(grad, ctx.saved_tensors[0])
+    def backward(ctx, grad: Tensor):
+        first, last = ctx.weights
+        return torch.ops.aten.silu_backward(grad @ last, ctx.saved_tensors[0]) @ first, None, None
 
 
 def mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """c_fc, activation, c_proj: (…, W) -> (…, W)."""
-    hidden = layers.c_fc(x)
-    if type(layers.gelu).__name__ != "QuickGELU":
-        return layers.c_proj(layers.gelu(hidden))
-    if torch.is_grad_enabled() and hidden.requires_grad:
-        return layers.c_proj(_QuickGELU.apply(hidden))
-    return layers.c_proj(F.silu(hidden.mul_(1.702), inplace=True).mul_(1 / 1.702))
+    """c_fc, activation, c_proj, all frozen: (…, W) -> (…, W)."""
+    first, last = layers.c_fc, layers.c_proj
+    if type(layers.gelu).__name__ != "QuickGELU" or torch.is_autocast_enabled(x.device.type):
+        return last(layers.gelu(first(x)))
+    return _QuickMLP.apply(x.flatten(0, -2), first, last).view(x.shape)
