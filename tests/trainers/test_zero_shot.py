@@ -1,0 +1,91 @@
+"""A learned model is compared with zero-shot CLIP on the images it is tested on."""
+
+import json
+
+import pytest
+import torch
+
+import trainers  # noqa: F401
+from dassl.engine import build_trainer
+from reporting.logs import final_test_block
+from tests.models import state_dict, tiny_vit
+from tests.suite import config
+from trainers.zero_shot import ZeroShotCheck
+
+LEARNED = ("MTCoOpHard", "LinearProbe")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    file = tmp_path_factory.mktemp("weights") / "vit.pt"
+    torch.save(state_dict(tiny_vit()), file)
+    return file
+
+
+def results(tmp_path, name, trainer, weights, *opts):
+    built = build_trainer(config(tmp_path, trainer, weights, 32, "OUTPUT_DIR", str(tmp_path / name), *opts))
+    built.train()
+    return json.loads((tmp_path / name / "results.json").read_text())
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("trainer", LEARNED)
+def test_the_numbers_are_those_of_a_zero_shot_run(trainer, cache, weights, tmp_path):
+    zero = results(tmp_path, "zero", "ZeroshotCLIP", weights)
+    opts = ("DATALOADER.FEATURE_CACHE", cache, "TRAINER.LINEARPROBE.C", 1.0, "TRAINER.LINEARPROBE.PREC", "fp32")
+    found = results(tmp_path, "learned", trainer, weights, *opts)["zero_shot"]
+    assert zero["zero_shot"] is None
+    assert found["mean"] == zero["mean"]
+    for mine, theirs in zip(found["tasks"], zero["tasks"], strict=True):
+        assert mine == {key: theirs[key] for key in mine}
+
+
+def test_no_image_is_encoded_twice(weights, tmp_path):
+    cfg = config(tmp_path, "MTCoOpHard", weights, 32, "DATALOADER.FEATURE_CACHE", False)
+    built = build_trainer(cfg)
+    built.epochs_done = 1
+    seen = []
+    encode = built._encode
+    built._encode = lambda images: seen.append(len(images)) or encode(images)
+    built.test()
+    assert sum(seen) == 18 and built.run_extra["zero_shot"]["mean"]["value"] is not None
+
+
+def test_the_warning_names_tasks_and_both_numbers_and_leaves_the_result_alone(weights, tmp_path, capsys):
+    built = build_trainer(config(tmp_path, "MTCoOpHard", weights))
+    right = built.model_inference
+    built.model_inference = lambda images: -right(images)  # the least likely class
+    built.train()
+    found, out = json.loads((tmp_path / "run" / "results.json").read_text()), capsys.readouterr().out
+    pairs = list(zip(found["tasks"], found["zero_shot"]["tasks"], strict=True))
+    worse = [(a, b) for a, b in pairs if a["value"] < b["value"]]
+    assert worse
+    (line,) = [line for line in out.splitlines() if line.startswith("WARNING: below zero-shot CLIP")]
+    assert f"on {len(worse)} of 3 tasks" in line
+    for a, b in worse:
+        assert f"{a['name']} {a['value']:.2f}% (zero-shot {b['value']:.2f}%)" in line
+    assert f"mean {found['mean']['value']:.2f}% (zero-shot {found['zero_shot']['mean']['value']:.2f}%)" in line
+    block, problem = final_test_block(out.splitlines())
+    assert not problem and block.numbers["overall_metric"] == pytest.approx(found["mean"]["value"], abs=0.01)
+    assert len(block.tasks) == 3 and block.total == 18
+
+
+def test_it_can_be_turned_off_and_is_silent_where_learning_pays(weights, tmp_path, capsys):
+    off = results(tmp_path, "off", "MTCoOpHard", weights, "TEST.ZERO_SHOT_CHECK", False)
+    assert off["zero_shot"] is None and "zero-shot" not in capsys.readouterr().out
+    built = build_trainer(config(tmp_path, "MTCoOpHard", weights))
+    check = ZeroShotCheck(built.cfg, built.clip, built.text_tower, built.space)
+    for batch in built.test_loader:
+        check.expect(batch["label"], batch["task"])
+        check.see(built.encode_images(batch["img"]))
+    report = check.evaluator.measure()[0]
+    capsys.readouterr()
+    assert check.compare(report)["mean"] == report["mean"]  # level is not below
+    assert not capsys.readouterr().out
+    assert check.compare({"tasks": report["tasks"][:2], "mean": report["mean"]}) is None  # other images
+
+
+def test_validation_during_training_is_not_compared(weights, tmp_path, capsys):
+    opts = ("TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 2)
+    assert results(tmp_path, "run", "MTCoOpHard", weights, *opts)["zero_shot"]
+    assert capsys.readouterr().out.count("below zero-shot") <= 1
