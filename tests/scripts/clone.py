@@ -13,6 +13,8 @@ CONFIGS = {
     "CoOp": ("rn50_ep50", "tiny_ep20"),
     "CoCoOp": ("rn50_c4_ep10_batch1_ctxv1", "tiny_ep20"),
     "KgCoOp": ("rn50_ep100_ctxv1", "tiny_ep20"),
+    "PLOT": ("rn50_ep50", "tiny_ep20"),
+    "ProGrad": ("rn50_ep50", "tiny_ep20"),
     "MTCoOp": ("rn50_ep50", "tiny_ep20", "tiny_ep50"),
     "MTCoOpHard": ("rn50_ep50", "tiny_ep20"),
     "ZeroshotCLIP": ("rn50", "tiny_ep20"),

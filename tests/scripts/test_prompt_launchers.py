@@ -21,6 +21,20 @@ LAUNCHERS = [
         {"KGCOOP.W": "8.0", "KGCOOP.TSC": "True"},
         "w8.0_tscTrue",
     ),
+    (
+        "plot",
+        "PLOT",
+        "general10 rn50_ep50 1 4 16 False True",
+        {"PLOT.N": "4", "PLOT.N_CTX": "16", "PLOT.CSC": "False", "PLOT.TSC": "True"},
+        "n4_nctx16_cscFalse_tscTrue",
+    ),
+    (
+        "prograd",
+        "ProGrad",
+        "general10 rn50_ep50 8 16 0.8 False True",
+        {"PROGRAD.N_CTX": "16", "PROGRAD.LAMBDA": "0.8", "PROGRAD.CSC": "False", "PROGRAD.TSC": "True"},
+        "nctx16_lambda0.8_cscFalse_tscTrue",
+    ),
 ]
 
 
