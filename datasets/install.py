@@ -118,7 +118,8 @@ def _bring(row: Row, file: RemoteFile, options: Options) -> list[str] | None:
             elif isinstance(error, Damaged):
                 text += "; it has been deleted" if "://" in origin else ""
             reasons.append(text)
-            options.say(f"{row.name}: {text}")
+            if not file.optional:  # of those the reasons are told if it turns out that they are wanted
+                options.say(f"{row.name}: {text}")
             continue
         if ours:
             origin_of(archive).unlink(missing_ok=True)
@@ -146,7 +147,7 @@ def _ways(row: Row, file: RemoteFile, options: Options) -> Iterator[tuple[str, C
     def fetched(url: str) -> tuple[Path, bool]:
         def room(left: int) -> None:
             unpacked = (file.unpacked * MB or max(file.size * MB, left)) if file.put else 0
-            check_room(options.root, left + unpacked, f"{row.name}: {file.name}")
+            check_room(options.root, left + unpacked, file.name)
 
         options.say(f"{row.name}: fetching {file.name}{about(file.size)} from {url}")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +155,7 @@ def _ways(row: Row, file: RemoteFile, options: Options) -> Iterator[tuple[str, C
         return target, True
 
     def from_drive() -> tuple[Path, bool]:
-        check_room(options.root, (file.size + (file.unpacked or file.size)) * MB, f"{row.name}: {file.name}")
+        check_room(options.root, (file.size + (file.unpacked or file.size)) * MB, file.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         fetch_from_drive(file.drive, target, file.checksum)
         return target, True
@@ -192,7 +193,7 @@ def _place(row: Row, file: RemoteFile, archive: Path, options: Options) -> None:
             shutil.copyfile(archive, temporary / "file")
             _move(temporary / "file", folder / file.name)
             return
-        unpack(archive, temporary, lambda size: check_room(options.root, size, f"{row.name}: unpacking {archive.name}"))
+        unpack(archive, temporary, lambda size: check_room(options.root, size, f"unpacking {archive.name}"))
         found = {place: _find(temporary, path, archive.name) for path, place in file.put}
         moved = [place for place, path in found.items() if _move(path, folder / place)]
         left = [place for place in found if place not in moved]
@@ -261,7 +262,8 @@ def check_room(folder: Path, needed: int, what: str) -> None:
     """Raises NoRoom unless the disk of `folder` (or of the parent that exists) takes `needed` bytes more."""
     free = free_space(folder)
     if needed + SPARE > free:
-        raise NoRoom(f"{what} needs {size(needed)} in {folder}, free are {size(free)}")
+        spare = f", of which {size(SPARE)} are left alone"
+        raise NoRoom(f"{what} needs about {size(needed)} in {folder}, free are {size(free)}{spare}")
 
 
 def free_space(folder: Path) -> int:
@@ -294,7 +296,7 @@ def _alone(row: Row, folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"{row.name}: another download of it is running") from None
+            raise Busy("another download of it is running") from None
         except OSError:  # some network disks have no locks
             pass
         yield

@@ -5,8 +5,7 @@ from datasets.known.remote import RemoteFile, coop_split, same_names
 from datasets.known.row import Row, published_splits
 
 _CARS = "https://ai.stanford.edu/~jkrause"
-# All ten, with CoOp's split files.
-MIRRORS = ("https://huggingface.co/datasets/zhengli97/prompt_learning_dataset",)
+MIRRORS = ("https://huggingface.co/datasets/zhengli97/prompt_learning_dataset (with CoOp's split files)",)
 
 GENERAL10 = (
     Row(

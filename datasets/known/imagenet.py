@@ -25,8 +25,9 @@ IMAGENET = (
         source="https://image-net.org (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar; an account is needed); "
         "classnames.txt: Google Drive 1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF",
         files=(_CLASSNAMES,),
-        by_hand="put the two archives and ILSVRC2012_devkit_t12.tar.gz into {folder}/images; torchvision unpacks them "
-        'there, into class folders: python -c "from torchvision.datasets import ImageNet; '
+        by_hand="put the two archives and ILSVRC2012_devkit_t12.tar.gz into {folder}/images\n"
+        "and let torchvision unpack them there, into class folders:\n"
+        'python -c "from torchvision.datasets import ImageNet; '
         "[ImageNet('{folder}/images', part) for part in ('train', 'val')]\"",
     ),
     Row(
