@@ -116,3 +116,28 @@ def test_the_least_recently_used_go_first(tmp_path):
     assert prune(2 * sizes.pop(), tmp_path) == 2
     assert shards(tmp_path) == sorted(order[2:])
     assert clear(tmp_path)[0] == 2 and shards(tmp_path) == []
+
+
+def test_one_run_at_a_time_fills_a_part(tmp_path, capsys):
+    """The second run waits, and then finds what the first has computed; another part is free meanwhile."""
+    first, second, order = FeatureStore({"a": 1}, tmp_path), FeatureStore({"a": 1}, tmp_path), []
+    entered = threading.Event()
+
+    def wait_and_look():
+        entered.set()
+        with second.filling("seed1"):
+            second.refresh()
+            order.append(f"second, {len(second)} found")
+
+    with first.filling("seed1"):
+        thread = threading.Thread(target=wait_and_look)
+        thread.start()
+        entered.wait()
+        with second.filling("seed2"):
+            order.append("another part")
+        first.add([b"0" * 16], np.ones((1, 4), np.float32))
+        order.append("first")
+    thread.join()
+    assert order == ["another part", "first", "second, 1 found"]
+    with first.filling("seed1"):  # free again
+        pass

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from tests.scripts.clone import split_arguments
 
 OLD = """#!/bin/sh
@@ -9,13 +11,17 @@ case "$2" in *print*) echo 3.8.10 ;; *) exit 1 ;; esac
 """
 
 
+def table_of(done):
+    return [line for line in done.stdout.splitlines() if line.startswith("|")]
+
+
 def test_demo_runs_four_methods_and_prints_their_table(clone):
-    done = clone.sh("demo.sh")
+    done = clone.sh("demo.sh", JOBS="1")
     assert done.returncode == 0, done.stderr
     trainers = [split_arguments(run)[0]["--trainer"] for run in clone.runs()]
     assert trainers == ["ZeroshotCLIP"] + ["MTCoOpHard"] * 6 + ["MTCoOp"] * 3
     assert {split_arguments(run)[1].get("DATASET.NUM_SHOTS") for run in clone.runs()[1:]} == {"4"}
-    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    table = table_of(done)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if "--" not in line]
     assert cells[0] == ["experiment", "n", "overall", "a", "b"]
     assert cells[1] == ["ZeroshotCLIP", "1", "51.00", "51.00", "51.00"]
@@ -23,18 +29,45 @@ def test_demo_runs_four_methods_and_prints_their_table(clone):
     assert f"{clone.folder}/output/ZeroshotCLIP/tiny_ep20/icon5" in done.stdout
     assert clone.calls() == []  # the given interpreter has everything: pip is not asked
 
-    again = clone.sh("demo.sh")
+    again = clone.sh("demo.sh", JOBS="1")
     assert again.returncode == 0
     assert len(clone.runs()) == 10
     assert again.stdout.count("skipped, finished already") == 10
-    assert [line for line in again.stdout.splitlines() if line.startswith("|")] == table
+    assert table_of(again) == table
 
 
-def test_demo_stops_with_the_failing_run(clone):
-    done = clone.sh("demo.sh", FAIL_SEED="2")
+def test_demo_side_by_side_makes_the_same_runs(clone):
+    settings = ["OPTIM.LR", "0.01", "INPUT.SIZE", "(64, 64)"]
+    done = clone.sh("demo.sh", *settings, JOBS="3", SEEDS="1 2")
+    assert done.returncode == 0, done.stderr
+    runs = [split_arguments(run) for run in clone.runs()]
+    assert sorted((run[0]["--trainer"], run[0]["--seed"]) for run in runs) == sorted(
+        [("ZeroshotCLIP", "1")] + [("MTCoOpHard", seed) for seed in "1122"] + [("MTCoOp", seed) for seed in "12"]
+    )
+    assert all(run[1]["OPTIM.LR"] == "0.01" and run[1]["INPUT.SIZE"] == "(64, 64)" for run in runs)
+    assert done.stdout.count(": starts") == done.stdout.count(": finished after") == 7
+    assert "[7/7] SoftCPT-NATA, seed 2: finished" in done.stdout
+
+    again = clone.sh("demo.sh", *settings, JOBS="3", SEEDS="1 2")
+    assert len(clone.runs()) == 7
+    assert again.stdout.count(": skipped, finished already") == 7
+    assert table_of(again) == table_of(done) != []
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_demo_stops_with_the_failing_run(clone, jobs):
+    done = clone.sh("demo.sh", JOBS=jobs, FAIL_SEED="2")
     assert done.returncode == 3
-    assert len(clone.runs()) == 3
-    assert "|" not in done.stdout
+    assert len(clone.runs()) in ({"1": (3,), "2": (3, 4)}[jobs])
+    assert done.stderr.count("ValueError: the loss is nan") + done.stderr.count("error: the loss is nan") >= 1
+    assert not table_of(done)
+
+
+def test_number_of_jobs_has_to_be_one(clone):
+    done = clone.sh("demo.sh", JOBS="many")
+    assert done.returncode == 2
+    assert 'JOBS has to be a number of runs, at least 1; found "many"' in done.stderr
+    assert clone.runs() == []
 
 
 def test_given_interpreter_gets_only_what_it_lacks(clone):
