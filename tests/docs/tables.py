@@ -22,6 +22,9 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from datasets.embedded import COLOUR_VENDORS, load_icon13, read_index
 from datasets.splits import RULES
 from datasets.table import FASHION20, GENERAL10, PLANT6, Row
+from trainers.cocoop import CoCoOp
+from trainers.coop import CoOp
+from trainers.kgcoop import KgCoOp
 from trainers.mtcoop import MTCoOp
 from trainers.mtcoop_hard import MTCoOpHard
 
@@ -169,11 +172,18 @@ class RN50Text:
     def embed(ids):
         return torch.zeros(*ids.shape, 512)
 
+    @staticmethod
+    def encode(texts):
+        return torch.zeros(len(texts), 1024)
+
 
 METHODS = {
     "CoOp-MT": (MTCoOpHard, "N_CTX 16"),
     "CoOp-CA": (MTCoOpHard, "N_CTX 16 TSC True"),
     "CoOp-CS": (MTCoOpHard, "N_CTX 16 CSC True"),
+    "CoOp, one task": (CoOp, "N_CTX 16"),
+    "CoCoOp": (CoCoOp, "N_CTX 4 TSC True"),
+    "KgCoOp": (KgCoOp, "N_CTX 4 TSC True"),
     "SoftCPT-NATA": (MTCoOp, "TASK_N_CTX 4"),
     "SoftCPT-NATA, M = 8": (MTCoOp, "TASK_N_CTX 8"),
     "SoftCPT-NATS": (MTCoOp, "TASK_N_CTX 4 TASK_CSC True"),
@@ -184,8 +194,8 @@ METHODS = {
 }
 
 
-def learnable(method: str) -> int:
-    """Learnable parameters of a method of METHODS on General-10 with RN50."""
+def learnable(method: str, space: TaskSpace | None = None) -> int:
+    """Learnable parameters of a method of METHODS with RN50 on the tasks of `space`, by default General-10."""
     trainer, settings = METHODS[method]
     words = settings.split()
     pairs = [
@@ -195,7 +205,7 @@ def learnable(method: str) -> int:
     ]
     cfg = get_cfg_default()
     load(cfg, [], pairs)
-    space = TaskSpace(
+    space = space or TaskSpace(
         tuple(Task(row.name, row.task_name, tuple(f"class {i}" for i in range(row.classes))) for row in GENERAL10)
     )
     learner = trainer.build_learner(cfg, RN50Text(), space)
@@ -204,8 +214,8 @@ def learnable(method: str) -> int:
 
 def parameter_table() -> list[str]:
     return table(
-        ["method", "settings", "learnable parameters"],
-        [[name, f"`{settings}`", f"{learnable(name):,}"] for name, (_, settings) in METHODS.items()],
+        ["method", "trainer", "settings", "learnable parameters"],
+        [[name, f"`{t.__name__}`", f"`{settings}`", f"{learnable(name):,}"] for name, (t, settings) in METHODS.items()],
     )
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 import train
 from dassl.config import get_cfg_default, load, settings
 from dassl.data.datasets import build_dataset
+from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.engine.results import describe
 from datasets import readers, suites
@@ -163,6 +164,12 @@ def test_learnable_parameters_are_the_published_ones():
     assert learnable("CoOp-CS") == 9_756_672
     assert learnable("SoftCPT-NATA") == 8_390_656
     assert learnable("SoftCPT-NATA, M = 8") == 8_392_704
+    for tasks, context in ((1, 8_192), (6, 49_152), (20, 163_840)):  # one task, Plant-6, Fashion-20
+        space = TaskSpace(tuple(Task(f"t{t}", f"task {t}", ("a", "b")) for t in range(tasks)))
+        assert learnable("CoOp-CA", space) == context
+        assert learnable("CoCoOp", space) == tasks * 100_928
+        assert learnable("KgCoOp", space) == tasks * 2_048
+    assert learnable("CoOp, one task", space) == 8_192
 
 
 def test_zero_shot_figures(tmp_path):
