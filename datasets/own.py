@@ -85,9 +85,10 @@ class OwnSource:
             near = get_close_matches(str(self.metric).lower(), METRICS, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
             problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(METRICS)}{hint}")
-        self.template = entry.get("TEMPLATE") or DEFAULT_TEMPLATES[0]
-        if not isinstance(self.template, str) or self.template.count("{}") != 1:
-            problems.append(f"TEMPLATE is {self.template!r}, expected a text with one {{}} for the class name")
+        given = entry.get("TEMPLATE") or DEFAULT_TEMPLATES
+        self.templates = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+        if any(not isinstance(text, str) or text.count("{}") != 1 for text in self.templates):
+            problems.append(f"TEMPLATE is {given!r}, expected a text with one {{}} for the class name, or several")
         self.classnames, found = _declared(entry.get("CLASSNAMES"))
         if problems := problems + found:
             called = _text(entry, "NAME") or self.given
@@ -144,7 +145,7 @@ class OwnSource:
         items = {part: [Item(path, position[label]) for path, label in parts[part]] for part in SPLITS}
         task_name = self.task_name or _first_line(listing.folder / "task_name.txt") or in_words(self.name)
         description = self.description or _first_line(listing.folder / "task_desc.txt")
-        task = SourceTask(self.name, task_name, tuple(names), self.metric, (self.template,), description)
+        task = SourceTask(self.name, task_name, tuple(names), self.metric, self.templates, description)
         return Source(self.name, str(listing.folder), [task], **items, split_from=made)
 
     def _split_file(self, listing: Listing) -> Path | None:

@@ -173,6 +173,8 @@ def test_everything_an_entry_says(tmp_path):
     assert (task.key, task.name, task.description) == ("bugs", entry["TASK_NAME"], "three animals")
     assert task.templates == ("a macro photo of a {}.",) and task.metric == "mean_acc"
     assert own({"ROOT": str(folder)}).space.tasks[0].name == "from the file"
+    several = own({"ROOT": str(folder), "TEMPLATE": ["a {}.", "the {}."]})
+    assert several.space.tasks[0].templates == ("a {}.", "the {}.")
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------

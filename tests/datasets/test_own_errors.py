@@ -27,7 +27,7 @@ def refused(*entries, kind=ValueError, root=""):
             "METRIC is 'mean_accuracy', expected overall_acc or mean_acc; did you mean mean_acc?",
         ),
         ({"TEMPLATE": "a photo"}, "TEMPLATE is 'a photo', expected a text with one {} for the class name"),
-        ({"TEMPLATE": ["a {}."]}, "TEMPLATE is ['a {}.']"),
+        ({"TEMPLATE": ["a {}.", "it"]}, "TEMPLATE is ['a {}.', 'it']"),
         ({"TEMPLATE": "a {} or {}"}, "TEMPLATE is 'a {} or {}'"),
         ({"NAME": "a/b"}, "NAME is 'a/b', which must not have a slash"),
         ({"TASK_NAME": ["x"]}, "TASK_NAME is ['x'], expected a text"),
