@@ -108,7 +108,7 @@ def test_contexts_begin_small_and_differ_between_tasks(kind):
     assert (contexts[0] - contexts[1]).abs().max() > 1e-4
 
 
-# ---- through the trainer --------------------------------------------------------------------------------------------
+# ---- through the trainer ----
 
 SPACE = TaskSpace(tuple(Task(f"t{i}", f"task {i}", ("a", "b")) for i in range(8)))
 
