@@ -3,6 +3,9 @@
     python parse_test_res.py output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss      one experiment: seed1, seed2, ...
     python parse_test_res.py output/icon5 --multi-exp                                  every experiment below a folder
 
+A folder with task0, task1, ... (runs of each task of a suite by itself) is put together to the suite. A folder with
+base and new gives base classes, new classes and their harmonic mean.
+
 Reads the results.json of each run, and where there is none its newest log (log.txt, log.txt-<time>) with a final test
 result. Values of validation never count. The standard deviation is that of the population (numpy's default, ddof = 0).
 """
@@ -11,7 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from reporting.experiments import Experiment, ReportError, choose, find_experiments, load_experiment
+from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
+from reporting.experiments import Choice, Experiment, ReportError, choose, find_experiments, load_experiment
 from reporting.export import as_csv, as_json
 from reporting.table import experiments_table, notes_text, number_text, seeds_table, spread_text
 
@@ -36,14 +40,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def load(options) -> list[Experiment]:
-    """The experiments asked for. ReportError when none of their runs is finished."""
+def load(options) -> tuple[list[Experiment], list[Halves]]:
+    """The experiments asked for, and the pairs of base and new classes among them.
+
+    Raises:
+        ReportError: none of their runs is finished.
+    """
+    given = (options.test_log, options.seeds)
     if options.multi_exp:
-        experiments = find_experiments(options.directory, options.test_log, options.seeds)
+        experiments = find_experiments(options.directory, *given)
+        pairs = halves(experiments)
+    elif pair := load_halves(options.directory, *given):
+        experiments, pairs = [pair.base, pair.new], [pair]
     else:
-        experiments = [load_experiment(options.directory, "", options.test_log, options.seeds)]
+        experiments, pairs = [load_experiment(options.directory, "", *given)], []
     if any(experiment.finished for experiment in experiments):
-        return experiments
+        return experiments, pairs
     lines = [f"no finished run in {options.directory}"]
     if experiments:
         lines += [f"{run.folder}: {run.problem}" for experiment in experiments for run in experiment.runs][:10]
@@ -53,32 +65,46 @@ def load(options) -> list[Experiment]:
     raise ReportError("\n".join(lines))
 
 
+def show(options, experiments: list[Experiment], pairs: list[Halves], choice: Choice) -> None:
+    """Print tables for people."""
+    print(options.directory)
+    print(f"{spread_text(options.ci95)};\n{number_text(choice)}\n")
+    if not options.multi_exp:
+        table = halves_table(pairs[0], choice, options.ci95) + f"\n\n{TEXT}" if pairs else None
+        print(table or seeds_table(experiments[0], choice, options.ci95))
+        return
+    print(experiments_table(experiments, choice, options.ci95, average=True))
+    finished = sum(bool(experiment.finished) for experiment in experiments)
+    if finished < len(experiments):
+        print(f"\nthe average is over the {finished} of {len(experiments)} experiments that have finished runs")
+    if pairs:
+        print(f"\n{pairs_table(pairs, choice, options.ci95)}\n\n{TEXT}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     sys.stdout.reconfigure(errors="replace")
     try:
-        experiments = load(options)
+        experiments, pairs = load(options)
         choice = choose(options.keyword, experiments)
     except ReportError as error:
         print(error, file=sys.stderr)
         return 2
     notes = notes_text(experiments)
-    if options.json or options.csv:
-        print((as_json if options.json else as_csv)(experiments, choice, options.ci95), end="")
-        if notes:
-            print(notes, file=sys.stderr)
-        return 0
-    print(options.directory)
-    print(f"{spread_text(options.ci95)};\n{number_text(choice)}\n")
-    if options.multi_exp:
-        print(experiments_table(experiments, choice, options.ci95, average=True))
-        finished = sum(bool(experiment.finished) for experiment in experiments)
-        if finished < len(experiments):
-            print(f"\nthe average is over the {finished} of {len(experiments)} experiments that have finished runs")
+    if pairs and not options.multi_exp:
+        notes = "\n".join(f"note: {note}" for note in pairs[0].notes())
+    if options.json:
+        more = {"base_to_new": [as_plain(pair, choice, options.ci95) for pair in pairs]} if pairs else {}
+        print(as_json(experiments, choice, options.ci95, **more), end="")
+    elif options.csv:
+        print(
+            as_csv(experiments, choice, options.ci95, [as_plain(pair, choice, options.ci95) for pair in pairs]), end=""
+        )
     else:
-        print(seeds_table(experiments[0], choice, options.ci95))
+        show(options, experiments, pairs, choice)
+        notes = "\n" + notes if notes else ""
     if notes:
-        print("\n" + notes)
+        print(notes, file=sys.stderr if options.json or options.csv else sys.stdout)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Experiments (folders with one run a seed) and their mean and spread over seeds."""
+"""Experiments (folders with one run a seed, or such a folder a task) and their mean and spread over seeds."""
 
 import math
 import os
@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reporting.per_task import join, place
 from reporting.runs import SETTINGS, Run, TaskResult, canonical, is_run, read_run, seed_of_name
 
 DEFAULT_SEEDS = (1, 2, 3)  # what the scripts run
@@ -65,7 +66,8 @@ class Experiment:
             values = {str(run.settings[name]) for run in self.finished if run.settings.get(name) is not None}
             if len(values) > 1:
                 notes.append(f"the runs differ in {name}: {', '.join(sorted(values))}")
-        if len({frozenset((task.id, task.name) for task in run.tasks) for run in self.finished}) > 1:
+        whole = [run for run in self.finished if run.numbers]  # others have no overall value, and say why
+        if len({frozenset((task.id, task.name) for task in run.tasks) for run in whole}) > 1:
             notes.append("the runs do not have the same tasks: overall values are means over different tasks")
         for task in self.tasks():
             empty = [run.label for run in self.finished if _has_empty(run, task)]
@@ -112,7 +114,8 @@ def choose(keyword: str | None, experiments: list[Experiment]) -> Choice:
     if keyword is None:
         return Choice()
     runs = [run for experiment in experiments for run in experiment.finished]
-    numbers = sorted({name for run in runs for name, value in run.numbers.items() if value is not None})
+    known = [values for run in runs for values in (run.numbers, *(task.numbers for task in run.tasks))]
+    numbers = sorted({name for values in known for name, value in values.items() if value is not None})
     if canonical(keyword) in numbers:
         return Choice(canonical(keyword))
     tasks = {(task.id, task.name): task for run in runs for task in run.tasks}
@@ -136,17 +139,17 @@ def choose(keyword: str | None, experiments: list[Experiment]) -> Choice:
     )
 
 
-def stat(values: list[float | None], ci95: bool = False) -> Stat | None:
-    """Mean and population standard deviation (ddof = 0), or half the 95 % interval: 1.96 * std / sqrt(n)."""
-    values = [value for value in values if value is not None]
-    if not values:
+def spread(values: list[float], ci95: bool = False) -> float | None:
+    """Population standard deviation (ddof = 0), or half the 95 % interval: 1.96 * std / sqrt(n). None for one value."""
+    if len(values) < 2:
         return None
-    spread = None
-    if len(values) > 1:
-        spread = statistics.pstdev(values)
-        if ci95:
-            spread = 1.96 * spread / math.sqrt(len(values))
-    return Stat(statistics.fmean(values), spread, len(values))
+    return statistics.pstdev(values) * (1.96 / math.sqrt(len(values)) if ci95 else 1)
+
+
+def stat(values: list[float | None], ci95: bool = False) -> Stat | None:
+    """Mean and spread of the values that are there."""
+    values = [value for value in values if value is not None]
+    return Stat(statistics.fmean(values), spread(values, ci95), len(values)) if values else None
 
 
 # ---------------------------------------------------------------------------------------------------- folders
@@ -193,24 +196,38 @@ def check_folder(folder: Path) -> None:
 
 
 def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds: Seeds = None) -> Experiment:
-    """The experiment in a folder: its seed folders; the folder itself when it is a run; or runs with other names.
+    """The experiment in a folder: its seed folders; the folder itself when it is a run; runs of single tasks of a
+    suite; or runs with other names. A last part "task*" of the path chooses the runs of single tasks.
 
     Raises:
         ReportError: no such folder, no runs in it, or runs that are not seeds of one experiment.
     """
     folder = Path(folder)
-    check_folder(folder)
+    by_task = folder.name == "task*"
     label = label or str(folder)
-    if seed_folders := _seed_folders(folder):
+    if by_task:
+        folder = folder.parent
+    check_folder(folder)
+    seed_folders = [] if by_task else _seed_folders(folder)
+    if seed_folders and not any(place(Path(path.name), False) for path in _subfolders(folder)):
         return _experiment(folder, label, seed_folders, test_log, seeds)
     if is_run(folder):
         return _experiment(folder, label, [folder], test_log, None)
+    below = find_experiments(folder, test_log, seeds)
+    joined = [experiment for experiment in below if "*" in experiment.label]
+    if len(joined) == 1 and (by_task or len(below) == 1):
+        joined[0].label = label
+        return joined[0]
+    if seed_folders:
+        raise ReportError(
+            f"{folder} holds runs of all tasks at once ({seed_folders[0].name}) and runs of single tasks: use "
+            f"--multi-exp for both, or {folder / 'task*'} (quoted) for the latter"
+        )
     others = [path for path in _subfolders(folder) if is_run(path)]
-    if not others:
-        deeper = find_experiments(folder, test_log)
+    if not others or by_task:
         text = f"no runs in {folder}: looked for seed1, seed2, ... and for results.json or log.txt in it"
-        if deeper:
-            text += f"\nfurther down are {len(deeper)} experiments, such as {deeper[0].folder}: use --multi-exp"
+        if below:
+            text += f"\nfurther down are {len(below)} experiments, such as {below[0].folder}: use --multi-exp"
         raise ReportError(text)
     experiment = _experiment(folder, label, others, test_log, None)
     kinds = {
@@ -227,7 +244,10 @@ def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds
 
 
 def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) -> list[Experiment]:
-    """Every experiment below a folder, in natural order. A run outside of a seed folder stands for itself."""
+    """Every experiment below a folder, in natural order. A run outside of a seed folder stands for itself.
+
+    Experiments that differ in the number of the task only are one, labelled with a * in its place.
+    """
     root = Path(root)
     check_folder(root)
     found: list[Experiment] = []
@@ -250,4 +270,49 @@ def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) ->
                 walk(path)
 
     walk(root)
-    return found
+    return _joined(found, root, seeds)
+
+
+def _joined(experiments: list[Experiment], root: Path, seeds: Seeds) -> list[Experiment]:
+    """The experiments, with those of single tasks (two or more) put together, in the place of the first."""
+    groups: dict[str, dict[int, Experiment]] = {}
+    group_of: dict[int, str] = {}
+    for experiment in experiments:
+        alone = [run.folder for run in experiment.runs] == [experiment.folder]
+        if found := place(experiment.folder.relative_to(root), alone):
+            groups.setdefault(found[0], {})[found[1]] = experiment
+            group_of[id(experiment)] = found[0]
+    groups = {label: parts for label, parts in groups.items() if len(parts) > 1 and _are_tasks(label, parts)}
+    made: dict[str, Experiment] = {}
+    result = []
+    for experiment in experiments:
+        label = group_of.get(id(experiment), "")
+        if label not in groups:
+            result.append(experiment)
+        elif label not in made:
+            made[label] = _join_experiments(root / label, label, groups[label], seeds)
+            result.append(made[label])
+    return result
+
+
+def _are_tasks(label: str, parts: dict[int, Experiment]) -> bool:
+    """Whether what is called NAME-0, NAME-1, ... are tasks; for folders task0, task1, ... that is clear."""
+    if not label.endswith("-*"):
+        return True
+    finished = {number: run for number, part in parts.items() for run in part.finished}
+    return bool(finished) and all(run.settings.get("subsample_tasks") == f"task{n}" for n, run in finished.items())
+
+
+def _join_experiments(folder: Path, label: str, parts: dict[int, Experiment], seeds: Seeds) -> Experiment:
+    runs: dict[tuple, dict[int, Run]] = {}
+    for number, part in parts.items():
+        for run in part.runs:
+            seeded = seed_of_name(run.folder.name) is not None
+            runs.setdefault((run.seed, run.label) if seeded else (None, folder.name), {})[number] = run
+    ordered = sorted(runs, key=lambda key: (key[0] is None, key))
+    joined = [join(name, seed, folder, runs[seed, name], sorted(parts)) for seed, name in ordered]
+    there = [seed for seed, _ in ordered]
+    missing = []
+    if None not in there:
+        missing = missing_seeds(there) if seeds is None else [seed for seed in seeds if seed not in there]
+    return Experiment(folder, label, joined, missing)

@@ -45,7 +45,8 @@ def describe(experiment: Experiment, choice: Choice, ci95: bool) -> dict:
     }
 
 
-def as_json(experiments: list[Experiment], choice: Choice, ci95: bool) -> str:
+def as_json(experiments: list[Experiment], choice: Choice, ci95: bool, **more) -> str:
+    """Experiments, and what else is given, as one JSON object."""
     described = [describe(experiment, choice, ci95) for experiment in experiments]
     means = [item["overall"]["mean"] for item in described if item["overall"]["mean"] is not None]
     data = {
@@ -55,12 +56,13 @@ def as_json(experiments: list[Experiment], choice: Choice, ci95: bool) -> str:
         "ddof": 0,
         "experiments": described,
         "average": sum(means) / len(means) if means else None,
+        **more,
     }
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_csv(experiments: list[Experiment], choice: Choice, ci95: bool) -> str:
-    """A row an experiment and task, and one with an empty task for the overall value."""
+def as_csv(experiments: list[Experiment], choice: Choice, ci95: bool, pairs: list[dict] = ()) -> str:
+    """A row an experiment and task, one with an empty task for the overall value; below, harmonic means of `pairs`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -78,4 +80,11 @@ def as_csv(experiments: list[Experiment], choice: Choice, ci95: bool) -> str:
             images = "" if images is None else images
             numbers = ["" if value[key] is None else value[key] for key in ("n", "mean", "spread")]
             writer.writerow([data["experiment"], id_, name, metric, images, *numbers, *state])
+    for pair in pairs:
+        label = "/".join(filter(None, (pair["experiment"], "harmonic")))
+        overall = [] if choice.task else [{"id": "", "name": "", **pair["overall"]}]
+        for row in (*pair["tasks"], *overall):
+            value = row["harmonic"] or {"n": 0, "mean": None, "spread": None}
+            numbers = ["" if value[key] is None else value[key] for key in ("n", "mean", "spread")]
+            writer.writerow([label, row["id"], row["name"], choice.number, "", *numbers, "", "", ""])
     return text.getvalue()

@@ -39,6 +39,8 @@ class Run:
     tasks: tuple[TaskResult, ...] = ()
     settings: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    costs: dict[str, float] = field(default_factory=dict)  # parameters, train and test in seconds, memory in bytes
+    suite_tasks: tuple[str, ...] = ()  # keys of all tasks of the suite, where that is known
 
 
 def canonical(name: str) -> str:
@@ -129,7 +131,19 @@ def _from_results(folder: Path, label: str, seed: int | None, data: dict) -> Run
     elif recorded is not None and recorded != seed:
         notes = (f"{label}: its results.json is of seed {recorded}",)
     settings = {name: data.get(name) for name in SETTINGS}
-    return Run(folder, label, seed, True, "", "results.json", numbers, tasks, settings, notes)
+    suite = tuple(map(str, data.get("suite_tasks") or ()))
+    return Run(folder, label, seed, True, "", "results.json", numbers, tasks, settings, notes, _costs(data), suite)
+
+
+def _costs(data: dict) -> dict[str, float]:
+    seconds = data.get("seconds") or {}
+    found = {
+        "parameters": data.get("learnable_parameters"),
+        "train": seconds.get("train"),
+        "test": seconds.get("test"),
+        "memory": data.get("peak_memory_bytes"),
+    }
+    return {name: value for name, value in found.items() if isinstance(value, (int, float))}
 
 
 def _from_logs(folder: Path, label: str, seed: int | None, test_log: bool) -> Run:

@@ -1,4 +1,4 @@
-"""Tables of experiments as plain text: `python -m reporting.table [--title TEXT] LABEL=FOLDER ...`."""
+"""Tables of experiments as plain text: `python -m reporting.table [--title TEXT] [--costs] LABEL=FOLDER ...`."""
 
 import argparse
 import sys
@@ -138,6 +138,28 @@ def experiments_table(experiments: list[Experiment], choice: Choice, ci95: bool 
     return table
 
 
+COSTS = (  # name, column, unit, digits
+    ("parameters", "learnable parameters", 1, 0),
+    ("train", "training, s", 1, 1),
+    ("test", "test, s", 1, 1),
+    ("memory", "peak memory, MiB", 2**20, 0),
+)
+
+
+def costs_table(experiments: list[Experiment]) -> str:
+    """What a run of each experiment took, mean over its seeds; for runs of single tasks the sum over the tasks, of
+    memory the largest.
+    """
+    rows = []
+    for experiment in experiments:
+        row = [experiment.label]
+        for name, _, unit, digits in COSTS:
+            value = stat([run.costs.get(name) for run in experiment.finished])
+            row.append("-" if value is None else f"{value.mean / unit:,.{digits}f}")
+        rows.append(row)
+    return render(["experiment", *(column for _, column, _, _ in COSTS)], rows)
+
+
 def _common_tasks(experiments: list[Experiment]) -> list[tuple[int, str]]:
     """The tasks, if those of all experiments with results are the same and more than one."""
     lists = [[(task.id, task.name) for task in experiment.tasks()] for experiment in experiments if experiment.finished]
@@ -159,6 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reporting.table", description="Mean ± std of named experiments.")
     parser.add_argument("--title", default="", help="line above the table")
     parser.add_argument("--ci95", action="store_true", help="95 %% interval in place of the standard deviation")
+    parser.add_argument("--costs", action="store_true", help="a second table: parameters, times and memory of a run")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there")
     parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder that holds seed1, seed2, ...")
     options = parser.parse_args(arguments)
     sys.stdout.reconfigure(errors="replace")
@@ -168,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
             label, equals, folder = text.partition("=")
             if not equals:
                 raise ReportError(f'expected LABEL=FOLDER, found "{text}"')
-            experiments.append(load_experiment(Path(folder), label))
+            experiments.append(load_experiment(Path(folder), label, seeds=options.seeds))
         if not any(experiment.finished for experiment in experiments):
             raise ReportError("no finished run in any of: " + ", ".join(str(x.folder) for x in experiments))
     except ReportError as error:
@@ -178,6 +202,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(options.title)
     print(f"{spread_text(options.ci95)};\n{number_text(Choice())}\n")
     print(experiments_table(experiments, Choice(), options.ci95))
+    if options.costs:
+        print("\n" + costs_table(experiments))
     if notes := notes_text(experiments):
         print("\n" + notes)
     print("\nwritten to (config.yaml, log.txt, results.json, checkpoints, tensorboard of each run):")

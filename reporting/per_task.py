@@ -1,0 +1,92 @@
+"""Runs of single tasks put together to runs of their suite.
+
+A method that learns each task by itself leaves a folder a task: `.../task3/seed1` (the launchers), or a run a task,
+`.../plant6-3` (zero-shot). What differs in the number of the task only belongs together.
+"""
+
+import re
+import statistics
+from pathlib import PurePath
+
+from reporting.runs import METRICS, SETTINGS, Run
+
+TASK_FOLDER = re.compile(r"task[-_]?(\d+)")
+TASK_RUN = re.compile(r"(.+)-(\d+)")  # of zero-shot: DATASET-TASKID
+NUMBERS = ("overall_metric", *METRICS)
+
+
+def place(path: PurePath, is_run: bool) -> tuple[str, int] | None:
+    """(path with a * for the number of the task, the number), or None where the path names no task.
+
+    `is_run`: the path is that of a run, not of a folder of seeds.
+    """
+    for position in reversed(range(len(path.parts))):
+        if match := TASK_FOLDER.fullmatch(path.parts[position]):
+            parts = [*path.parts[:position], "task*", *path.parts[position + 1 :]]
+            return str(PurePath(*parts)), int(match[1])
+    if is_run and (match := TASK_RUN.fullmatch(path.name)):
+        return str(path.parent / f"{match[1]}-*"), int(match[2])
+    return None
+
+
+def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: list[int]) -> Run:
+    """One run of the suite out of runs of single tasks.
+
+    Args:
+        runs: number of the task -> its run; those without a folder are left out.
+        numbers: all that are known of, where the runs do not say which tasks the suite has.
+
+    Returns:
+        a run with overall values if every task of the suite has a finished run, else without, which a note explains.
+    """
+    finished = {number: run for number, run in sorted(runs.items()) if run.finished}
+    if not finished:
+        problem = "; ".join(f"task {number}: {run.problem}" for number, run in sorted(runs.items()))
+        return Run(folder, label, seed, False, problem)
+    suites = {run.suite_tasks for run in finished.values() if run.suite_tasks}
+    keys = dict(enumerate(next(iter(suites)))) if len(suites) == 1 else dict.fromkeys(numbers, "")
+    tasks = {task.id: task for run in finished.values() for task in run.tasks}
+    gaps = [number for number in keys if number not in finished]
+
+    notes = [note for run in finished.values() for note in run.notes]
+    if gaps:
+        notes.append(f"{label}: no overall value without " + ", ".join(_gap(n, keys[n], runs.get(n)) for n in gaps))
+    for number, run in finished.items():
+        if found := [task.id for task in run.tasks if task.id != number]:
+            notes.append(f"{label}: the run of task {number} has results of task {found[0]}")
+    settings = {name: sorted({str(run.settings.get(name)) for run in finished.values()}) for name in SETTINGS}
+    settings["subsample_tasks"] = ["each by itself"]
+    notes += [
+        f"{label}: the runs of the tasks differ in {name}: {', '.join(values)}"
+        for name, values in settings.items()
+        if len(values) > 1
+    ]
+    values = {}
+    if not gaps and tasks:
+        for name in NUMBERS:
+            measured = [task.numbers[name] for task in tasks.values() if task.numbers.get(name) is not None]
+            values[name] = statistics.fmean(measured) if measured else None
+    return Run(
+        folder,
+        label,
+        seed,
+        True,
+        source=", ".join(sorted({run.source for run in finished.values()})),
+        numbers=values,
+        tasks=tuple(tasks[number] for number in sorted(tasks)),
+        settings={name: values[0] if len(values) == 1 else None for name, values in settings.items()},
+        notes=tuple(notes),
+        costs=_costs(list(finished.values())),
+        suite_tasks=next(iter(suites)) if len(suites) == 1 else (),
+    )
+
+
+def _gap(number: int, key: str, run: Run | None) -> str:
+    text = f"task {number}" + (f" ({key})" if key else "")
+    return text if run is None else f"{text}: {run.problem}"
+
+
+def _costs(runs: list[Run]) -> dict[str, float]:
+    """Times and parameters add up, memory does not."""
+    names = set.intersection(*(set(run.costs) for run in runs))
+    return {name: (max if name == "memory" else sum)(run.costs[name] for run in runs) for name in names}
