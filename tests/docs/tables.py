@@ -21,7 +21,7 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.optim import build_lr_scheduler, build_optimizer
 from datasets.embedded import COLOUR_VENDORS, load_icon13, read_index
 from datasets.splits import RULES
-from datasets.table import FASHION20, GENERAL10, PLANT6, Row
+from datasets.table import FASHION20, GENERAL10, PLANT6, ROWS, Row
 from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
 from trainers.kgcoop import KgCoOp
@@ -219,6 +219,22 @@ def parameter_table() -> list[str]:
     )
 
 
+# ---- what is downloaded ------------------------------------------------------------------------------------------
+
+
+def download_table() -> list[str]:
+    rows = []
+    for row in ROWS.values():
+        ways: list[list[str]] = [[], [], []]
+        for file in row.files:
+            if file.name not in row.split_files:
+                ways[0 if file.urls else 1 if file.drive else 2].append(f"`{file.name}`")
+        if all(file.optional for file in row.files):
+            ways[2].append("everything")
+        rows.append([row.name, *(", ".join(way) for way in ways)])
+    return table(["dataset", "fetched by the command", "from Google Drive", "by hand"], rows)
+
+
 # ---- pages -------------------------------------------------------------------------------------------------------
 
 TABLES: dict[str, Callable[[], list[str]]] = {
@@ -234,6 +250,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "Icon-13 vendors": icon13_vendors,
     "learning rates": rate_table,
     "parameters": parameter_table,
+    "downloads": download_table,
 }
 
 

@@ -28,7 +28,7 @@ CODE = {  # file as a page names it -> the page
     "linear_head.py": "add-a-method.md",
     "my_birds.py": "add-a-dataset.md",
 }
-OURS = ("running.md", "datasets.md", "methods.md", "settings.md", "add-a-method.md", "add-a-dataset.md")
+OURS = ("running.md", "datasets.md", "download.md", "methods.md", "settings.md", "add-a-method.md", "add-a-dataset.md")
 
 
 def page(name):
