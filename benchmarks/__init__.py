@@ -3,7 +3,7 @@
 python -m benchmarks.text_tower --suite plant6 --backbone RN50         forward and backward of the text tower
 python -m benchmarks.train_step --suite general10 --backbone RN50      one training step of SoftCPT at batch 32
 python -m benchmarks.evaluate --suite plant6 --backbone RN50           an evaluation of 20 batches
-python -m benchmarks.image_conditioned --backbone RN50                 prompts that depend on the image (CoCoOp)
+python -m benchmarks.cocoop --backbone RN50                            the text side of a batch of CoCoOp
 
 Weights are random, of the real geometry; names are synthetic, of realistic length. Nothing is downloaded.
 """

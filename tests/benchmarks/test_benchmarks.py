@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from benchmarks import evaluate, image_conditioned, measuring, text_tower, train_step
+from benchmarks import cocoop, evaluate, measuring, text_tower, train_step
 from benchmarks.common import NAME_TOKENS, SUITES, PlainTower, reduced, suite
 from clip import clip
 from clip.text_tower import TextTower
@@ -75,11 +75,11 @@ def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
         measuring.memory("benchmarks.nothing", [])
 
 
-@pytest.mark.parametrize("program", [text_tower, train_step, image_conditioned])
+@pytest.mark.parametrize("program", [text_tower, train_step, cocoop])
 def test_memory_only(program, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(program, "memory", lambda *call: calls.append(call) or {"plain": 4.0, "ours": 2.0})
-    found = run(program, [*(TINY if program is image_conditioned else SMALL), "--memory-only"], capsys)
+    found = run(program, [*(TINY if program is cocoop else SMALL), "--memory-only"], capsys)
     assert found["memory_mib"] == {"plain": 4.0, "ours": 2.0} and "seconds" not in found
     ((name, argv),) = calls
     assert name == program.__name__ and set(argv[-2:-1]) <= {"--plain-classes", "--plain-images"}
@@ -107,12 +107,12 @@ def test_evaluate_encodes_the_classes_once(capsys):
     assert positive(found["seconds"]) and set(found["difference"]) == {"logits"}
 
 
-def test_image_conditioned(capsys):
+def test_cocoop(capsys):
     argv = [*TINY, "--images", "2", "--classes", "3", "--no-memory"]
-    found = run(image_conditioned, argv, capsys)
+    found = run(cocoop, argv, capsys)
     assert found["tokens"]["plain"] == 2 * 3 * 77 and found["tokens"]["ours"] < 2 * 5 + 2 * 3 * 9
     assert found["images"] == found["plain_images"] == 2 and positive(found["ms_per_image"])
-    assert run(image_conditioned, [*argv, "--plain-images", "1"], capsys)["plain_images"] == 1
+    assert run(cocoop, [*argv, "--plain-images", "1"], capsys)["plain_images"] == 1
 
 
 @pytest.mark.parametrize("program", [text_tower, train_step])

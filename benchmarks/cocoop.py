@@ -1,9 +1,10 @@
-"""Prompts that depend on the image (CoCoOp): every image of a batch has a context of its own for all classes.
+"""CoCoOp's text features: every image of a batch has a context of its own for all classes.
 
-python -m benchmarks.image_conditioned --backbone RN50 --images 8 --classes 37
+python -m benchmarks.cocoop --backbone RN50 --images 8 --classes 37
 
 The published way pushes all classes through 77 tokens for one image after the other; ours is one call in which the
-images are the groups, each sharing its context among its classes. Forward and backward pass of the text side.
+images are the groups, each sharing its context among its classes. Forward and backward pass of the text side, both with
+the learner of `trainers/cocoop.py`.
 """
 
 from __future__ import annotations
@@ -12,43 +13,33 @@ import sys
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clip.text_tower import TextTower
-from trainers.prompts import NameTokens
+from dassl.data.tasks import Task, TaskSpace
+from trainers.cocoop import ConditionalPrompts
 
 from .common import PlainTower, backbone, options, relative, start, suite
 from .measuring import SIDES, add_memory_options, alternate, machine, memory, peak_over_base, report, row
 
 
-class Conditioned:
-    """Text features of C classes for each of B images: context L + bias of the image, by CoCoOp's meta network."""
+class Pass:
+    """Text features of C classes for each of B images, all images in one call or `each` in one of its own."""
 
     def __init__(self, tower: TextTower, classnames: Sequence[str], images: int, n_ctx: int, each: bool):
         torch.manual_seed(0)
-        self.tower, self.each = tower, each
-        self.names = NameTokens(tower, classnames)
-        self.names.check(n_ctx)
-        d, D = tower.output_dim, tower.width
-        self.ctx = nn.Parameter((0.02 * torch.randn(n_ctx, D)).to(tower.device))
-        self.meta = nn.Sequential(nn.Linear(d, max(d // 16, 1)), nn.ReLU(), nn.Linear(max(d // 16, 1), D))
-        self.meta.to(tower.device)
-        self.features = torch.randn(images, d).to(tower.device)
-        self.weight = torch.randn(images, len(self.names), d).to(tower.device)
-
-    def text(self, contexts: Tensor) -> Tensor:
-        """Contexts (G, L, D) of G images -> text features (G, C, d)."""
-        G, C = len(contexts), len(self.names)
-        image = torch.arange(G, device=contexts.device).repeat_interleave(C)
-        name = torch.arange(C, device=contexts.device).repeat(G)
-        return self.tower(self.names.fill(contexts, image, name)).float().view(G, C, -1)
+        space = TaskSpace((Task("task", "task", tuple(classnames)),))
+        self.learner = ConditionalPrompts(tower, space, n_ctx=n_ctx, init="").to(tower.device)
+        self.names = self.learner.prompt_learner.names
+        self.features = torch.randn(images, tower.output_dim).to(tower.device)
+        self.weight = torch.randn(images * len(classnames), tower.output_dim).to(tower.device)
+        pairs = torch.ones(images, len(classnames), dtype=torch.bool, device=tower.device).nonzero()  # (B * C, 2)
+        self.calls = pairs.split(len(classnames)) if each else (pairs,)
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        """Features (B, C, d), and the gradient of a weighted sum of them to context and meta network, as one vector."""
-        contexts = self.ctx + self.meta(self.features)[:, None]  # (B, L, D)
-        features = torch.cat([self.text(one) for one in contexts.split(1 if self.each else len(contexts))])
-        parameters = [self.ctx, *self.meta.parameters()]
-        grads = torch.autograd.grad((features * self.weight).sum(), parameters)
+        """Features (B * C, d), and the gradient of a weighted sum of them to all that is learned, as one vector."""
+        features = torch.cat([self.learner(self.features, *pairs.unbind(1)).float() for pairs in self.calls])
+        grads = torch.autograd.grad((features * self.weight).sum(), list(self.learner.parameters()))
         return features.detach(), torch.cat([grad.flatten() for grad in grads])
 
 
@@ -68,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     wanted = args.plain_images or min(max(1, fitting // len(names)), args.images)
     images = {"plain": min(wanted, args.images), "ours": args.images}
 
-    def build(side: str, count: int) -> Conditioned:
+    def build(side: str, count: int) -> Pass:
         tower = plain if side == "plain" else TextTower(clip)
-        return Conditioned(tower, names, count, args.n_ctx, each=side == "plain")
+        return Pass(tower, names, count, args.n_ctx, each=side == "plain")
 
     if args.measure:
         print(peak_over_base(build(args.measure, images[args.measure]), torch.device(args.device)))
@@ -83,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "ours": args.images * (1 + args.n_ctx + int(one.length.sum())),
     }  # for all images
     result = {
-        "program": "image_conditioned",
+        "program": "cocoop",
         **machine(args),
         "n_ctx": args.n_ctx,
         "images": args.images,
@@ -112,13 +103,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             ("relative difference of gradients", "", f"{result['difference']['gradients']:.1e}", ""),
         ]
     if not args.no_memory:
-        mib = memory("benchmarks.image_conditioned", [*argv, "--plain-images", str(images["plain"])])
+        mib = memory("benchmarks.cocoop", [*argv, "--plain-images", str(images["plain"])])
         result["memory_mib"] = mib
         rows.append(row("peak MiB over the base", mib))
     notes = []
     if images["plain"] < images["ours"]:
         notes.append(f"plain ran on {images['plain']} of the {images['ours']} images: compare times per image")
-    title = f"image-conditioned prompts, forward + backward: {args.images} images x {len(names)} classes"
+    title = f"CoCoOp's text side, forward + backward: {args.images} images x {len(names)} classes"
     report(result, title, rows, notes, args.json)
 
 
