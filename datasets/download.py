@@ -144,42 +144,41 @@ def _found(report: Report) -> str:
 def instructions(row: Row, report: Report, options: Options) -> list[str]:
     """How to complete a dataset by hand: what, from where, to where."""
     folder = options.root / row.folder
+    required = [file for file in row.files if not file.optional]
     needed = [file for file in lacking(row, options.root) if not file.optional]
-    again = f"python -m datasets.download {row.name} --root {q(options.root)}"
-    if not needed and report.absent and not any(not file.optional for file in row.files):
+    if needed:
+        text = [f"{row.name}: incomplete, by hand:"]
+        for file in needed:
+            text += ["", *_one_by_hand(file, folder)]
+        text += ["", *(_line("elsewhere", page) for page in row.mirrors)]
+        return [*text, _line("again", f"python -m datasets.download {row.name} --root {q(options.root)}")]
+    if report.absent and not required:
         text = [f"{row.name}: has to be fetched by hand", _line("from", row.source)]
         text.append(_line("to", f"{folder}, which should then hold"))
         text += [_line("", f"  {line}") for line in report.expected]
         text += [_line("size", report.size)] if report.size else []
         steps = row.by_hand.format(folder=folder).splitlines()
         return text + [_line("" if i else "steps", step) for i, step in enumerate(steps)]
-    if not needed:
-        places = [str(folder / place) for file in row.files if not file.optional for place in file.places]
-        anew = (
-            [_line("anew", f"nothing is written over; to have it fetched again, delete {q(places[0])}")]
-            if places
-            else []
+    text = report.lines()
+    if required:
+        place = q(folder / required[0].places[0])
+        text.append(_line("anew", f"nothing is written over; to have it fetched again, delete {place}"))
+    return text
+
+
+def _one_by_hand(file: RemoteFile, folder: Path) -> list[str]:
+    text = [_line("file", f"{file.name}{about(file.size)}")]
+    text += [_line("or" if i else "from", page) for i, page in enumerate(_pages(file))]
+    if file.page.startswith(KAGGLE):
+        name = file.page.removeprefix(KAGGLE)
+        text.append(_line("or", f"kaggle datasets download {name} -p {q(folder)}  (with an account)"))
+    text.append(_line("to", f"{folder}/{' or '.join((file.name, *file.also))}"))
+    if file.put:
+        brings = ", ".join(place if "." in place.split("/")[-1] else f"{place}/" for place in file.places)
+        text.append(
+            _line("then", f"the same command again unpacks it; or unpack it so that {folder.name}/ has {brings}")
         )
-        return [*report.lines(), *anew]
-    text = [f"{row.name}: incomplete, by hand:"]
-    for file in needed:
-        text += ["", _line("file", f"{file.name}{about(file.size)}")]
-        text += [_line("or" if i else "from", page) for i, page in enumerate(_pages(file))]
-        if file.page.startswith(KAGGLE):
-            text.append(
-                _line(
-                    "or", f"kaggle datasets download {file.page.removeprefix(KAGGLE)} -p {q(folder)}  (with an account)"
-                )
-            )
-        names = " or ".join((file.name, *file.also))
-        text.append(_line("to", f"{folder}/{names}"))
-        if file.put:
-            brings = ", ".join(place if "." in place.split("/")[-1] else f"{place}/" for place in file.places)
-            text.append(
-                _line("then", f"the same command again unpacks it; or unpack it so that {row.folder}/ has {brings}")
-            )
-    text += ["", *(_line("elsewhere", page) for page in row.mirrors)]
-    return text + [_line("again", again)]
+    return text
 
 
 def _pages(file: RemoteFile) -> list[str]:

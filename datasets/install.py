@@ -17,7 +17,7 @@ from pathlib import Path
 from datasets.archives import ArchiveError, DamagedArchive, UnsafeArchive, is_archive, unpack
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
-from datasets.transfer import DRIVE, Damaged, Unreachable, fetch, fetch_from_drive, origin_of, verify
+from datasets.transfer import DRIVE, Damaged, Unreachable, fetch, fetch_from_drive, origin_of, part_size, verify
 
 MB = 10**6
 SPARE = 100 * MB  # of the disk that is left free
@@ -142,7 +142,7 @@ def _ways(row: Row, file: RemoteFile, options: Options) -> Iterator[tuple[str, C
             except Damaged as error:
                 raise Damaged(str(error) + _discard(path, False, options.root / row.folder)) from None
         options.say(f"{row.name}: using {path}")
-        return path, origin_of(path).exists()  # fetched by a run that did not get to unpack it
+        return path, path == target and origin_of(path).exists()  # fetched by a run that did not get to unpack it
 
     def fetched(url: str) -> tuple[Path, bool]:
         def room(left: int) -> None:
@@ -251,7 +251,7 @@ def space(plan: list[tuple[Row, list[RemoteFile]]], options: Options) -> tuple[i
             there = at_hand(row, file, options) is not None
             if not (there or file.drive or sources(row, file, options)):
                 continue  # by hand
-            fetch_now = 0 if there else file.size
+            fetch_now = 0 if there else max(file.size - part_size(options.root / row.folder / file.name) // MB, 0)
             archive, content = (fetch_now, file.unpacked or file.size) if file.put else (0, file.size)
             fetched, most = fetched + fetch_now, max(most, held + archive + content)
             held += content + (archive if options.keep else 0)

@@ -12,6 +12,7 @@ import http.client
 import importlib.util
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -28,6 +29,8 @@ BLOCK = 1 << 20
 TIMEOUT = 60  # seconds without a byte
 PAUSES = (1, 3, 10)  # seconds before each new attempt after a broken connection
 AGENT = "softcpt-datasets-download/1.0"
+# What a connection that cannot be made, or breaks, raises; other OSErrors are the disk's.
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 DRIVE = "https://drive.google.com/file/d/{}/view"  # the page of a file, for people
 
 
@@ -64,7 +67,7 @@ def fetch(url: str, target: Path, checksum: str = "", room: Callable[[int], None
         try:
             _receive(url, part, origin, room)
             break
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, _Cut) as error:
+        except (*_BROKEN, _Cut) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429):
                 raise Unreachable(f"HTTP status {error.code}, {error.reason}") from None
             if _size(part) > best:
@@ -85,6 +88,11 @@ def fetch(url: str, target: Path, checksum: str = "", room: Callable[[int], None
 def origin_of(target: Path) -> Path:
     """The file that says where `target` was fetched from."""
     return target.with_name(target.name + ".origin.json")
+
+
+def part_size(target: Path) -> int:
+    """Bytes of `target` that an interrupted call has fetched."""
+    return _size(target.with_name(target.name + ".part"))
 
 
 def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:

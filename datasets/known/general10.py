@@ -21,7 +21,7 @@ GENERAL10 = (
         skip=("BACKGROUND_Google", "Faces_easy"),
         rename=classnames.CALTECH101,
         split_files=published_splits("Caltech101"),
-        source="http://www.vision.caltech.edu/Image_Datasets/Caltech101/101_ObjectCategories.tar.gz",
+        source="https://data.caltech.edu/records/mzrjq-6wc02 (caltech-101.zip, in it 101_ObjectCategories.tar.gz)",
         files=(
             RemoteFile(
                 "caltech-101.zip",

@@ -90,7 +90,6 @@ PLANT6 = (
                 "Nonsegmented.zip",
                 same_names("Nonsegmented"),
                 page="https://vision.eng.au.dk/plant-seedlings-dataset",
-                also=("NonsegmentedV1.zip",),
                 size=1700,
             ),
         ),

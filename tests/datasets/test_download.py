@@ -207,6 +207,19 @@ def test_the_disk_is_looked_at_before_anything_is_fetched(offer, server, monkeyp
     assert not (tmp_path / "data").exists()
 
 
+def test_what_has_arrived_needs_no_room_again(offer, server, monkeypatch, tmp_path, capsys):
+    offer("EuroSAT")
+    change(monkeypatch, "EuroSAT", size=94, unpacked=200)
+    part = tmp_path / "data/eurosat/EuroSAT.zip.part"
+    part.parent.mkdir(parents=True)
+    with open(part, "wb") as file:
+        file.truncate(80_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=320_000_000))
+    assert main(["EuroSAT", "--root", str(tmp_path / "data"), "--dry-run"]) == 0
+    assert "to fetch: about 14 MB; on disk at most about 214 MB; free in" in capsys.readouterr().out
+    assert main(["EuroSAT", "--root", str(tmp_path / "data")]) == 0
+
+
 def test_a_file_larger_than_thought(offer, server, monkeypatch, tmp_path, capsys):
     offer("EuroSAT")
     change(monkeypatch, "EuroSAT", size=0, unpacked=0)
@@ -314,6 +327,28 @@ def test_archives_that_people_bring(offer, server, tmp_path, name):
     assert main(command) == 0
     assert leftovers(tmp_path / "data") == []
     assert os.listdir(tmp_path / "brought") == [file]
+
+
+def test_nothing_of_a_mirror_is_deleted(offer, server, tmp_path, capsys):
+    offer("EuroSAT")
+    other = tmp_path / "other/eurosat"
+    other.mkdir(parents=True)
+    (other / "EuroSAT.zip").write_bytes(server.files["/EuroSAT.zip"])
+    (other / "EuroSAT.zip.origin.json").write_text("{}")  # the mirror is a data root with a download under way
+    assert main(["EuroSAT", "--root", str(tmp_path / "data"), "--mirror", str(tmp_path / "other")]) == 0
+    assert sorted(os.listdir(other)) == ["EuroSAT.zip", "EuroSAT.zip.origin.json"]
+    assert server.asked == []
+
+
+def test_a_dataset_that_is_there_but_wrong(offer, server, tmp_path, capsys):
+    made, folder = offer("EuroSAT"), tmp_path / "data/eurosat"
+    shutil.copytree(made / "2750", folder / "2750")
+    shutil.rmtree(folder / "2750/River")
+    assert main(["EuroSAT", "--root", str(tmp_path / "data")]) == 1
+    text = capsys.readouterr().out
+    assert "EuroSAT: broken, found 9 classes, expected 10" in text
+    assert f"to have it fetched again, delete {folder}/2750" in text
+    assert server.asked == []
 
 
 def test_something_else_under_the_name_of_the_archive(offer, server, tmp_path, capsys):
