@@ -17,6 +17,8 @@ from pathlib import Path
 from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
 from reporting.experiments import Choice, Experiment, ReportError, choose, find_experiments, load_experiment
 from reporting.export import as_csv, as_json
+from reporting.relative import TEXT as RELATIVE
+from reporting.relative import relative_stds, relative_table
 from reporting.table import experiments_table, notes_text, number_text, seeds_table, spread_text
 
 
@@ -33,6 +35,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there (default: 1 2 3 ...)"
+    )
+    parser.add_argument(
+        "--relative-std", action="store_true", help="std / mean over seeds as well (for the table and --json)"
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print JSON in place of the table")
@@ -82,7 +87,12 @@ def show(options, experiments: list[Experiment], pairs: list[Halves], choice: Ch
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.relative_std and options.csv:
+        parser.error(
+            "--relative-std goes with the table or --json; in CSV it is the column spread over the column mean"
+        )
     sys.stdout.reconfigure(errors="replace")
     try:
         experiments, pairs = load(options)
@@ -95,6 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
         notes = "\n".join(f"note: {note}" for note in pairs[0].notes())
     if options.json:
         more = {"base_to_new": [as_plain(pair, choice, options.ci95) for pair in pairs]} if pairs else {}
+        if options.relative_std:
+            more["relative_std"] = {experiment.label: relative_stds(experiment, choice) for experiment in experiments}
         print(as_json(experiments, choice, options.ci95, **more), end="")
     elif options.csv:
         print(
@@ -102,6 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
     else:
         show(options, experiments, pairs, choice)
+        if options.relative_std:
+            print(f"\n{RELATIVE}\n\n{relative_table(experiments, choice)}")
         notes = "\n" + notes if notes else ""
     if notes:
         print(notes, file=sys.stderr if options.json or options.csv else sys.stdout)

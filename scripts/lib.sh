@@ -51,7 +51,7 @@ expectation() {
         PG_RATIO | CLS_SAMPLE_RATE | W | LAMBDA)
             matches "$2" '-?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?' || echo "a number" ;;
         PG_TYPE)
-            matches "$2" '[A-Za-z0-9_]+' || echo "a word: lin, linmean or lincls" ;;
+            matches "$2" '[A-Za-z0-9_]+' || echo "a word: lin, linmean, lincls, mlp or transformer" ;;
         CLASSES)
             matches "$2" 'base|new' || echo "base or new" ;;
         METRIC)
