@@ -120,8 +120,8 @@ def table(reports: list[Report], sources: Mapping[str, Any]) -> list[str]:
         folder = f"{row.folder}/" if row else os.path.basename(report.folder)
         if report.status == "usable":
             counts = [f"{report.images[split]:,}" for split in SPLITS]
-            split = report.split.removesuffix(".json")
-            split = "by rule" if " " in split else split.replace(f"_{report.name}", "")
+            split = "given" if os.path.isabs(report.split) else report.split.removesuffix(".json")
+            split = row.rule if row and " " in split else split.replace(f"_{report.name}", "")
             digest = _digest(report.split_hashes.values())[:8]
             rows.append((report.status, report.name, folder, f"{report.classes:,}", *counts, split, digest))
         else:

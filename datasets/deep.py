@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Collection, Iterable
+import signal
+import warnings
+from collections.abc import Collection
+from concurrent.futures import ProcessPoolExecutor
 
 from tqdm import tqdm
 
@@ -22,13 +24,26 @@ def decode_all(source: Source, tasks: Collection[int], workers: int = 1) -> list
     wanted = ((split, item) for split in SPLITS for item in getattr(source, split) if item.task in tasks)
     images = [(split, f"{source.root}/{item.path}") for split, item in wanted]
     paths = [path for _, path in images]
-    bar = {"total": len(paths), "desc": source.name, "unit": "image", "disable": None, "leave": False}
-    if workers == 1:
-        found = list(tqdm(map(_wrong, paths), **bar))
-    else:
-        with multiprocessing.get_context().Pool(workers) as pool:
-            found = list(tqdm(pool.imap(_wrong, paths, chunksize=32), **bar))
-    return list(_lines(images, found))
+    pool = ProcessPoolExecutor(workers, initializer=_quiet) if workers > 1 else None
+    bad = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = pool.map(_wrong, paths, chunksize=32) if pool else map(_wrong, paths)
+            bar = tqdm(found, source.name, total=len(paths), unit="image", disable=None, leave=False)
+            for (split, path), text in zip(images, bar, strict=True):
+                if text:
+                    bad.append(f"{split} {text if path in text else f'{path}: {text}'}")
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+    return bad
+
+
+def _quiet() -> None:
+    """In a worker: what interrupts the command is handled by the main process, and warnings would tear the bar."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
 
 
 def _wrong(path: str) -> str:
@@ -36,11 +51,5 @@ def _wrong(path: str) -> str:
     try:
         read_image(path)
     except (ValueError, OSError) as error:
-        return str(error)
+        return str(error).replace("image cannot be read: ", "")
     return ""
-
-
-def _lines(images: Iterable[tuple[str, str]], found: Iterable[str]) -> Iterable[str]:
-    for (split, path), text in zip(images, found, strict=True):
-        if text:
-            yield f"{split} {text if path in text else f'{path}: {text}'}"

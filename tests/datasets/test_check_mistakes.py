@@ -1,0 +1,344 @@
+"""Every common mistake with data folders is recognised by its name, and the command that is printed mends it."""
+
+import io
+import shutil
+import subprocess
+import tarfile
+import zipfile
+
+import pytest
+
+from dassl.data.datasets import build_dataset
+from datasets.check import main
+from tests.datasets import layouts
+from tests.datasets.settings import config
+from tests.datasets.split_files import zhou_pets
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1234\n"
+PAGE = b"<!DOCTYPE html><html><body>Too many users have viewed or downloaded this file</body></html>"
+
+
+def checked(capsys, *args):
+    status = main([*map(str, args)])
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+    return status, printed.out
+
+
+def field(text, name):
+    """The lines of one kind, such as "fix"."""
+    return [line[11:].strip() for line in text.splitlines() if line.startswith(f"  {name} ")]
+
+
+def nest(folder, name):
+    """Put all that lies in a folder one level deeper, into `name`."""
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    folder.mkdir()
+    aside.rename(folder / name)
+
+
+def caltech_too_deep(root):
+    layouts.make("Caltech101", root)
+    nest(root / "caltech-101", "caltech-101")
+
+
+def dtd_two_too_deep(root):
+    layouts.make("DescribableTextures", root)
+    nest(root / "dtd", "dtd")
+    nest(root / "dtd", "dtd-r1.0.1")
+
+
+def images_in_images(root):
+    layouts.make("EuroSAT", root)
+    nest(root / "eurosat/2750", "2750")
+
+
+def flat_images_in_images(root):
+    layouts.make("OxfordPets", root)
+    nest(root / "oxford_pets/images", "images")
+
+
+def aircraft_data(root):
+    layouts.make("FGVCAircraft", root)
+    nest(root / "fgvc_aircraft", "data")
+
+
+def aircraft_archive(root):
+    layouts.make("FGVCAircraft", root)
+    nest(root / "fgvc_aircraft", "data")
+    (root / "fgvc_aircraft").rename(root / "fgvc-aircraft-2013b")
+
+
+def folder_capitals(root):
+    layouts.make("OxfordPets", root)
+    (root / "oxford_pets").rename(root / "Oxford_Pets")
+
+
+def images_capitals(root):
+    layouts.make("OxfordPets", root)
+    (root / "oxford_pets/images").rename(root / "oxford_pets/Images")
+
+
+def list_capitals(root):
+    layouts.make("OxfordPets", root)
+    (root / "oxford_pets/annotations/test.txt").rename(root / "oxford_pets/annotations/Test.txt")
+
+
+def torchvision_name(root):
+    layouts.make("OxfordPets", root)
+    (root / "oxford_pets").rename(root / "oxford-iiit-pet")
+
+
+def without_folder(root):
+    layouts.make("Caltech101", root)
+    (root / "caltech-101/101_ObjectCategories").rename(root / "101_ObjectCategories")
+    (root / "caltech-101").rmdir()
+
+
+def sun_without_folder(root):
+    (root / "SUN397/a/abbey").mkdir(parents=True)
+
+
+def classes_too_high(root):
+    layouts.make("EuroSAT", root)
+    (root / "eurosat/2750").rename(root / "aside")
+    (root / "eurosat").rmdir()
+    (root / "aside").rename(root / "eurosat")
+
+
+def other_images_name(root):
+    layouts.make("EuroSAT", root)
+    (root / "eurosat/2750").rename(root / "eurosat/EuroSAT_RGB")
+
+
+def one_deeper_in_root(root):
+    layouts.make("EuroSAT", root)
+    layouts.make("KaggleFlower", root)
+    (root / "downloads").mkdir()
+    (root / "eurosat").rename(root / "downloads/eurosat")
+    (root / "oxford_pets").mkdir()  # so that the root is right
+
+
+def list_elsewhere(root):
+    layouts.make("StanfordCars", root, images=2)
+    (root / "stanford_cars/devkit/cars_meta.mat").rename(root / "stanford_cars/cars_meta.mat")
+
+
+def extra_empty_folder(root):
+    layouts.make("EuroSAT", root)
+    (root / "eurosat/2750/New folder").mkdir()
+
+
+@pytest.mark.parametrize(
+    "name, broken, mistake",
+    [
+        ("Caltech101", caltech_too_deep, "unpacked one level too deep"),
+        ("DescribableTextures", dtd_two_too_deep, "unpacked one level too deep"),
+        ("EuroSAT", images_in_images, "unpacked one level too deep"),
+        ("OxfordPets", flat_images_in_images, "unpacked one level too deep"),
+        ("FGVCAircraft", aircraft_data, "images/ left inside data/"),
+        ("FGVCAircraft", aircraft_archive, "images/ left inside data/"),
+        ("OxfordPets", folder_capitals, "wrong capitalisation"),
+        ("OxfordPets", images_capitals, "wrong capitalisation"),
+        ("OxfordPets", list_capitals, "wrong capitalisation"),
+        ("OxfordPets", torchvision_name, "another folder name"),
+        ("Caltech101", without_folder, "unpacked without the dataset's folder"),
+        ("EuroSAT", classes_too_high, "class folders one level too high"),
+        ("EuroSAT", other_images_name, "another folder name"),
+        ("StanfordCars", list_elsewhere, "file in another place"),
+        ("EuroSAT", extra_empty_folder, "empty folders"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_mistake_is_named_and_its_fix_mends_it(tmp_path, capsys, name, broken, mistake):
+    root = tmp_path / "my data"  # with a space, which the commands must quote
+    root.mkdir()
+    broken(root)
+    status, text = checked(capsys, name, "--root", root)
+    assert status == 1
+    assert field(text, "mistake")[0].startswith(f"{mistake}: "), text
+    subprocess.run(field(text, "fix")[0], shell=True, check=True)
+    status, text = checked(capsys, name, "--root", root)
+    assert status == 0, text
+    assert not list(root.rglob("*.tmp")) and not list(root.rglob("aside"))
+
+
+def test_images_folder_of_the_dataset_s_own_name(tmp_path, capsys):
+    sun_without_folder(tmp_path)
+    _, text = checked(capsys, "SUN397", "--root", tmp_path)
+    assert field(text, "mistake")[0].startswith("unpacked without the dataset's folder: ")
+    subprocess.run(field(text, "fix")[0], shell=True, check=True)
+    assert (tmp_path / "sun397/SUN397/a/abbey").is_dir()
+
+
+def test_a_dataset_in_another_folder_of_the_root(tmp_path, capsys):
+    one_deeper_in_root(tmp_path)
+    _, text = checked(capsys, "EuroSAT", "OxfordPets", "KaggleFlower", "--root", tmp_path)
+    fix = [line for line in field(text, "fix") if "eurosat" in line or "downloads" in line]
+    assert fix == [f"--root {tmp_path / 'downloads'}"]
+
+
+# ---- the data root -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given, mistake",
+    [
+        ("..", "data root one level too high"),
+        ("eurosat", "data root inside a dataset"),
+        ("eurosat/2750", "data root inside a dataset"),
+        ("../DATA", "wrong capitalisation"),
+    ],
+)
+def test_a_wrong_data_root(tmp_path, capsys, given, mistake):
+    layouts.make("EuroSAT", tmp_path / "data")
+    layouts.make("KaggleFlower", tmp_path / "data")
+    for names in (["EuroSAT"], ["General10"], ["EuroSAT", "General10"]):
+        status, text = checked(capsys, *names, "--root", tmp_path / "data" / given)
+        assert status == 1
+        lines = text.splitlines()
+        head = next(i for i, line in enumerate(lines) if line.startswith("  mistake"))
+        assert lines[head][11:].strip().startswith(f"{mistake}: ")
+        assert lines[head + 1].split() == ["fix", "--root", str(tmp_path / "data")]
+        assert "EuroSAT: missing" not in text  # it is there, below the right root
+    status, _ = checked(capsys, "EuroSAT", "--root", tmp_path / "data")
+    assert status == 0
+
+
+def test_a_data_root_that_is_not_there(tmp_path, capsys):
+    status, text = checked(capsys, "EuroSAT", "--root", tmp_path / "nowhere")
+    assert status == 1
+    assert f"there is no folder {tmp_path / 'nowhere'}" in field(text, "mistake")[0]
+
+
+# ---- archives ------------------------------------------------------------------------------------------------------
+
+
+def tar(path, folder, name):
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(folder, name)
+    shutil.rmtree(folder)
+
+
+def zipped(path, folder, name):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, f"{name}/{file.relative_to(folder)}")
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("where", ["mushrooms.tgz", "Kaggle_Mushroom.tar.gz", "kaggle_mushroom/some.tar.gz"])
+def test_a_tar_that_was_not_unpacked(tmp_path, capsys, where):
+    layouts.make("KaggleMushroom", tmp_path)
+    folder = tmp_path / "kaggle_mushroom"
+    tar(tmp_path / where, *([folder / "Mushrooms", "Mushrooms"] if "/" in where else [folder, "kaggle_mushroom"]))
+    status, text = checked(capsys, "KaggleMushroom", "--root", tmp_path)
+    assert status == 1
+    assert field(text, "mistake")[0] == f"archive not unpacked: {tmp_path / where}"
+    subprocess.run(field(text, "fix")[0], shell=True, check=True)
+    status, text = checked(capsys, "KaggleMushroom", "--root", tmp_path)
+    assert status == 0, text
+
+
+@pytest.mark.parametrize("top", ["2750", "."])
+def test_a_zip_in_the_folder_of_images(tmp_path, capsys, top):
+    layouts.make("EuroSAT", tmp_path)
+    zipped(tmp_path / "all.zip", tmp_path / "eurosat/2750", top)
+    (tmp_path / "eurosat/2750").mkdir()
+    (tmp_path / "all.zip").rename(tmp_path / "eurosat/2750/all.zip")
+    _, text = checked(capsys, "EuroSAT", "--root", tmp_path)
+    assert field(text, "mistake")[0].startswith("archive not unpacked: ")
+    where = tmp_path / "eurosat" if top == "2750" else tmp_path / "eurosat/2750"
+    assert field(text, "fix")[0] == f"unzip -q {tmp_path / 'eurosat/2750/all.zip'} -d {where}"
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [(PAGE, "a web page"), (b"", "an empty file"), (b"PK\3\4 cut off", "cannot be read as an archive")],
+)
+def test_an_archive_that_is_none(tmp_path, capsys, content, text):
+    (tmp_path / "eurosat").mkdir()
+    (tmp_path / "eurosat/EuroSAT.zip").write_bytes(content)
+    _, found = checked(capsys, "EuroSAT", "--root", tmp_path)
+    assert field(found, "mistake")[0].startswith(f"damaged archive: {tmp_path / 'eurosat/EuroSAT.zip'}")
+    assert text in field(found, "mistake")[0]
+
+
+# ---- images that are none, empty folders, flat folders ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content, mistake, fix",
+    [(LFS, "Git LFS pointers", "lfs pull"), (PAGE, "web pages", "--deep"), (b"", "empty files", "--deep")],
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_files_that_are_no_images(tmp_path, capsys, content, mistake, fix, split):
+    zhou_pets(tmp_path) if split else layouts.make("OxfordPets", tmp_path)
+    for image in (tmp_path / "oxford_pets/images").glob("*.jpg"):
+        image.write_bytes(content)
+    status, text = checked(capsys, "OxfordPets", "--root", tmp_path)
+    assert status == 1
+    assert field(text, "mistake")[0].startswith(f"{mistake} saved as images: 24 of 24 images looked at")
+    assert fix in field(text, "fix")[0]
+    with pytest.raises(ValueError, match=f"{mistake} saved as images"):
+        build_dataset(config("OxfordPets", tmp_path))
+
+
+@pytest.mark.parametrize("file", ["imagelabels.mat", "cat_to_name.json", "split_zhou_OxfordFlowers.json"])
+def test_lists_that_are_something_else(tmp_path, capsys, file):
+    layouts.make("OxfordFlowers", tmp_path)
+    (tmp_path / "oxford_flowers" / file).write_bytes(LFS)
+    _, text = checked(capsys, "OxfordFlowers", "--root", tmp_path)
+    assert field(text, "mistake")[0].startswith("Git LFS pointers saved as lists: ")
+    assert file in field(text, "mistake")[0]
+
+
+def test_an_empty_class_folder(tmp_path, capsys):
+    layouts.make("EuroSAT", tmp_path)
+    shutil.rmtree(tmp_path / "eurosat/2750/River")
+    (tmp_path / "eurosat/2750/River").mkdir()
+    status, text = checked(capsys, "EuroSAT", "--root", tmp_path)
+    assert status == 1
+    assert field(text, "mistake")[0].startswith(f"empty class folders: 1 of 10 in {tmp_path / 'eurosat/2750'}: River")
+
+
+@pytest.mark.parametrize("folder", ["eurosat", "eurosat/2750"])
+def test_an_empty_folder(tmp_path, capsys, folder):
+    (tmp_path / folder).mkdir(parents=True)
+    status, text = checked(capsys, "EuroSAT", "--root", tmp_path)
+    assert status == 1
+    assert field(text, "mistake")[0] == f"empty folder: there is nothing in {tmp_path / folder}"
+
+
+def test_imagenet_with_a_flat_val(tmp_path, capsys):
+    images = tmp_path / "imagenet/images"
+    for file in ("train/n01440764/n01440764_1.JPEG", "val/ILSVRC2012_val_00000001.JPEG"):
+        (images / file).parent.mkdir(parents=True)
+        (images / file).write_bytes(b"\xff\xd8\xff")
+    status, text = checked(capsys, "ImageNet", "--root", tmp_path)
+    assert status == 1
+    assert field(text, "mistake")[0].startswith(f"ImageNet val/ is flat: 1 images in {images / 'val'}")
+    assert field(text, "fix")[0].startswith(f"cd {images / 'val'} && ")
+    assert "valprep.sh" in field(text, "fix")[0]
+
+
+def test_other_flat_images(tmp_path, capsys):
+    layouts.make("EuroSAT", tmp_path)
+    for folder in list((tmp_path / "eurosat/2750").iterdir()):
+        for number, image in enumerate(folder.iterdir()):
+            image.rename(tmp_path / f"eurosat/2750/{folder.name}_{number}.jpg")
+        folder.rmdir()
+    _, text = checked(capsys, "EuroSAT", "--root", tmp_path)
+    assert field(text, "mistake")[0].startswith(f"images are flat: 40 images in {tmp_path / 'eurosat/2750'}")
+
+
+def test_a_png_by_another_name_is_an_image(tmp_path, capsys):
+    from PIL import Image
+
+    layouts.make("EuroSAT", tmp_path)
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    for image in (tmp_path / "eurosat/2750").rglob("*.jpg"):
+        image.write_bytes(file.getvalue())
+    assert checked(capsys, "EuroSAT", "--root", tmp_path, "--deep")[0] == 0
