@@ -56,9 +56,18 @@ class Source:
     test: list[Item] = field(default_factory=list)
     split_from: str = ""
     domains: tuple[str, ...] = ()
+    _digests: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split_digest(self, task: int) -> str:
-        """SHA-256 over class names, paths and labels of all splits of one task; independent of where the data lies."""
+        """SHA-256 over class names, paths and labels of all splits of one task; independent of where the data lies.
+
+        Computed once: a source is not changed after it has been read.
+        """
+        if task not in self._digests:
+            self._digests[task] = self._digest(task)
+        return self._digests[task]
+
+    def _digest(self, task: int) -> str:
         digest = hashlib.sha256(repr((self.tasks[task].key, self.tasks[task].classnames)).encode())
         text = cache(str)
         for split in SPLITS:

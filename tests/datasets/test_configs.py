@@ -1,18 +1,22 @@
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+import train
 from dassl.config import load
 from dassl.data.datasets import build_dataset
 from datasets.suites import SOURCES, SUITES
 from tests.datasets.settings import config
 
 FILES = sorted((Path(__file__).parents[2] / "configs/datasets").glob("*.yaml"))
+FOR_TESTING = {"ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"}
 
 
 def test_every_registered_dataset_has_a_config_file():
     names = {
-        line.split(":")[1].strip().strip('"') for f in FILES for line in f.read_text().splitlines() if "NAME" in line
+        line.split(":")[1].strip().strip('"') for f in FILES for line in f.read_text().splitlines() if "  NAME" in line
     }
     assert names == {*SUITES, *SOURCES}
 
@@ -22,4 +26,17 @@ def test_a_config_file_loads_its_dataset(file, data_root):
     cfg = config("", data_root)
     load(cfg, [str(file)], [])
     dataset = build_dataset(cfg)
-    assert dataset.train_x and dataset.test
+    assert dataset.test
+    assert bool(dataset.train_x) == (cfg.DATASET.NAME not in FOR_TESTING)
+    told = re.search(r"([\d,]+) classes", file.read_text())[1]
+    assert int(told.replace(",", "")) == dataset.num_classes
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_the_header_has_the_exact_command(file):
+    command = re.search(r"# python train.py (.*?)\n(?!#     )", file.read_text(), re.DOTALL)[1]
+    args = train.parse(shlex.split(command.replace("\\\n#", " ")))
+    assert args.dataset_config_file == f"configs/datasets/{file.name}"
+    assert args.eval_only == (args.trainer == "ZeroshotCLIP" or bool(args.model_dir))
+    cfg = train.configure(args)
+    assert cfg.OUTPUT_DIR and cfg.TRAINER.NAME in ("MTCoOp", "ZeroshotCLIP")
