@@ -1,9 +1,9 @@
 """KgCoOp (Yao et al., "Visual-Language Prompt Tuning with Knowledge-guided Context Optimization", CVPR 2023), trainer
 name KgCoOp.
 
-CoOp whose text features are kept near those of hand-made prompts, which generalise to new classes: the loss is
-CE + W (1 - mean_c cos(w_c, w_c^hand)), as in the published code (eqs. 4 and 5 have the squared distance of normalised
-features, 2 (1 - cos), in its place).
+CoOp whose text features are kept near those of hand-made prompts, which generalise to new classes. The loss is that of
+the published code, CE + W (1 - mean_c cos(w_c, w_c^hand)). The paper (section 3.2) writes squared distances, which for
+normalised features are twice that.
 """
 
 from __future__ import annotations
