@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from benchmarks import cocoop, evaluate, measuring, text_tower, train_step
+from benchmarks import cocoop, evaluate, growth, measuring, text_tower, train_step
 from benchmarks.common import NAME_TOKENS, SUITES, PlainTower, reduced, suite
 from clip import clip
 from clip.text_tower import TextTower
@@ -58,6 +58,19 @@ def test_text_tower(sharing, capsys):
     assert positive(found["seconds"]) and positive(found["ms_per_class"]) and found["speedup_per_class"] > 0
     assert found["share"] == pytest.approx(found["gflops_ours"] / found["gflops_products"])
     assert set(found["difference"]) == {"features", "gradients"} and "memory_mib" not in found
+
+
+def test_growth(capsys):
+    found = run(growth, SMALL, capsys)["rows"]
+    assert [row["varied"] for row in found] == ["classes"] * 4 + ["tasks"] * 2 + ["context length"] * 4
+    classes, tasks, length = (
+        [row for row in found if row["varied"] == what] for what in ("classes", "tasks", "context length")
+    )
+    # a class costs its own tokens; a task its context; each context token counts once a task
+    assert [row["tasks"] for row in tasks] == [1, 5]
+    assert tasks[1]["tokens"] - tasks[0]["tokens"] == 4 * (1 + 4)
+    assert [row["tokens"] - length[0]["tokens"] for row in length] == [6 * (L - 4) for L in (4, 8, 16, 32)]
+    assert classes[-1]["tokens"] >= classes[0]["tokens"] and all(row["seconds"] > 0 for row in found)
 
 
 def test_text_tower_with_plain_on_a_part_of_the_classes(capsys):
