@@ -17,7 +17,10 @@ CONFIGS = {
     "ProGrad": ("rn50_ep50", "tiny_ep20"),
     "MTCoOp": ("rn50_ep50", "tiny_ep20", "tiny_ep50"),
     "MTCoOpHard": ("rn50_ep50", "tiny_ep20"),
+    "LinearProbe": ("rn50", "tiny"),
+    "ProtoNet": ("rn50", "tiny"),
     "ZeroshotCLIP": ("rn50", "tiny_ep20"),
+    "ZeroshotCLIP2": ("rn50", "tiny_ep20"),
 }
 
 # train.py goes to the stand-in, pip and venv are recorded, everything else is the real interpreter
@@ -94,7 +97,8 @@ class Clone:
 
     def sh(self, script: str, *arguments: str, cwd: Path | None = None, shell=("sh",), **environment: str):
         """Run a script of the clone; PYTHON is the stand-in unless given, "" leaves it out."""
-        known = {name: value for name, value in os.environ.items() if name not in ("SEEDS", "OUTPUT", "YOUR_DATA_PATH")}
+        ours = ("SEEDS", "OUTPUT", "YOUR_DATA_PATH", "SHOTS", "TASK", "TASKS")
+        known = {name: value for name, value in os.environ.items() if name not in ours}
         settings = {"PYTHON": str(self.interpreter), "STANDIN": str(self.record), **environment}
         for name, value in settings.items():
             known.pop(name, None)

@@ -54,6 +54,12 @@ def test_demo_side_by_side_makes_the_same_runs(clone):
     assert table_of(again) == table_of(done) != []
 
 
+def test_demo_with_other_seeds_misses_none(clone):
+    done = clone.sh("demo.sh", SEEDS="2")
+    assert done.returncode == 0, done.stderr
+    assert "note:" not in done.stdout
+
+
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_demo_stops_with_the_failing_run(clone, jobs):
     done = clone.sh("demo.sh", JOBS=jobs, FAIL_SEED="2")

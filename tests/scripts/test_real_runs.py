@@ -45,6 +45,19 @@ def test_base_to_new_and_its_table(tmp_path):
     assert abs(json.loads(parsed)["experiments"][0]["overall"]["mean"] - results["mean"]["value"]) < 0.00501
 
 
+def test_each_task_by_itself_and_the_mean_of_the_suite(tmp_path):
+    arguments = "icon5 tiny 1 euclidean DATASET.TASKS [Icon13/produce,Icon13/dishes]"
+    done = sh("per_task.sh", tmp_path, f"protonet.sh {arguments}")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "output/icon5/ProtoNet/tiny_1shots/metriceuclidean"
+    results = [json.loads((folder / f"task{t}/seed1/results.json").read_text()) for t in (0, 1)]
+    assert [task["key"] for run in results for task in run["tasks"]] == ["produce", "dishes"]
+    command = [sys.executable, str(REPOSITORY / "parse_test_res.py"), str(folder), "--json", "--seeds", "1"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    value = sum(run["mean"]["value"] for run in results) / 2
+    assert abs(json.loads(done.stdout)["experiments"][0]["overall"]["mean"] - value) < 1e-9 and not done.stderr
+
+
 def test_a_missing_dataset_is_one_message(tmp_path):
     done = sh("main_mtcoop_hard.sh", tmp_path, "plant6 tiny_ep20 1 16 False True DATASET.ROOT /nowhere")
     assert done.returncode == 2
