@@ -27,6 +27,8 @@ from trainers.coop import CoOp
 from trainers.kgcoop import KgCoOp
 from trainers.mtcoop import MTCoOp
 from trainers.mtcoop_hard import MTCoOpHard
+from trainers.plot import PLOT
+from trainers.prograd import ProGrad
 
 REPO = Path(__file__).resolve().parents[2]
 DOCS = REPO / "docs"
@@ -184,9 +186,15 @@ METHODS = {
     "CoOp, one task": (CoOp, "N_CTX 16"),
     "CoCoOp": (CoCoOp, "N_CTX 4 TSC True"),
     "KgCoOp": (KgCoOp, "N_CTX 4 TSC True"),
+    "ProGrad": (ProGrad, "N_CTX 16 TSC True"),
+    "PLOT, N = 4": (PLOT, "N 4 N_CTX 16 TSC True"),
+    "PLOT, N = 2": (PLOT, "N 2 N_CTX 16 TSC True"),
     "SoftCPT-NATA": (MTCoOp, "TASK_N_CTX 4"),
     "SoftCPT-NATA, M = 8": (MTCoOp, "TASK_N_CTX 8"),
     "SoftCPT-NATS": (MTCoOp, "TASK_N_CTX 4 TASK_CSC True"),
+    "SoftCPT*": (MTCoOp, "TASK_FEATURE rand"),
+    "SoftCPT-NATA, mlp": (MTCoOp, "TASK_N_CTX 4 PG_TYPE mlp"),
+    "SoftCPT-NATA, transformer": (MTCoOp, "TASK_N_CTX 4 PG_TYPE transformer"),
     "SoftCPT-CATA": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4"),
     "SoftCPT-CATS": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4 TASK_CSC True"),
     "SoftCPT-CSTA": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4 CLASS_CSC True"),
