@@ -212,6 +212,7 @@ def _one(name: str, source: Any, root: str, tasks: tuple[int, ...], args: argpar
                 count = sum(report.images.values())
                 report.status = "broken"
                 report.problem = f"{len(report.bad):,} of {count:,} images cannot be decoded"
+                report.mistakes = [m._replace(fix="") if "--deep" in m.fix else m for m in report.mistakes]
         return report
     except Exception as error:  # what nobody thought of: said with the dataset's name, and the others are still checked
         return Report(name, "broken", problem=f"{type(error).__name__}: {error}")

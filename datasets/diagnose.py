@@ -133,7 +133,9 @@ def _elsewhere(row: Row, root: Path, place: Path) -> list[Mistake]:
         for name in folders[:200]:
             if (root / name / row.folder / top).is_dir():
                 where = root / name / row.folder
-                found.append(Mistake("unpacked one level too deep", f"it is {where}", f"mv {q(where)} {q(root)}/"))
+                found.append(
+                    Mistake("in another folder of the data root", f"it is {where}", f"mv {q(where)} {q(root)}/")
+                )
                 break
     return found or _packed(row, place, root)
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dassl.utils import is_user_error
 from datasets import diagnose, splits
 from datasets.diagnose import Mistake
 from datasets.folders import listing, q, some
-from datasets.published import PUBLISHED, size_line
+from datasets.published import IMAGES, size_line
 from datasets.source import SPLITS, Source
 
 SAMPLE = 24  # images of a dataset whose first bytes are looked at
@@ -70,12 +71,13 @@ class Report:
             text += [_line("fix", mistake.fix)] if mistake.fix else []
         text += [_line("bad", line) for line in self.bad[:BAD]]
         text += [_line("", f"and {len(self.bad) - BAD:,} more")] if len(self.bad) > BAD else []
+        mended = any(mistake.fix for mistake in self.mistakes)  # it is there, so that it need not be fetched
         hand = "   (tells what has to be fetched by hand)" if self.by_hand else ""
-        text += [_line("get it", self.command + hand)] if self.command else []
+        text += [_line("get it", self.command + hand)] if self.command and not mended else []
         text += [_line("looked in", self.folder)] if self.folder else []
         text += [_line("" if i else "expected", line) for i, line in enumerate(self.expected)]
-        text += [_line("source", self.source)] if self.source else []
-        text += [_line("size", self.size)] if self.size else []
+        text += [_line("source", self.source)] if self.source and not mended else []
+        text += [_line("size", self.size)] if self.size and not mended else []
         if self.images:
             text.append(_line("images", ", ".join(f"{split} {self.images[split]:,}" for split in SPLITS)))
         if self.classes is not None:
@@ -117,7 +119,7 @@ def absent(name: str, source: Any, root: str) -> Report | None:
 def examine(
     name: str, source: Any, root: str, tasks: Iterable[int] | None = None, save: bool = False
 ) -> tuple[Report, Source | None]:
-    """Read a dataset without decoding an image: (the report, the dataset if it is usable).
+    """Read a dataset without decoding an image: (the report, the dataset if it could be read).
 
     Folders are listed as they are for training, and the first bytes of `SAMPLE` images are looked at.
 
@@ -140,6 +142,8 @@ def examine(
         with contextlib.nullcontext() if save else contextlib.redirect_stdout(printed):
             loaded = source.load(root) if save else source.load(root, save=False)
     except (ValueError, OSError) as error:
+        if save and not is_user_error(error):
+            raise  # a bug, which a run shows with its traceback
         report.status, report.absent = "broken", isinstance(error, FileNotFoundError)
         report.problem = _without_prefix(name, str(error))
         if row:
@@ -149,8 +153,7 @@ def examine(
     _describe(report, loaded, range(len(loaded.tasks)) if tasks is None else set(tasks))
     report.notes = [line.removeprefix(f"{name}: ") for line in printed.getvalue().splitlines() if line]
     if bad := _sample(loaded, Path(root, row.folder) if row else Path(loaded.root), name, root):
-        report.status, report.problem, report.mistakes = "broken", f"{bad.name}: {bad.found}", [bad]
-        return report, None
+        report.status, report.problem, report.mistakes = "broken", bad.name, [bad]
     if row:
         report.notes += _odd(row, Path(root, row.folder), loaded)
     return report, loaded
@@ -197,7 +200,7 @@ def _sample(source: Source, place: Path, name: str, root: str) -> Mistake | None
     if not os.path.isdir(source.root):
         return None  # an archive that is read in place
     items = [item for split in SPLITS for item in _spread(getattr(source, split), SAMPLE // len(SPLITS))]
-    deep = f"python -m datasets.check {name} --root {q(root)} --deep" if root else ""
+    deep = f"python -m datasets.check {name} --root {q(root)} --deep   # lists all of them" if root else ""
     return diagnose.saved_instead((Path(source.root, item.path) for item in items), "images", place, deep)
 
 
@@ -214,7 +217,7 @@ def _odd(row, place: Path, source: Source) -> list[str]:
     known |= {folder[len(row.images) + 1 :].split("/")[0] for folder in row.image_folders}
     if row.images and (extra := [folder for folder in listing(place / row.images)[0] if folder not in known]):
         notes.append(f"unexpected folders, not used: {some(f'{row.images}/{folder}' for folder in extra)}")
-    total, published = sum(len(getattr(source, split)) for split in SPLITS), PUBLISHED.get(row.name, (0,))[0]
+    total, published = sum(len(getattr(source, split)) for split in SPLITS), IMAGES.get(row.name, 0)
     if total < 0.9 * published:
         notes.append(f"{total:,} images, the published dataset has {published:,}: is everything unpacked?")
     return notes
@@ -266,10 +269,11 @@ def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root:
     if root and (found := diagnose.wrong_root(root, rows)):
         mistake, right = found
         text += [_line("mistake", f"{mistake.name}: {mistake.found}"), _line("fix", mistake.fix)]
-        bad = [r for r in bad if not (r.source and os.path.isdir(os.path.join(right, sources[r.name].row.folder)))]
+        below = {row.name: absent(row.name, sources[row.name], right) for row in rows}
+        bad = [found for report in bad if (found := below.get(report.name, report))]
     elif root and rows and not os.path.isdir(root):
         text.append(_line("mistake", f"there is no folder {root}"))
-    if len(reports) == 1:
+    if len(reports) == 1 and reports == bad:
         text[0] += f": {reports[0].problem}"
         return text + [line for report in bad for line in report.lines()[1:]]
     for report in bad:
