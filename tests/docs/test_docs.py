@@ -28,7 +28,16 @@ CODE = {  # file as a page names it -> the page
     "linear_head.py": "add-a-method.md",
     "my_birds.py": "add-a-dataset.md",
 }
-OURS = ("running.md", "datasets.md", "download.md", "methods.md", "settings.md", "add-a-method.md", "add-a-dataset.md")
+OURS = (
+    "running.md",
+    "datasets.md",
+    "download.md",
+    "methods.md",
+    "settings.md",
+    "add-a-method.md",
+    "add-a-dataset.md",
+    "own-data.md",
+)
 
 
 def page(name):
@@ -169,6 +178,8 @@ def test_learnable_parameters_are_the_published_ones():
         assert learnable("CoOp-CA", space) == context
         assert learnable("CoCoOp", space) == tasks * 100_928
         assert learnable("KgCoOp", space) == tasks * 2_048
+        assert learnable("ProGrad", space) == tasks * 8_192
+        assert learnable("PLOT, N = 4", space) == tasks * 32_768
     assert learnable("CoOp, one task", space) == 8_192
 
 
