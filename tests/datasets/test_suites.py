@@ -3,8 +3,10 @@ import shutil
 from collections import Counter
 
 import pytest
+import yaml
 
 import datasets
+from dassl.config import config_hash, load
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from datasets import suites
 from datasets.source import Item, Source, SourceTask
@@ -31,7 +33,7 @@ PLANT6 = [
     ("PlantSeedlingV1", 12),
     ("PlantVillage", 39),
 ]
-REAL = ["General10", "Plant6", "Fashion20"]
+REAL = ["General10", "Plant6", "Fashion20", "RS8"]
 
 
 def paths(items, root):
@@ -140,6 +142,33 @@ def test_moving_the_root_changes_nothing_but_the_paths(data_root, tmp_path):
     assert here.image_root == str(data_root)
 
 
+@pytest.mark.parametrize("name", ["RSICB128", "FruitVegetable", "Fashion20"])
+def test_the_same_images_whatever_the_order_of_the_files_and_the_place_of_the_root(tmp_path, monkeypatch, name):
+    """Two machines: other folder, other order of every listing, no split made yet on either."""
+    real = {"listdir": os.listdir, "scandir": os.scandir}
+
+    class Scan(list):
+        __enter__ = list.copy
+
+        def __exit__(self, *error):
+            pass
+
+    found = []
+    for root, backwards in ((tmp_path / "here", False), (tmp_path / "over" / "there", True)):
+        layouts.make(name, root)
+        monkeypatch.setattr(os, "listdir", lambda p=".", r=backwards: sorted(real["listdir"](p), reverse=r))
+        monkeypatch.setattr(
+            os, "scandir", lambda p=".", r=backwards: Scan(sorted(real["scandir"](p), key=lambda e: e.name, reverse=r))
+        )
+        samples = [build_dataset(config(name, root, NUM_SHOTS=k, seed=s)) for k, s in ((1, 0), (2, 0), (1, 1))]
+        monkeypatch.undo()
+        found.append([(paths(d.train_x, root), paths(d.val, root), paths(d.test, root)) for d in samples])
+    assert found[0] == found[1]
+    (one, _, test), (two, _, same_test), (other, _, third_test) = found[0]
+    assert set(one) < set(two) and set(one) != set(other)
+    assert test == same_test == third_test
+
+
 def test_a_root_that_is_gone_moves_with_the_data_paths(data_root):
     cfg = config("EuroSAT", "/gone/data")
     cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH = "/gone/data", str(data_root)
@@ -158,11 +187,12 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path):
         build_dataset(config("General10", tmp_path))
     text = str(error.value)
     assert text.startswith(f"General10: 9 of 10 datasets not found below DATASET.ROOT '{tmp_path}'")
-    assert f"Caltech101: no folder {tmp_path / 'caltech-101'}; expected in it: 101_ObjectCategories/" in text
-    assert f"looked in {tmp_path / 'oxford_pets'}, not there: annotations/trainval.txt, annotations/test.txt" in text
+    assert "Caltech101: missing, no such folder" in text
+    assert f"looked in  {tmp_path / 'caltech-101'}" in text
+    assert "OxfordPets: missing, not there: annotations/trainval.txt, annotations/test.txt" in text
     assert "split_zhou_OxfordPets.json" in text
     assert "EuroSAT" not in text
-    assert len(text.splitlines()) == 10
+    assert text.count(": missing, ") == 9
 
 
 def test_no_root():
@@ -252,3 +282,45 @@ def test_every_registered_name_is_documented_and_has_tasks():
         assert getattr(datasets, name) is cls
         assert cls.__doc__
         assert suites.expand(cls.TASKS)
+
+
+# ---- task names ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["yaml", "command line"])
+def test_task_names_of_one_s_own(data_root, tmp_path, how):
+    cfg = config("Suite", data_root, TASKS=["KaggleFlower", "Icon13/faces", "Fashion20/hat_style"])
+    names = {"KaggleFlower": "five flowers", "Icon13/faces": "emotions"}
+    if how == "yaml":
+        (tmp_path / "names.yaml").write_text(yaml.safe_dump({"DATASET": {"TASK_NAMES": names}}))
+        load(cfg, [tmp_path / "names.yaml"], [])
+    else:
+        load(cfg, [], ["DATASET.TASK_NAMES", "{KaggleFlower: five flowers, Icon13/faces: emotions}"])
+    assert [task.name for task in build_dataset(cfg).space.tasks] == ["five flowers", "emotions", "hat style"]
+    again = config("Suite", data_root)
+    (tmp_path / "config.yaml").write_text(cfg.dump())  # as a run saves it
+    load(again, [tmp_path / "config.yaml"], [])
+    assert again.DATASET.TASK_NAMES == cfg.DATASET.TASK_NAMES
+    assert config_hash(again) == config_hash(cfg) != config_hash(config("Suite", data_root, TASKS=cfg.DATASET.TASKS))
+
+
+def test_a_task_name_in_the_settings_wins_over_the_one_in_the_folder(tmp_path):
+    layouts.make("KaggleFlower", tmp_path)
+    (tmp_path / "kaggle_flower_recognition/task_name.txt").write_text("from the folder")
+    assert build_dataset(config("KaggleFlower", tmp_path)).space.tasks[0].name == "from the folder"
+    cfg = config("KaggleFlower", tmp_path, TASK_NAMES=[{"KaggleFlower": "from the settings"}])
+    assert build_dataset(cfg).space.tasks[0].name == "from the settings"
+
+
+@pytest.mark.parametrize(
+    "names, text",
+    [
+        ([{"OxfordPet": "pets"}], "this suite has no task 'OxfordPet'; did you mean 'OxfordPets'?"),
+        ([{"OxfordPets": ""}], "expected KEY: name of the task, found 'OxfordPets': ''"),
+        (["OxfordPets"], "expected KEY: name of the task, found 'OxfordPets'"),
+    ],
+)
+def test_wrong_task_names(data_root, names, text):
+    with pytest.raises(ValueError, match="DATASET.TASK_NAMES") as error:
+        build_dataset(config("General10", data_root, TASK_NAMES=names))
+    assert text in str(error.value)
