@@ -217,7 +217,7 @@ def _packed(row: Row, place: Path, root: Path | None = None) -> list[Mistake]:
         damage = not_a_download(archive)
         fix, damage = ("", damage) if damage else unpacking(row, archive, place, root)
         if damage:
-            found.append(Mistake("damaged archive", f"{archive}: {damage}; fetch it again", f"rm {q(archive)}"))
+            found.append(Mistake("damaged archive", f"{archive}: {damage}; fetch it again"))
         else:
             found.append(Mistake("archive not unpacked", f"{archive}", fix))
     return found

@@ -1,19 +1,23 @@
 """Every common mistake with data folders is recognised by its name, and the command that is printed mends it."""
 
 import io
+import re
 import shutil
 import subprocess
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from dassl.data.datasets import build_dataset
+from datasets import diagnose
 from datasets.check import main
 from tests.datasets import layouts
 from tests.datasets.settings import config
 from tests.datasets.split_files import zhou_pets
 
+PAGE_ON_CHECK = (Path(__file__).parents[2] / "docs/data-check.md").read_text(encoding="utf-8")
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1234\n"
 PAGE = b"<!DOCTYPE html><html><body>Too many users have viewed or downloaded this file</body></html>"
 
@@ -177,6 +181,25 @@ def test_a_dataset_in_another_folder_of_the_root(tmp_path, capsys):
     _, text = checked(capsys, "EuroSAT", "OxfordPets", "KaggleFlower", "--root", tmp_path)
     fix = [line for line in field(text, "fix") if "eurosat" in line or "downloads" in line]
     assert fix == [f"--root {tmp_path / 'downloads'}"]
+
+
+def test_the_page_on_it_shows_what_is_printed(tmp_path, capsys):
+    for name in ("OxfordPets", "DescribableTextures"):
+        layouts.make(name, tmp_path)
+    nest(tmp_path / "dtd", "dtd")
+    yaml = tmp_path / "suite.yaml"
+    yaml.write_text("DATASET:\n  NAME: Suite\n  TASKS: [OxfordPets, DescribableTextures, EuroSAT, Icon13/faces]\n")
+    _, text = checked(capsys, yaml, "--root", tmp_path)
+    shown = re.search(r"<!-- printed: suite -->\n\n```\n(.*?)```", PAGE_ON_CHECK, re.DOTALL)[1]
+    assert text.replace(str(tmp_path), "/data") == shown
+
+
+def test_every_mistake_is_on_the_page():
+    source = Path(diagnose.__file__).read_text(encoding="utf-8")
+    names = re.findall(r'Mistake\(\s*f?"([^"]+)"|name = "([^"]+)"|return "([a-z][^"]+)" if[^"]+"([^"]+)"', source)
+    names = {name.replace("{what}", "images") for found in names for name in found if name}
+    assert len(names) > 15
+    assert [name for name in names if name not in PAGE_ON_CHECK and not name.startswith("unreadable")] == []
 
 
 # ---- the data root -------------------------------------------------------------------------------------------------
