@@ -115,12 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--classes", type=int, default=5, help="of contexts that are one a class: first classes of a task (0: all)"
     )
     parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
-    parser.add_argument("--root", default="", help="folder of the datasets, if it is not the run's")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
 
     def work():
-        trainer = open_run(options.run, options.load_epoch, options.root)
+        trainer = open_run(options.run, options.load_epoch)
         contexts = interpret(trainer, options.topk, options.metric, max(options.classes, 0))
         head = {"run": options.run, "trainer": trainer.cfg.TRAINER.NAME, "epoch": trainer.epochs_done}
         if options.json:

@@ -7,38 +7,37 @@ import os
 import sys
 from collections.abc import Callable
 
-from dassl.config import get_cfg_default, load
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer, store
 from dassl.utils import UserError, is_user_error
+from predict import read_run, without_data
 
 
-def open_run(folder: str | os.PathLike, epoch: int | None = None, root: str = "") -> TrainerX:
-    """The trainer of the run in `folder`, built from its config.yaml, with the weights of `epoch` (None: as
-    `load_model`). `root`: folder of the datasets, where it is another one than in training. Nothing is written.
+def open_run(folder: str | os.PathLike, epoch: int | None = None, data: bool = False, root: str = "") -> TrainerX:
+    """The trainer of the run in `folder`, from its config.yaml, with the weights of `epoch` (None: as `load_model`).
+
+    Without `data` it knows the run's tasks and has no images; with it, it has the loaders of the run, of datasets below
+    `root` if that is given. Nothing is written.
 
     Raises:
-        FileNotFoundError: no run, or no checkpoint in it.
-        UserError: the run learned nothing, or does not fit its data.
+        FileNotFoundError: no checkpoint of the epoch, or with `data` no dataset.
+        UserError: no run in the folder, or one that learned nothing.
     """
     import datasets  # noqa: F401  registers the datasets
     import trainers  # noqa: F401  registers the methods
 
-    folder = os.fspath(folder)
-    settings = os.path.join(folder, "config.yaml")
-    if not os.path.isfile(settings):
-        raise FileNotFoundError(f"no run in {folder}: expected its config.yaml there (a folder such as .../seed1)")
-    cfg = get_cfg_default()
-    load(cfg, [settings], ["DATASET.ROOT", root] if root else [], opts_from="--root")
-    name = cfg.TRAINER.NAME
-    if not TRAINER_REGISTRY.get(name).learns:
-        raise UserError(f"{folder} is a run of {name}, which learns nothing: there is no context in it")
-    store.require_checkpoint(folder, epoch)
-    cfg.freeze()
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for what is asked of the run
-        trainer = build_trainer(cfg)
-        trainer.load_model(folder, epoch=epoch)
-        trainer.set_model_mode("eval")
-    return trainer
+        cfg, space = read_run(os.fspath(folder))
+        trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+        if not trainer.learns:
+            raise UserError(f"{folder} is a run of {cfg.TRAINER.NAME}, which learns nothing: there is no context in it")
+        store.require_checkpoint(folder, epoch)
+        if root:
+            cfg.DATASET.ROOT = root
+        cfg.freeze()
+        built = build_trainer(cfg) if data else without_data(trainer, space)(cfg)
+        built.load_model(os.fspath(folder), epoch=epoch)
+        built.set_model_mode("eval")
+    return built
 
 
 def run_command(work: Callable[[], None]) -> int:

@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work():
-        trainer = open_run(options.run, options.load_epoch, options.root)
+        trainer = open_run(options.run, options.load_epoch, data=True, root=options.root)
         rows = measure(trainer, trainer.cfg.OPTIM.LR if options.lr is None else options.lr)
         if not options.out:
             return _write(rows, sys.stdout)

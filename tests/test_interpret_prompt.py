@@ -151,6 +151,7 @@ def test_a_run_as_text_and_as_json(build, tmp_path, capsys):
     build("MTCoOpHard", HARD + "TSC", True, HARD + "N_CTX", 3, "OPTIM.MAX_EPOCH", 1).train()
     capsys.readouterr()
     run = str(tmp_path / "run")
+    (tmp_path / "data").rename(tmp_path / "elsewhere")  # the images are not needed
     assert interpret_prompt.main([run, "--topk", "2", "--json", "--metric", "cosine"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["trainer"] == "MTCoOpHard" and found["epoch"] == 1 and found["metric"] == "cosine"
@@ -171,7 +172,7 @@ def refused(capsys, *arguments):
 
 def test_runs_without_contexts(build, tmp_path, capsys):
     run = str(tmp_path / "run")
-    assert "no run in" in refused(capsys, run)
+    assert "no folder of a run" in refused(capsys, run)
     trainer = build("MTCoOpHard", "OPTIM.MAX_EPOCH", 1, "TRAIN.CHECKPOINT_FREQ", -1)
     trainer.before_train()
     capsys.readouterr()
