@@ -21,7 +21,7 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.optim import build_lr_scheduler, build_optimizer
 from datasets.embedded import COLOUR_VENDORS, load_icon13, read_index
 from datasets.splits import RULES
-from datasets.table import FASHION20, GENERAL10, PLANT6, ROWS, Row
+from datasets.table import FASHION20, GENERAL10, IMAGENET, PLANT6, REMOTE_SENSING, ROWS, RS8, Row
 from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
 from trainers.kgcoop import KgCoOp
@@ -245,11 +245,20 @@ def download_table() -> list[str]:
 
 # ---- pages -------------------------------------------------------------------------------------------------------
 
+SUITES = {
+    "General-10": GENERAL10,
+    "Plant-6": PLANT6,
+    "Fashion-20": FASHION20,
+    "RS-8": tuple(ROWS[name] for name in RS8),
+    "other scenes": tuple(row for row in REMOTE_SENSING if row.name not in RS8),
+    "ImageNet": IMAGENET,
+}
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "rules": rules,
     **{
         f"{name} {what.__name__}": lambda what=what, rows=rows: what(rows)
-        for name, rows in (("General-10", GENERAL10), ("Plant-6", PLANT6), ("Fashion-20", FASHION20))
+        for name, rows in SUITES.items()
         for what in (suite_table, prompt_table, file_list)
     },
     "Fashion-20 tasks": fashion_tasks,
