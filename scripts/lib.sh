@@ -232,15 +232,12 @@ run_new() {
     new_folder=$1
     shift
     for SEED in $SEEDS; do
-        EPOCH=$(run_info last_epoch "$new_folder/base/seed$SEED") || {
-            echo "$(basename -- "$0"): first run $(basename -- "$0" _test.sh)_train.sh with the same arguments" >&2
-            exit 2
-        }
+        EPOCH=$(run_info last_epoch "$new_folder/base/seed$SEED") ||
+            stop "first run $(basename -- "$0" _test.sh)_train.sh with the same arguments"
         # a result that is older than its base model is of another one
         RUN_AGAIN=
-        if [ -f "$new_folder/new/seed$SEED/results.json" ] &&
-            [ -n "$(find "$new_folder/base/seed$SEED/results.json" \
-                -newer "$new_folder/new/seed$SEED/results.json" 2>/dev/null)" ]; then
+        new_base=$new_folder/base/seed$SEED/results.json new_result=$new_folder/new/seed$SEED/results.json
+        if [ -f "$new_result" ] && [ -n "$(find "$new_base" -newer "$new_result" 2>/dev/null)" ]; then
             echo "the base model is newer than its test on new classes, which is repeated"
             RUN_AGAIN=--overwrite
         fi
