@@ -61,7 +61,7 @@ class Experiment:
             notes.append("missing: " + ", ".join(f"seed {seed}" for seed in self.missing))
         notes += [f"unfinished: {run.label} ({run.problem})" for run in self.unfinished]
         for run in self.finished:
-            notes += run.notes
+            notes += [note for note in run.notes if note not in notes]
         for name in SETTINGS:
             values = {str(run.settings[name]) for run in self.finished if run.settings.get(name) is not None}
             if len(values) > 1:

@@ -49,6 +49,8 @@ def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: li
     gaps = [number for number in keys if number not in finished]
 
     notes = [note for run in finished.values() for note in run.notes]
+    if not suites:
+        notes.append("which tasks the suite has is not recorded: those that are there are taken for all")
     if gaps:
         notes.append(f"{label}: no overall value without " + ", ".join(_gap(n, keys[n], runs.get(n)) for n in gaps))
     for number, run in finished.items():

@@ -86,11 +86,9 @@ def test_a_task_without_any_folder_is_missed_where_the_suite_is_known(folder, ca
         "task*/seed*/results.json"
     ):  # results of before suites were recorded: what is there, is all
         path.write_text(json.dumps({**json.loads(path.read_text()), "suite_tasks": None}))
-    assert parse_json(capsys, folder)["experiments"][0]["overall"]["values"] == {
-        "seed1": 55.0,
-        "seed2": 57.0,
-        "seed3": 62.0,
-    }
+    found = parse_json(capsys, folder)["experiments"][0]
+    assert found["overall"]["values"] == {"seed1": 55.0, "seed2": 57.0, "seed3": 62.0}
+    assert found["notes"] == ["which tasks the suite has is not recorded: those that are there are taken for all"]
 
 
 def test_tasks_of_other_settings_and_wrong_folders_are_noted(folder, capsys):
