@@ -89,7 +89,7 @@ def mistakes(row: Row, root: str, with_split: bool) -> list[Mistake]:
     place = Path(root, row.folder)
     if not place.is_dir():
         return _elsewhere(row, Path(root), place)
-    gone = [entry for entry in expected(row, with_split) if not _there(place / entry, entry)]
+    gone = [entry for entry in expected(row, with_split) if not there(place / entry, entry)]
     found = [*_saved_instead(row, place), *(_misplaced(row, Path(root), place, gone) if gone else _inside(row, place))]
     return list(dict.fromkeys(found))
 
@@ -99,7 +99,8 @@ def download(name: str, root: str) -> str:
     return f"python -m datasets.download {name} --root {q(root) if root else 'DATA'}"
 
 
-def _there(path: Path, entry: str) -> bool:
+def there(path: Path, entry: str) -> bool:
+    """Whether an entry of `expected` is there: a folder if it ends in a slash, else a file."""
     return path.is_dir() if entry.endswith("/") else path.is_file()
 
 
@@ -149,7 +150,7 @@ def _holder(top: Path, entries: list[str]) -> Path | None:
     level = [top]
     for _ in range(4):
         for folder in level:
-            if all(_there(folder / entry, entry) for entry in entries):
+            if all(there(folder / entry, entry) for entry in entries):
                 return folder
         lists = ((folder, listing(folder)[0]) for folder in level)
         level = [folder / name for folder, names in lists if len(names) <= FEW for name in names][:200]

@@ -106,7 +106,7 @@ def absent(name: str, source: Any, root: str) -> Report | None:
     place = Path(root, row.folder) if root else Path("<root>", row.folder)
     report.folder, report.declared = str(place), row.classes
     with_split = bool(root) and source.split_file(root) is not None
-    gone = [entry for entry in diagnose.expected(row, with_split) if not (place / entry).exists()]
+    gone = [entry for entry in diagnose.expected(row, with_split) if not diagnose.there(place / entry, entry)]
     report.problem = f"not there: {some(gone, 6)}" if place.is_dir() else "no such folder"
     report.expected = _tree(row)
     report.source, report.size = row.source, size_line(row)
@@ -117,7 +117,7 @@ def absent(name: str, source: Any, root: str) -> Report | None:
 
 
 def examine(
-    name: str, source: Any, root: str, tasks: Iterable[int] | None = None, save: bool = False
+    name: str, source: Any, root: str, tasks: Iterable[int] | None = None, run: bool = False
 ) -> tuple[Report, Source | None]:
     """Read a dataset without decoding an image: (the report, the dataset if it could be read).
 
@@ -128,7 +128,7 @@ def examine(
         source: what reads it (`suites.SOURCES`, own data).
         root: the data root, "" for none.
         tasks: the tasks of it that are counted; by default all.
-        save: whether a split that had to be made is saved, as a run does.
+        run: as a run needs it: a split that had to be made is saved, and a usable dataset is not described.
     """
     if report := absent(name, source, root):
         return report, None
@@ -139,10 +139,10 @@ def examine(
         report.split = path.name if path else splits.RULES[row.rule]
     printed = io.StringIO()
     try:
-        with contextlib.nullcontext() if save else contextlib.redirect_stdout(printed):
-            loaded = source.load(root) if save else source.load(root, save=False)
+        with contextlib.nullcontext() if run else contextlib.redirect_stdout(printed):
+            loaded = source.load(root) if run else source.load(root, save=False)
     except (ValueError, OSError) as error:
-        if save and not is_user_error(error):
+        if run and not is_user_error(error):
             raise  # a bug, which a run shows with its traceback
         report.status, report.absent = "broken", isinstance(error, FileNotFoundError)
         report.problem = _without_prefix(name, str(error))
@@ -150,9 +150,12 @@ def examine(
             report.mistakes = diagnose.mistakes(row, root, path is not None)
             report.classes = _count_classes(row, Path(root, row.folder))
         return report, None
+    bad = _sample(loaded, Path(root, row.folder) if row else Path(loaded.root), name, root)
+    if run and not bad:
+        return report, loaded
     _describe(report, loaded, range(len(loaded.tasks)) if tasks is None else set(tasks))
     report.notes = [line.removeprefix(f"{name}: ") for line in printed.getvalue().splitlines() if line]
-    if bad := _sample(loaded, Path(root, row.folder) if row else Path(loaded.root), name, root):
+    if bad:
         report.status, report.problem, report.mistakes = "broken", bad.name, [bad]
     if row:
         report.notes += _odd(row, Path(root, row.folder), loaded)
@@ -292,7 +295,7 @@ def require_usable(label: str, sources: Mapping[str, Any], root: str) -> dict[st
     if reports:  # found out before anything is read
         others = [Report(name) for name in sources if name not in {report.name for report in reports}]
         raise FileNotFoundError("\n".join(refusal(label, reports + others, sources, root)))
-    found = {name: examine(name, source, root, save=True) for name, source in sources.items()}
+    found = {name: examine(name, source, root, run=True) for name, source in sources.items()}
     reports = [report for report, _ in found.values()]
     if text := "\n".join(refusal(label, reports, sources, root)):
         if any(report.absent for report in reports):
