@@ -15,13 +15,14 @@ SHIFTED = ["ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"]
 
 
 @pytest.fixture
-def alone(data_root, tmp_path):
+def alone(data_root, quick_folder):
     """alone(name, own): one dataset in a root of its own; folders are links, but for `own`, whose entries are links."""
 
+    root = quick_folder("alone")
+
     def copy(name, own=""):
-        here, there = data_root / ROWS[name].folder, tmp_path / ROWS[name].folder
-        link(here, there, own)
-        return tmp_path
+        link(data_root / ROWS[name].folder, root / ROWS[name].folder, own)
+        return root
 
     def link(here, there, own):
         there.mkdir(parents=True)
