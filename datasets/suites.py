@@ -64,7 +64,8 @@ def expand(tasks: Sequence[str | Mapping]) -> list[tuple[str, int, str]]:
     for entry in own_tasks(tasks)[0]:
         name, _, key = entry.partition("/")
         if name not in known:
-            raise ValueError(f"DATASET.TASKS: there is no dataset {name!r}{_nearest(name, known)}")
+            hint = f"; own data are listed as {{ROOT: {entry}}}" if os.path.exists(entry) else _nearest(name, known)
+            raise ValueError(f"DATASET.TASKS: there is no dataset {name!r}{hint}")
         keys = known[name].task_keys
         if key and key not in keys:
             raise ValueError(f"DATASET.TASKS: {name} has no task {key!r}{_nearest(key, keys)}")

@@ -65,6 +65,12 @@ def test_a_folder_that_is_not_there(tmp_path):
     assert text.count("there is no") == 1 and "not set" not in text
 
 
+def test_a_folder_that_is_given_as_a_name(tmp_path, monkeypatch):
+    class_folders(tmp_path / "my" / "photos")
+    monkeypatch.chdir(tmp_path)
+    assert "there is no dataset 'my'; own data are listed as {ROOT: my/photos}" in refused("my/photos")
+
+
 def test_folders_without_classes(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "has no class folder: found neither folders nor a table" in refused({"ROOT": str(tmp_path / "empty")})
