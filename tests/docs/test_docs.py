@@ -31,6 +31,7 @@ CODE = {  # file as a page names it -> the page
 OURS = (
     "running.md",
     "datasets.md",
+    "data-check.md",
     "download.md",
     "methods.md",
     "settings.md",
