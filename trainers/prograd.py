@@ -117,6 +117,7 @@ class ProGrad(MTCoOpHard):
         learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         kl = self.kl if self.scaler is None else self.scaler.scale(self.kl)
         general = torch.autograd.grad(kl, learned, retain_graph=True)
+        self.kl = self.kl.detach()  # what it was computed from is not kept until the next step
         super().model_backward(loss)
         for parameter, direction in zip(learned, general, strict=True):
             parameter.grad = aligned(parameter.grad, direction, self.cfg.TRAINER.PROGRAD.LAMBDA)
