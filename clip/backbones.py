@@ -78,6 +78,26 @@ def input_size(name: str) -> int | None:
     return None
 
 
+def image_tower_kind(name: str, weights: str = "") -> str:
+    """ "ViT", "ResNet", or what else the image tower of backbone `name` is, known before the model is built.
+
+    Of a local file the names of its tensors are read.
+    """
+    architecture = name.split(":")[0].replace("/", "-")
+    if name not in OPENAI and architecture in open_clip.list_models():
+        vision = open_clip.get_model_config(architecture)["vision_cfg"]
+        if "timm_model_name" in vision:
+            return vision["timm_model_name"]
+        if isinstance(vision.get("layers"), (list, tuple)):
+            return "ResNet"
+        return (
+            "a ViT with a pool" if vision.get("attentional_pool") or vision.get("pool_type", "tok") != "tok" else "ViT"
+        )
+    path = weights or (name if name not in OPENAI and name != TINY else "")
+    resnet = "visual.attnpool.positional_embedding" in read_state_dict(path) if path else name.startswith("RN")
+    return "ResNet" if resnet else "ViT"
+
+
 def check_name(name: str, weights: str = "") -> None:
     """Raise UserError for a backbone that does not exist, naming the nearest ones; FileNotFoundError for a missing
     file.
