@@ -65,8 +65,8 @@ class MultiTaskTrainer(TrainerX):
         return multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing)
 
     def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """(scalar loss, logits (B, N')) of a training step from the images' frozen features (B, d); the rest as in
-        `loss`.
+        """(scalar loss, logits (B, N')) of a training step from the images' frozen features (B, d), or without
+        `frozen_features` the images (B, 3, H, W); the rest as in `loss`.
 
         To be overridden where text features depend on the image (with `model_inference`), or the loss reads more than
         the logits.
@@ -217,7 +217,8 @@ class MultiTaskTrainer(TrainerX):
         image, label, task = self.parse_batch_train(batch)
         columns = self.training_columns(task, label).to(self.device)
         target = torch.searchsorted(columns, self.space.column(task, label))
-        loss, logits = self.step(self.encode_images(image), columns, task, target)
+        seen = self.encode_images(image) if self.frozen_features else image
+        loss, logits = self.step(seen, columns, task, target)
         self._text = None
         self.model_backward_and_update(loss)
         if self.batch_idx + 1 == self.num_batches:

@@ -62,16 +62,20 @@ class NameTokens:
                 f"the text tower takes {self.context_length}: shorten the name or N_CTX."
             )
 
-    def fill(self, context: Tensor, group: Tensor, select: Tensor | None = None) -> Prompts:
+    def fill(
+        self, context: Tensor, group: Tensor, select: Tensor | None = None, deep: Tensor | None = None
+    ) -> Prompts:
         """Prompts of the names `select` (N',) (default all), with contexts (G, L, D), `group` (N',) saying which one
         each takes.
+
+        `deep` (G, I, L, D): what replaces the context before layers 1 ... I (counted from 0), with position "end".
         """
         tokens, length, name_length = self.tokens, self.length, self.name_length
         if select is not None:
             tokens, length, name_length = tokens[select], length[select], name_length[select]
         G, L, D = context.shape
         before = {"end": L, "middle": L // 2, "front": 0}[self.position]
-        if G == len(length) > 1 and L > 0:  # a context of its own for every prompt: nothing but [SOS] is shared
+        if G == len(length) > 1 and L > 0 and deep is None:  # a context of its own for every prompt: nothing but [SOS] is shared
             prefix = self.start.expand(1, 1, D)
             tokens = torch.cat([context[group][:, :before], tokens], 1)
             length, name_length = length + before, name_length + before
@@ -82,7 +86,7 @@ class NameTokens:
         if before < L:
             tokens = _insert(tokens, name_length, context[group][:, before:])
             length = length + L - before
-        return Prompts(prefix, tokens, owner, length)
+        return Prompts(prefix, tokens, owner, length, deep)
 
 
 def _insert(tokens: Tensor, at: Tensor, piece: Tensor) -> Tensor:
