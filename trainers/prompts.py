@@ -62,9 +62,7 @@ class NameTokens:
                 f"the text tower takes {self.context_length}: shorten the name or N_CTX."
             )
 
-    def fill(
-        self, context: Tensor, group: Tensor, select: Tensor | None = None, deep: Tensor | None = None
-    ) -> Prompts:
+    def fill(self, context: Tensor, group: Tensor, select: Tensor | None = None, deep: Tensor | None = None) -> Prompts:
         """Prompts of the names `select` (N',) (default all), with contexts (G, L, D), `group` (N',) saying which one
         each takes.
 
@@ -75,7 +73,8 @@ class NameTokens:
             tokens, length, name_length = tokens[select], length[select], name_length[select]
         G, L, D = context.shape
         before = {"end": L, "middle": L // 2, "front": 0}[self.position]
-        if G == len(length) > 1 and L > 0 and deep is None:  # a context of its own for every prompt: nothing but [SOS] is shared
+        # A context of its own for every prompt: nothing but [SOS] is shared. (Deep ones are replaced in the prefix.)
+        if G == len(length) > 1 and L > 0 and deep is None:
             prefix = self.start.expand(1, 1, D)
             tokens = torch.cat([context[group][:, :before], tokens], 1)
             length, name_length = length + before, name_length + before
