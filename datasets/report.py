@@ -153,7 +153,7 @@ def examine(
     bad = _sample(loaded, Path(root, row.folder) if row else Path(loaded.root), name, root)
     if run and not bad:
         return report, loaded
-    _describe(report, loaded, range(len(loaded.tasks)) if tasks is None else set(tasks))
+    _describe(report, loaded, range(len(loaded.tasks)) if tasks is None else sorted(tasks))
     report.notes = [line.removeprefix(f"{name}: ") for line in printed.getvalue().splitlines() if line]
     if bad:
         report.status, report.problem, report.mistakes = "broken", bad.name, [bad]
