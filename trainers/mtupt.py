@@ -1,0 +1,125 @@
+"""Unified prompts shared softly by tasks, trainer name MTUPT: the idea of SoftCPT (Ding et al.) on UPT (Zang et al.).
+
+A meta network maps the frozen text feature of each task's name to the raw prompts of that task, and one network, the
+same for all tasks, makes them the prompts of both towers. So text and visual prompts are shared in proportion to how
+alike the tasks' names are. SHARING hard is one set for all tasks, SHARING task one for each, without a meta network.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clip.text_tower import TextTower
+from dassl.config import at_least, declare, settings
+from dassl.data.tasks import TaskSpace
+from dassl.engine import TRAINER_REGISTRY
+
+from .base import PRECISION_HELP, PRECISIONS
+from .meta_networks import build_meta_network
+from .prompted import PromptedTrainer
+from .prompts import NameTokens, PromptLearner
+from .unified import Unify, declare_unified, unified_problems, unified_settings
+from .upt import UnifiedLearner, learned_sets
+
+META_NETWORKS = ("lin", "mlp", "transformer")
+
+KEY = "TRAINER.MTUPT."
+declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
+declare(
+    KEY + "SHARING",
+    "soft",
+    allowed=("soft", "hard", "task"),
+    help="soft: a meta network makes each task's prompts; hard: one set for all tasks; task: one for each",
+)
+declare_unified(KEY)
+declare(
+    KEY + "TASK_N_CTX",
+    0,
+    allowed=at_least(0),
+    help="M, learnable context tokens before a task's name, shared by the tasks; 0: its feature never changes",
+)
+declare(KEY + "PG_TYPE", "lin", allowed=META_NETWORKS, help="meta network, as of MTCoOp")
+declare(KEY + "PG_HIDDEN", 0, allowed=at_least(0), help="hidden width of mlp (0: D_u // 8), of transformer (0: D_u)")
+declare(KEY + "PG_HEADS", 8, allowed=at_least(1), help="attention heads of transformer")
+declare(KEY + "PG_LAYERS", 1, allowed=at_least(1), help="layers of transformer")
+SOFT_ONLY = ("TASK_N_CTX", "PG_TYPE", "PG_HIDDEN", "PG_HEADS", "PG_LAYERS")
+PG_READS = {"PG_HIDDEN": ("mlp", "transformer"), "PG_HEADS": ("transformer",), "PG_LAYERS": ("transformer",)}
+
+
+class GeneratedPrompts(nn.Module):
+    """Each task's unified prompts, generated from the feature of its name: `forward() -> (text, visual)` of T tasks.
+
+    Learned: `prompt_gen.<i>`, a meta network for each kind of raw prompts (two in mode joint, else one); `unify`, the
+    network of all tasks; with `task_n_ctx` > 0 `task_prompt_learner.ctx` (M, D).
+    """
+
+    def __init__(self, tower: TextTower, space: TaskSpace, *, task_n_ctx: int = 0, meta: dict | None = None, **unified):
+        super().__init__()
+        self.tower = tower
+        names = [task.name for task in space.tasks]
+        if task_n_ctx:
+            self.task_prompt_learner = PromptLearner(tower, names, task_n_ctx)
+        else:
+            self.features = frozen_features(tower, names)
+        self.unify = Unify(tower, **unified)
+        self.prompt_gen = nn.ModuleList(
+            build_meta_network(
+                dims=(tower.output_dim,), n_ctx=layers * count, width=width, **(meta or {"pg_type": "lin"})
+            )
+            for layers, count, width in self.unify.shapes
+        )
+
+    def task_features(self) -> Tensor:
+        """(T, d), not normalised, as SoftCPT's."""
+        if hasattr(self, "task_prompt_learner"):
+            return self.tower(self.task_prompt_learner())
+        return self.features
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        f = self.task_features()
+        raw = [
+            network(f).unflatten(1, shape[:2])  # (T, I, n, D_u)
+            for network, shape in zip(self.prompt_gen, self.unify.shapes, strict=True)
+        ]
+        return self.unify(*raw)
+
+
+@torch.no_grad()
+def frozen_features(tower: TextTower, names: list[str]) -> Tensor:
+    """Text features (T, d) of task names: [SOS], the name, a full stop, [EOS]."""
+    tokens = NameTokens(tower, names)
+    tokens.check(0)
+    nothing = torch.zeros(1, 0, tower.width, device=tower.device)
+    return tower(tokens.fill(nothing, torch.zeros(len(names), dtype=torch.long, device=tower.device)))
+
+
+@TRAINER_REGISTRY.register()
+class MTUPT(PromptedTrainer):
+    """Unified prompts of several tasks: shared softly, hard, or not at all."""
+
+    section = "MTUPT"
+
+    def problems(self, cfg) -> list[str]:
+        c, known = cfg.TRAINER.MTUPT, settings()
+        found = super().problems(cfg) + unified_problems(KEY, c)
+        changed = [name for name in SOFT_ONLY if c[name] != known[KEY + name].default]
+        if c.SHARING != "soft":
+            found += [f"{KEY}{name} {c[name]} needs {KEY}SHARING soft" for name in changed]
+            return found
+        for name in changed:
+            if c.PG_TYPE not in PG_READS.get(name, META_NETWORKS):
+                types = " and ".join(PG_READS[name])
+                found.append(f"{KEY}{name} {c[name]} is read by {KEY}PG_TYPE {types} only, found PG_TYPE {c.PG_TYPE}")
+        if c.PG_TYPE == "transformer" and c.PG_HIDDEN % c.PG_HEADS:
+            found.append(f"{KEY}PG_HEADS {c.PG_HEADS} does not divide {KEY}PG_HIDDEN {c.PG_HIDDEN}")
+        return found
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> UnifiedLearner:
+        c = cfg.TRAINER.MTUPT
+        if c.SHARING != "soft":
+            return learned_sets(tower, space, shared=c.SHARING == "hard", **unified_settings(c))
+        meta = {"pg_type": c.PG_TYPE, "hidden": c.PG_HIDDEN, "heads": c.PG_HEADS, "layers": c.PG_LAYERS}
+        sets = GeneratedPrompts(tower, space, task_n_ctx=c.TASK_N_CTX, meta=meta, **unified_settings(c))
+        return UnifiedLearner(tower, space, sets, c.N_CTX // 2, shared=False)

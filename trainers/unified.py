@@ -1,0 +1,153 @@
+"""Unified prompts: how one set of tokens becomes the prompts of both towers (Zang et al., "Unified Vision and Language
+Prompt Learning", section 3.3), and the ablations of their Table 2.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip.image_tower import ImageTower
+from clip.text_tower import TextTower
+from dassl.config import at_least, between, declare, settings
+from dassl.utils import UserError
+
+MODES = ("upt", "joint", "shared", "mlp")
+READS = {"WIDTH": ("upt", "shared", "mlp"), "HEADS": ("upt",), "HIDDEN": ("upt", "mlp")}  # setting: modes
+
+
+def declare_unified(key: str) -> None:
+    """Declare the settings `key` + ... that unified prompts have in every method."""
+    declare(
+        key + "MODE",
+        "upt",
+        allowed=MODES,
+        help="upt: a transformer makes both halves; joint: independent prompts; shared: the same ones; mlp: an MLP",
+    )
+    declare(key + "N_CTX", 8, allowed=at_least(2), help="n, unified prompts of a layer: half of them for each tower")
+    declare(key + "DEPTH", 0, allowed=at_least(0), help="layers of each tower that get prompts; 1: input, 0: all")
+    declare(key + "WIDTH", 0, allowed=at_least(0), help="D_u, width of unified prompts; 0: the text tower's")
+    declare(key + "HEADS", 0, allowed=at_least(0), help="attention heads of mode upt; 0: one for each 64 of D_u")
+    declare(key + "HIDDEN", 0, allowed=at_least(0), help="hidden width of the FFN or MLP; 0: 4 D_u")
+    declare(key + "DROPOUT", 0.0, allowed=between(0, 0.9), help="share of the visual prompts' numbers set to 0")
+
+
+def unified_problems(key: str, c) -> list[str]:
+    """Settings of section `c` (keys `key` + ...) that contradict each other."""
+    found = []
+    if c.N_CTX % 2:
+        found.append(f"{key}N_CTX {c.N_CTX}: half of the prompts are for each tower, expected an even number")
+    for name, modes in READS.items():
+        if c.MODE not in modes and c[name] != settings()[key + name].default:
+            found.append(f"{key}{name} {c[name]} is read by {key}MODE {' and '.join(modes)} only, found MODE {c.MODE}")
+    if c.MODE == "upt" and c.WIDTH and c.HEADS and c.WIDTH % c.HEADS:
+        found.append(f"{key}HEADS {c.HEADS} does not divide {key}WIDTH {c.WIDTH}")
+    return found
+
+
+def unified_settings(c) -> dict:
+    """Keyword arguments of `Unify` out of a section of the configuration."""
+    names = ("mode", "n_ctx", "depth", "width", "heads", "hidden")
+    return {name: c[name.upper()] for name in names}
+
+
+class UnifiedTransformer(nn.Module):
+    """U' = SA(U) + LN(U), U^ = FFN(LN(U')) + LN(U'): (..., n, D_u) -> (..., n, D_u).
+
+    The n tokens of a layer attend to each other; layers and tasks are apart. As the paper writes it: attention sees U
+    itself, and both residual paths are normalised.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int):
+        super().__init__()
+        if width % heads:
+            raise UserError(f"Unified prompts of width {width} cannot have {heads} heads: HEADS has to divide WIDTH.")
+        self.heads = heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.merge = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.ffn = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, u: Tensor) -> Tensor:
+        q, k, v = (
+            t.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for t in self.qkv(u).chunk(3, -1)
+        )  # (.., h, n, e)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2)
+        mixed = self.norm_2(self.merge(attended) + self.norm_1(u))
+        return self.ffn(mixed) + mixed
+
+
+class Unify(nn.Module):
+    """Raw prompts -> those of both towers: text (..., I_t, m, D) and visual (..., I_v, m, W), m = n / 2.
+
+    `shapes` says which raw prompts (..., *shape) `forward` takes; I is the depth of a tower, where a tower with fewer
+    layers leaves the rest of U aside:
+
+    upt, mlp: U (I, n, D_u); a network mixes the tokens of each layer (upt) or maps each by itself (mlp), and the first
+        m are the text tower's, the others the image tower's.
+    shared: U (I, m, D_u), the same tensor for both.
+    joint: prompts (I_t, m, D) and (I_v, m, W), each for its tower.
+
+    A half of another width than its tower goes through a linear map, the same one at all layers.
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        *,
+        mode: str = "upt",
+        n_ctx: int = 8,
+        depth: int = 0,
+        width: int = 0,
+        heads: int = 0,
+        hidden: int = 0,
+    ):
+        super().__init__()
+        visual_layers, W, self.patch = ImageTower(tower.clip).require_prompts()
+        D, D_u, m = tower.width, width or tower.width, n_ctx // 2
+        self.mode, self.m = mode, m
+        self.depths = tuple(min(depth or layers, layers) for layers in (len(tower.blocks), visual_layers))
+        if mode == "joint":
+            self.shapes = [(self.depths[0], m, D), (self.depths[1], m, W)]
+            return
+        self.shapes = [(max(self.depths), m if mode == "shared" else n_ctx, D_u)]
+        if mode == "upt":
+            self.network = UnifiedTransformer(D_u, heads or max(1, D_u // 64), hidden or 4 * D_u)
+        elif mode == "mlp":
+            hidden = hidden or 4 * D_u
+            self.network = nn.Sequential(nn.Linear(D_u, hidden), nn.GELU(), nn.Linear(hidden, D_u))
+        self.text_map = nn.Linear(D_u, D) if D_u != D else nn.Identity()
+        self.visual_map = nn.Linear(D_u, W) if D_u != W else nn.Identity()
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)  # a bias of all tokens would hide in what they differ at first
+
+    def initial(self) -> list[nn.Parameter]:
+        """Raw prompts as parameters: N(0, 0.02) as CoOp's; the visual ones of joint as VPT's."""
+        found = [nn.Parameter(torch.empty(*shape).normal_(std=0.02)) for shape in self.shapes]
+        if self.mode == "joint":
+            bound = (6 / (3 * self.patch**2 + self.shapes[1][-1])) ** 0.5
+            nn.init.uniform_(found[1], -bound, bound)
+        return found
+
+    def forward(self, *raw: Tensor) -> tuple[Tensor, Tensor]:
+        text = visual = raw[0]
+        if self.mode == "joint":
+            return raw
+        if self.mode != "shared":
+            text, visual = self.network(raw[0]).split(self.m, -2)
+        text, visual = text[..., : self.depths[0], :, :], visual[..., : self.depths[1], :, :]
+        return self.text_map(text), self.visual_map(visual)
+
+
+class UnifiedPrompts(nn.Module):
+    """Learned raw prompts `prompts.<i>` and the `Unify` that makes them both towers': `forward() -> (text, visual)`."""
+
+    def __init__(self, tower: TextTower, **unified):
+        super().__init__()
+        self.unify = Unify(tower, **unified)
+        self.prompts = nn.ParameterList(self.unify.initial())
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.unify(*self.prompts)

@@ -1,0 +1,87 @@
+"""VPT (Jia et al., "Visual Prompt Tuning", ECCV 2022) on CLIP, trainer name VPT.
+
+Prompts among the tokens of the image tower, at its first layer (VPT-shallow, eq. 4-5) or at every layer (VPT-deep,
+eq. 6), where those of a layer replace what became of those before. The text side is zero-shot CLIP with hand-made
+templates, as in Zang et al., "Unified Vision and Language Prompt Learning".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clip.image_tower import ImageTower
+from clip.text_tower import TextTower
+from dassl.config import at_least, between, declare
+from dassl.data.tasks import TaskSpace
+from dassl.engine import TRAINER_REGISTRY
+
+from .base import PRECISION_HELP, PRECISIONS
+from .prompted import PromptedLearner, PromptedTrainer, PromptSets
+from .zsclip import HandPrompts
+
+KEY = "TRAINER.VPT."
+declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
+declare(KEY + "N_CTX", 4, allowed=at_least(1), help="K, visual prompts of a layer")
+declare(KEY + "DEEP", True, help="prompts of its own for every layer (VPT-deep) instead of the first alone")
+declare(KEY + "DROPOUT", 0.0, allowed=between(0, 0.9), help="share of the prompts' numbers set to 0 in training")
+declare(KEY + "TEMPLATE", "", help="hand-made template of all classes, with {} for the name; '': each task's own")
+declare(KEY + "TSC", False, help="visual prompts of their own for every task of a suite")
+
+
+class VisualContext(nn.Module):
+    """Visual prompts `ctx` (I, K, W): uniform in (-v, v), v^2 = 6 / (3 patch^2 + W), as VPT's own code draws them."""
+
+    def __init__(self, layers: int, count: int, width: int, patch: int):
+        super().__init__()
+        bound = (6 / (3 * patch * patch + width)) ** 0.5
+        self.ctx = nn.Parameter(torch.empty(layers, count, width).uniform_(-bound, bound))
+
+    def forward(self) -> tuple[None, Tensor]:
+        return None, self.ctx
+
+
+class VisualPromptLearner(PromptedLearner):
+    """Learns visual prompts: `sets.<g>.ctx` (I, K, W) of G sets, I = 1 or all layers. Text features are fixed."""
+
+    def __init__(
+        self,
+        tower: TextTower,
+        space: TaskSpace,
+        *,
+        n_ctx: int = 4,
+        deep: bool = True,
+        template: str = "",
+        sharing: str = "all",
+    ):
+        super().__init__(space, sharing == "all", tower.device)
+        layers, width, patch = ImageTower(tower.clip).require_prompts()
+        owners = [task.key for task in space.tasks] if sharing == "task" else None
+        self.sets = PromptSets(lambda: VisualContext(layers if deep else 1, n_ctx, width, patch), owners)
+        self.hand = HandPrompts(tower, space, [(template,) if template else task.templates[:1] for task in space.tasks])
+
+    def prompts(self) -> tuple[None, Tensor]:
+        return self.sets()
+
+    def forward(self, select: Tensor, text: None = None) -> Tensor:
+        return self.hand(select)
+
+
+@TRAINER_REGISTRY.register()
+class VPT(PromptedTrainer):
+    """VPT-deep, or VPT-shallow with DEEP False."""
+
+    section = "VPT"
+
+    def problems(self, cfg) -> list[str]:
+        template, found = cfg.TRAINER.VPT.TEMPLATE, super().problems(cfg)
+        if template and template.count("{}") != 1:
+            found.append(f'{KEY}TEMPLATE {template!r}: expected one {{}} for the class name, as "a photo of a {{}}."')
+        return found
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> VisualPromptLearner:
+        c = cfg.TRAINER.VPT
+        return VisualPromptLearner(
+            tower, space, n_ctx=c.N_CTX, deep=c.DEEP, template=c.TEMPLATE, sharing="task" if c.TSC else "all"
+        )
