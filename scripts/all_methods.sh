@@ -1,0 +1,125 @@
+#!/bin/sh
+# Every row of the published table on one suite: zero-shot, linear probe, ProtoNet, CoOp-MT, -CA and -CS, CoCoOp,
+# ProGrad, KgCoOp, PLOT, SoftCPT* and the six variants of SoftCPT, for each number of shots and seed, then their table
+# with what they cost. Single-task methods learn prompts for every task in one joint run (TSC).
+#   SHOTS="1 2 4" sh all_methods.sh icon5 tiny_ep20
+#   SHOTS="1 2 4 8 16" sh all_methods.sh general10 rn50_ep50 DATALOADER.FEATURE_BANK True
+# A method that has no config file of the name CFG in configs/trainers/METHOD takes that of CFG without its epochs
+# (rn50_ep50: rn50); one that has neither is left out with a line saying so.
+# SHOTS (environment; default "1 2 4"), METHODS (which rows, default all), JOBS (how many runs at a time, see pool.sh).
+
+. "$(dirname -- "$0")/lib.sh"
+
+ROWS="ZeroshotCLIP ZeroshotCLIP2 LinearProbe ProtoNet CoOp-MT CoOp-CA CoOp-CS CoCoOp ProGrad KgCoOp PLOT SoftCPT*
+    NATA NATS CATA CSTA CATS CSTS"
+set -f # SoftCPT* is a name
+if [ $# -lt 2 ] || [ ! -f "$REPO/configs/datasets/$1.yaml" ]; then
+    stop "arguments: DATASET CFG [KEY VALUE ...], DATASET a file of configs/datasets; found \"$*\""
+fi
+DATASET=$1 CFG=$2
+shift 2
+METHODS=${METHODS:-$ROWS}
+ALL_SHOTS=${SHOTS:-1 2 4}
+for METHOD in $METHODS; do
+    case " $(echo $ROWS) " in
+        *" $METHOD "*) ;;
+        *) stop "METHODS: there is no row \"$METHOD\"; rows: $(echo $ROWS)" ;;
+    esac
+done
+for SHOTS in $ALL_SHOTS; do
+    EXPECTED=$(expectation SHOTS "$SHOTS")
+    if [ -n "$EXPECTED" ]; then stop "SHOTS has to be numbers, each $EXPECTED; found \"$SHOTS\""; fi
+done
+
+# config TRAINER: CONFIG becomes the name of the config file that this trainer takes; fails if there is none
+config() {
+    for CONFIG in "$CFG" "${CFG%_ep*}" "${CFG%%_*}" "$(echo "$CFG" | sed 's/_ep.*//')_c4_ep10_batch1_ctxv1" \
+        "$(echo "$CFG" | sed 's/_ep.*//')_ep100_ctxv1"; do
+        if [ -f "$REPO/configs/trainers/$1/$CONFIG.yaml" ]; then return 0; fi
+    done
+    return 1
+}
+
+# row METHOD: sets TRAINER_NAME, LINE (script and arguments) and FOLDER (its results) for SHOTS; fails without config
+row() {
+    TRAINER_NAME=$1 SOFT=
+    case $1 in
+        CoOp-*) TRAINER_NAME=MTCoOpHard ;;
+        NATA) TRAINER_NAME=MTCoOp SOFT="0 False 4 False 16 False" ;;
+        NATS) TRAINER_NAME=MTCoOp SOFT="0 False 4 True 16 False" ;;
+        CATA) TRAINER_NAME=MTCoOp SOFT="4 False 4 False 16 True" ;;
+        CSTA) TRAINER_NAME=MTCoOp SOFT="4 True 4 False 16 True" ;;
+        CATS) TRAINER_NAME=MTCoOp SOFT="4 False 4 True 16 True" ;;
+        CSTS) TRAINER_NAME=MTCoOp SOFT="4 True 4 True 16 True" ;;
+        "SoftCPT*") TRAINER_NAME=MTCoOp ;;
+    esac
+    config "$TRAINER_NAME" || return 1
+    RUNS=$DATASET/$TRAINER_NAME/${CONFIG}_${SHOTS}shots
+    case $1 in
+        ZeroshotCLIP) LINE="zeroshot.sh $DATASET $CONFIG" FOLDER=$1/$CONFIG/$DATASET ;;
+        ZeroshotCLIP2) LINE="zeroshot2.sh $DATASET $CONFIG" FOLDER=$1/$CONFIG/$DATASET ;;
+        LinearProbe) LINE="linearprob.sh $DATASET $CONFIG" FOLDER=$RUNS ;;
+        ProtoNet) LINE="protonet.sh $DATASET $CONFIG $SHOTS cosine" FOLDER=$RUNS/metriccosine ;;
+        CoOp-MT) hard False False ;;
+        CoOp-CA) hard False True ;;
+        CoOp-CS) hard True False ;;
+        CoCoOp) LINE="main_cocoop.sh $DATASET $CONFIG $SHOTS True" FOLDER=$RUNS/tscTrue ;;
+        ProGrad)
+            LINE="main_prograd.sh $DATASET $CONFIG $SHOTS 16 1.0 False True"
+            FOLDER=$RUNS/nctx16_lambda1.0_cscFalse_tscTrue ;;
+        KgCoOp) LINE="main_kgcoop.sh $DATASET $CONFIG $SHOTS 8.0 True" FOLDER=$RUNS/w8.0_tscTrue ;;
+        PLOT) LINE="main_plot.sh $DATASET $CONFIG $SHOTS 4 16 False True" FOLDER=$RUNS/n4_nctx16_cscFalse_tscTrue ;;
+        "SoftCPT*") LINE="main_mtcoop_star.sh $DATASET $CONFIG $SHOTS 16" FOLDER=$RUNS/star_nctx16 ;;
+        *)
+            LINE="main_mtcoop.sh $DATASET $CONFIG $SHOTS $SOFT lin 1"
+            # shellcheck disable=SC2086
+            FOLDER=$RUNS/$(printf 'cnctx%s_ccsc%s_tnctx%s_tcsc%s_nctx%s_csc%s_typelin_ratio1_loss' $SOFT) ;;
+    esac
+}
+
+# hard CSC TSC: a row of MTCoOpHard
+hard() {
+    LINE="main_mtcoop_hard.sh $DATASET $CONFIG $SHOTS 16 $1 $2"
+    FOLDER=$RUNS/nctx16_csc${1}_tsc$2
+}
+
+# jobs: lines for pool.sh. Zero-shot draws nothing, so it has one run; the linear probe's launcher reads SHOTS itself.
+jobs() {
+    case $METHOD in
+        Zeroshot*) once=yes seeds=1 ;;
+        LinearProbe) once=yes seeds=$SEEDS ;;
+        *) once= seeds=$SEEDS ;;
+    esac
+    if [ -n "$once" ] && [ "$SHOTS" != "${ALL_SHOTS%% *}" ]; then return; fi
+    for seed in $seeds; do
+        case $once in
+            yes) label="$METHOD, seed $seed" ;;
+            *) label="$METHOD, $SHOTS shots, seed $seed" ;;
+        esac
+        printf '%s\t%s\t%s\n' "$label" "$seed" "$LINE"
+    done
+}
+
+export OUTPUT SEEDS
+LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+trap 'rm -f "$LIST"' EXIT
+for SHOTS in $ALL_SHOTS; do
+    for METHOD in $METHODS; do
+        if ! row "$METHOD"; then
+            echo "left out: $METHOD, configs/trainers/$TRAINER_NAME has no $CFG.yaml" >&2
+        else
+            jobs
+        fi
+    done
+done >"$LIST"
+SHOTS=$ALL_SHOTS sh "$SCRIPTS/pool.sh" "$@" <"$LIST"
+
+cd "$REPO"
+for SHOTS in $ALL_SHOTS; do
+    set -- # the arguments have been used
+    for METHOD in $METHODS; do
+        if row "$METHOD" && [ -d "$OUTPUT/output/$FOLDER" ]; then set -- "$@" "$METHOD=$OUTPUT/output/$FOLDER"; fi
+    done
+    echo
+    "$PYTHON" -m reporting.table --costs --title "$DATASET, $CFG, $SHOTS images a class" "$@"
+done
