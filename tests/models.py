@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from open_clip.model import CLIP as OpenClip
 
 from clip.backbones import load_backbone
-from clip.model import CLIP
+from clip.model import CLIP, finish
 from tests.parity.runner import load_clip
 
 CASES = Path(__file__).parent / "parity" / "cases"
@@ -24,6 +25,20 @@ def tiny_vit() -> CLIP:
 def tiny_rn() -> CLIP:
     """Random ResNet: image 64, layers 1-1-1-1, text width 64, joint dim 48."""
     return _with_all_words(load_clip(CASES / "clip_rn.npz"))
+
+
+@cache
+def uneven_vit() -> CLIP:
+    """Random ViT whose towers differ: image 32, patch 8, image width 128, 4 layers; text width 64, 2 layers; d 48."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vision = {"layers": 4, "width": 128, "patch_size": 8, "head_width": 64, "image_size": 32}
+        text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+        inner = OpenClip(embed_dim=48, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+        inner.positional_embedding.data.normal_(std=0.1)
+    model = finish(inner, "fp32")
+    model.name = "uneven"
+    return model
 
 
 def _with_all_words(model: CLIP) -> CLIP:

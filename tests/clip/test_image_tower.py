@@ -1,0 +1,246 @@
+"""Prompts in the image tower against a plain loop over open_clip's own blocks, and deep ones of the text tower too."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clip import clip, image_tower
+from clip import model as clip_model
+from clip.image_tower import ImageTower, VisualPrompts
+from clip.text_tower import TextTower
+from dassl.utils import UserError
+from tests.models import embedded, relative, tiny_rn, tiny_vit, uneven_vit
+from trainers.prompts import NameTokens
+
+MODELS = pytest.mark.parametrize("model", [tiny_vit, uneven_vit], ids=["tiny", "uneven"])
+B, K = 5, 3
+GROUP = torch.tensor([1, 0, 1, 1, 0])
+
+
+def pictures(model, count=B):
+    size = model.visual.input_resolution
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def drawn(model, layers, groups=2, seed=2):
+    width = model.visual.conv1.weight.shape[0]
+    return torch.randn(groups, layers, K, width, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+
+
+def plain(model, images, tokens, first=0, local=False, weights_of=None):
+    """Every layer with all tokens [CLS], prompts, patches: features (B, d), or the attention of one layer.
+
+    tokens (B, I, K, W): each image's own.
+    """
+    v = model.visual
+    x = v._embeds(images)
+    inside = 0
+    for i, block in enumerate(v.transformer.resblocks):
+        if first <= i < first + tokens.shape[1]:
+            x = torch.cat([x[:, :1], tokens[:, i - first], x[:, 1 + inside :]], 1)
+            inside = tokens.shape[2]
+        if i == weights_of:
+            normed = block.ln_1(x)
+            return block.attn(normed, normed, normed, need_weights=True, average_attn_weights=False)[1]
+        x = block(x)
+    x = v.ln_post(x) @ v.proj
+    return torch.cat([x[:, :1], x[:, 1 + inside :]], 1) if local else x[:, 0]
+
+
+@pytest.mark.parametrize(("layers", "first"), [(1, 0), (3, 0), (1, 2), (2, 1), (1, 1), (2, 0)])
+@MODELS
+def test_features_and_gradients_equal_a_plain_loop(model, layers, first):
+    model = model()
+    images, tokens = pictures(model), drawn(model, layers)
+    expected = plain(model, images, tokens[GROUP], first)
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(3))
+    (expected_grad,) = torch.autograd.grad((expected * weight).sum(), tokens)
+    for checkpoint in (False, True):
+        tower = ImageTower(model, checkpoint)
+        found = tower(images, prompts=VisualPrompts(tokens, GROUP, first))
+        (grad,) = torch.autograd.grad((found * weight).sum(), tokens)
+        assert relative(found, expected) < 1e-5 and relative(grad, expected_grad) < 1e-4
+    feature, local = tower(images, local=True, prompts=VisualPrompts(tokens, GROUP, first))
+    every = plain(model, images, tokens[GROUP], first, local=True)
+    assert relative(feature, every[:, 0]) < 1e-5 and relative(local, every[:, 1:]) < 1e-5
+
+
+@MODELS
+def test_images_of_several_groups_go_through_in_one_pass(model):
+    model = model()
+    tower, images, tokens = ImageTower(model), pictures(model), drawn(model, 3).detach()
+    mixed = tower(images, prompts=VisualPrompts(tokens, GROUP))
+    for g in range(2):
+        mine = g == GROUP
+        alone = tower(images[mine], prompts=VisualPrompts(tokens[g : g + 1]))  # all of them the same
+        assert relative(mixed[mine], alone) < 1e-5
+    each = tower(images, prompts=VisualPrompts(tokens[GROUP]))  # every image its own
+    assert relative(mixed, each) < 1e-5
+
+
+@pytest.mark.parametrize("model", [tiny_vit, uneven_vit, embedded], ids=["tiny", "uneven", "embedded"])
+def test_no_prompts_change_no_bit(model):
+    model = model()
+    tower, images = ImageTower(model), pictures(model)
+    width, plain_feature = model.visual.conv1.weight.shape[0], tower(images)
+    for layers, count in ((1, 0), (3, 0), (0, 4)):
+        nothing = VisualPrompts(torch.zeros(2, layers, count, width), GROUP)
+        assert torch.equal(tower(images, prompts=nothing), plain_feature)
+        for a, b in zip(tower(images, local=True, prompts=nothing), tower(images, local=True), strict=True):
+            assert torch.equal(a, b)
+    text = TextTower(model)
+    names, group = NameTokens(text, ["cat", "great pyrenees", "x1"]), torch.tensor([0, 1, 0])
+    empty, deep = torch.zeros(2, 0, text.width), torch.zeros(2, 1, 0, text.width)
+    assert torch.equal(text(names.fill(empty, group, deep=deep)), text(names.fill(empty, group)))
+
+
+@pytest.mark.parametrize("group", [[0, 1, 1, 0], [2, 0, 3, 1]], ids=["shared", "one a name"])
+@MODELS
+def test_deep_text_prompts_equal_a_plain_loop(model, group):
+    model = model()
+    tower, draw = TextTower(model), torch.Generator().manual_seed(4)
+    layers, group, L = len(tower.blocks), torch.tensor(group), 3
+    context = torch.randn(4, layers, L, tower.width, generator=draw).requires_grad_()  # of every layer
+    words = ["cat", "great pyrenees dog", "a", "hard-leaved pocket orchid"]
+    prompts = NameTokens(tower, words).fill(context[:, 0], group, deep=context[:, 1:])
+    bpe, mask, expected = clip.tokenizer(), model.transformer.mask, []
+    for name, g in zip(words, group.tolist(), strict=True):
+        ids = [49406, *[0] * L, *bpe.encode(name + "."), 49407]
+        x = tower.embed(torch.tensor(ids))[None]
+        x = torch.cat([x[:, :1], context[g, :1], x[:, 1 + L :]], 1) + model.positional_embedding[: len(ids)]
+        for i, block in enumerate(model.transformer.resblocks):
+            if i:
+                x = torch.cat([x[:, :1], context[g, i : i + 1], x[:, 1 + L :]], 1)
+            x = block(x, attn_mask=mask[: len(ids), : len(ids)])
+        expected.append(model.ln_final(x[0, -1]) @ model.text_projection)
+    found, expected = tower(prompts), torch.stack(expected)
+    assert relative(found, expected) < 1e-5
+    weight = torch.randn(found.shape, generator=draw)
+    grads = [torch.autograd.grad((features * weight).sum(), context)[0] for features in (found, expected)]
+    assert relative(*grads) < 1e-4
+
+
+def test_what_comes_before_the_first_prompt_has_no_graph(monkeypatch):
+    model, outputs = uneven_vit(), []
+    block = image_tower._block
+    monkeypatch.setattr(image_tower, "_block", lambda *args: outputs.append(block(*args)) or outputs[-1])
+    tower, images = ImageTower(model), pictures(model)
+    tower(images, prompts=VisualPrompts(drawn(model, 1), GROUP, first=2))
+    assert [x.requires_grad for x in outputs] == [False, False, True, True]
+    outputs.clear()
+    tower(images, prompts=VisualPrompts(drawn(model, 1), GROUP))
+    assert all(x.requires_grad for x in outputs)
+    outputs.clear()
+    tower(images)
+    assert not any(x.requires_grad for x in outputs)
+
+
+def kept_bytes(model, tower, prompts):
+    """What a forward pass keeps for the backward pass, without the weights."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def pack(x):
+        if x.untyped_storage().data_ptr() not in weights:
+            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        alive = tower(pictures(model), prompts=prompts)
+    assert alive.requires_grad
+    return sum(kept.values())
+
+
+def test_only_activations_that_gradients_need_are_kept():
+    model = uneven_vit()
+    tower = ImageTower(model)
+    token = B * 17 * model.visual.conv1.weight.shape[0] * 4  # bytes of one activation of all tokens
+    late, deep = VisualPrompts(drawn(model, 1), GROUP, first=3), VisualPrompts(drawn(model, 4), GROUP)
+    assert kept_bytes(model, tower, late) < 4 * token  # keys, values and the class tokens of one layer
+    kept = kept_bytes(model, tower, deep)
+    # layer by layer two inputs of norms, q, k and v, what is attended to, and the hidden layer of four times the width
+    assert kept < (3 * 10.5 + 4) * token
+    assert kept_bytes(model, ImageTower(model, checkpoint=True), deep) < 5 * token
+
+
+def test_of_the_last_layer_and_of_replaced_prompts_nothing_is_computed(monkeypatch):
+    model, rows = uneven_vit(), []
+    mlp = image_tower.mlp
+    monkeypatch.setattr(image_tower, "mlp", lambda layers, x: rows.append(x.shape[1]) or mlp(layers, x))
+    tower, images = ImageTower(model), pictures(model)
+    tower(images, prompts=VisualPrompts(drawn(model, 4), GROUP))
+    assert rows == [17, 17, 17, 1]
+    rows.clear()
+    tower(images, prompts=VisualPrompts(drawn(model, 2), GROUP))  # those of the second layer go on
+    assert rows == [17, 17 + K, 17 + K, 1]
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+def test_attention_of_every_layer(layers):
+    model = uneven_vit()
+    tower, images, tokens = ImageTower(model), pictures(model), drawn(model, layers)
+    prompts = VisualPrompts(tokens, GROUP)
+    feature, seen = tower(images, prompts=prompts, attention=range(4))
+    assert relative(feature, tower(images, prompts=prompts)) < 1e-6
+    for layer in range(4):
+        expected = plain(model, images, tokens[GROUP], weights_of=layer)
+        assert seen[layer].shape == expected.shape == (B, 2, 1 + K + 16, 1 + K + 16)
+        assert relative(seen[layer], expected) < 1e-5 and not seen[layer].requires_grad
+    _, _, seen = tower(images, local=True, attention=[0])
+    assert relative(seen[0], plain(model, images, tokens[:, :0][GROUP], weights_of=0)) < 1e-5
+
+
+def test_dropout_is_drawn_for_each_image():
+    model = uneven_vit()
+    tower, images, tokens = ImageTower(model), pictures(model), drawn(model, 4)
+    torch.manual_seed(5)
+    mask = F.dropout(torch.ones(B, *tokens.shape[1:]), 0.3)
+    torch.manual_seed(5)
+    found = tower(images, prompts=VisualPrompts(tokens, GROUP, dropout=0.3))
+    assert 0.2 < (mask == 0).float().mean() < 0.4 and not torch.equal(mask[0], mask[2])
+    assert relative(found, plain(model, images, tokens[GROUP] * mask)) < 1e-5
+
+
+def test_a_tower_is_not_touched():
+    model = copy.deepcopy(uneven_vit())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tower = ImageTower(model, checkpoint=True)
+    tower(pictures(model), prompts=VisualPrompts(drawn(model, 4), GROUP, dropout=0.1)).sum().backward()
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_half_precision():
+    model = uneven_vit()
+    images, tokens = pictures(model), drawn(model, 4)
+    prompts = VisualPrompts(tokens, GROUP)
+    exact = ImageTower(model)(images, prompts=prompts)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert relative(ImageTower(model)(images, prompts=prompts).float(), exact) < 0.05
+    half = copy.deepcopy(model)
+    clip_model.convert_weights_to_lp(half, torch.bfloat16)
+    half.precision = "bf16"
+    for checkpoint in (False, True):
+        found = ImageTower(half, checkpoint)(images, prompts=prompts)
+        assert found.dtype == torch.bfloat16 and relative(found.float(), exact) < 0.05
+        (grad,) = torch.autograd.grad(found.float().sum(), tokens)
+        assert grad.dtype == torch.float32 and torch.isfinite(grad).all()
+
+
+def test_mistakes_are_named():
+    model = uneven_vit()
+    tower, images, tokens = ImageTower(model), pictures(model), drawn(model, 4)
+    with pytest.raises(UserError, match="layers 1 to 4: the image tower has layers 0 to 3"):
+        tower(images, prompts=VisualPrompts(tokens, GROUP, first=1))
+    with pytest.raises(UserError, match="width 7: the image tower has width 128"):
+        tower(images, prompts=VisualPrompts(tokens[..., :7], GROUP))
+    with pytest.raises(UserError, match="2 groups of visual prompts for 5 images"):
+        tower(images, prompts=VisualPrompts(tokens))
+    with pytest.raises(UserError, match="Attention of layer 4"):
+        tower(images, attention=[4])
+    resnet = ImageTower(tiny_rn())
+    with pytest.raises(UserError, match="need a ViT that reads .CLS., found ModifiedResNet; choose ViT-B/16") as error:
+        resnet(torch.zeros(1, 3, resnet.size, resnet.size), prompts=VisualPrompts(tokens))
+    assert "\n" not in str(error.value)
