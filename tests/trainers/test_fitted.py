@@ -14,7 +14,7 @@ from tests.models import state_dict, tiny_vit
 from tests.suite import TestSuite, config
 
 METHODS = [
-    ("LinearProbe", ()),
+    ("LinearProbe", ("TRAINER.LINEARPROBE.C", 1.0)),  # the search is in test_linear_probe.py
     ("ProtoNet", ("TRAINER.PROTONET.METRIC", "cosine")),
     ("ProtoNet", ("TRAINER.PROTONET.METRIC", "euclidean")),
 ]
@@ -116,13 +116,13 @@ def test_features_are_read_from_the_cache(build, tmp_path, monkeypatch):
     original = data_manager.read_image
     monkeypatch.setattr(data_manager, "read_image", lambda path: read.append(path) or original(path))
     cache = ("DATALOADER.FEATURE_CACHE_DIR", str(tmp_path / "cache"))
-    live = build("live", "LinearProbe", "DATALOADER.FEATURE_CACHE", False)
+    live = build("live", "LinearProbe", *METHODS[0][1], "DATALOADER.FEATURE_CACHE", False)
     live.train()
-    assert len(read) == 40 + 10 + 18 == len(set(read))  # training, validation, test: each once, not augmented
+    assert len(read) == 40 + 18 == len(set(read))  # training and test images, each once; C is given
     read.clear()
-    first = build("first", "LinearProbe", *cache, "DATALOADER.FEATURE_BANK", True)
+    first = build("first", "LinearProbe", *METHODS[0][1], *cache, "DATALOADER.FEATURE_BANK", True)
     first.train()
-    assert len(read) == 68
+    assert len(read) == 58
     assert torch.allclose(logits(first), logits(live), atol=1e-3)
     assert first.evaluator.report["tasks"] == live.evaluator.report["tasks"]
     read.clear()

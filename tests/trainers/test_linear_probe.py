@@ -20,7 +20,11 @@ from tests.suite import config
 from tests.trainers.test_protonet import feature
 from trainers.fitted import Samples
 
+ITERATIONS = 60  # of L-BFGS at most; the published 1,000 take long where C is large
 METRICS = {"overall_acc": accuracy_score, "mean_acc": balanced_accuracy_score}
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,8 @@ def weights(tmp_path_factory):
 @pytest.fixture()
 def build(tmp_path, weights):
     def build(*settings):
-        return build_trainer(config(tmp_path, "LinearProbe", weights, 32, *settings))
+        limit = ("TRAINER.LINEARPROBE.MAX_ITER", ITERATIONS)
+        return build_trainer(config(tmp_path, "LinearProbe", weights, 32, *limit, *settings))
 
     return build
 
@@ -42,7 +47,7 @@ def published(x, y, val_x, val_y, metric, steps=8):
     """The search as its authors describe it, every model fitted anew: (log10 C, the last better model)."""
 
     def score(exponent):
-        model = LogisticRegression(C=10**exponent, max_iter=1000).fit(x, y)
+        model = LogisticRegression(C=10.0**exponent, max_iter=ITERATIONS).fit(x, y)
         return METRICS[metric](val_y, model.predict(val_x)), model
 
     grid = [6, 4, 2, 0, -2, -4, -6]
@@ -80,8 +85,7 @@ def test_logits_are_those_of_the_published_search(build, tmp_path):
         assert (found.argmax(-1).numpy() == model.predict(test_x)).all()
 
 
-@pytest.mark.parametrize("metric", ["overall_acc", "mean_acc"])
-def test_the_declared_metric_chooses_c(build, metric):
+def test_the_declared_metric_chooses_c(build):
     """Few images of many overlapping classes, with a validation split that is mostly of one class."""
     trainer = build("DATASET.SUBSAMPLE_TASKS", "task2")
     rng = np.random.default_rng(3)
@@ -89,16 +93,19 @@ def test_the_declared_metric_chooses_c(build, metric):
     y, val_y = np.repeat(np.arange(4), [12, 3, 3, 3]), np.repeat(np.arange(4), [40, 6, 6, 6])
     x, val_x = (centres[k] + 4 * rng.normal(size=(len(k), 48)) for k in (y, val_y))
     x, val_x = x.astype(np.float32), val_x.astype(np.float32)
-    task = Task("marks", "marks", ("a", "b", "c", "d"), metric=metric)
 
     def samples(features, labels):
         return Samples(torch.from_numpy(features), torch.from_numpy(labels))
 
-    with torch.no_grad():
-        trainer.fit(0, task, samples(x, y), samples(val_x, val_y))
-    found = {m: published(x.astype(float), y, val_x.astype(float), val_y, m)[0] for m in METRICS}
-    assert found["overall_acc"] != found["mean_acc"]
-    assert math.log10(trainer.model.c[0]) == pytest.approx(found[metric], abs=1e-4)
+    chosen = []
+    for metric in METRICS:
+        task = Task("marks", "marks", ("a", "b", "c", "d"), metric=metric)
+        with torch.no_grad():
+            trainer.fit(0, task, samples(x, y), samples(val_x, val_y))
+        expected, _ = published(x.astype(float), y, val_x.astype(float), val_y, metric)
+        assert math.log10(trainer.model.c[0]) == pytest.approx(expected, abs=1e-4)
+        chosen.append(expected)
+    assert chosen[0] != chosen[1]
 
 
 @DATASET_REGISTRY.register()
