@@ -78,6 +78,8 @@ fi
 # more threads than processors make each of them wait for all the others
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((pool_processors + JOBS - 1) / JOBS))}
 export OMP_NUM_THREADS PYTHON OUTPUT
+# Worker processes beside runs that fill all processors only take time from them. The user's own setting comes later.
+if [ "$OMP_NUM_THREADS" = 1 ]; then set -- DATALOADER.NUM_WORKERS 0 "$@"; fi
 awk '{ print NR }' "$pool_folder/list" |
     xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% "$@"
 if [ -d "$pool_folder/failed" ]; then exit "$(cat "$pool_folder/failed/status")"; fi
