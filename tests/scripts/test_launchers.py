@@ -309,6 +309,6 @@ def test_examples_name_config_files_that_exist():
         if "\nTRAINER=" not in text:
             continue
         trainer = next(line for line in text.splitlines() if line.startswith("TRAINER=")).split("=")[1]
-        dataset, config = text.split('arguments "', 1)[1].split('" "', 1)[1].split()[:2]
+        dataset, config = text.split('arguments "', 1)[1].split('" "', 1)[1].split('"')[0].split()[:2]
         assert (REPOSITORY / f"configs/datasets/{dataset}.yaml").is_file(), path
         assert (REPOSITORY / f"configs/trainers/{trainer}/{config}.yaml").is_file(), path
