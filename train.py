@@ -1,5 +1,4 @@
-"""Train and test a method, or test a trained one; docs/running.md tells more.
-Ends with status 0 when the run is finished (or was), 2 with one message on what the user can mend, 1 on a bug."""
+"""Train and test a method, or test a trained one (docs/running.md). Status 0: done, 2: a mistake is named, 1: a bug."""
 
 import argparse
 import sys
@@ -33,7 +32,6 @@ def configure(args):
     """The configuration: defaults, dataset file, trainer file, arguments, KEY VALUE pairs; later ones win."""
     from dassl.config import get_cfg_default, load
 
-    cfg = get_cfg_default()
     given = {
         "DATASET.ROOT": args.root,
         "OUTPUT_DIR": args.output_dir,
@@ -46,6 +44,7 @@ def configure(args):
         "DATALOADER.NEW_DATA_PATH": args.new_data_path,
     }
     opts = [part for key, value in given.items() if value is not None for part in (key, value)]
+    cfg = get_cfg_default()
     load(cfg, [args.dataset_config_file, args.config_file], opts + args.opts)
     return cfg
 
@@ -87,9 +86,9 @@ def run(args, started):
     log_only(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
     print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
     trainer = build_trainer(cfg)
+    if args.eval_only and trainer.learns:  # then check_arguments has seen --model-dir
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
     if args.eval_only:
-        if trainer.learns:  # then check_arguments has seen --model-dir
-            trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test_and_record()
     elif not args.no_train:
         trainer.train()
@@ -105,15 +104,13 @@ def main(argv=None):
     except Exception as error:
         for cfg in started:
             write_failure(cfg, error)
+        log_only(f"error: {error}" if is_user_error(error) else traceback.format_exc())
         if not is_user_error(error):
-            log_only(traceback.format_exc())
             raise
-        log_only(f"error: {error}")
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        return print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr) or 130
     finally:
         close_logger()
     return 0
