@@ -124,7 +124,6 @@ class FittedTrainer(MultiTaskTrainer):
         for position, task in enumerate(self.space.tasks):
             self._note_seen(position, task, train[position].labels)
             self.fit(position, task, train[position], val[position])
-        self._text = None
 
     def model_inference(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, N); a class without training images is never predicted."""
