@@ -46,12 +46,16 @@ expectation() {
             matches "$2" '-1|[0-9]+' || echo "a whole number of images a class (0 or -1: all of them)" ;;
         *N_CTX | N | TASKID | MAXTASKID)
             matches "$2" '[0-9]+' || echo "a whole number" ;;
-        *CSC | TSC)
+        *CSC | TSC | DEEP)
             matches "$2" 'True|False' || echo "True or False" ;;
         PG_RATIO | CLS_SAMPLE_RATE | W | LAMBDA)
             matches "$2" '-?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)?' || echo "a number" ;;
         PG_TYPE)
             matches "$2" '[A-Za-z0-9_]+' || echo "a word: lin, linmean, lincls, mlp or transformer" ;;
+        MODE)
+            matches "$2" 'upt|joint|shared|mlp' || echo "upt, joint, shared or mlp" ;;
+        SHARING)
+            matches "$2" 'soft|hard|task' || echo "soft, hard or task" ;;
         CLASSES)
             matches "$2" 'base|new' || echo "base or new" ;;
         METRIC)

@@ -42,6 +42,7 @@ class MultiTaskTrainer(TrainerX):
     learns = True  # False: nothing to train, the method can be evaluated without a model
     frozen_features = True  # False: the method needs more than the frozen tower's output, so no cache serves
     local_features = False  # True: `features` are the image tower's local tokens (B, P, d), one for each patch
+    vit_only = False  # True: the method puts prompts into the image tower, which has to be a ViT
     zero_shot: ZeroShotCheck | None = None  # sees the features of a test's images
 
     # ---- what a method gives

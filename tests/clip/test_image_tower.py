@@ -6,12 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip import clip, image_tower
+from clip import image_tower
 from clip import model as clip_model
 from clip.image_tower import ImageTower, VisualPrompts
 from clip.text_tower import TextTower
 from dassl.utils import UserError
 from tests.models import embedded, relative, tiny_rn, tiny_vit, uneven_vit
+from tests.plain import image_features, text_features
 from trainers.prompts import NameTokens
 
 MODELS = pytest.mark.parametrize("model", [tiny_vit, uneven_vit], ids=["tiny", "uneven"])
@@ -29,32 +30,12 @@ def drawn(model, layers, groups=2, seed=2):
     return torch.randn(groups, layers, K, width, generator=torch.Generator().manual_seed(seed)).requires_grad_()
 
 
-def plain(model, images, tokens, first=0, local=False, weights_of=None):
-    """Every layer with all tokens [CLS], prompts, patches: features (B, d), or the attention of one layer.
-
-    tokens (B, I, K, W): each image's own.
-    """
-    v = model.visual
-    x = v._embeds(images)
-    inside = 0
-    for i, block in enumerate(v.transformer.resblocks):
-        if first <= i < first + tokens.shape[1]:
-            x = torch.cat([x[:, :1], tokens[:, i - first], x[:, 1 + inside :]], 1)
-            inside = tokens.shape[2]
-        if i == weights_of:
-            normed = block.ln_1(x)
-            return block.attn(normed, normed, normed, need_weights=True, average_attn_weights=False)[1]
-        x = block(x)
-    x = v.ln_post(x) @ v.proj
-    return torch.cat([x[:, :1], x[:, 1 + inside :]], 1) if local else x[:, 0]
-
-
 @pytest.mark.parametrize(("layers", "first"), [(1, 0), (3, 0), (1, 2), (2, 1), (1, 1), (2, 0)])
 @MODELS
 def test_features_and_gradients_equal_a_plain_loop(model, layers, first):
     model = model()
     images, tokens = pictures(model), drawn(model, layers)
-    expected = plain(model, images, tokens[GROUP], first)
+    expected = image_features(model, images, tokens[GROUP], first)
     weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(3))
     (expected_grad,) = torch.autograd.grad((expected * weight).sum(), tokens)
     for checkpoint in (False, True):
@@ -63,7 +44,7 @@ def test_features_and_gradients_equal_a_plain_loop(model, layers, first):
         (grad,) = torch.autograd.grad((found * weight).sum(), tokens)
         assert relative(found, expected) < 1e-5 and relative(grad, expected_grad) < 1e-4
     feature, local = tower(images, local=True, prompts=VisualPrompts(tokens, GROUP, first))
-    every = plain(model, images, tokens[GROUP], first, local=True)
+    every = image_features(model, images, tokens[GROUP], first, local=True)
     assert relative(feature, every[:, 0]) < 1e-5 and relative(local, every[:, 1:]) < 1e-5
 
 
@@ -105,16 +86,7 @@ def test_deep_text_prompts_equal_a_plain_loop(model, group):
     context = torch.randn(4, layers, L, tower.width, generator=draw).requires_grad_()  # of every layer
     words = ["cat", "great pyrenees dog", "a", "hard-leaved pocket orchid"]
     prompts = NameTokens(tower, words).fill(context[:, 0], group, deep=context[:, 1:])
-    bpe, mask, expected = clip.tokenizer(), model.transformer.mask, []
-    for name, g in zip(words, group.tolist(), strict=True):
-        ids = [49406, *[0] * L, *bpe.encode(name + "."), 49407]
-        x = tower.embed(torch.tensor(ids))[None]
-        x = torch.cat([x[:, :1], context[g, :1], x[:, 1 + L :]], 1) + model.positional_embedding[: len(ids)]
-        for i, block in enumerate(model.transformer.resblocks):
-            if i:
-                x = torch.cat([x[:, :1], context[g, i : i + 1], x[:, 1 + L :]], 1)
-            x = block(x, attn_mask=mask[: len(ids), : len(ids)])
-        expected.append(model.ln_final(x[0, -1]) @ model.text_projection)
+    expected = [text_features(model, context[g], [name])[0] for name, g in zip(words, group.tolist(), strict=True)]
     found, expected = tower(prompts), torch.stack(expected)
     assert relative(found, expected) < 1e-5
     weight = torch.randn(found.shape, generator=draw)
@@ -185,11 +157,11 @@ def test_attention_of_every_layer(layers):
     feature, seen = tower(images, prompts=prompts, attention=range(4))
     assert relative(feature, tower(images, prompts=prompts)) < 1e-6
     for layer in range(4):
-        expected = plain(model, images, tokens[GROUP], weights_of=layer)
+        expected = image_features(model, images, tokens[GROUP], weights_of=layer)
         assert seen[layer].shape == expected.shape == (B, 2, 1 + K + 16, 1 + K + 16)
         assert relative(seen[layer], expected) < 1e-5 and not seen[layer].requires_grad
     _, _, seen = tower(images, local=True, attention=[0])
-    assert relative(seen[0], plain(model, images, tokens[:, :0][GROUP], weights_of=0)) < 1e-5
+    assert relative(seen[0], image_features(model, images, tokens[:, :0][GROUP], weights_of=0)) < 1e-5
 
 
 def test_dropout_is_drawn_for_each_image():
@@ -200,7 +172,7 @@ def test_dropout_is_drawn_for_each_image():
     torch.manual_seed(5)
     found = tower(images, prompts=VisualPrompts(tokens, GROUP, dropout=0.3))
     assert 0.2 < (mask == 0).float().mean() < 0.4 and not torch.equal(mask[0], mask[2])
-    assert relative(found, plain(model, images, tokens[GROUP] * mask)) < 1e-5
+    assert relative(found, image_features(model, images, tokens[GROUP] * mask)) < 1e-5
 
 
 def test_a_tower_is_not_touched():

@@ -29,6 +29,27 @@ LAUNCHERS = [
         "n4_nctx16_cscFalse_tscTrue",
     ),
     (
+        "vpt",
+        "VPT",
+        "general10 vit_b16_ep50 1 4 False True",
+        {"VPT.N_CTX": "4", "VPT.DEEP": "False", "VPT.TSC": "True"},
+        "nctx4_deepFalse_tscTrue",
+    ),
+    (
+        "upt",
+        "UPT",
+        "general10 vit_b16_ep50 1 joint 8 True",
+        {"UPT.MODE": "joint", "UPT.N_CTX": "8", "UPT.TSC": "True"},
+        "modejoint_nctx8_tscTrue",
+    ),
+    (
+        "mtupt",
+        "MTUPT",
+        "general10 vit_b16_ep50 1 soft upt 8",
+        {"MTUPT.SHARING": "soft", "MTUPT.MODE": "upt", "MTUPT.N_CTX": "8"},
+        "sharingsoft_modeupt_nctx8",
+    ),
+    (
         "prograd",
         "ProGrad",
         "general10 rn50_ep50 8 16 0.8 False True",
@@ -71,5 +92,8 @@ def test_mistakes(clone):
     assert 'W has to be a number, found "heavy"' in done.stderr and "TSC has to be True or False" in done.stderr
     assert '"faces" is one argument too many' in done.stderr
     assert "usage: sh main_kgcoop.sh DATASET CFG SHOTS W TSC [TASKID] [KEY VALUE ...]" in done.stderr
+    unified = clone.sh("main_mtupt.sh", "icon5", "tiny_ep20", "4", "softly", "upt2", "8")
+    assert 'SHARING has to be soft, hard or task, found "softly"' in unified.stderr
+    assert 'MODE has to be upt, joint, shared or mlp, found "upt2"' in unified.stderr
     missing = clone.sh("main_cocoop_base2new_test.sh", "icon5", "tiny_ep20", "4", "True")
     assert missing.returncode == 2 and "first run main_cocoop_base2new_train.sh" in missing.stderr

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Unified prompts that tasks share on a suite, one run a seed, all tasks in one run:
+#   sh main_mtupt.sh icon5 tiny_ep20 4 soft upt 8
+# SHARING is soft, hard (one set for all tasks) or task (one for each); MODE and N_CTX as of main_upt.sh.
+# Results: output/DATASET/MTUPT/CFG_SHOTSshots/sharing..._mode..._nctxN[/taskTASKID]/seedS
+
+TRAINER=MTUPT
+. "$(dirname -- "$0")/lib.sh"
+arguments "DATASET CFG SHOTS SHARING MODE N_CTX TASKID:optional" "icon5 tiny_ep20 4 soft upt 8" "$@"
+shift "$ARGC"
+one_task
+
+FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/sharing${SHARING}_mode${MODE}_nctx${N_CTX}$TASK_FOLDER
+# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
+run_seeds "$OUTPUT/output/$FOLDER" \
+    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
+    TRAINER.MTUPT.SHARING "$SHARING" TRAINER.MTUPT.MODE "$MODE" TRAINER.MTUPT.N_CTX "$N_CTX" "$@"

@@ -1,0 +1,18 @@
+#!/bin/sh
+# UPT on a suite, one run a seed: prompts for every task in one run, or one task alone as published (TASKID):
+#   sh main_upt.sh icon5 tiny_ep20 4 upt 8 True
+#   sh main_upt.sh icon5 tiny_ep20 4 upt 8 False 2
+# MODE is upt, joint, shared or mlp; N_CTX counts the prompts of both towers at a layer.
+# Results: output/DATASET/UPT/CFG_SHOTSshots/mode..._nctxN_tsc...[/taskTASKID]/seedS
+
+TRAINER=UPT
+. "$(dirname -- "$0")/lib.sh"
+arguments "DATASET CFG SHOTS MODE N_CTX TSC TASKID:optional" "icon5 tiny_ep20 4 upt 8 True" "$@"
+shift "$ARGC"
+one_task
+
+FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/mode${MODE}_nctx${N_CTX}_tsc${TSC}$TASK_FOLDER
+# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
+run_seeds "$OUTPUT/output/$FOLDER" \
+    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
+    TRAINER.UPT.MODE "$MODE" TRAINER.UPT.N_CTX "$N_CTX" TRAINER.UPT.TSC "$TSC" "$@"

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Base to new, second half: the models of main_vpt_base2new_train.sh, at their last epoch, on the new classes:
+#   sh main_vpt_base2new_test.sh icon5 tiny_ep20 4 4 True True
+# Results: output/base2new/DATASET/VPT/CFG_SHOTSshots/nctxN_deep..._tsc...[/taskTASKID]/new/seedS
+
+TRAINER=VPT
+. "$(dirname -- "$0")/lib.sh"
+arguments "DATASET CFG SHOTS N_CTX DEEP TSC TASKID:optional" "icon5 tiny_ep20 4 4 True True" "$@"
+shift "$ARGC"
+one_task
+
+FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/nctx${N_CTX}_deep${DEEP}_tsc${TSC}$TASK_FOLDER
+# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
+run_new "$OUTPUT/output/base2new/$FOLDER" \
+    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
+    TRAINER.VPT.N_CTX "$N_CTX" TRAINER.VPT.DEEP "$DEEP" TRAINER.VPT.TSC "$TSC" "$@"

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Base to new, first half: VPT learns the base classes of every task (the first half, rounded up), or of task TASKID:
+#   sh main_vpt_base2new_train.sh icon5 tiny_ep20 4 4 True True
+# Then main_vpt_base2new_test.sh with the same arguments.
+# Results: output/base2new/DATASET/VPT/CFG_SHOTSshots/nctxN_deep..._tsc...[/taskTASKID]/base/seedS
+
+TRAINER=VPT
+. "$(dirname -- "$0")/lib.sh"
+arguments "DATASET CFG SHOTS N_CTX DEEP TSC TASKID:optional" "icon5 tiny_ep20 4 4 True True" "$@"
+shift "$ARGC"
+one_task
+
+FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/nctx${N_CTX}_deep${DEEP}_tsc${TSC}$TASK_FOLDER
+# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
+run_seeds "$OUTPUT/output/base2new/$FOLDER/base" \
+    DATASET.SUBSAMPLE_CLASSES base DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
+    TRAINER.VPT.N_CTX "$N_CTX" TRAINER.VPT.DEEP "$DEEP" TRAINER.VPT.TSC "$TSC" "$@"
