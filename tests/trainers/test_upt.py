@@ -1,0 +1,226 @@
+"""UPT and its ablations: the paper's equations written out, who sees whom, and gradients."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from clip.image_tower import ImageTower, VisualPrompts
+from clip.text_tower import TextTower
+from dassl.config import ConfigError
+from dassl.data.tasks import TaskSpace
+from dassl.engine import build_trainer
+from tests.models import relative, state_dict, tiny_vit, uneven_vit
+from tests.plain import image_features, text_features
+from tests.suite import TASKS, config
+from trainers.prompts import named_contexts
+from trainers.unified import MODES, UnifiedPrompts, UnifiedTransformer, Unify
+from trainers.upt import UnifiedLearner
+
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+TASK, LABEL = torch.tensor([2, 0, 1, 2]), torch.tensor([3, 4, 0, 1])
+BATCH = {"img": IMAGES, "label": LABEL, "task": TASK}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    for name, model in (("tiny", tiny_vit()), ("uneven", uneven_vit())):
+        torch.save(state_dict(model), folder / f"{name}.pt")
+    return folder
+
+
+@pytest.fixture
+def build(tmp_path, weights):
+    def made(folder, *settings, on="uneven"):
+        pairs = [f"TRAINER.UPT.{part}" if i % 2 == 0 else part for i, part in enumerate(settings)]
+        return build_trainer(config(tmp_path / folder, "UPT", weights / f"{on}.pt", 32, *pairs))
+
+    return made
+
+
+def prompts_of(model, **settings):
+    torch.manual_seed(0)
+    return UnifiedPrompts(TextTower(model), **settings)
+
+
+# ---- the network
+
+
+def test_the_transformer_is_the_papers():
+    """U' = SA(U) + LN(U), U^ = FFN(LN(U')) + LN(U'), each layer's tokens by themselves."""
+    torch.manual_seed(0)
+    network, u = UnifiedTransformer(32, heads=4, hidden=64), torch.randn(3, 6, 32)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    attention = torch.nn.MultiheadAttention(32, 4, batch_first=True)
+    attention.in_proj_weight.data, attention.in_proj_bias.data = network.qkv.weight.data, network.qkv.bias.data
+    attention.out_proj.load_state_dict(network.merge.state_dict())
+    for tokens, found in zip(u, network(u), strict=True):
+        first = attention(tokens[None], tokens[None], tokens[None])[0][0] + F.layer_norm(
+            tokens, (32,), network.norm_1.weight, network.norm_1.bias
+        )
+        second = F.layer_norm(first, (32,), network.norm_2.weight, network.norm_2.bias)
+        up, down = network.ffn[0], network.ffn[2]
+        expected = F.gelu(second @ up.weight.T + up.bias) @ down.weight.T + down.bias + second
+        assert relative(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize(("mode", "others"), [("upt", True), ("mlp", False)])
+def test_attention_mixes_the_tokens_of_a_layer(mode, others):
+    """Perturbing one token moves all tokens of its layer with the transformer, itself alone with the MLP."""
+    prompts = prompts_of(uneven_vit(), mode=mode)
+    before = torch.cat([half[:2] for half in prompts.unify.network(prompts.prompts[0]).split(4, 1)], 1)
+    with torch.no_grad():
+        prompts.prompts[0][1, 5] += 0.1 * torch.randn(64)  # second layer, one of the image tower's tokens
+    after = torch.cat([half[:2] for half in prompts.unify.network(prompts.prompts[0]).split(4, 1)], 1)
+    moved = (after - before).norm(dim=-1) / before.norm(dim=-1)  # (2, n)
+    assert (moved[0] == 0).all() and moved[1, 5] > 0.1
+    rest = torch.cat([moved[1, :5], moved[1, 6:]])
+    assert (rest > 1e-5).all() if others else (rest == 0).all()
+
+
+def test_with_upt_the_text_prompts_depend_on_the_image_towers_tokens():
+    prompts = prompts_of(uneven_vit())
+    text, visual = prompts()
+    # one number of each: the sum of a whole token is constant, its last step is a residual LayerNorm
+    for half, tokens in ((text, slice(4, 8)), (visual, slice(0, 4))):
+        (gradient,) = torch.autograd.grad(half[0, 0, 0], prompts.prompts[0], retain_graph=True)
+        assert gradient[0, tokens].norm() > 0 and (gradient[1:] == 0).all()
+
+
+def test_joint_prompts_are_independent():
+    prompts = prompts_of(uneven_vit(), mode="joint")
+    (text, visual), (own_text, own_visual) = prompts(), prompts.prompts
+    assert text.shape == (2, 4, 64) and visual.shape == (4, 4, 128)
+    for half, other in ((text, own_visual), (visual, own_text)):
+        assert torch.autograd.grad(half.sum(), other, allow_unused=True, retain_graph=True) == (None,)
+    before = text.clone()
+    with torch.no_grad():
+        own_visual += 1
+    assert torch.equal(prompts()[0], before)
+    bound = (6 / (3 * 64 + 128)) ** 0.5
+    assert (own_visual - 1).abs().max() <= bound and own_text.std().item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_shared_prompts_are_one_tensor_for_both_towers():
+    text, visual = prompts_of(tiny_vit(), mode="shared")()
+    assert text.data_ptr() == visual.data_ptr() and text.shape == visual.shape == (3, 4, 64)
+    prompts = prompts_of(uneven_vit(), mode="shared")  # of other widths: the same through a linear map
+    text, visual = prompts()
+    assert text.data_ptr() == prompts.prompts[0].data_ptr() and text.shape == (2, 4, 64)
+    assert torch.allclose(visual, prompts.unify.visual_map(prompts.prompts[0])) and visual.shape == (4, 4, 128)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_depth_and_widths(mode):
+    tower = TextTower(uneven_vit())
+    for depth, layers in ((0, (2, 4)), (1, (1, 1)), (3, (2, 3))):
+        width = {} if mode == "joint" else {"width": 96}
+        unify = Unify(tower, mode=mode, n_ctx=6, depth=depth, **width)
+        text, visual = unify(*unify.initial())
+        assert text.shape == (layers[0], 3, 64) and visual.shape == (layers[1], 3, 128)
+    assert {"upt": 1, "joint": 2, "shared": 1, "mlp": 1}[mode] == len(unify.shapes)
+
+
+def test_defaults():
+    network = Unify(TextTower(uneven_vit())).network
+    assert network.heads == 1 and network.ffn[0].out_features == 4 * 64  # one head for each 64 numbers
+
+
+# ---- the method
+
+
+def features(trainer, task):
+    """Image features (B, d) and text features (N, d) by plain loops over both towers."""
+    text, visual = trainer.model.prompts()
+    group = task if len(visual) > 1 else torch.zeros_like(task)
+    words = [
+        text_features(trainer.clip, text[t if len(text) > 1 else 0], own.classnames)
+        for t, own in enumerate(trainer.space.tasks)
+    ]
+    return image_features(trainer.clip, IMAGES, visual[group]), torch.cat(words)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("TSC", True), ("MODE", "joint"), ("MODE", "shared", "DEPTH", 1), ("MODE", "mlp", "DEPTH", 2, "TSC", True)],
+    ids=["upt", "TSC", "joint", "shared-input", "mlp-TSC"],
+)
+def test_loss_and_gradients_equal_plain_towers(build, settings):
+    trainer = build("a", *settings)
+    image, text = (F.normalize(x, dim=-1) for x in features(trainer, TASK))
+    logits = (trainer.scale * image @ text.t()).masked_fill(~trainer.space.mask(TASK), float("-inf"))
+    expected = F.cross_entropy(logits, trainer.space.column(TASK, LABEL))
+    named = dict(trainer.model.named_parameters())
+    gradients = torch.autograd.grad(expected, list(named.values()))
+    assert trainer.forward_backward(BATCH)["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    largest = max(gradient.norm() for gradient in gradients)
+    for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
+        assert (parameter.grad - gradient).norm() < 1e-4 * (gradient.norm() + 0.01 * largest), name
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_agree_with_finite_differences(mode):
+    """Through both towers, in fp64: along a random direction of every parameter."""
+    model = copy.deepcopy(uneven_vit()).double()
+    tower, images, draw = TextTower(model), IMAGES.double(), torch.Generator().manual_seed(5)
+    prompts = prompts_of(model, mode=mode, n_ctx=4).double()
+    sets = torch.nn.Module()
+    sets.forward = lambda: tuple(half[None] for half in prompts())
+    learner = UnifiedLearner(tower, TaskSpace(TASKS), sets, 2, shared=True)
+    weight = torch.randn(4, 10, generator=draw).double()
+
+    def loss():
+        text, visual = learner.prompts()
+        image = ImageTower(model)(images, prompts=VisualPrompts(visual))
+        words = learner(torch.arange(10), text)
+        return (F.normalize(image, dim=-1) @ F.normalize(words, dim=-1).t() * weight).sum()
+
+    named = dict(prompts.named_parameters())
+    for (name, parameter), gradient in zip(
+        named.items(), torch.autograd.grad(loss(), list(named.values())), strict=True
+    ):
+        direction = torch.randn(parameter.shape, generator=draw).double()
+        step = 1e-5 * direction / direction.norm()
+        with torch.no_grad():
+            parameter += step
+            high = loss()
+            parameter -= 2 * step
+            low = loss()
+            parameter += step
+        found, expected = (gradient * step).sum() * 2, high - low
+        assert abs(found - expected) < 1e-5 * abs(expected) + 1e-13, name
+
+
+def test_a_task_of_its_own_is_untouched_by_the_others(build):
+    trainer = build("a", "TSC", True)
+    before = copy.deepcopy(trainer.model.sets)
+    trainer.optim.param_groups[0]["weight_decay"] = 0.0
+    trainer.forward_backward({"img": IMAGES, "label": torch.tensor([0, 1, 2, 3]), "task": torch.zeros(4).long()})
+    same = [
+        all(torch.equal(a, b) for a, b in zip(own.parameters(), old.parameters(), strict=True))
+        for own, old in zip(trainer.model.sets, before, strict=True)
+    ]
+    assert same == [False, True, True]
+
+
+def test_contexts_are_named_after_their_tasks(build):
+    trainer = build("a", "TSC", True)
+    found = dict(named_contexts(trainer.model))
+    assert list(found) == ["context of shades", "context of one", "context of marks"]
+    assert torch.equal(found["context of one"], trainer.model.prompts()[0][1, 0])
+    assert [name for name, _ in named_contexts(build("b").model)] == ["context"]
+
+
+def test_settings_that_contradict_each_other(build):
+    for settings, message in (
+        (("N_CTX", 7), "N_CTX 7: half of the prompts are for each tower, expected an even number"),
+        (("MODE", "joint", "HEADS", 2), "HEADS 2 is read by TRAINER.UPT.MODE upt only, found MODE joint"),
+        (("MODE", "shared", "HIDDEN", 9), "HIDDEN 9 is read by TRAINER.UPT.MODE upt and mlp only, found MODE shared"),
+        (("WIDTH", 64, "HEADS", 3), "HEADS 3 does not divide TRAINER.UPT.WIDTH 64"),
+        (("HEADS", 3), "width 64 cannot have 3 heads"),
+    ):
+        with pytest.raises((ConfigError, ValueError), match=message):
+            build("a", *settings)
