@@ -258,6 +258,18 @@ one_task() {
     TASK_KEYS=${TASKID:+DATASET.SUBSAMPLE_TASKS task$TASKID}
 }
 
+# several_jobs: JOBS, how many things may run side by side, unless it is set: the number of processors, at most 4; and
+# PROCESSORS
+several_jobs() {
+    PROCESSORS=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || PROCESSORS=1
+    matches "$PROCESSORS" '[1-9][0-9]*' || PROCESSORS=1
+    if [ -z "${JOBS:-}" ]; then
+        JOBS=$PROCESSORS
+        if [ "$JOBS" -gt 4 ]; then JOBS=4; fi
+    fi
+    matches "$JOBS" '[1-9][0-9]*' || stop "JOBS has to be a number of runs, at least 1; found \"$JOBS\""
+}
+
 # ---------------------------------------------------------------------------------------------------- SoftCPT
 
 MTCOOP_ARGS="DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"

@@ -53,13 +53,7 @@ if [ "${1:-}" = --job ]; then # one of several at a time: --job FOLDER NUMBER [K
     exit 0
 fi
 
-pool_processors=$(getconf _NPROCESSORS_ONLN 2>/dev/null) || pool_processors=1
-matches "$pool_processors" '[1-9][0-9]*' || pool_processors=1
-if [ -z "${JOBS:-}" ]; then
-    JOBS=$pool_processors
-    if [ "$JOBS" -gt 4 ]; then JOBS=4; fi
-fi
-matches "$JOBS" '[1-9][0-9]*' || stop "JOBS has to be a number of runs, at least 1; found \"$JOBS\""
+several_jobs
 
 pool_folder=$(mktemp -d "${TMPDIR:-/tmp}/softcpt.XXXXXX")
 trap 'rm -rf "$pool_folder"' EXIT
@@ -76,7 +70,7 @@ if [ "$JOBS" -eq 1 ]; then
 fi
 
 # more threads than processors make each of them wait for all the others
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((pool_processors + JOBS - 1) / JOBS))}
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((PROCESSORS + JOBS - 1) / JOBS))}
 export OMP_NUM_THREADS PYTHON OUTPUT
 # Worker processes beside runs that fill all processors only take time from them. The user's own setting comes later.
 if [ "$OMP_NUM_THREADS" = 1 ]; then set -- DATALOADER.NUM_WORKERS 0 "$@"; fi

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what is needed, then lint, formatting, parity with the published methods, and the test-suite.
 # Arguments go to pytest: sh scripts/test.sh -x -k scripts
+# JOBS (environment) test processes side by side; default: as many as there are processors, at most 4.
 
 . "$(dirname -- "$0")/lib.sh"
 
@@ -18,6 +19,10 @@ check() {
 check ruff check
 check ruff format --check
 check tests.parity tests/parity/cases
+several_jobs
+if [ "$JOBS" -gt 1 ]; then set -- -n "$JOBS" --dist worksteal "$@"; fi
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export OMP_NUM_THREADS
 check pytest "$@"
 
 if [ -n "$FAILED" ]; then

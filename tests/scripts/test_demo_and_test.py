@@ -143,7 +143,7 @@ def test_interpreter_that_does_not_start(clone):
 
 
 def test_every_check_runs_and_one_failure_is_enough(clone):
-    done = clone.sh("test.sh", "-k", "two words")
+    done = clone.sh("test.sh", "-k", "two words", JOBS="1")
     assert done.returncode == 0, done.stderr
     assert clone.calls() == [
         "-m ruff check",
@@ -151,8 +151,10 @@ def test_every_check_runs_and_one_failure_is_enough(clone):
         "-m tests.parity tests/parity/cases",
         "-m pytest -k two words",
     ]
+    clone.sh("test.sh", "-x", JOBS="3")
+    assert clone.calls()[-1] == "-m pytest -n 3 --dist worksteal -x"
     done = clone.sh("test.sh", FAILING="ruff")
     assert done.returncode == 1
-    assert len(clone.calls()) == 8
+    assert len(clone.calls()) == 12
     assert "python -m ruff check" in done.stderr
     assert "pytest" not in done.stderr
