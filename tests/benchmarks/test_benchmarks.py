@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from benchmarks import cocoop, evaluate, growth, measuring, text_tower, train_step
+from benchmarks import cocoop, evaluate, growth, measuring, text_tower, train_step, visual_prompts
 from benchmarks.common import NAME_TOKENS, SUITES, PlainTower, reduced, suite
 from clip import clip
 from clip.text_tower import TextTower
@@ -88,11 +88,11 @@ def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
         measuring.memory("benchmarks.nothing", [])
 
 
-@pytest.mark.parametrize("program", [text_tower, train_step, cocoop])
+@pytest.mark.parametrize("program", [text_tower, train_step, cocoop, visual_prompts])
 def test_memory_only(program, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(program, "memory", lambda *call: calls.append(call) or {"plain": 4.0, "ours": 2.0})
-    found = run(program, [*(TINY if program is cocoop else SMALL), "--memory-only"], capsys)
+    found = run(program, [*(SMALL if program in (text_tower, train_step) else TINY), "--memory-only"], capsys)
     assert found["memory_mib"] == {"plain": 4.0, "ours": 2.0} and "seconds" not in found
     ((name, argv),) = calls
     assert name == program.__name__ and set(argv[-2:-1]) <= {"--plain-classes", "--plain-images"}
@@ -126,6 +126,14 @@ def test_cocoop(capsys):
     assert found["tokens"]["plain"] == 2 * 3 * 77 and found["tokens"]["ours"] < 2 * 5 + 2 * 3 * 9
     assert found["images"] == found["plain_images"] == 2 and positive(found["ms_per_image"])
     assert run(cocoop, [*argv, "--plain-images", "1"], capsys)["plain_images"] == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--layers", "1", "--first", "2"], ["--checkpoint", "--plain-images", "2"]])
+def test_visual_prompts(more, capsys):
+    found = run(visual_prompts, [*TINY, "--images", "3", "--tasks", "2", "--no-memory", *more], capsys)
+    assert (found["layers"], found["tokens_per_image"]) == (1 if "--layers" in more else 6, 1 + 4 + 64)
+    assert positive(found["ms_per_image"]) and found["plain_images"] == (2 if "--plain-images" in more else 3)
+    assert set(found["difference"]) == {"features", "gradients"}
 
 
 @pytest.mark.parametrize("program", [text_tower, train_step])

@@ -1,0 +1,142 @@
+"""Prompts in the image tower: forward and backward pass of a batch of images from several tasks.
+
+python -m benchmarks.visual_prompts --backbone ViT-B/16 --images 32 --tasks 10
+
+The plain way puts every image's prompts among its tokens and sends all of them through all layers of open_clip's
+tower, with its weights frozen, autograd keeping what its operations keep. Ours is `clip/image_tower.py`. Both get the
+gradient of the prompts of each task.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clip.image_tower import ImageTower, VisualPrompts
+from clip.model import CLIP
+
+from .common import backbone, free_memory, options, relative, start
+from .measuring import SIDES, add_memory_options, alternate, machine, memory, peak_over_base, report, row
+
+KEPT = 20  # numbers that the plain way keeps for each number of a token, in every layer, about
+
+
+class PlainTower:
+    """A ViT with prompts as one writes it down: what is replaced is computed first, and all of the last layer."""
+
+    def __init__(self, clip: CLIP):
+        self.visual, self.dtype = clip.visual, clip.visual.conv1.weight.dtype
+
+    def __call__(self, images: Tensor, prompts: VisualPrompts) -> Tensor:
+        """(B, d)."""
+        v, first, tokens = self.visual, prompts.first, prompts.tokens[prompts.group].to(self.dtype)  # (B, I, K, W)
+        x, inside = v._embeds(images.to(self.dtype)), 0
+        for i, block in enumerate(v.transformer.resblocks):
+            if first <= i < first + tokens.shape[1]:
+                x = torch.cat([x[:, :1], tokens[:, i - first], x[:, 1 + inside :]], 1)  # (B, 1 + K + P, W)
+                inside = tokens.shape[2]
+            x = block(x)
+        x = v.ln_post(x)[:, 0]
+        return x if v.proj is None else x @ v.proj
+
+
+class Pass:
+    """Features of B images under the prompts of their tasks, and the gradient of a weighted sum of them."""
+
+    def __init__(self, side: str, clip: CLIP, images: int, args):
+        torch.manual_seed(0)
+        self.tower = PlainTower(clip) if side == "plain" else ImageTower(clip, checkpoint=args.checkpoint)
+        layers, W, _ = ImageTower(clip).require_prompts()
+        count = args.layers or layers - args.first
+        tokens = torch.empty(args.tasks, count, args.n_ctx, W).normal_(std=0.02)
+        self.tokens = tokens.to(args.device).requires_grad_()
+        self.group = (torch.arange(images) % args.tasks).to(args.device)
+        self.first = args.first
+        size = clip.visual.input_resolution
+        self.images = torch.randn(images, 3, size, size).to(args.device)
+        self.weight = torch.randn(images, clip.visual.output_dim).to(args.device)
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        features = self.tower(self.images, prompts=VisualPrompts(self.tokens, self.group, self.first)).float()
+        (gradient,) = torch.autograd.grad((features * self.weight).sum(), self.tokens)
+        return features.detach(), gradient
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
+    parser.set_defaults(backbone="ViT-B/16")
+    parser.add_argument("--images", type=int, default=32, help="B, images of a batch")
+    parser.add_argument("--tasks", type=int, default=10, help="T, each with prompts of its own")
+    parser.add_argument("--layers", type=int, default=0, help="layers with new prompts; 1: shallow, 0: all (deep)")
+    parser.add_argument("--first", type=int, default=0, help="layer of the first prompts")
+    parser.add_argument("--checkpoint", action="store_true", help="ours computes activations again")
+    parser.add_argument("--plain-images", type=int, help="images of the plain side (default: what fits)")
+    add_memory_options(parser)
+    args = parser.parse_args(argv)
+
+    clip, device = backbone(args.backbone, args.dtype, args.device), torch.device(args.device)
+    layers, W, patch = ImageTower(clip).require_prompts()
+    tokens = 1 + args.n_ctx + (clip.visual.input_resolution // patch) ** 2
+    one = KEPT * layers * tokens * W * clip.dtype.itemsize  # bytes of one image on the plain side
+    wanted = args.plain_images or max(1, int(0.7 * free_memory(device) / one))
+    images = {"plain": min(wanted, args.images), "ours": args.images}
+    if args.measure:
+        print(peak_over_base(Pass(args.measure, clip, images[args.measure], args), device))
+        return
+
+    result = {
+        "program": "visual_prompts",
+        **machine(args),
+        "n_ctx": args.n_ctx,
+        "images": args.images,
+        "plain_images": images["plain"],
+        "tasks": args.tasks,
+        "layers": args.layers or layers - args.first,
+        "first": args.first,
+        "checkpoint": args.checkpoint,
+        "tokens_per_image": tokens,
+    }
+    rows = []
+    if not args.memory_only:
+        sides = {side: Pass(side, clip, images[side], args) for side in SIDES}
+        features, gradient = Pass("ours", clip, images["plain"], args)()
+        expected, expected_gradient = sides["plain"]()
+        seconds = alternate(sides, args.repeat, device)
+        ms = {side: 1e3 * seconds[side] / images[side] for side in SIDES}
+        result |= {
+            "seconds": seconds,
+            "ms_per_image": ms,
+            "speedup_per_image": ms["plain"] / ms["ours"],
+            "difference": {
+                "features": relative(features, expected),
+                "gradients": relative(gradient, expected_gradient),
+            },
+        }
+        rows += [
+            row("ms a pass", seconds, 1e3),
+            row("ms an image", ms),
+            ("relative difference of features", "", f"{result['difference']['features']:.1e}", ""),
+            ("relative difference of gradients", "", f"{result['difference']['gradients']:.1e}", ""),
+        ]
+    if not args.no_memory:
+        mib = memory("benchmarks.visual_prompts", [*argv, "--plain-images", str(images["plain"])])
+        result["memory_mib"] = mib
+        result["memory_mib_per_image"] = {side: mib[side] / images[side] for side in SIDES}
+        rows.append(row("peak MiB over the base", mib))
+        rows.append(row("… an image", result["memory_mib_per_image"]))
+    notes = []
+    if images["plain"] < images["ours"]:
+        notes.append(f"plain ran on {images['plain']} of the {images['ours']} images: compare what is an image's")
+    title = (
+        f"prompts in the image tower, forward + backward: {args.images} images of {args.tasks} tasks, "
+        f"{args.n_ctx} prompts in {result['layers']} of {layers} layers"
+    )
+    report(result, title, rows, notes, args.json)
+
+
+if __name__ == "__main__":
+    start(main)
