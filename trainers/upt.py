@@ -53,10 +53,15 @@ class UnifiedLearner(PromptedLearner):
 
     @torch.no_grad()
     def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """The text prompts of the first layer: ("context" or "context of <task>", (m, D))."""
-        text = self.prompts()[0]
-        names = ["context"] if self.groups == 1 else [f"context of {owner}" for owner in self.owners]
-        yield from zip(names, text[:, 0], strict=True)
+        """The text prompts of the first layer ("[generated] context", or "... of <task>", (m, D)), and the contexts of
+        task prompts they come from.
+        """
+        task_prompts = getattr(self.sets, "task_prompt_learner", None)
+        label = "context" if isinstance(self.sets, PromptSets) else "generated context"
+        names = [label] if self.groups == 1 else [f"{label} of {owner}" for owner in self.owners]
+        yield from zip(names, self.prompts()[0][:, 0], strict=True)
+        if task_prompts is not None:
+            yield from ((f"task prompt: {name}", context) for name, context in task_prompts.named_contexts())
 
 
 def learned_sets(tower: TextTower, space: TaskSpace, *, shared: bool = True, **unified) -> UnifiedLearner:
