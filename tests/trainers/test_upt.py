@@ -1,6 +1,7 @@
 """UPT and its ablations: the paper's equations written out, who sees whom, and gradients."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from trainers.prompts import named_contexts
 from trainers.unified import MODES, UnifiedPrompts, UnifiedTransformer, Unify
 from trainers.upt import UnifiedLearner
 
+REPO = Path(__file__).resolve().parents[2]
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 TASK, LABEL = torch.tensor([2, 0, 1, 2]), torch.tensor([3, 4, 0, 1])
 BATCH = {"img": IMAGES, "label": LABEL, "task": TASK}
@@ -224,3 +226,33 @@ def test_settings_that_contradict_each_other(build):
     ):
         with pytest.raises((ConfigError, ValueError), match=message):
             build("a", *settings)
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_learnable_parameters_are_those_of_the_page():
+    """By formulas that hold on a small model, with the sizes of ViT-B/16."""
+
+    def expected(D, W, text, image, n=8):  # widths and layers of the towers
+        u, to_image = max(text, image) * n * D, (D + 1) * W if D != W else 0
+        transformer, mlp = 12 * D * D + 13 * D, 8 * D * D + 5 * D
+        return {
+            "upt": u + transformer + to_image,
+            "mlp": u + mlp + to_image,
+            "shared": u // 2 + to_image,
+            "joint": n // 2 * (text * D + image * W),
+            "U": u,
+            "transformer": transformer,
+            "map": to_image,
+        }
+
+    model = uneven_vit()
+    for mode in MODES:
+        assert count(prompts_of(model, mode=mode)) == expected(64, 128, 2, 4)[mode]
+    big, page = expected(512, 768, 12, 12), (REPO / "docs/methods.md").read_text(encoding="utf-8")
+    told = page.split("Learnable parameters on ViT-B/16")[1].split("\n\n")[0]
+    deep = 12 * 4 * 768
+    soft = 512 * big["U"] + big["transformer"] + big["map"]
+    assert all(f"{number:,}" in told for number in (*big.values(), deep, deep // 12, soft))
