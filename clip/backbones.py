@@ -79,9 +79,9 @@ def input_size(name: str) -> int | None:
 
 
 def image_tower_kind(name: str, weights: str = "") -> str:
-    """ "ViT", "ResNet", or what else the image tower of backbone `name` is, known before the model is built.
+    """What the image tower of backbone `name` is, known before the model is built; of a local file by its tensors.
 
-    Of a local file the names of its tensors are read.
+    "ViT" for one that reads [CLS]; else "a ResNet", "a ViT with a pool", or timm's name of it.
     """
     architecture = name.split(":")[0].replace("/", "-")
     if name not in OPENAI and architecture in open_clip.list_models():
@@ -89,13 +89,12 @@ def image_tower_kind(name: str, weights: str = "") -> str:
         if "timm_model_name" in vision:
             return vision["timm_model_name"]
         if isinstance(vision.get("layers"), (list, tuple)):
-            return "ResNet"
-        return (
-            "a ViT with a pool" if vision.get("attentional_pool") or vision.get("pool_type", "tok") != "tok" else "ViT"
-        )
+            return "a ResNet"
+        pooled = vision.get("attentional_pool") or vision.get("pool_type", "tok") != "tok"
+        return "a ViT with a pool" if pooled else "ViT"
     path = weights or (name if name not in OPENAI and name != TINY else "")
     resnet = "visual.attnpool.positional_embedding" in read_state_dict(path) if path else name.startswith("RN")
-    return "ResNet" if resnet else "ViT"
+    return "a ResNet" if resnet else "ViT"
 
 
 def check_name(name: str, weights: str = "") -> None:

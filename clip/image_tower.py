@@ -158,7 +158,7 @@ class ImageTower:
         v, seen = self.visual, {}
         x = v._embeds(images)  # (B, 1 + P, W): [CLS], patches; prompts that go on come last
         (B, tokens, _), blocks = x.shape, v.transformer.resblocks
-        if prompts is None or prompts.tokens.shape[1:3].numel() == 0:
+        if prompts is None or 0 in prompts.tokens.shape[1:3]:
             prompts = VisualPrompts(x.new_zeros(1, 0, 0, x.shape[-1]))
         prompts = prompts.dropped(B)
         for i, block in enumerate(blocks):

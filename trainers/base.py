@@ -7,8 +7,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from clip.backbones import PRECISIONS, check_name, effective_precision, input_size, load_backbone
-from clip.image_tower import ImageTower, size_error
+from clip.backbones import PRECISIONS, check_name, effective_precision, image_tower_kind, input_size, load_backbone
+from clip.image_tower import ImageTower, prompt_error, size_error
 from clip.model import CLIP
 from clip.text_tower import TextTower
 from dassl.config import ConfigError
@@ -91,6 +91,9 @@ class MultiTaskTrainer(TrainerX):
                 f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "
                 "frozen tower; set it to False"
             )
+        if self.vit_only:
+            kind = image_tower_kind(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
+            found += [] if kind == "ViT" else [prompt_error(cfg.MODEL.BACKBONE.NAME, kind)]
         size = None if cfg.MODEL.BACKBONE.WEIGHTS else input_size(cfg.MODEL.BACKBONE.NAME)
         if size and tuple(cfg.INPUT.SIZE) != (size, size):
             found.append(size_error(cfg.MODEL.BACKBONE.NAME, size, tuple(cfg.INPUT.SIZE)))

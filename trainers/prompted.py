@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from clip.backbones import image_tower_kind
-from clip.image_tower import ImageTower, VisualPrompts, prompt_error
+from clip.image_tower import ImageTower, VisualPrompts
 from clip.model import CLIP
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
@@ -82,11 +81,6 @@ class PromptedTrainer(MultiTaskTrainer):
 
     frozen_features = False
     vit_only = True
-
-    def problems(self, cfg) -> list[str]:
-        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
-        kind = image_tower_kind(name, weights)
-        return [] if kind == "ViT" else [prompt_error(name, f"a {kind}" if kind == "ResNet" else kind)]
 
     def build_on(self, clip: CLIP, space: TaskSpace, precision: str = "fp32") -> None:
         super().build_on(clip, space, precision)

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 
 from clip import image_tower
 from clip import model as clip_model
+from clip.backbones import image_tower_kind
 from clip.image_tower import ImageTower, VisualPrompts
 from clip.text_tower import TextTower
 from dassl.utils import UserError
-from tests.models import embedded, relative, tiny_rn, tiny_vit, uneven_vit
+from tests.models import embedded, relative, state_dict, tiny_rn, tiny_vit, uneven_vit
 from tests.plain import image_features, text_features
 from trainers.prompts import NameTokens
 
@@ -88,7 +89,7 @@ def test_deep_text_prompts_equal_a_plain_loop(model, group):
     prompts = NameTokens(tower, words).fill(context[:, 0], group, deep=context[:, 1:])
     expected = [text_features(model, context[g], [name])[0] for name, g in zip(words, group.tolist(), strict=True)]
     found, expected = tower(prompts), torch.stack(expected)
-    assert relative(found, expected) < 1e-5
+    assert relative(found, expected) < 1e-5 and relative(TextTower(model, chunk=2)(prompts), expected) < 1e-5
     weight = torch.randn(found.shape, generator=draw)
     grads = [torch.autograd.grad((features * weight).sum(), context)[0] for features in (found, expected)]
     assert relative(*grads) < 1e-4
@@ -199,6 +200,22 @@ def test_half_precision():
         assert found.dtype == torch.bfloat16 and relative(found.float(), exact) < 0.05
         (grad,) = torch.autograd.grad(found.float().sum(), tokens)
         assert grad.dtype == torch.float32 and torch.isfinite(grad).all()
+
+
+def test_the_kind_of_a_tower_is_known_by_its_name(tmp_path):
+    for name, kind in {
+        "ViT-B/16": "ViT",
+        "tiny": "ViT",
+        "RN50x4": "a ResNet",
+        "ViT-B-16:laion2b_s34b_b88k": "ViT",
+        "RN50:yfcc15m": "a ResNet",
+        "coca_ViT-B-32:laion2b_s13b_b90k": "a ViT with a pool",
+        "ViT-B-16-SigLIP:webli": "vit_base_patch16_siglip_224",
+    }.items():
+        assert image_tower_kind(name) == kind
+    for model, kind in ((tiny_vit(), "ViT"), (tiny_rn(), "a ResNet")):
+        torch.save(state_dict(model), tmp_path / "weights.pt")
+        assert image_tower_kind("ViT-B/16", str(tmp_path / "weights.pt")) == kind
 
 
 def test_mistakes_are_named():
