@@ -118,7 +118,7 @@ def test_a_summary_of_everything_on_an_empty_root(tmp_path, capsys):
     assert lines[0] == f"1 of {len(SOURCES)} datasets usable below {tmp_path}"
     assert ["General10", "not", "usable", "0", "of", "10", "datasets"] in [line.split() for line in lines]
     assert sum(line.startswith("  missing ") for line in lines) == len(ROWS)
-    assert max(map(len, lines)) <= 120
+    assert max(len(line.replace(str(tmp_path), "data")) for line in lines) <= 120
 
 
 def test_a_run_refuses_with_the_same_words(tmp_path, capsys, monkeypatch):

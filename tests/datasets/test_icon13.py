@@ -133,5 +133,5 @@ def test_few_shots_are_the_same_images_in_both():
 
 def test_damage_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(embedded, "FOLDER", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"Icon13.*\n.*no images.zip and no index.json"):
+    with pytest.raises(FileNotFoundError, match=r"Icon13: not found.*no images.zip and no index.json"):
         build_dataset(config("Icon13"))
