@@ -153,7 +153,7 @@ def test_fields_of_the_results_are_those_explained():
 
 def test_errors_are_as_printed():
     printed = re.search(r"error: (3 problems.*?)\n```", page("running.md"), re.DOTALL)[1]
-    pairs = ["OPTIM.MAX_EPOCHS", 5, "TRAINER.MTCOOP.PG_TYPE", "linear", "DATASET.NUM_SHOTS", "four"]
+    pairs = ["OPTIM.MAX_EPOCHS", 5, "TRAINER.MTCOOP.TASK_FEATURE", "random", "DATASET.NUM_SHOTS", "four"]
     with pytest.raises(ValueError) as error:
         load(get_cfg_default(), [], pairs)
     assert str(error.value) == printed
