@@ -117,8 +117,8 @@ def _nothing(place: Path, tables: list[tuple[Path, list[str]]]) -> str:
 def _divided_folders(place: Path, names: list[str]) -> Listing | None:
     """train, val and test with class folders in them; None where the folders are classes themselves."""
     parts = {name: PARTS[name.lower()] for name in names if name.lower() in PARTS}
-    train = [name for name, part in parts.items() if part == "train"]
-    if not train or image_names(place / train[0]) or not subfolders(place / train[0]):
+    sure = [name for name, part in parts.items() if part == "train"] or (parts if len(parts) == len(names) else [])
+    if not sure or not all(subfolders(place / name) and not image_names(place / name) for name in sure):
         return None  # "train" can be a class, too: of vehicles
     listing = Listing(place, place)
     if twice := [part for part, count in Counter(parts.values()).items() if count > 1]:

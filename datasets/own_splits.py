@@ -43,7 +43,10 @@ def own_split(name: str, listing: Listing, file: Path | None = None, save: bool 
     pool = list(listing.parts.get(None, ()))
     if file:
         pool += [row for rows in parts.values() for row in rows]
-        return _by_file(name, file, pool, listing, ""), str(file)
+        made = _by_file(name, file, pool, listing, "")
+        if not made["test"]:
+            raise UserError(f"{name}: {file} has no image to test on; expected some under test")
+        return made, str(file)
     if not pool and not parts["train"] and not parts["test"]:
         raise UserError(f"{name} ({listing.where}): found validation images alone, expected some to train or test on")
     if not pool and parts["test"] and (parts["val"] or not parts["train"]):
@@ -54,6 +57,8 @@ def own_split(name: str, listing: Listing, file: Path | None = None, save: bool 
     if file.is_file():
         anew = f", or delete {file} to have the images divided anew"
         made, words = _by_file(name, file, pool, listing, anew), file.name
+        if not parts["test"] and not made["test"]:  # made while the data had test images of their own
+            raise UserError(f"{name}: neither {listing.where} nor {file} has images to test on; put them back{anew}")
     else:
         made, words = by_rule(pool, rule), RULES[rule]
         if save:

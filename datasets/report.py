@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils import is_user_error
-from datasets import diagnose, splits
+from datasets import diagnose, readers, splits
 from datasets.diagnose import Mistake
 from datasets.folders import listing, q, some
 from datasets.published import IMAGES, size_line
@@ -183,7 +183,8 @@ def _without_prefix(name: str, text: str) -> str:
 
 def _tree(row) -> list[str]:
     """What should lie in the row's folder, a line each."""
-    inside = "*" if row.read in diagnose.FLAT else "<class>/*"
+    deeper = {readers.fashion20: "<task>/<class>/*", readers.nested_class_folders: "<category>/<class>/*"}
+    inside = "*" if row.read in diagnose.FLAT else deeper.get(row.read, "<class>/*")
     lines = [f"{folder}/{inside}" if folder else inside for folder in row.image_folders or (row.images,)] + [*row.needs]
     if row.needs and row.split_files:
         lists = "the list" if len(row.needs) == 1 else f"the {len(row.needs)} lists"

@@ -60,6 +60,8 @@ class RowSource:
             split, listed = splits.by_rule(raw, row.rule), raw.listed
         self._check_classes(where, split)
         splits.check_labels(f"{row.name} ({where})", split)
+        if path:
+            splits.check_once(f"{row.name} ({where})", split)
         if not split.test or not (split.train or self.test_only):
             raise ValueError(f"{row.name} ({where}): no image to {'train' if split.test else 'test'} on was found")
         if not listed:

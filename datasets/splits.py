@@ -128,6 +128,8 @@ def read_split(path: Path, tasks: int) -> Split:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
         parts = {part: list(content[part]) for part in SPLITS}
+        if odd := [entry for part in SPLITS for entry in parts[part] if not isinstance(entry[0], str)]:
+            raise TypeError(f"expected a path at the beginning of {odd[0]}")
         if "meta" in content:
             return _read_dk(content["meta"], parts, tasks)
         if "classnames" in content:
@@ -203,6 +205,24 @@ def check_labels(where: str, split: Split) -> None:
         raise ValueError(f"{where}: {len(bad):,} images whose label the class list does not have: {_first(bad)}")
 
 
+def check_once(where: str, split: Split) -> None:
+    """Raises ValueError naming the first images that a task has in two splits or with two labels, and their number."""
+    seen: dict[tuple[int, str], tuple[str, int]] = {}
+    bad = []
+    for part in SPLITS:
+        for item in getattr(split, part):
+            other, label = seen.setdefault((item.task, item.path), (part, item.label))
+            if other != part:
+                bad.append(f"{item.path} in {other} and {part}")
+            elif label != item.label:
+                bad.append(f"{item.path} in {part} with the labels {label} and {item.label}")
+    if bad:
+        raise ValueError(
+            f"{where}: {len(bad):,} images are in more than one split or have several labels, so that no result would "
+            f"hold: {_first(bad)}. Fetch the file anew, or delete it to have a split made."
+        )
+
+
 def check_files(where: str, images: Path, split: Split) -> None:
     """Raises FileNotFoundError naming the first images that are not below `images`, and their number.
 
@@ -218,7 +238,7 @@ def check_files(where: str, images: Path, split: Split) -> None:
     gone = []
     for folder, names in sorted(wanted.items()):
         try:
-            there = set(os.listdir(images / folder))
+            there = set(os.listdir(f"{images}/{folder}"))  # not pathlib: "/x" is below the images, too
         except (FileNotFoundError, NotADirectoryError):
             there = set()
         gone += [f"{folder}/{name}".lstrip("/") for name in names if name not in there]

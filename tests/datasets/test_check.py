@@ -111,6 +111,19 @@ def test_an_empty_root(tmp_path, capsys, name):
     assert not field(text, "mistake")
 
 
+@pytest.mark.parametrize(
+    "name, tree",
+    [
+        ("EuroSAT", "2750/<class>/*"),
+        ("Fashion20", "images/<task>/<class>/*"),
+        ("RSICB128", "RSI-CB128/<category>/<class>/*"),
+        ("OxfordPets", "images/*"),
+    ],
+)
+def test_the_expected_tree(tmp_path, capsys, name, tree):
+    assert field(checked(capsys, name, "--root", tmp_path)[1], "expected")[0] == tree
+
+
 def test_a_summary_of_everything_on_an_empty_root(tmp_path, capsys):
     status, text = checked(capsys, "--root", tmp_path)
     lines = text.splitlines()

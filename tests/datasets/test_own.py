@@ -84,6 +84,14 @@ def test_a_test_folder_without_classes_is_told_and_left_out(tmp_path, capsys):
     assert "test/ is left out: its 2 images are not in class folders" in capsys.readouterr().out
 
 
+def test_images_to_test_on_alone(tmp_path):
+    for part, count in (("val", 2), ("test", 4)):
+        class_folders(tmp_path / "d" / part, count=count)
+    dataset = own({"ROOT": str(tmp_path / "d")})
+    assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (0, 6, 12)
+    assert dataset.classnames == ["ant", "bee", "cow"]
+
+
 def test_a_class_may_be_called_train(tmp_path):
     folder = class_folders(tmp_path / "vehicles", ("bus", "train"))
     assert own({"ROOT": str(folder)}).classnames == ["bus", "train"]

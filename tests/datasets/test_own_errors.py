@@ -1,6 +1,7 @@
 """Every mistake in own data gets one clear line."""
 
 import json
+import shutil
 
 import pytest
 
@@ -80,6 +81,17 @@ def test_folders_without_classes(tmp_path):
     assert "list.csv has the columns image, class; expected the columns path,label" in refused(
         {"ROOT": str(tmp_path / "flat")}
     )
+
+
+def test_nothing_to_test_on(tmp_path):
+    for part in ("train", "test"):
+        class_folders(tmp_path / "d" / part)
+    build_dataset(config("Suite", TASKS=[{"ROOT": str(tmp_path / "d")}]))
+    shutil.rmtree(tmp_path / "d" / "test")
+    text = refused({"ROOT": str(tmp_path / "d")})
+    assert "split_own_d.json has images to test on; put them back, or delete" in text
+    (tmp_path / "d" / "mine.json").write_text(json.dumps({"train": ["train/ant/1.png"], "val": [], "test": []}))
+    assert "mine.json has no image" in refused({"ROOT": str(tmp_path / "d"), "SPLIT": "mine.json"})
 
 
 def test_one_class_only_and_one_folder_too_deep(tmp_path):

@@ -163,10 +163,10 @@ def test_softcpt_s_split_of_many_tasks(tmp_path):
 
 def test_softcpt_s_split_comes_before_coop_s(tmp_path):
     zhou_pets(tmp_path)
-    images = sorted(p.name for p in (tmp_path / "oxford_pets/images").glob("*.jpg"))[::6]
-    part = [[name, [label], [0]] for label, name in enumerate(images)]
+    images = sorted(p.name for p in (tmp_path / "oxford_pets/images").glob("*.jpg"))
+    train, test = ([[name, [i], [0]] for i, name in enumerate(images[first::6])] for first in (0, 1))
     meta = {"taskid2cname": {"0": PETS}}
-    content = json.dumps({"train": part, "val": [], "test": part, "meta": meta})
+    content = json.dumps({"train": train, "val": [], "test": test, "meta": meta})
     (tmp_path / "oxford_pets/split_dk_OxfordPets.json").write_text(content)
     assert build("OxfordPets", tmp_path).sources["OxfordPets"].split_from == "split_dk_OxfordPets.json"
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -62,6 +63,43 @@ def test_labels_beyond_the_class_list(tmp_path):
 def test_several_labels_an_image(tmp_path):
     dk_flowers(tmp_path, lambda content: content["test"][0].__setitem__(1, [0, 1]))
     assert "one label an image expected, found [0, 1]" in refused(ValueError, "KaggleFlower", tmp_path)
+
+
+def test_an_image_to_train_and_to_test_on(tmp_path):
+    zhou_pets(tmp_path, lambda split: split["test"].extend(split["train"][:4]))
+    text = refused(ValueError, "OxfordPets", tmp_path)
+    assert "4 images are in more than one split" in text
+    assert "Amber_fern_aa_1.jpg in train and test" in text and text.count(" in train and test") == 3
+
+
+def test_an_image_with_two_labels(tmp_path):
+    dk_flowers(tmp_path, lambda content: content["test"].append([content["test"][0][0], [4], [0]]))
+    text = refused(ValueError, "KaggleFlower", tmp_path)
+    assert "daisy/image_0003.jpg in test with the labels 0 and 4" in text
+
+
+def test_an_image_may_serve_several_tasks(tmp_path):
+    """A garment is to train on in one task and to test on in another."""
+    layouts.make("Fashion20", tmp_path)
+    build_dataset(config("Fashion20", tmp_path))
+    path = tmp_path / "fashion20/split_fixed_Fashion20.json"
+    content = json.loads(path.read_text())
+    image, _, task = content["train"][0]
+    content["test"].append([image, 0, task + 1])
+    path.write_text(json.dumps(content))
+    assert len(build_dataset(config("Fashion20", tmp_path)).test) == len(content["test"])
+
+
+def test_paths_from_the_top_of_another_machine(tmp_path):
+    zhou_pets(
+        tmp_path, lambda split: split["test"][0].__setitem__(0, f"{tmp_path}/oxford_pets/images/Amber_fern_aa_3.jpg")
+    )
+    assert "1 of 111 images of the split are not in" in refused(FileNotFoundError, "OxfordPets", tmp_path)
+
+
+def test_a_path_that_is_no_text(tmp_path):
+    zhou_pets(tmp_path, lambda split: split["test"][0].__setitem__(0, 5))
+    assert "expected a path at the beginning of [5, 0, 'breed_aa']" in refused(ValueError, "OxfordPets", tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[]", "{}", '{"train": [], "val": [], "test": [["a.jpg"]]}'])
