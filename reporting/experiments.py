@@ -197,19 +197,22 @@ def check_folder(folder: Path) -> None:
 
 def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds: Seeds = None) -> Experiment:
     """The experiment in a folder: its seed folders; the folder itself when it is a run; runs of single tasks of a
-    suite; or runs with other names. A last part "task*" of the path chooses the runs of single tasks.
+    suite; or runs with other names. A last part "task*" of the path chooses the runs of single tasks, "seed*" those of
+    all tasks at once.
 
     Raises:
         ReportError: no such folder, no runs in it, or runs that are not seeds of one experiment.
     """
     folder = Path(folder)
-    by_task = folder.name == "task*"
+    by_task, by_seed = folder.name == "task*", folder.name == "seed*"
     label = label or str(folder)
-    if by_task:
+    if by_task or by_seed:
         folder = folder.parent
     check_folder(folder)
     seed_folders = [] if by_task else _seed_folders(folder)
-    if seed_folders and not any(place(Path(path.name), False) for path in _subfolders(folder)):
+    if by_seed and not seed_folders:
+        raise ReportError(f"no seed1, seed2, ... in {folder}")
+    if seed_folders and (by_seed or not any(place(Path(path.name), False) for path in _subfolders(folder))):
         return _experiment(folder, label, seed_folders, test_log, seeds)
     if is_run(folder):
         return _experiment(folder, label, [folder], test_log, None)

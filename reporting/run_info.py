@@ -1,7 +1,8 @@
 """What the scripts ask about a run folder: `python -m reporting.run_info state|last_epoch|error DIR [TRAIN ARGS]`.
 
 state       prints complete, unfinished or none. With the arguments train.py is about to get, a finished run that was
-            made with other settings is an error: skipping it would pass its numbers off as those asked for.
+            made with other settings is an error: skipping it would pass its numbers off as those asked for. Settings
+            that decide no number may differ, such as the workers that pool.sh leaves out of runs side by side.
 last_epoch  prints the number of the last epoch of a finished training run
 error       prints the first line of the error a failed run left behind, if any
 
@@ -15,6 +16,18 @@ from pathlib import Path
 from reporting.runs import is_run, load_results, read_run
 
 SWITCHES = ("--eval-only", "--no-train", "--overwrite")
+
+# dassl.config's PLACES, which is slow to import and not needed for anything else here
+DECIDES_NO_NUMBER = {"OUTPUT_DIR", "RESUME", "VERBOSE"}
+DECIDES_NO_NUMBER |= {"DATASET.ROOT", "DATALOADER.OLD_DATA_PATH", "DATALOADER.NEW_DATA_PATH", "DATALOADER.NUM_WORKERS"}
+DECIDES_NO_NUMBER |= {"DATALOADER.FEATURE_CACHE", "DATALOADER.FEATURE_CACHE_DIR", "DATALOADER.FEATURE_CACHE_GB"}
+DECIDES_NO_NUMBER |= {
+    "DATALOADER.FEATURE_BANK",
+    "TEST.PER_TASK_RESULT",
+    "TEST.PER_CLASS_RESULT",
+    "TEST.ZERO_SHOT_CHECK",
+}
+DECIDES_NO_NUMBER |= {f"TRAIN.{key}" for key in ("PRINT_FREQ", "CHECKPOINT_FREQ", "CHECKPOINT_KEEP", "TENSORBOARD")}
 
 
 def pairs(arguments: list[str]) -> dict[str, str]:
@@ -44,8 +57,9 @@ def state(folder: Path, arguments: list[str]) -> str:
     start = next((index for index, word in enumerate(command) if word.startswith("--")), len(command))
     recorded, asked = pairs(command[start:]), pairs(arguments)
     # a run repeated from its config.yaml records no pairs: nothing to compare
-    if recorded and asked and recorded != asked:
-        keys = sorted(key for key in recorded.keys() | asked.keys() if recorded.get(key) != asked.get(key))
+    keys = sorted(key for key in recorded.keys() | asked.keys() if recorded.get(key) != asked.get(key))
+    keys = [key for key in keys if key not in DECIDES_NO_NUMBER]
+    if recorded and asked and keys:
         there = ", ".join(f"{key} {recorded.get(key, '(not given)')}" for key in keys)
         now = ", ".join(f"{key} {asked.get(key, '(not given)')}" for key in keys)
         raise ValueError(

@@ -5,8 +5,10 @@
 #   SHOTS="1 2 4" sh all_methods.sh icon5 tiny_ep20
 #   SHOTS="1 2 4 8 16" sh all_methods.sh general10 rn50_ep50 DATALOADER.FEATURE_BANK True
 # A method that has no config file of the name CFG in configs/trainers/METHOD takes that of CFG without its epochs
-# (rn50_ep50: rn50); one that has neither is left out with a line saying so.
-# SHOTS (environment; default "1 2 4"), METHODS (which rows, default all), JOBS (how many runs at a time, see pool.sh).
+# (rn50_ep50: rn50), or its published one (CoCoOp rn50_c4_ep10_batch1_ctxv1, KgCoOp rn50_ep100_ctxv1); one that has none
+# of them is left out with a line saying so.
+# Environment: SHOTS (default "1 2 4"), METHODS (which rows, default all), JOBS (how many runs at a time, see pool.sh),
+# CLS_SAMPLE_RATE (class-sampled training of CATA, CSTA, CATS and CSTS; published: 0.1 on General-10, none elsewhere).
 
 . "$(dirname -- "$0")/lib.sh"
 
@@ -30,6 +32,9 @@ for SHOTS in $ALL_SHOTS; do
     EXPECTED=$(expectation SHOTS "$SHOTS")
     if [ -n "$EXPECTED" ]; then stop "SHOTS has to be numbers, each $EXPECTED; found \"$SHOTS\""; fi
 done
+RATE=${CLS_SAMPLE_RATE:-}
+EXPECTED=$(expectation CLS_SAMPLE_RATE "${RATE:-0}")
+if [ -n "$EXPECTED" ]; then stop "CLS_SAMPLE_RATE has to be $EXPECTED; found \"$RATE\""; fi
 
 # config TRAINER: CONFIG becomes the name of the config file that this trainer takes; fails if there is none
 config() {
@@ -40,9 +45,10 @@ config() {
     return 1
 }
 
-# row METHOD: sets TRAINER_NAME, LINE (script and arguments) and FOLDER (its results) for SHOTS; fails without config
+# row METHOD: sets TRAINER_NAME, LINE (script and arguments) and FOLDER (its results, in PLACE) for SHOTS; fails without
+# config
 row() {
-    TRAINER_NAME=$1 SOFT=
+    TRAINER_NAME=$1 SOFT='' PLACE=output
     case $1 in
         CoOp-*) TRAINER_NAME=MTCoOpHard ;;
         NATA) TRAINER_NAME=MTCoOp SOFT="0 False 4 False 16 False" ;;
@@ -73,7 +79,12 @@ row() {
         *)
             LINE="main_mtcoop.sh $DATASET $CONFIG $SHOTS $SOFT lin 1"
             # shellcheck disable=SC2086
-            FOLDER=$RUNS/$(printf 'cnctx%s_ccsc%s_tnctx%s_tcsc%s_nctx%s_csc%s_typelin_ratio1_loss' $SOFT) ;;
+            FOLDER=$RUNS/$(printf 'cnctx%s_ccsc%s_tnctx%s_tcsc%s_nctx%s_csc%s_typelin_ratio1_loss' $SOFT)
+            case "$1 $RATE" in
+                C*\ ?*) # CATA to CSTS, and there is a rate
+                    LINE="main_mtcoop_cls_sample.sh $DATASET $CONFIG $SHOTS $SOFT lin 1 $RATE"
+                    FOLDER=${FOLDER}_csr$RATE PLACE=outputd ;;
+            esac ;;
     esac
 }
 
@@ -118,7 +129,12 @@ cd "$REPO"
 for SHOTS in $ALL_SHOTS; do
     set -- # the arguments have been used
     for METHOD in $METHODS; do
-        if row "$METHOD" && [ -d "$OUTPUT/output/$FOLDER" ]; then set -- "$@" "$METHOD=$OUTPUT/output/$FOLDER"; fi
+        if ! row "$METHOD" || [ ! -d "$OUTPUT/$PLACE/$FOLDER" ]; then continue; fi
+        case $METHOD in
+            Zeroshot*) ;; # one run
+            *) FOLDER=$FOLDER/seed\* ;; # not those of single tasks, which may lie beside them
+        esac
+        set -- "$@" "$METHOD=$OUTPUT/$PLACE/$FOLDER"
     done
     echo
     "$PYTHON" -m reporting.table --costs --title "$DATASET, $CFG, $SHOTS images a class" "$@"

@@ -1,0 +1,84 @@
+"""One command for every row of the published table."""
+
+import pytest
+
+from dassl.config.tree import PLACES
+from reporting.run_info import DECIDES_NO_NUMBER
+from tests.scripts.clone import split_arguments
+
+SOFT = ("CLASS_N_CTX", "CLASS_CSC", "TASK_CSC", "CSC")
+ROWS = {  # row: trainer, config file for general10 rn50_ep50, settings of the method's section
+    "ZeroshotCLIP": ("ZeroshotCLIP", "rn50", {}),
+    "ZeroshotCLIP2": ("ZeroshotCLIP2", "rn50", {}),
+    "LinearProbe": ("LinearProbe", "rn50", {}),
+    "ProtoNet": ("ProtoNet", "rn50", {"METRIC": "cosine"}),
+    "CoOp-MT": ("MTCoOpHard", "rn50_ep50", {"CSC": "False", "TSC": "False"}),
+    "CoOp-CA": ("MTCoOpHard", "rn50_ep50", {"CSC": "False", "TSC": "True"}),
+    "CoOp-CS": ("MTCoOpHard", "rn50_ep50", {"CSC": "True", "TSC": "False"}),
+    "CoCoOp": ("CoCoOp", "rn50_c4_ep10_batch1_ctxv1", {"TSC": "True"}),
+    "ProGrad": ("ProGrad", "rn50_ep50", {"TSC": "True", "LAMBDA": "1.0", "N_CTX": "16"}),
+    "KgCoOp": ("KgCoOp", "rn50_ep100_ctxv1", {"TSC": "True", "W": "8.0"}),
+    "PLOT": ("PLOT", "rn50_ep50", {"TSC": "True", "N": "4", "N_CTX": "16"}),
+    "SoftCPT*": ("MTCoOp", "rn50_ep50", {"TASK_FEATURE": "rand", "N_CTX": "16"}),
+    "NATA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("0", "False", "False", "False"), strict=True))),
+    "NATS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("0", "False", "True", "False"), strict=True))),
+    "CATA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "False", "False", "True"), strict=True))),
+    "CSTA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "True", "False", "True"), strict=True))),
+    "CATS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "False", "True", "True"), strict=True))),
+    "CSTS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "True", "True", "True"), strict=True))),
+}
+
+
+def table(done):
+    """The names in the first column of the tables."""
+    return [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
+
+
+def test_every_row_runs_with_its_published_settings_and_stands_in_the_table(clone):
+    done = clone.sh("all_methods.sh", "general10", "rn50_ep50", SHOTS="2", SEEDS="1", JOBS="1")
+    assert done.returncode == 0, done.stderr
+    assert "left out" not in done.stderr
+    runs = [split_arguments(run) for run in clone.runs()]
+    assert len(runs) == len(ROWS)
+    for (options, pairs), (trainer, config, wanted) in zip(runs, ROWS.values(), strict=True):
+        assert options["--trainer"] == trainer
+        assert options["--config-file"].endswith(f"configs/trainers/{trainer}/{config}.yaml")
+        assert pairs.get("DATASET.NUM_SHOTS") == (None if trainer.startswith("Zeroshot") else "2")
+        found = {key.rpartition(".")[2]: value for key, value in pairs.items() if key.startswith("TRAINER.")}
+        assert {key: found.get(key) for key in wanted} == wanted
+    assert table(done) == ["experiment", *ROWS] * 2
+
+
+def test_class_sampling_is_of_the_variants_with_class_features(clone):
+    where = {"SHOTS": "2", "SEEDS": "1", "JOBS": "1", "METHODS": "CoOp-CS NATA CATA CSTS", "CLS_SAMPLE_RATE": "0.1"}
+    done = clone.sh("all_methods.sh", "general10", "rn50_ep50", **where)
+    assert done.returncode == 0, done.stderr
+    pairs = [split_arguments(run)[1] for run in clone.runs()]
+    assert [found.get("TRAINER.MTCOOP.CLS_SAMPLE_RATE") for found in pairs] == [None, None, "0.1", "0.1"]
+    assert table(done) == ["experiment", "CoOp-CS", "NATA", "CATA", "CSTS"] * 2
+    done = clone.sh("all_methods.sh", "general10", "rn50_ep50", CLS_SAMPLE_RATE="often")
+    assert done.returncode == 2 and 'CLS_SAMPLE_RATE has to be a number; found "often"' in done.stderr
+
+
+def test_runs_of_single_tasks_do_not_stand_in_the_way(clone):
+    assert clone.sh("linearprob.sh", "general10", "rn50", "1", SHOTS="2", SEEDS="1").returncode == 0
+    where = {"SHOTS": "2", "SEEDS": "1", "METHODS": "ZeroshotCLIP LinearProbe"}
+    done = clone.sh("all_methods.sh", "general10", "rn50_ep50", **where)
+    assert done.returncode == 0, done.stderr
+    assert table(done) == ["experiment", "ZeroshotCLIP", "LinearProbe"] * 2
+
+
+@pytest.mark.parametrize("first", ["1", "2"])
+def test_a_run_made_alone_is_the_same_as_one_made_beside_others(clone, first):
+    """Side by side on one thread each, runs have no workers; that decides no number."""
+    where = {"SHOTS": "2", "SEEDS": "1", "METHODS": "NATA", "OMP_NUM_THREADS": "1"}
+    second = {"1": "2", "2": "1"}[first]
+    for jobs in (first, second):
+        done = clone.sh("all_methods.sh", "icon5", "tiny_ep20", JOBS=jobs, **where)
+        assert done.returncode == 0, done.stdout + done.stderr
+    workers = [split_arguments(run)[1].get("DATALOADER.NUM_WORKERS") for run in clone.runs()]
+    assert workers == [{"1": None, "2": "0"}[first]]
+
+
+def test_settings_that_decide_no_number_are_those_of_the_configuration():
+    assert set(PLACES) == DECIDES_NO_NUMBER
