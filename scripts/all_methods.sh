@@ -137,5 +137,6 @@ for SHOTS in $ALL_SHOTS; do
         set -- "$@" "$METHOD=$OUTPUT/$PLACE/$FOLDER"
     done
     echo
-    "$PYTHON" -m reporting.table --costs --title "$DATASET, $CFG, $SHOTS images a class" "$@"
+    # shellcheck disable=SC2086  # a list of seeds
+    "$PYTHON" -m reporting.table --seeds $SEEDS --costs --title "$DATASET, $CFG, $SHOTS images a class" "$@"
 done

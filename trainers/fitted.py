@@ -14,7 +14,7 @@ from dassl.engine.progress import progress
 from dassl.utils import UserError
 
 from .base import MultiTaskTrainer
-from .prompts import class_owners
+from .prompts import class_owners, unique
 
 NEVER = -1e9  # logit of a class that cannot be predicted: below all others, and finite
 
@@ -37,7 +37,7 @@ class ClassRows(nn.Module):
 
     def __init__(self, space: TaskSpace):
         super().__init__()
-        self.owners = class_owners(space)
+        self.owners = unique(class_owners(space))
         self.register_buffer("seen", torch.zeros(space.num_classes, dtype=torch.bool))
 
     def get_extra_state(self) -> list[str]:

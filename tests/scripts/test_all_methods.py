@@ -47,6 +47,7 @@ def test_every_row_runs_with_its_published_settings_and_stands_in_the_table(clon
         found = {key.rpartition(".")[2]: value for key, value in pairs.items() if key.startswith("TRAINER.")}
         assert {key: found.get(key) for key in wanted} == wanted
     assert table(done) == ["experiment", *ROWS] * 2
+    assert "missing" not in done.stdout  # of the seeds asked for
 
 
 def test_class_sampling_is_of_the_variants_with_class_features(clone):

@@ -8,10 +8,12 @@ import torch
 from dassl.config import ConfigError
 from dassl.data import data_manager
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.utils import UserError
 from tests.models import state_dict, tiny_vit
 from tests.suite import TestSuite, config
+from trainers.protonet import Prototypes
 
 METHODS = [
     ("LinearProbe", ("TRAINER.LINEARPROBE.C", 1.0)),  # the search is in test_linear_probe.py
@@ -89,6 +91,14 @@ def test_a_model_of_all_tasks_serves_one_and_equals_the_model_of_that_one(name, 
     columns = joint.space.columns(2)
     assert torch.allclose(logits(part), logits(joint)[:, columns], atol=1e-4)
     assert torch.allclose(logits(alone), logits(joint)[:, columns], atol=1e-4)
+
+
+def test_classes_of_one_name_keep_their_own_rows():
+    space = TaskSpace((Task("a", "a", ("bat", "cat"), id=0), Task("b", "b", ("bat", "ball", "bat"), id=1)))
+    joint, part = Prototypes(space, 2), Prototypes(space.subset([1]), 2)
+    joint.prototypes.copy_(torch.arange(10.0).view(5, 2))
+    part.load_state_dict(joint.state_dict())
+    assert torch.equal(part.prototypes, joint.prototypes[2:])
 
 
 @every_method

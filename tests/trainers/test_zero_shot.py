@@ -85,6 +85,16 @@ def test_it_can_be_turned_off_and_is_silent_where_learning_pays(weights, tmp_pat
     assert check.compare({"tasks": report["tasks"][:2], "mean": report["mean"]}) is None  # other images
 
 
+def test_hand_made_prompts_that_cannot_be_stop_no_test(weights, tmp_path, capsys):
+    missing = str(tmp_path / "templates.yaml")
+    found = results(tmp_path, "run", "MTCoOpHard", weights, "TRAINER.ZSCLIP.TEMPLATES", missing)
+    plain = results(tmp_path, "plain", "MTCoOpHard", weights)
+    assert found["status"] == "complete" and found["zero_shot"] is None and found["tasks"] == plain["tasks"]
+    assert f"WARNING: not compared with zero-shot CLIP: TRAINER.ZSCLIP.TEMPLATES: there is no file {missing}" in (
+        capsys.readouterr().out
+    )
+
+
 def test_validation_during_training_is_not_compared(weights, tmp_path, capsys):
     opts = ("TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 2)
     assert results(tmp_path, "run", "MTCoOpHard", weights, *opts)["zero_shot"]
