@@ -174,7 +174,7 @@ class Suite(DatasetBaseMT):
         if not space:
             raise ValueError(f"{wanted.NAME}: DATASET.SUBSAMPLE_CLASSES {wanted.SUBSAMPLE_CLASSES!r} leaves no class")
         roots = {source.root for source in sources.values()}
-        self.image_root = roots.pop() if len(roots) == 1 else root
+        self.image_root = roots.pop() if len(roots) == 1 else sorted(roots, key=lambda path: (-len(path), path))
         self.domains = next(iter(sources.values())).domains if len(sources) == 1 else ()
         self.split_hash = digest.hexdigest()
         self.places = {"train_x": places["train"], "val": places["val"], "test": places["test"]}

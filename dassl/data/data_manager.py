@@ -129,7 +129,7 @@ def build_data_loader(
     dataset_wrapper=None,
     *,
     seed: int | None = None,
-    image_root: str | None = None,
+    image_root: str | Sequence[str] | None = None,
     tasks: Sequence[str] = (),
     places: Sequence[str] = (),
 ) -> DataLoader:
@@ -143,7 +143,7 @@ def build_data_loader(
         tfm: see DatasetWrapper.
         dataset_wrapper: a class called like DatasetWrapper.
         seed: of the run; by default cfg.SEED, or 0 where that is negative.
-        image_root: folder the image keys are relative to; DATASET.ROOT by default.
+        image_root: folder, or folders, the image keys are relative to; DATASET.ROOT by default.
         tasks: T texts, what the tasks are called in messages.
         places: M texts, where the items stand in their splits, for messages.
 
@@ -156,7 +156,8 @@ def build_data_loader(
     old, new = cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH
     data_source = relocate(data_source, old, new)
     root = cfg.DATASET.ROOT if image_root is None else image_root
-    root = replace_prefix(os.path.abspath(os.path.expanduser(root)), old, new) if root else ""
+    roots = [root] if isinstance(root, (str, os.PathLike)) else root
+    roots = [replace_prefix(os.path.abspath(os.path.expanduser(folder)), old, new) for folder in roots if folder]
     epoch = Epoch()
     sampler = build_sampler(sampler_type, None, data_source, batch_size, n_domain, n_ins, seed=seed, epoch=epoch)
     if not len(sampler):
@@ -170,7 +171,7 @@ def build_data_loader(
         data_source,
         seed=seed,
         epoch=epoch if is_train else None,
-        image_root=root,
+        image_root=roots[0] if len(roots) == 1 else roots,
         name=cfg.DATASET.NAME,
         tasks=tasks,
         places=places,

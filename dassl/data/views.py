@@ -21,11 +21,14 @@ from dassl.data.datasets.base_dataset import relative_path
 from dassl.data.images import BrokenImageError, MissingImageError, decoded_once
 
 
-def image_key(datum, image_root: str = "") -> str:
+def image_key(datum, image_root: str | Sequence[str] = "") -> str:
     """What identifies an image in caches and random numbers: its path below `image_root`, with forward slashes.
 
-    Moving a data root therefore changes no result. An image elsewhere is known by its whole path.
+    Moving a data root therefore changes no result. An image elsewhere is known by its whole path. Of several roots the
+    first that the image lies below counts.
     """
+    if not isinstance(image_root, str):
+        image_root = next((root for root in image_root if datum.impath.startswith(f"{root}/")), "")
     return relative_path(datum.impath, image_root)
 
 
@@ -113,7 +116,7 @@ class KeyedViews(Dataset):
         data_source: M items (Datum, DatumMT), in the order of `dataset`.
         seed: of the run.
         epoch: the current epoch; None keeps the views of epoch 0 for ever (evaluation).
-        image_root: folder the image keys are relative to.
+        image_root: folder, or folders, the image keys are relative to.
         name: of the dataset, for messages.
         tasks: T texts, what the tasks are called in messages.
         places: M texts, where the items stand in their splits, for messages; () where nothing is known.
@@ -128,7 +131,7 @@ class KeyedViews(Dataset):
         data_source: Sequence,
         seed: int,
         epoch: Epoch | None = None,
-        image_root: str = "",
+        image_root: str | Sequence[str] = "",
         name: str = "",
         tasks: Sequence[str] = (),
         places: Sequence[str] = (),

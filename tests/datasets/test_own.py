@@ -10,7 +10,9 @@ import yaml
 
 import datasets  # noqa: F401
 from dassl.config import ConfigError, config_hash, get_cfg_default, load
+from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
+from dassl.data.views import image_key
 from tests.datasets.own_images import class_folders, draw, jsonl, table
 from tests.datasets.settings import config
 
@@ -323,3 +325,21 @@ def test_tasks_as_one_text(text, expected):
 def test_a_text_that_is_no_list():
     with pytest.raises(ConfigError, match=r"DATASET.TASKS = \[\{ROOT: photos: expected a list such as"):
         load(get_cfg_default(), [], ["DATASET.TASKS", "[{ROOT: photos"])
+
+
+def test_in_a_suite_own_images_are_known_by_the_same_keys_wherever_they_lie(tmp_path):
+    """The keys decide what training makes of an image; each is below its own root, and the longer root counts."""
+
+    def keys(place):
+        class_folders(place / "photos")
+        class_folders(place / "photos" / "more" / "birds")
+        tasks = [{"ROOT": str(place / "photos" / "more" / "birds")}, "Icon13/faces"]
+        cfg = config("Suite", place / "photos", TASKS=[{"ROOT": str(place / "photos")}, *tasks], NUM_SHOTS=2)
+        cfg.VERBOSE = False
+        views = DataManager(cfg).train_loader_x.dataset
+        return [image_key(item, views.image_root) for item in views.data_source]
+
+    here, there = keys(tmp_path / "here"), keys(tmp_path / "over" / "there")
+    assert here == there
+    assert not any(os.path.isabs(key) or "birds" in key for key in here)
+    assert sum(key.startswith("faces/") for key in here) == 64
