@@ -12,6 +12,7 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.data.transforms import build_transform
 from dassl.engine.progress import progress
 from dassl.utils import UserError
+from dassl.utils.errors import NonFiniteLossError
 
 from .base import MultiTaskTrainer
 from .prompts import class_owners, unique
@@ -130,13 +131,22 @@ class FittedTrainer(MultiTaskTrainer):
         return self.logits(self.encode_images(images).float()).masked_fill(~self.model.seen, NEVER)
 
     def samples(self, loader, what: str) -> list[Samples]:
-        """The images of `loader` (None: no image), task by task."""
+        """The images of `loader` (None: no image), task by task.
+
+        Raises NonFiniteLossError for features that are infinite or NaN, which a mean would hide.
+        """
         if self.cfg.DATALOADER.FEATURE_CACHE:
             loader = self._from_features(loader, what)
         width = self.text_tower.output_dim
         features, labels, tasks = [torch.zeros(0, width)], [torch.zeros(0).long()], [torch.zeros(0).long()]
-        for batch in progress(loader or (), what):
+        for number, batch in enumerate(progress(loader or (), what), 1):
             features.append(self.encode_images(batch["img"]).float().cpu())
+            if not features[-1].isfinite().all():
+                self._batch = batch
+                raise NonFiniteLossError(
+                    f"the features of {what} are infinite or NaN in batch {number} of {len(loader)}"
+                    f"{self._tasks_of_batch()}. The usual remedy: PREC fp32 instead of half precision"
+                )
             labels.append(batch["label"])
             tasks.append(batch["task"])
         features, labels, tasks = torch.cat(features), torch.cat(labels), torch.cat(tasks)

@@ -11,6 +11,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.utils import UserError
+from dassl.utils.errors import NonFiniteLossError
 from tests.models import state_dict, tiny_vit
 from tests.suite import TestSuite, config
 from trainers.protonet import Prototypes
@@ -119,6 +120,16 @@ def test_a_class_without_training_images_is_never_predicted(name, options, build
     found = logits(trainer)
     assert torch.isfinite(found).all()
     assert (found[:, 1] < found[:, [0, 2, 3, 4]].min(1).values).all()
+
+
+@every_method
+def test_features_that_are_not_finite_stop_with_batch_and_tasks(name, options, build):
+    trainer = build("run", name, *options, "DATALOADER.FEATURE_CACHE", False, "DATALOADER.TEST.BATCH_SIZE", 16)
+    encode, seen = trainer._encode, []
+    trainer._encode = lambda images: seen.append(1) or encode(images) * (float("nan") if len(seen) == 3 else 1)
+    expected = r"training images are infinite or NaN in batch 3 of 3, tasks of the batch: 2 \(marks on paper\)"
+    with pytest.raises(NonFiniteLossError, match=expected):
+        trainer.train()
 
 
 def test_features_are_read_from_the_cache(build, tmp_path, monkeypatch):
