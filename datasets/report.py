@@ -223,7 +223,9 @@ def _odd(row, place: Path, source: Source) -> list[str]:
         notes.append(f"unexpected folders, not used: {some(f'{row.images}/{folder}' for folder in extra)}")
     total, published = sum(len(getattr(source, split)) for split in SPLITS), IMAGES.get(row.name, 0)
     if total < 0.9 * published:
-        notes.append(f"{total:,} images, the published dataset has {published:,}: is everything unpacked?")
+        made = source.split_from == splits.fixed_name(row.name)  # it stays as it is when more images come
+        anew = f" If it is by now, delete {source.split_from} to have the split made anew" if made else ""
+        notes.append(f"{total:,} images, the published dataset has {published:,}: is everything unpacked?{anew}")
     return notes
 
 

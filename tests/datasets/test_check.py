@@ -79,6 +79,16 @@ def test_one_dataset_in_full(tmp_path, capsys):
     ]
 
 
+def test_a_split_that_was_made_of_a_part_of_the_images(tmp_path, capsys):
+    layouts.make("EuroSAT", tmp_path)
+    question = "40 images, the published dataset has 27,000: is everything unpacked?"
+    assert field(checked(capsys, "EuroSAT", "--root", tmp_path)[1], "note") == [question]
+    build_dataset(config("EuroSAT", tmp_path))
+    capsys.readouterr()
+    hint = " If it is by now, delete split_fixed_EuroSAT.json to have the split made anew"
+    assert field(checked(capsys, "EuroSAT", "--root", tmp_path)[1], "note") == [question + hint]
+
+
 def test_nothing_is_written(tmp_path, capsys):
     layouts.make("EuroSAT", tmp_path)
     before = sorted(tmp_path.rglob("*"))
