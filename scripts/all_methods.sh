@@ -3,7 +3,7 @@
 # ProGrad, KgCoOp, PLOT, SoftCPT* and the six variants of SoftCPT, for each number of shots and seed, then their table
 # with what they cost. Single-task methods learn prompts for every task in one joint run (TSC).
 #   SHOTS="1 2 4" sh all_methods.sh icon5 tiny_ep20
-#   SHOTS="1 2 4 8 16" sh all_methods.sh general10 rn50_ep50 DATALOADER.FEATURE_BANK True
+#   SHOTS="1 2 4 8 16" CLS_SAMPLE_RATE=0.1 sh all_methods.sh general10 rn50_ep50 DATALOADER.FEATURE_BANK True
 # A method that has no config file of the name CFG in configs/trainers/METHOD takes that of CFG without its epochs
 # (rn50_ep50: rn50), or its published one (CoCoOp rn50_c4_ep10_batch1_ctxv1, KgCoOp rn50_ep100_ctxv1); one that has none
 # of them is left out with a line saying so.

@@ -149,11 +149,22 @@ class ClassificationMT(EvaluatorBase):
             mo: (B, N) logits over the classes of all tasks.
             gt: (B,) class index within the task.
             task: (B,) position of the task in the TaskSpace.
+
+        Raises:
+            UserError: NaN among the logits of a sample's own task, which argmax would take for a prediction.
         """
         if mo.shape[1] != self.space.num_classes:
             raise ValueError(f"logits have {mo.shape[1]} columns, the tasks have {self.space.num_classes} classes")
         mo, task = mo.detach().float().cpu(), task.cpu()
-        column = mo.masked_fill(~self.space.mask(task), float("-inf")).argmax(1)  # (B,)
+        mo = mo.masked_fill(~self.space.mask(task), float("-inf"))
+        if (bad := mo.isnan().any(1)).any():
+            found = sorted(set(task[bad].tolist()))
+            names = ", ".join(f"{self.space.tasks[t].id} ({self.space.tasks[t].name})" for t in found)
+            raise UserError(
+                f"the logits of {int(bad.sum())} of {len(mo)} images are NaN, tasks {names}: the model's weights or an "
+                "image's features are. The usual remedies: a smaller OPTIM.LR, PREC fp32 instead of half precision"
+            )
+        column = mo.argmax(1)  # (B,)
         offsets = torch.as_tensor(self.space.offsets)
         self._predictions.append(column - offsets[task])
         self._labels.append(gt.cpu())

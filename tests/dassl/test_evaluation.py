@@ -12,6 +12,7 @@ from dassl.config import get_cfg_default
 from dassl.data.tasks import Task, TaskSpace
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase, build_evaluator
 from dassl.metrics import classification_scores, compute_accuracy, compute_accuracy_map
+from dassl.utils import UserError
 from tests.dassl import toy
 
 SPACE = TaskSpace(
@@ -107,6 +108,16 @@ def test_multi_task_classification(cfg, capsys):
     assert f"\n* average: {value:.2f}%\n" in out and "* note: task 8 (no image) has no image" in out
     assert "classes without images of task 2 (animals), left out of mean_acc: eel" in out
     json.dumps(evaluator.report, allow_nan=False)
+
+
+def test_nan_is_no_prediction(cfg):
+    evaluator = EVALUATOR_REGISTRY.get("ClassificationMT")(cfg, space=SPACE)
+    logits, label, task = torch.zeros(3, 8), torch.tensor([0, 1, 0]), torch.tensor([0, 1, 2])
+    logits[0, 3:] = float("nan")  # of other tasks
+    evaluator.process(logits, label, task)
+    logits[1, 4] = float("nan")
+    with pytest.raises(UserError, match=r"logits of 1 of 3 images are NaN, tasks 5 \(berries\)"):
+        evaluator.process(logits, label, task)
 
 
 def test_validation_is_never_printed_as_the_result(cfg, capsys):
