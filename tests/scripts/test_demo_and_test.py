@@ -64,7 +64,8 @@ def test_demo_with_other_seeds_misses_none(clone):
 def test_demo_stops_with_the_failing_run(clone, jobs):
     done = clone.sh("demo.sh", JOBS=jobs, FAIL_SEED="2")
     assert done.returncode == 3
-    assert len(clone.runs()) in ({"1": (3,), "2": (3, 4)}[jobs])
+    # side by side, runs may start until the failing one has ended; none of the last ones does
+    assert len(clone.runs()) == 3 if jobs == "1" else 3 <= len(clone.runs()) < 10
     assert done.stderr.count("ValueError: the loss is nan") + done.stderr.count("error: the loss is nan") >= 1
     assert not table_of(done)
 
