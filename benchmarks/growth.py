@@ -13,7 +13,7 @@ from clip.text_tower import TextTower
 from dassl.data.tasks import Task, TaskSpace
 
 from .common import backbone, options, start, suite
-from .measuring import MIB, alternate, machine, peak_over_base
+from .measuring import MIB, alternate, machine, machine_line, peak_over_base
 from .text_tower import Pass
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the suite's classes
@@ -59,18 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         print(json.dumps(result))
         return
-    print(f"forward + backward of the text tower, a context a task: {args.suite}, {machine_line(result)}")
+    print(f"forward + backward of the text tower, a context a task: {args.suite}\n{machine_line(result)}")
     print("varied          classes  tasks   L  tokens published  tokens    ms  peak MiB")
     for r in rows:
         print(
             f"{r['varied']:<15} {r['classes']:>7,} {r['tasks']:>6} {r['n_ctx']:>3} {r['plain_tokens']:>17,} "
             f"{r['tokens']:>7,} {1e3 * r['seconds']:>5,.0f} {r['mib']:>9,.0f}"
         )
-
-
-def machine_line(result: dict) -> str:
-    """On what was measured, in a few words."""
-    return "{backbone}, {dtype}, {device}, {threads} threads, torch {torch}".format(**result)
 
 
 if __name__ == "__main__":

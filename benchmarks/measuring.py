@@ -25,6 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clip.text_tower import TextTower
 
+from .common import relative
+
 ROOT = Path(__file__).resolve().parents[1]
 SIDES = ("plain", "ours")
 MIB = 2**20
@@ -172,7 +174,7 @@ def report(result: dict, title: str, rows: list[tuple], notes: list[str], as_jso
         return
     rows = [("", "plain", "ours", "ratio"), *([_cell(value) for value in row] for row in rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    print(f"{title}\n{_machine_line(result)}")
+    print(f"{title}\n{machine_line(result)}")
     for what, *cells in rows:
         print(
             "  ".join([what.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))]).rstrip()
@@ -181,10 +183,31 @@ def report(result: dict, title: str, rows: list[tuple], notes: list[str], as_jso
         print(note)
 
 
-def _machine_line(result: dict) -> str:
+def machine_line(result: dict) -> str:
+    """Where and on what `result` was measured, in a line."""
     return "backbone {backbone}, {dtype}, {device}, {threads} threads, torch {torch}, median of {repeat}".format(
         **result
     )
+
+
+def by_image(sides: dict[str, Callable], same: Callable, images: dict[str, int], repeat: int, device: torch.device):
+    """What two sides take for an image each and how far they differ, as (entries of a result, rows of its table).
+
+    A side is a function that gives features and their gradient, of `images[side]` images; `same` is ours on as many
+    images as the plain one takes.
+    """
+    (features, gradient), (expected, expected_gradient) = same(), sides["plain"]()
+    seconds = alternate(sides, repeat, device)
+    ms = {side: 1e3 * seconds[side] / images[side] for side in SIDES}
+    difference = {"features": relative(features, expected), "gradients": relative(gradient, expected_gradient)}
+    result = {
+        "seconds": seconds,
+        "ms_per_image": ms,
+        "speedup_per_image": ms["plain"] / ms["ours"],
+        "difference": difference,
+    }
+    differences = [(f"relative difference of {what}", "", f"{value:.1e}", "") for what, value in difference.items()]
+    return result, [row("ms a pass", seconds, 1e3), row("ms an image", ms), *differences]
 
 
 def row(what: str, values: dict[str, float], scale: float = 1.0) -> tuple:

@@ -18,8 +18,8 @@ from torch import Tensor
 from clip.image_tower import ImageTower, VisualPrompts
 from clip.model import CLIP
 
-from .common import backbone, free_memory, options, relative, start
-from .measuring import SIDES, add_memory_options, alternate, machine, memory, peak_over_base, report, row
+from .common import backbone, free_memory, options, start
+from .measuring import SIDES, add_memory_options, by_image, machine, memory, peak_over_base, report, row
 
 KEPT = 20  # numbers that the plain way keeps for each number of a token, in every layer, about
 
@@ -103,25 +103,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = []
     if not args.memory_only:
         sides = {side: Pass(side, clip, images[side], args) for side in SIDES}
-        features, gradient = Pass("ours", clip, images["plain"], args)()
-        expected, expected_gradient = sides["plain"]()
-        seconds = alternate(sides, args.repeat, device)
-        ms = {side: 1e3 * seconds[side] / images[side] for side in SIDES}
-        result |= {
-            "seconds": seconds,
-            "ms_per_image": ms,
-            "speedup_per_image": ms["plain"] / ms["ours"],
-            "difference": {
-                "features": relative(features, expected),
-                "gradients": relative(gradient, expected_gradient),
-            },
-        }
-        rows += [
-            row("ms a pass", seconds, 1e3),
-            row("ms an image", ms),
-            ("relative difference of features", "", f"{result['difference']['features']:.1e}", ""),
-            ("relative difference of gradients", "", f"{result['difference']['gradients']:.1e}", ""),
-        ]
+        same = Pass("ours", clip, images["plain"], args)
+        measured, lines = by_image(sides, same, images, args.repeat, device)
+        result |= measured
+        rows += lines
     if not args.no_memory:
         mib = memory("benchmarks.visual_prompts", [*argv, "--plain-images", str(images["plain"])])
         result["memory_mib"] = mib
