@@ -1,0 +1,68 @@
+"""Datasets offered by a server of our own as they are published; the fixtures of the tests of downloads."""
+
+import hashlib
+from dataclasses import replace
+
+import pytest
+
+from datasets import transfer
+from datasets.suites import SOURCES
+from datasets.table import ROWS
+from tests.datasets import layouts
+from tests.datasets.published_archives import published
+from tests.datasets.web import Server, serve
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(transfer, "PAUSES", (0,))
+    monkeypatch.setitem(__import__("sys").modules, "gdown", None)
+    found = Server()
+    web = serve(found)
+    yield found
+    web.shutdown()
+    web.server_close()
+
+
+@pytest.fixture
+def offer(server, monkeypatch, tmp_path):
+    """offer(name): serve the archives of a dataset as they are published, from a row that points to them; returns
+    the folder of what they hold. Files on Google Drive are served only if `drive`.
+    """
+
+    def call(name, drive=True, **changes):
+        row = ROWS[name]
+        made = layouts.make(name, tmp_path / "made", images=2) / row.folder
+        files = []
+        for file in row.files:
+            if file.optional or (file.drive and not drive):
+                files.append(replace(file, urls=()))
+                continue
+            content = published(file.name, made)
+            server.files[f"/{file.name}"] = content
+            urls = (f"{server.url}/{file.name}",) if file.urls or file.drive else ()
+            checksum = "md5:" + hashlib.md5(content).hexdigest() if file.checksum else ""
+            files.append(replace(file, urls=urls, drive="", checksum=checksum, size=1, unpacked=1))
+        monkeypatch.setattr(SOURCES[name], "row", replace(row, files=tuple(files), **changes))
+        return made
+
+    return call
+
+
+def change(monkeypatch, name, **changes):
+    """Change the first file of an offered row and leave out the others."""
+    row = SOURCES[name].row
+    monkeypatch.setattr(SOURCES[name], "row", replace(row, files=(replace(row.files[0], **changes),)))
+
+
+def content_of(folder, places):
+    """{path: content} of the files in some places of a folder."""
+    paths = [path for place in places for path in [folder / place, *(folder / place).rglob("*")]]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.is_file()}
+
+
+def leftovers(root):
+    """Everything that is hidden, or an archive, or a part of one."""
+    endings = (".zip", ".tar", ".gz", ".tgz", ".part", ".json", ".damaged")
+    found = [path.name for path in root.rglob("*") if path.name.startswith(".") or path.name.endswith(endings)]
+    return sorted(name for name in found if name != "cat_to_name.json")
