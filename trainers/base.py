@@ -170,14 +170,14 @@ class MultiTaskTrainer(TrainerX):
     def before_train(self) -> None:
         super().before_train()
         if self.learns and self.cfg.DATALOADER.FEATURE_BANK:
-            self.train_loader_x = self._from_features(
+            self.train_loader_x = self.from_features(
                 self.train_loader_x, "training views", range(self.start_epoch, self.max_epoch)
             )
 
     def test(self, split: str | None = None) -> float:
         if self.cfg.DATALOADER.FEATURE_CACHE and self.frozen_features:
             name = f"{split or self.cfg.TEST.SPLIT}_loader"
-            setattr(self, name, self._from_features(getattr(self, name), f"{name[:-7]} images"))
+            setattr(self, name, self.from_features(getattr(self, name), f"{name[:-7]} images"))
         if split or not self._compared():
             return super().test(split)
         try:
@@ -204,7 +204,7 @@ class MultiTaskTrainer(TrainerX):
             self.zero_shot.expect(batch["label"], batch["task"])
         return super().parse_batch_test(batch)
 
-    def _from_features(self, loader, what: str, epochs: range | None = None):
+    def from_features(self, loader, what: str, epochs: range | None = None):
         """`loader` with features in place of images; itself where that cannot be, or has been done."""
         if loader is None or isinstance(loader, FeatureLoader):
             return loader

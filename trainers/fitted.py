@@ -136,7 +136,7 @@ class FittedTrainer(MultiTaskTrainer):
         Raises NonFiniteLossError for features that are infinite or NaN, which a mean would hide.
         """
         if self.cfg.DATALOADER.FEATURE_CACHE:
-            loader = self._from_features(loader, what)
+            loader = self.from_features(loader, what)
         width = self.text_tower.output_dim
         features, labels, tasks = [torch.zeros(0, width)], [torch.zeros(0).long()], [torch.zeros(0).long()]
         for number, batch in enumerate(progress(loader or (), what), 1):
