@@ -162,7 +162,7 @@ def predictions(trainer, paths, tasks, topk):
         images, errors = [], {}
         for path in paths[start : start + size]:
             try:
-                images.append(transform(read_image(path)))
+                images.append(transform(read_image(path, trainer.cfg.INPUT.EXIF_ROTATE)))
             except (ValueError, OSError) as error:
                 errors[path] = str(error)
         with torch.no_grad():

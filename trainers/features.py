@@ -172,6 +172,8 @@ def store_for(loader: DataLoader, cfg, clip, device: torch.device, local: bool =
     }
     if local:
         kind["features"] = "local"
+    if cfg.INPUT.EXIF_ROTATE:
+        kind["exif"] = "rotated"
     return FeatureStore(kind, cfg.DATALOADER.FEATURE_CACHE_DIR or None)
 
 

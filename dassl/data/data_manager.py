@@ -100,7 +100,7 @@ class DatasetWrapper(Dataset):
             "impath": item.impath,
             "index": idx,
         }
-        image = read_image(item.impath)
+        image = read_image(item.impath, self.cfg.INPUT.EXIF_ROTATE)
         if self.transform is None:
             output["img"] = image
         elif isinstance(self.transform, (list, tuple)):

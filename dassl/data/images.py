@@ -2,13 +2,16 @@
 
 How the modes that Pillow reads become RGB:
 
-- 1, L, LA, P, PA, RGBA, CMYK, YCbCr, HSV: Pillow's own conversion. Transparency is dropped: the colour stored under a
-  transparent pixel shows, as everywhere in this family of code; a transparent palette goes through RGBA first.
+- 1, L, LA, P, PA, RGBA, CMYK, YCbCr, HSV: Pillow's own conversion.
+- Whatever is transparent is laid on white, in every mode that can say so (an alpha channel, a transparent colour or
+  palette entry): the colour that programs leave under a transparent pixel is arbitrary, mostly black. An image whose
+  pixels are all opaque is as without its transparency.
 - I;16 and I (what 16-bit grayscale files open as, depending on the Pillow version): the high byte of every pixel.
   Pillow's conversion would clip everything above 255 to white.
 - F: clipped to 0..255.
 
-The first frame of an animation counts. EXIF rotation is not applied, as in the published results.
+The first frame of an animation counts. EXIF rotation is applied only where it is asked for (INPUT.EXIF_ROTATE): the
+published results are without.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from dassl.utils.errors import UserError
 
@@ -52,22 +55,23 @@ class MissingImageError(_OneLine, FileNotFoundError):
         return str(self.args[0]) if self.args else ""
 
 
-def read_image(path: str | os.PathLike) -> Image.Image:
+def read_image(path: str | os.PathLike, upright: bool = False) -> Image.Image:
     """Decode an image to Pillow's mode RGB.
 
     Args:
         path: a file, or a member of a zip archive: "…/images.zip/faces/x.webp" is read in place.
+        upright: turn and mirror it as its EXIF orientation says.
 
     Raises:
         MissingImageError: a FileNotFoundError naming the path.
         BrokenImageError: a ValueError naming the path and what is wrong.
     """
     path = os.fspath(path)
-    if _kept is not None and path in _kept:
-        return _kept[path].copy()
+    if _kept is not None and (path, upright) in _kept:
+        return _kept[path, upright].copy()
     try:
         with _open(path) as file, Image.open(file) as image:
-            decoded = _to_rgb(image)
+            decoded = _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except (FileNotFoundError, NotADirectoryError) as e:
         raise MissingImageError(f"image not found: {path}") from e
     except MemoryError:
@@ -76,11 +80,23 @@ def read_image(path: str | os.PathLike) -> Image.Image:
         raise BrokenImageError(f"image cannot be read: {path} ({_reason(path, e)})") from e
     if _kept is not None:
         _kept.clear()
-        _kept[path] = decoded.copy()
+        _kept[path, upright] = decoded.copy()
     return decoded
 
 
-_kept: dict[str, Image.Image] | None = None  # within `decoded_once`: the last image that was read
+def read_header(path: str | os.PathLike) -> tuple[str, bool]:
+    """(what is wrong with an image file, "" if nothing; whether its EXIF data turn it). Decodes no pixel."""
+    path = os.fspath(path)
+    try:
+        with _open(path) as file, Image.open(file) as image:
+            return "", image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except (FileNotFoundError, NotADirectoryError):
+        return "there is no such file", False
+    except Exception as e:
+        return _reason(path, e), False
+
+
+_kept: dict[tuple[str, bool], Image.Image] | None = None  # within `decoded_once`: the last image that was read
 
 
 @contextmanager
@@ -137,14 +153,22 @@ def _reason(path: str, error: Exception) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    see_through = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
+    if image.mode == "RGB" and not see_through:
         image.load()
         return image
-    if image.mode in ("P", "PA") and "transparency" in image.info:
-        image = image.convert("RGBA")
-    elif image.mode == "I" or image.mode.startswith("I;16"):
+    if see_through or image.mode in ("LA", "PA", "RGBA", "RGBa"):
+        return _on_white(image.convert("RGBA"))
+    if image.mode == "I" or image.mode.startswith("I;16"):
         array = np.asarray(image)
         image = Image.fromarray((array.clip(0, 65535) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An RGBA image in RGB, laid on white."""
+    if image.getchannel("A").getextrema()[0] < 255:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dassl.data.images import image_exists
+from dassl.config import get_cfg_default
+from dassl.data.data_manager import DatasetWrapper
+from dassl.data.datasets import Datum
+from dassl.data.images import image_exists, read_header
 from dassl.utils import read_image
 
 RED = (204, 0, 51)  # in the web palette
@@ -46,12 +49,81 @@ def test_16_bit_gray_keeps_its_high_byte(tmp_path):
         assert np.asarray(read_image(tmp_path / name))[..., 0].tolist() == [[0, 1], [128, 255]]
 
 
-def test_palette_with_transparency_per_entry(tmp_path, recwarn):
-    image = Image.new("P", (4, 4), 1)
-    image.putpalette([0, 0, 0, *RED])
-    image.save(tmp_path / "x.png", transparency=bytes([0, 128]))
-    assert _pixel(tmp_path / "x.png") == RED
+# Row of pixels: opaque red, half transparent red, and black that nobody is meant to see.
+SEEN = ((*RED, 255), (*RED, 128), (0, 0, 0, 0))
+
+
+def on_white(colour):
+    *colour, alpha = colour
+    return [(value * alpha + 255 * (255 - alpha)) / 255 for value in colour]
+
+
+def near(found, expected):
+    return np.abs(np.asarray(found, dtype=float) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp"])
+def test_what_is_transparent_is_white(tmp_path, ending):
+    image = Image.new("RGBA", (3, 1))
+    image.putdata(SEEN)
+    image.save(tmp_path / f"x.{ending}", **({"lossless": True, "exact": True} if ending == "webp" else {}))
+    assert near(np.asarray(read_image(tmp_path / f"x.{ending}"))[0], [on_white(colour) for colour in SEEN])
+
+
+def test_a_palette_with_transparent_entries(tmp_path, recwarn):
+    image = Image.new("P", (3, 1))
+    image.putpalette([*RED, *RED, 0, 0, 0])
+    image.putdata([0, 1, 2])
+    image.save(tmp_path / "several.png", transparency=bytes([255, 128, 0]))
+    assert near(np.asarray(read_image(tmp_path / "several.png"))[0], [on_white(colour) for colour in SEEN])
+    image.save(tmp_path / "one.png", transparency=2)
+    image.save(tmp_path / "one.gif", transparency=2)
+    for name in ("one.png", "one.gif"):
+        assert np.asarray(read_image(tmp_path / name))[0].tolist() == [list(RED), list(RED), [255, 255, 255]]
     assert not recwarn.list
+
+
+@pytest.mark.parametrize("mode, colours", [("L", (90, 0)), ("RGB", (RED, (0, 0, 0)))])
+def test_a_colour_that_stands_for_transparent(tmp_path, mode, colours):
+    image = Image.new(mode, (2, 1))
+    image.putdata(colours)
+    image.save(tmp_path / "x.png", transparency=colours[1])
+    first = colours[0] if mode == "RGB" else colours[:1] * 3
+    assert np.asarray(read_image(tmp_path / "x.png"))[0].tolist() == [list(first), [255, 255, 255]]
+
+
+def test_opaque_images_have_the_pixels_they_had(tmp_path):
+    whole = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    palette = whole.quantize(40)
+    for name, image, options in (
+        ("rgba", whole.convert("RGBA"), {}),
+        ("la", whole.convert("LA"), {}),
+        ("entries", palette, {"transparency": bytes([255] * 40)}),
+        ("entry", palette, {"transparency": 200}),
+    ):
+        image.save(tmp_path / f"{name}.png", **options)
+        assert np.array_equal(np.asarray(read_image(tmp_path / f"{name}.png")), np.asarray(image.convert("RGB"))), name
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_where_that_is_asked_for(tmp_path, orientation):
+    image = Image.new("RGB", (16, 8), "blue")
+    image.paste(RED, (0, 0, 8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "x.jpg", exif=exif, quality=100, subsampling=0)
+    assert near(read_image(tmp_path / "x.jpg").getpixel((2, 2)), RED) and read_image(tmp_path / "x.jpg").size == (16, 8)
+    turned = read_image(tmp_path / "x.jpg", upright=True)
+    assert turned.size == ((16, 8) if orientation < 5 else (8, 16))
+    # From the EXIF standard: where the first row and column of what is stored belong.
+    left, top = orientation in (1, 4, 5, 6, 7, 8), orientation in (1, 2, 3, 4, 5, 6)
+    x, y = ((2 if left else 13), 4) if orientation < 5 else (4, (2 if top else 13))
+    assert near(turned.getpixel((x, y)), RED)
+    assert read_header(tmp_path / "x.jpg") == ("", orientation > 1)
+    cfg = get_cfg_default()
+    for cfg.INPUT.EXIF_ROTATE, size in ((False, (16, 8)), (True, turned.size)):
+        (item,) = DatasetWrapper(cfg, [Datum(str(tmp_path / "x.jpg"))])
+        assert item["img"].size == size
 
 
 @pytest.fixture
@@ -128,6 +200,9 @@ def test_broken_files_are_one_clear_line(tmp_path):
             read_image(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert "\n" not in str(caught.value)
+        assert name in ("cut.png", "noise.png") or text in read_header(tmp_path / name)[0]
+    assert read_header(tmp_path / "whole.png") == ("", False)
+    assert read_header(tmp_path / "none.png") == ("there is no such file", False)
 
 
 def test_missing_files_are_one_clear_line(tmp_path, archive):

@@ -51,6 +51,7 @@ declare("INPUT.SIZE", (224, 224), allowed=_PAIR, help="height and width of the m
 declare("INPUT.INTERPOLATION", "bicubic", allowed=tuple(INTERPOLATION_MODES), help="how images are resized")
 declare("INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"), allowed=TRANSFORMS, help="names")
 declare("INPUT.NO_TRANSFORM", False, help="hand out images as they are read")
+declare("INPUT.EXIF_ROTATE", False, help="turn photographs as their EXIF data say; the published results are without")
 declare("INPUT.PIXEL_MEAN", [0.48145466, 0.4578275, 0.40821073], help="of the channels R, G, B, in 0..1")
 declare("INPUT.PIXEL_STD", [0.26862954, 0.26130258, 0.27577711], help="of the channels R, G, B, in 0..1")
 declare("INPUT.CROP_PADDING", 4, help="random_crop: border of zeros, pixels")
