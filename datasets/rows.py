@@ -109,7 +109,8 @@ class RowSource:
                 description = _text(folder / "task_desc.txt") or description or row.description
             names = tuple(in_words(row.rename.get(name, name)) for name in split.classnames[i])
             template = row.templates[i] if row.templates else row.template
-            tasks.append(SourceTask(key, in_words(name), names, row.metric, (template,), description or ""))
+            task = SourceTask(key, in_words(name), names, row.metric, (template,), description or "", row.task_of)
+            tasks.append(task)
         return tasks
 
 

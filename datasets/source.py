@@ -31,7 +31,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceTask:
-    """A task as a dataset declares it; its place in a suite is decided by the suite."""
+    """A task as a dataset declares it, with the fields of `dassl.data.tasks.Task`; the suite decides its place."""
 
     key: str
     name: str
@@ -39,6 +39,7 @@ class SourceTask:
     metric: str = "overall_acc"
     templates: tuple[str, ...] = ("a photo of a {}.",)
     description: str = ""
+    task_of: str = ""
 
 
 @dataclass

@@ -19,21 +19,26 @@ from dassl.data.views import replace_prefix
 from dassl.utils import UserError
 from datasets.embedded import ICON13
 from datasets.fewshot import base_new, few_shot, task_subset, val_shots
+from datasets.folders import q
+from datasets.oddities import untested
 from datasets.own import own_tasks
-from datasets.report import require_usable
+from datasets.report import absent, refusal, require_usable
 from datasets.rows import RowSource
 from datasets.source import SPLITS, Places, Source
+from datasets.styles import STYLED
 from datasets.table import GENERAL10, PLANT6, ROWS, RS8
 
 # Everything that can be read: name -> an object with `task_keys`, `missing(root)` and `load(root)`.
-SOURCES = {"Icon13": ICON13, **{name: RowSource(row) for name, row in ROWS.items()}}
+SOURCES = {"Icon13": ICON13, **STYLED, **{name: RowSource(row) for name, row in ROWS.items()}}
+
+# The five tasks whose class names align least with the drawings, hence where there is most to learn.
+ICON5 = ("faces", "hands", "produce", "mammals", "dishes")
 
 SUITES: dict[str, tuple[str, ...]] = {
     "General10": tuple(row.name for row in GENERAL10),
     "Plant6": tuple(row.name for row in PLANT6),
     "RS8": RS8,
-    # The five tasks whose class names align least with the drawings, hence where there is most to learn.
-    "Icon5": ("Icon13/faces", "Icon13/hands", "Icon13/produce", "Icon13/mammals", "Icon13/dishes"),
+    **{name.replace("13", "5"): tuple(f"{name}/{key}" for key in ICON5) for name in ("Icon13", *STYLED)},
 }
 
 
@@ -107,11 +112,11 @@ class Suite(DatasetBaseMT):
     """Tasks of one or several datasets, after task subset, base/new classes and few-shot sampling.
 
     Only the datasets of the chosen tasks are read. `split_hash` is that of their full splits, before sampling.
-    `places` says of each list of images where they stand in the splits, for messages.
+    `places` says of each list of images where they stand in the splits, `advice` what lists all bad ones: for messages.
 
     Args:
         cfg: reads DATASET.{ROOT, NAME, TASKS, TASK_NAMES, NUM_SHOTS, NESTED_SHOTS, SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS},
-            SEED, and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT does not exist.
+            SEED, TEST.NO_TEST, OUTPUT_DIR, and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT does not exist.
 
     Raises:
         FileNotFoundError: datasets that are missing, all at once.
@@ -157,6 +162,7 @@ class Suite(DatasetBaseMT):
                 declared.templates,
                 declared.description,
                 id=number,
+                task_of=declared.task_of,
             )
             new_label = {label: position for position, label in enumerate(labels)}
             for split, numbers in by_task[name][index].items():
@@ -173,10 +179,15 @@ class Suite(DatasetBaseMT):
             space.append(task)
         if not space:
             raise ValueError(f"{wanted.NAME}: DATASET.SUBSAMPLE_CLASSES {wanted.SUBSAMPLE_CLASSES!r} leaves no class")
+        tested = {item.task for item in splits["test"]}
+        if (bare := [task.key for i, task in enumerate(space) if i not in tested]) and not cfg.TEST.NO_TEST:
+            half = "" if wanted.SUBSAMPLE_CLASSES == "all" else f"in the {wanted.SUBSAMPLE_CLASSES} classes there is "
+            raise UserError(f"{wanted.NAME}: {half}{untested(bare)}")
         roots = {source.root for source in sources.values()}
         self.image_root = roots.pop() if len(roots) == 1 else sorted(roots, key=lambda path: (-len(path), path))
         self.domains = next(iter(sources.values())).domains if len(sources) == 1 else ()
         self.split_hash = digest.hexdigest()
+        self.advice = f"python -m datasets.check {q(os.path.join(cfg.OUTPUT_DIR, 'config.yaml'))} --deep"
         self.places = {"train_x": places["train"], "val": places["val"], "test": places["test"]}
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"] or None, splits["test"])
 
@@ -247,6 +258,7 @@ def refuse_training(cfg) -> None:
 
     Raises:
         UserError: a dataset of cfg.DATASET has nothing but test images.
+        FileNotFoundError: the images to train on are not there, though the others are.
     """
     cls = DATASET_REGISTRY.get(cfg.DATASET.NAME) if cfg.DATASET.NAME in {*SOURCES, *SUITES, "Suite"} else None
     if cls is None:
@@ -260,6 +272,13 @@ def refuse_training(cfg) -> None:
             f"{', '.join(test_only)}: for testing only, there are no training images. Train on another dataset, such "
             "as ImageNet, and test that model here: --eval-only --model-dir FOLDER_OF_THE_RUN"
         )
+    rows = {
+        name: SOURCES[name] for name in names if getattr(getattr(SOURCES.get(name), "row", None), "train_folders", ())
+    }
+    root = _root(cfg)
+    found = [report for name, source in rows.items() if (report := absent(name, source, root))]
+    if found and not any(source.missing(root, train=False) for source in rows.values()):  # else all is said at once
+        raise FileNotFoundError("\n".join(refusal(cfg.DATASET.NAME, found, rows, root)))
 
 
 def register(name: str, tasks: tuple[str, ...], doc: str) -> type[Suite]:

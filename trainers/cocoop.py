@@ -64,7 +64,7 @@ class ConditionalPromptLearner(PromptLearner):
             init,
             sharing=sharing,
             task_of_name=space.task_of_column,
-            owners=[task.key for task in space.tasks],
+            owners=[task.owner for task in space.tasks],
         )
         if sharing == "task":
             self.meta_nets = nn.ModuleList(MetaNet(tower.output_dim, tower.width) for _ in space.tasks)

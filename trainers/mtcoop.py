@@ -151,7 +151,7 @@ class SoftCPT(nn.Module):
         self.task_of_column = space.task_of_column.to(tower.device)
         self.names = NameTokens(tower, space.classnames, position)
         self.names.check(n_ctx)
-        self.task_owners, self.class_owners = [task.key for task in space.tasks], class_owners(space)
+        self.task_owners, self.class_owners = [task.owner for task in space.tasks], class_owners(space)
         d, k = tower.output_dim, task_feature_dim or tower.output_dim
         sharing = {True: "class", False: "all"}
         if task_feature == "rand":

@@ -51,7 +51,7 @@ class HardSharedPrompts(nn.Module):
             position,
             sharing,
             task_of_name=space.task_of_column,
-            owners=class_owners(space) if sharing == "class" else [task.key for task in space.tasks],
+            owners=class_owners(space) if sharing == "class" else [task.owner for task in space.tasks],
         )
 
     def forward(self, select: Tensor) -> Tensor:

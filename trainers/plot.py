@@ -83,7 +83,7 @@ class TransportPrompts(nn.Module):
     def __init__(self, tower: TextTower, space: TaskSpace, *, sharing: str = "all", **options):
         super().__init__()
         self.tower = tower
-        owners = class_owners(space) if sharing == "class" else [task.key for task in space.tasks]
+        owners = class_owners(space) if sharing == "class" else [task.owner for task in space.tasks]
         self.prompt_learner = PromptSets(
             tower, space.classnames, sharing=sharing, task_of_name=space.task_of_column, owners=owners, **options
         )

@@ -251,4 +251,4 @@ def unique(names: Sequence[str]) -> list[str]:
 
 def class_owners(space: TaskSpace) -> list[str]:
     """N texts that tell the classes of a suite apart."""
-    return [f"{task.key}: {name}" for task in space.tasks for name in task.classnames]
+    return [f"{task.owner}: {name}" for task in space.tasks for name in task.classnames]

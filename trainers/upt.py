@@ -37,7 +37,7 @@ class UnifiedLearner(PromptedLearner):
     def __init__(self, tower: TextTower, space: TaskSpace, sets: nn.Module, m: int, shared: bool):
         super().__init__(space, shared, tower.device)
         self.tower, self.sets = tower, sets
-        self.owners = [task.key for task in space.tasks]
+        self.owners = [task.owner for task in space.tasks]
         self.names = NameTokens(tower, space.classnames)
         self.names.check(m)
 
@@ -66,7 +66,7 @@ class UnifiedLearner(PromptedLearner):
 
 def learned_sets(tower: TextTower, space: TaskSpace, *, shared: bool = True, **unified) -> UnifiedLearner:
     """A learner whose raw prompts and network are learned directly; `unified` as of `Unify`."""
-    owners = None if shared else [task.key for task in space.tasks]
+    owners = None if shared else [task.owner for task in space.tasks]
     sets = PromptSets(lambda: UnifiedPrompts(tower, **unified), owners)
     return UnifiedLearner(tower, space, sets, unified["n_ctx"] // 2, shared)
 

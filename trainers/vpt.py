@@ -56,7 +56,7 @@ class VisualPromptLearner(PromptedLearner):
     ):
         super().__init__(space, sharing == "all", tower.device)
         layers, width, patch = ImageTower(tower.clip).require_prompts()
-        owners = [task.key for task in space.tasks] if sharing == "task" else None
+        owners = [task.owner for task in space.tasks] if sharing == "task" else None
         self.sets = PromptSets(lambda: VisualContext(layers if deep else 1, n_ctx, width, patch), owners)
         self.hand = HandPrompts(tower, space, [(template,) if template else task.templates[:1] for task in space.tasks])
 

@@ -34,6 +34,7 @@ class Task:
         templates: zero-shot prompts, each with one "{}" for the class name.
         description: a longer text about the task.
         id: number of the task in its full suite. Subsets keep it, logs show it.
+        task_of: key of the task that this one is a shifted test set of ("ImageNet" for ImageNetV2), "" for itself.
 
     Raises:
         ValueError: no class, a metric nobody computes, or a template without "{}".
@@ -46,6 +47,12 @@ class Task:
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     description: str = ""
     id: int = 0
+    task_of: str = ""
+
+    @property
+    def owner(self) -> str:
+        """What a learner remembers the task's own parameters by: the key of the task they were learned for."""
+        return self.task_of or self.key
 
     def __post_init__(self):
         for field in ("classnames", "templates"):

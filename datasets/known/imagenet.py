@@ -39,6 +39,7 @@ IMAGENET = (
         "test-only",
         TASK_NAME,
         "general object",
+        task_of="ImageNet",
         source="https://huggingface.co/datasets/vaishaal/ImageNetV2 (imagenetv2-matched-frequency.tar.gz)",
         files=(
             RemoteFile(
@@ -62,6 +63,7 @@ IMAGENET = (
         "test-only",
         TASK_NAME,
         "general object",
+        task_of="ImageNet",
         source="https://github.com/HaohanWang/ImageNet-Sketch (its folder sketch/, renamed images/)",
         files=(
             RemoteFile(
@@ -83,6 +85,7 @@ IMAGENET = (
         "test-only",
         TASK_NAME,
         "general object",
+        task_of="ImageNet",
         source="https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
         files=(RemoteFile("imagenet-a.tar", same_names("imagenet-a"), (f"{_HENDRYCKS}/imagenet-a.tar",), size=690),),
     ),
@@ -95,6 +98,7 @@ IMAGENET = (
         "test-only",
         TASK_NAME,
         "general object",
+        task_of="ImageNet",
         source="https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
         files=(RemoteFile("imagenet-r.tar", same_names("imagenet-r"), (f"{_HENDRYCKS}/imagenet-r.tar",), size=2190),),
     ),

@@ -38,6 +38,7 @@ class Row:
         rename: class names that are changed; of all others only underscores are.
         split_files: published split files, in the order in which they are looked for.
         task_keys: keys of the tasks where there are several.
+        task_of: dataset that this one is a shifted test set of; what was learned for its task serves here.
         source: where to get what, for people.
         files: what `python -m datasets.download` fetches, or tells how to fetch.
         mirrors: pages of others that have the dataset, for when the files are gone.
@@ -61,6 +62,7 @@ class Row:
     split_files: tuple[str, ...] = ()
     task_keys: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
+    task_of: str = ""
     source: str = ""
     files: tuple[RemoteFile, ...] = ()
     mirrors: tuple[str, ...] = ()

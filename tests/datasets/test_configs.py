@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 
 import train
+import trainers  # noqa: F401  the commands name them
 from dassl.config import load
 from dassl.data.datasets import build_dataset
+from datasets.styles import TARGETS
 from datasets.suites import SOURCES, SUITES
 from tests.datasets.settings import config
 
 FILES = sorted((Path(__file__).parents[2] / "configs/datasets").glob("*.yaml"))
 FOR_TESTING = {"ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"}
+FOR_TESTING |= {f"Icon{n}{style.name}" for n in (5, 13) for style in TARGETS}
 
 
 def test_every_registered_dataset_has_a_config_file():
