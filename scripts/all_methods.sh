@@ -123,7 +123,9 @@ for SHOTS in $ALL_SHOTS; do
         fi
     done
 done >"$LIST"
-SHOTS=$ALL_SHOTS sh "$SCRIPTS/pool.sh" "$@" <"$LIST"
+# shellcheck disable=SC2086  # no flag or several
+SHOTS=$ALL_SHOTS sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
+if [ -n "$DRY_RUN" ]; then exit; fi
 
 cd "$REPO"
 for SHOTS in $ALL_SHOTS; do

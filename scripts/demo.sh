@@ -2,12 +2,12 @@
 # From a clone to a table: installs what is needed, then runs zero-shot CLIP, CoOp with one context for all tasks
 # (CoOp-MT), CoOp with one a task (CoOp-CA) and SoftCPT-NATA on the embedded suite Icon5 with the embedded CLIP:
 # 4 images a class, 20 epochs, seeds 1 2 3. What is finished is not run again.
-#   sh scripts/demo.sh [KEY VALUE ...]
+#   sh scripts/demo.sh [KEY VALUE ...] [--dry-run] [--overwrite]
 # JOBS (environment) runs at a time, see pool.sh; with JOBS=1 everything they print is shown.
 
 . "$(dirname -- "$0")/lib.sh"
 
-prepare_python
+if [ -z "$DRY_RUN" ]; then prepare_python; fi
 export OUTPUT
 
 # A seed's first run computes the features of its training views, which the seed's other runs find: so the seeds of the
@@ -24,7 +24,8 @@ job() { printf '%s\t%s\t%s\n' "$@"; }
     for seed in $SEEDS; do
         job "SoftCPT-NATA, seed $seed" "$seed" "main_mtcoop.sh icon5 tiny_ep20 4 0 False 4 False 16 False lin 1"
     done
-} | sh "$SCRIPTS/pool.sh" "$@"
+} | sh "$SCRIPTS/pool.sh" $FLAGS "$@"
+if [ -n "$DRY_RUN" ]; then exit; fi
 
 ZEROSHOT=$OUTPUT/output/ZeroshotCLIP/tiny_ep20/icon5
 HARD=$OUTPUT/output/icon5/MTCoOpHard/tiny_ep20_4shots

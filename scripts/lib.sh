@@ -5,8 +5,25 @@
 #   OUTPUT  folder that takes output/ and outputd/, default: the repository
 #   TASK    number of a task: that task of the suite alone, in a folder of its own (per_task.sh sets it)
 #   PYTHON, YOUR_DATA_PATH   see set_env.sh
+#
+# Anywhere among the arguments of every script:
+#   --dry-run    nothing is run, and no data or weights are read: the commands that would be run are printed, and their
+#                settings checked (reporting/dry_run.py); exit status 2 when one of them cannot run
+#   --overwrite  finished and stopped runs are made anew
 
 set -eu
+
+# takes these two out of the arguments; FLAGS, unquoted, passes them on to another script
+DRY_RUN= OVERWRITE=
+for lib_argument in "$@"; do
+    shift
+    case $lib_argument in
+        --dry-run) DRY_RUN=--dry-run ;;
+        --overwrite) OVERWRITE=--overwrite ;;
+        *) set -- "$@" "$lib_argument" ;;
+    esac
+done
+FLAGS="$DRY_RUN $OVERWRITE"
 
 SCRIPTS=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 REPO=$(dirname -- "$SCRIPTS")
@@ -65,7 +82,7 @@ expectation() {
 
 # usage: the text for a call that cannot be understood
 usage() {
-    echo "usage: sh $(basename -- "$0") $(echo "$arg_names" | sed 's/\([A-Z_]*\):optional/[\1]/g') [KEY VALUE ...]"
+    echo "usage: sh $(basename -- "$0") $(echo "$arg_names" | sed 's/\([A-Z_]*\):optional/[\1]/g') [KEY VALUE ...] [--dry-run] [--overwrite]"
     if [ -n "$arg_found" ]; then echo "found:$arg_found"; fi
     echo "example: sh $(basename -- "$0") $arg_example"
     echo "DATASET, a file of configs/datasets:"
@@ -148,8 +165,8 @@ run_info() {
 }
 
 # run DIR TRAIN_ARGS...: one run of train.py into DIR. Skipped when DIR holds its finished result; a run that was
-# stopped is started again, which resumes from its last checkpoint. With RUN_AGAIN=--overwrite it is always made anew.
-# Ends the script when the run fails.
+# stopped is started again, which resumes from its last checkpoint. With RUN_AGAIN=--overwrite, or the argument
+# --overwrite, it is always made anew. Ends the script when the run fails.
 RUN_AGAIN=
 run() {
     run_dir=$1
@@ -161,9 +178,13 @@ run() {
     set -- --root "$DATA" --trainer "$TRAINER" \
         --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" \
         --config-file "$REPO/configs/trainers/$TRAINER/$CFG.yaml" \
-        --output-dir "$run_dir" $RUN_AGAIN "$@"
+        --output-dir "$run_dir" ${RUN_AGAIN:-$OVERWRITE} "$@"
 
-    if [ -n "$RUN_AGAIN" ]; then
+    if [ -n "$DRY_RUN" ]; then
+        dry_run "$@"
+        return
+    fi
+    if [ -n "${RUN_AGAIN:-$OVERWRITE}" ]; then
         run_state=none
     else
         run_state=$(run_info state "$run_dir" "$@") || exit $?
@@ -192,6 +213,31 @@ run() {
     fi
     rm -f "$run_marker"
     trap - INT TERM HUP
+}
+
+# dry_run WORD...: notes a call of train.py, or one line that begins with #, for the end of the first script that has
+# called this function or dry_run_begin
+dry_run() {
+    dry_run_begin
+    printf '%s\0' "$#" "$@" >>"$SOFTCPT_DRY_RUN"
+}
+
+dry_run_begin() {
+    if [ -n "${SOFTCPT_DRY_RUN:-}" ]; then return; fi
+    SOFTCPT_DRY_RUN=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+    export SOFTCPT_DRY_RUN
+    trap dry_run_end EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+# dry_run_end: prints what has been noted and what is wrong with it
+dry_run_end() {
+    dry_run_status=$?
+    trap - EXIT
+    (cd -- "$REPO" && "$PYTHON" -m reporting.dry_run "$SOFTCPT_DRY_RUN" "$PYTHON") || dry_run_status=$?
+    rm -f "$SOFTCPT_DRY_RUN"
+    exit "$dry_run_status"
 }
 
 # run_failed: what is known about the run that has just failed
@@ -236,16 +282,22 @@ run_new() {
     new_folder=$1
     shift
     for SEED in $SEEDS; do
-        EPOCH=$(run_info last_epoch "$new_folder/base/seed$SEED") ||
-            stop "first run $(basename -- "$0" _test.sh)_train.sh with the same arguments"
+        new_base=$new_folder/base/seed$SEED
+        new_first="$(basename -- "$0" _test.sh)_train.sh with the same arguments"
+        if [ -z "$DRY_RUN" ]; then
+            EPOCH=$(run_info last_epoch "$new_base") || stop "first run $new_first"
+        elif ! EPOCH=$(run_info last_epoch "$new_base" 2>/dev/null); then
+            EPOCH=last # reporting/dry_run.py knows its number
+            dry_run "# after $new_first, which has not made the model of seed $SEED:"
+        fi
         # a result that is older than its base model is of another one
         RUN_AGAIN=
-        new_base=$new_folder/base/seed$SEED/results.json new_result=$new_folder/new/seed$SEED/results.json
-        if [ -f "$new_result" ] && [ -n "$(find "$new_base" -newer "$new_result" 2>/dev/null)" ]; then
-            echo "the base model is newer than its test on new classes, which is repeated"
+        new_result=$new_folder/new/seed$SEED/results.json
+        if [ -f "$new_result" ] && [ -n "$(find "$new_base/results.json" -newer "$new_result" 2>/dev/null)" ]; then
+            if [ -z "$DRY_RUN" ]; then echo "the base model is newer than its test on new classes, which is repeated"; fi
             RUN_AGAIN=--overwrite
         fi
-        run "$new_folder/new/seed$SEED" --seed "$SEED" --model-dir "$new_folder/base/seed$SEED" --load-epoch "$EPOCH" \
+        run "$new_folder/new/seed$SEED" --seed "$SEED" --model-dir "$new_base" --load-epoch "$EPOCH" \
             --eval-only DATASET.SUBSAMPLE_CLASSES new "$@"
     done
 }

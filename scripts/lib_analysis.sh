@@ -28,5 +28,6 @@ analysis() {
 
 # analysis_done [OPTION]: how to read what the analysis has made
 analysis_done() {
+    if [ -n "$DRY_RUN" ]; then return; fi
     echo "all of them: $PYTHON $REPO/parse_test_res.py \"$FOLDER\" --multi-exp${1:+ $1}"
 }

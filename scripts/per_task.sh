@@ -27,7 +27,9 @@ if [ -z "${TASKS:-}" ]; then
 fi
 export SEEDS OUTPUT PYTHON
 unset TASKID
+if [ -n "$DRY_RUN" ]; then dry_run_begin; fi
 for TASK in $TASKS; do
-    echo "== task $TASK"
-    TASK=$TASK sh "$SCRIPTS/$LAUNCHER" "$@"
+    if [ -n "$DRY_RUN" ]; then dry_run "# task $TASK"; else echo "== task $TASK"; fi
+    # shellcheck disable=SC2086  # no flag or several
+    TASK=$TASK sh "$SCRIPTS/$LAUNCHER" $FLAGS "$@"
 done

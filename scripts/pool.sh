@@ -2,7 +2,7 @@
 # Runs launchers side by side, in the order of the list on standard input; a line of it is, separated by tabs,
 #   LABEL   SEEDS   SCRIPT ARGUMENT ...
 # and the arguments of this script are added to each of them.
-#   sh scripts/pool.sh [KEY VALUE ...] <LIST
+#   sh scripts/pool.sh [KEY VALUE ...] [--dry-run] [--overwrite] <LIST
 # JOBS at a time (environment; default: as many as there are processors, at most 4), which share the processors. Of
 # several at a time only beginnings and ends are shown; with JOBS=1 all that they print. After a failure nothing new is
 # started, the first one's last lines are shown and its status is the script's.
@@ -16,7 +16,7 @@ $1
 LINE
     shift
     # shellcheck disable=SC2086  # the list's arguments are words without spaces
-    set -- $pool_command "$@"
+    set -- $pool_command $FLAGS "$@"
     pool_script=$1
     shift
     SEEDS=$pool_seeds PYTHON=$PYTHON OUTPUT=$OUTPUT sh "$SCRIPTS/$pool_script" "$@"
@@ -55,6 +55,24 @@ fi
 
 several_jobs
 
+# more threads than processors make each of them wait for all the others
+if [ "$JOBS" -gt 1 ]; then
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((PROCESSORS + JOBS - 1) / JOBS))}
+    export OMP_NUM_THREADS
+    # Worker processes beside runs that fill all processors only take time from them. The user's own setting comes later.
+    if [ "$OMP_NUM_THREADS" = 1 ]; then set -- DATALOADER.NUM_WORKERS 0 "$@"; fi
+fi
+
+if [ -n "$DRY_RUN" ]; then
+    dry_run_begin
+    pool_status=0
+    while IFS= read -r pool_line; do
+        dry_run "# ${pool_line%%"$TAB"*}"
+        pool_run "$pool_line" "$@" </dev/null || pool_status=$?
+    done
+    exit "$pool_status"
+fi
+
 pool_folder=$(mktemp -d "${TMPDIR:-/tmp}/softcpt.XXXXXX")
 trap 'rm -rf "$pool_folder"' EXIT
 trap 'exit 130' INT
@@ -69,11 +87,7 @@ if [ "$JOBS" -eq 1 ]; then
     exit 0
 fi
 
-# more threads than processors make each of them wait for all the others
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((PROCESSORS + JOBS - 1) / JOBS))}
-export OMP_NUM_THREADS PYTHON OUTPUT
-# Worker processes beside runs that fill all processors only take time from them. The user's own setting comes later.
-if [ "$OMP_NUM_THREADS" = 1 ]; then set -- DATALOADER.NUM_WORKERS 0 "$@"; fi
+export PYTHON OUTPUT
 awk '{ print NR }' "$pool_folder/list" |
-    xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% "$@"
+    xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% $FLAGS "$@"
 if [ -d "$pool_folder/failed" ]; then exit "$(cat "$pool_folder/failed/status")"; fi

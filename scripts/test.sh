@@ -4,6 +4,7 @@
 # JOBS (environment) test processes side by side; default: as many as there are processors, at most 4.
 
 . "$(dirname -- "$0")/lib.sh"
+if [ -n "$DRY_RUN$OVERWRITE" ]; then stop "makes no runs, so it takes no${DRY_RUN:+ $DRY_RUN}${OVERWRITE:+ $OVERWRITE}"; fi
 
 prepare_python
 cd "$REPO"

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from reporting.dry_run import records
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATASETS = ("general10", "plant6", "fashion20", "icon5")
 CONFIGS = {
@@ -29,7 +31,10 @@ CONFIGS = {
 # train.py goes to the stand-in, pip and venv are recorded, everything else is the real interpreter
 INTERPRETER = """#!/bin/sh
 case "$1 ${{2:-}}" in
-    */train.py*) shift; exec {python} {standin} "$@" ;;
+    *train.py*) shift; exec {python} {standin} "$@" ;;
+    "-m reporting.dry_run")
+        [ -n "${{CHECK_SETTINGS:-}}" ] && exec {python} "$@"
+        cp "$3" "$STANDIN/dry_run"; exit ;;
     "-m venv")
         echo "venv $3" >>"$STANDIN/calls"
         mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; exit ;;
@@ -122,6 +127,10 @@ class Clone:
         path = self.record / "runs"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def dry_run(self) -> list[list[str]]:
+        """What the last --dry-run has noted: comments, and the arguments of train.py."""
+        return records((self.record / "dry_run").read_text())
+
     def calls(self) -> list[str]:
         """Calls of pip, venv, ruff, pytest and the parity program so far."""
         path = self.record / "calls"
@@ -133,5 +142,5 @@ def split_arguments(arguments: list[str]) -> tuple[dict[str, str | None], dict[s
     options, rest = {}, list(arguments)
     while rest and rest[0].startswith("--"):
         name = rest.pop(0)
-        options[name] = None if name == "--eval-only" else rest.pop(0)
+        options[name] = None if name in ("--eval-only", "--overwrite") else rest.pop(0)
     return options, dict(zip(rest[::2], rest[1::2], strict=True))
