@@ -169,7 +169,8 @@ class _PrefixAttention(torch.autograd.Function):
     def forward(ctx, packed: Tensor, own_q: Tensor | None, layout: Layout, use: _Queries) -> Tensor:
         q, k, v = _PrefixAttention._tiled(packed, own_q, use, layout.tiles * layout.heads)
         scores = (q @ k.transpose(1, 2)).view(layout.tiles, layout.heads, use.E, -1)
-        scores = torch.add(use.mask, scores, alpha=q.shape[-1] ** -0.5)
+        # under autocast the mask has the tower's fp32, and all that backward gets has to be of one type
+        scores = torch.add(use.mask.to(scores.dtype), scores, alpha=q.shape[-1] ** -0.5)
         # in fp32: half precision loses the small weights otherwise
         weights = torch.softmax(at_least_fp32(scores), -1).to(scores.dtype).flatten(0, 1)  # (B, E, P + T)
         ctx.save_for_backward(packed, own_q, weights)

@@ -121,6 +121,23 @@ def test_training_changes_the_learner_and_nothing_else(name, options, weights, t
     assert steps == {"optimiser": 2 * (40 // 8), "scheduler": 2}
 
 
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_step_under_autocast_is_that_of_full_precision(name, weights, tmp_path):
+    """As of PREC amp, with bfloat16, which a CPU has too."""
+    found = []
+    for autocast in (False, True):
+        trainer = build(tmp_path / str(autocast), name, weights["vit"])
+        trainer.autocast = lambda on=autocast: torch.autocast("cpu", torch.bfloat16, enabled=on)
+        torch.manual_seed(0)
+        loss = trainer.forward_backward(next(iter(trainer.train_loader_x)))["loss"]
+        found.append((loss, [p.grad for p in trainer.model.parameters() if p.grad is not None]))
+    (loss, grads), (other, others) = found
+    assert other == pytest.approx(loss, rel=0.1)
+    assert sum(p.norm() for p in grads) > 0 and all(p.dtype == torch.float32 for p in others)
+    for one, two in zip(grads, others, strict=True):
+        assert torch.nn.functional.cosine_similarity(one.flatten(), two.flatten(), 0) > 0.9 or one.norm() < 1e-4
+
+
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_save_and_load_give_the_same_logits(name, options, weights, tmp_path):
     first = build(tmp_path, name, weights["vit"], *options)
