@@ -104,8 +104,8 @@ class TransformerMetaNetwork(nn.Module):
         super().__init__()
         if hidden % heads:
             raise UserError(
-                f"A transformer meta network of width {hidden} cannot have {heads} heads: TRAINER.MTCOOP.PG_HEADS has "
-                "to divide its width, which is TRAINER.MTCOOP.PG_HIDDEN or, where that is 0, the text tower's."
+                f"A transformer meta network of width {hidden} cannot have {heads} heads: PG_HEADS has to divide its "
+                "width, which is PG_HIDDEN or, where that is 0, the width of the prompts it makes."
             )
         self.inputs = nn.ModuleList(nn.Linear(dim, hidden) for dim in dims)
         self.queries = nn.Parameter(torch.empty(n_ctx, hidden).normal_(std=0.02))  # (L, H)

@@ -52,6 +52,11 @@ def unified_settings(c) -> dict:
     return {name: c[name.upper()] for name in names}
 
 
+def default_heads(width: int) -> int:
+    """One for each 64 numbers, as in CLIP's layers; fewer where that does not divide the width."""
+    return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)
+
+
 class UnifiedTransformer(nn.Module):
     """U' = SA(U) + LN(U), U^ = FFN(LN(U')) + LN(U'): (..., n, D_u) -> (..., n, D_u).
 
@@ -105,6 +110,11 @@ class Unify(nn.Module):
         super().__init__()
         visual_layers, W, self.patch = ImageTower(tower.clip).require_prompts()
         D, D_u, m = tower.width, width or tower.width, n_ctx // 2
+        if depth > max(len(tower.blocks), visual_layers):
+            raise UserError(
+                f"DEPTH {depth}: the text tower has {len(tower.blocks)} layers and the image tower {visual_layers}; "
+                "0 stands for all of them."
+            )
         self.mode, self.m = mode, m
         self.depths = tuple(min(depth or layers, layers) for layers in (len(tower.blocks), visual_layers))
         if mode == "joint":
@@ -112,7 +122,7 @@ class Unify(nn.Module):
             return
         self.shapes = [(max(self.depths), m if mode == "shared" else n_ctx, D_u)]
         if mode == "upt":
-            self.network = UnifiedTransformer(D_u, heads or max(1, D_u // 64), hidden or 4 * D_u)
+            self.network = UnifiedTransformer(D_u, heads or default_heads(D_u), hidden or 4 * D_u)
         elif mode == "mlp":
             hidden = hidden or 4 * D_u
             self.network = nn.Sequential(nn.Linear(D_u, hidden), nn.GELU(), nn.Linear(hidden, D_u))

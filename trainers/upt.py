@@ -42,7 +42,8 @@ class UnifiedLearner(PromptedLearner):
         self.names.check(m)
 
     def prompts(self) -> tuple[Tensor, Tensor]:
-        return self.sets()
+        with torch.autocast(self.tower.device.type, enabled=False):  # the same in a step and in a test
+            return self.sets()
 
     def forward(self, select: Tensor, text: Tensor | None = None) -> Tensor:
         text = self.prompts()[0] if text is None else text  # (G, I, m, D)

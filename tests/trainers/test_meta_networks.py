@@ -152,7 +152,7 @@ def test_settings_that_contradict_each_other(text, weights, tmp_path):
 
 
 def test_heads_that_do_not_divide_the_text_width(weights, tmp_path):
-    with pytest.raises(UserError, match="width 64 cannot have 5 heads: TRAINER.MTCOOP.PG_HEADS"):
+    with pytest.raises(UserError, match="width 64 cannot have 5 heads: PG_HEADS has to divide"):
         build_trainer(config(tmp_path, "MTCoOp", weights, 32, *options(PG_TYPE="transformer", PG_HEADS=5)))
 
 

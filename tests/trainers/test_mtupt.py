@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from clip.text_tower import TextTower
 from dassl.config import ConfigError
 from dassl.engine import build_trainer
+from dassl.utils import UserError
 from tests.models import relative, state_dict, uneven_vit
 from tests.plain import image_features, text_features
 from tests.suite import TASKS, config
@@ -120,6 +121,7 @@ def test_settings_that_contradict_each_other(build):
         (("PG_TYPE", "transformer", "PG_HIDDEN", 20), "PG_HEADS 8 does not divide TRAINER.MTUPT.PG_HIDDEN 20"),
         (("N_CTX", 5), "expected an even number"),
         (("PG_TYPE", "linmean"), "PG_TYPE"),
+        (("PG_TYPE", "transformer", "WIDTH", 36), "width 36 cannot have 8 heads: PG_HEADS has to divide its width"),
     ):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises((ConfigError, UserError), match=message):
             build("a", *settings)

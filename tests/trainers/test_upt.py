@@ -129,6 +129,8 @@ def test_depth_and_widths(mode):
 def test_defaults():
     network = Unify(TextTower(uneven_vit())).network
     assert network.heads == 1 and network.ffn[0].out_features == 4 * 64  # one head for each 64 numbers
+    for width, heads in ((192, 3), (200, 2), (131, 1), (40, 1)):  # as many as divide the width
+        assert Unify(TextTower(uneven_vit()), width=width).network.heads == heads
 
 
 # ---- the method
@@ -196,6 +198,15 @@ def test_gradients_agree_with_finite_differences(mode):
         assert abs(found - expected) < 1e-5 * abs(expected) + 1e-13, name
 
 
+def test_prompts_are_made_in_full_precision_whatever_the_towers_have(build):
+    model = build("a", "TSC", True).model
+    expected = model.prompts()
+    with torch.autocast("cpu", torch.bfloat16):
+        found, words = model.prompts(), model(torch.arange(10))
+        assert torch.equal(words, model(torch.arange(10), expected[0])) and words.dtype == torch.bfloat16
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_a_task_of_its_own_is_untouched_by_the_others(build):
     trainer = build("a", "TSC", True)
     before = copy.deepcopy(trainer.model.sets)
@@ -223,6 +234,7 @@ def test_settings_that_contradict_each_other(build):
         (("MODE", "shared", "HIDDEN", 9), "HIDDEN 9 is read by TRAINER.UPT.MODE upt and mlp only, found MODE shared"),
         (("WIDTH", 64, "HEADS", 3), "HEADS 3 does not divide TRAINER.UPT.WIDTH 64"),
         (("HEADS", 3), "width 64 cannot have 3 heads"),
+        (("DEPTH", 5), "DEPTH 5: the text tower has 2 layers and the image tower 4; 0 stands for all"),
     ):
         with pytest.raises((ConfigError, ValueError), match=message):
             build("a", *settings)
