@@ -19,6 +19,7 @@ from reporting.experiments import Choice, Experiment, ReportError, choose, find_
 from reporting.export import as_csv, as_json
 from reporting.relative import TEXT as RELATIVE
 from reporting.relative import relative_stds, relative_table
+from reporting.runs import SETTINGS
 from reporting.table import experiments_table, notes_text, number_text, seeds_table, spread_text
 
 
@@ -34,7 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="which number: a metric (overall_metric, overall_acc, mean_acc, macro_f1) or a task (name or number)",
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there (default: 1 2 3 ...)"
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="S",
+        help="seeds that should be there (default: those beside it)",
     )
     parser.add_argument(
         "--relative-std", action="store_true", help="std / mean over seeds as well (for the table and --json)"
@@ -86,6 +91,19 @@ def show(options, experiments: list[Experiment], pairs: list[Halves], choice: Ch
         print(f"\n{pairs_table(pairs, choice, options.ci95)}\n\n{TEXT}")
 
 
+def average_note(experiments: list[Experiment]) -> str:
+    """What the experiments differ in that an average of them is over; "" if they are alike."""
+    finished = [experiment for experiment in experiments if experiment.finished]
+    differ = []
+    for name in SETTINGS:
+        values = {str(run.settings[name]) for x in finished for run in x.finished if run.settings.get(name) is not None}
+        if len(values) > 1:
+            differ.append(f"{name} ({', '.join(sorted(values))})")
+    if len({tuple((task.id, task.name) for task in x.tasks()) for x in finished}) > 1:
+        differ.append("tasks")
+    return f"note: the average is over experiments that differ in {', '.join(differ)}" if differ else ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
@@ -103,6 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
     notes = notes_text(experiments)
     if pairs and not options.multi_exp:
         notes = "\n".join(f"note: {note}" for note in pairs[0].notes())
+    elif options.multi_exp:
+        notes = "\n".join(filter(None, (notes, average_note(experiments))))
     if options.json:
         more = {"base_to_new": [as_plain(pair, choice, options.ci95) for pair in pairs]} if pairs else {}
         if options.relative_std:

@@ -4,13 +4,13 @@ import math
 import os
 import re
 import statistics
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from reporting.per_task import join, place
 from reporting.runs import SETTINGS, Run, TaskResult, canonical, is_run, read_run, seed_of_name
 
-DEFAULT_SEEDS = (1, 2, 3)  # what the scripts run
 Seeds = list[int] | None  # the seeds that should be there; None: see missing_seeds
 
 
@@ -35,6 +35,7 @@ class Experiment:
     label: str
     runs: list[Run]
     missing: list[int] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # on what else lies there
 
     @property
     def finished(self) -> list[Run]:
@@ -56,7 +57,7 @@ class Experiment:
 
     def notes(self) -> list[str]:
         """What a reader of the numbers has to know."""
-        notes = []
+        notes = list(self.remarks)
         if self.missing:
             notes.append("missing: " + ", ".join(f"seed {seed}" for seed in self.missing))
         notes += [f"unfinished: {run.label} ({run.problem})" for run in self.unfinished]
@@ -169,12 +170,20 @@ def _seed_folders(folder: Path) -> list[Path]:
     return sorted(seeds, key=lambda path: seed_of_name(path.name))
 
 
-def missing_seeds(seeds: list[int]) -> list[int]:
-    """Seeds from 1 to the largest one (at least 3) that are not there; none where seeds were chosen freely (0, 42)."""
-    highest = max(seeds, default=0)
-    if 0 in seeds or highest > 2 * len(seeds) + len(DEFAULT_SEEDS):
-        return []
-    return [seed for seed in range(1, max(highest, max(DEFAULT_SEEDS)) + 1) if seed not in seeds]
+def missing_seeds(seeds: list[int], beside: Collection[int] = ()) -> list[int]:
+    """Seeds that are not there although experiments `beside` this one have them, or those around them are there (2, of
+    1 and 3); of seeds chosen freely (0, 42) the latter tells nothing.
+    """
+    low, high = min(seeds, default=0), max(seeds, default=0)
+    around = range(low, high) if low > 0 and high <= 2 * len(seeds) + 3 else ()
+    return sorted({*beside, *around} - set(seeds))
+
+
+def _seeds_beside(folder: Path) -> set[int]:
+    """Numbers of the seed folders in all folders beside this one."""
+    if seed_of_name(folder.name) is not None or not folder.parent.is_dir():
+        return set()
+    return {seed_of_name(path.name) for sibling in _subfolders(folder.parent) for path in _seed_folders(sibling)}
 
 
 def _experiment(folder: Path, label: str, run_folders: list[Path], test_log: bool, seeds: Seeds) -> Experiment:
@@ -184,7 +193,7 @@ def _experiment(folder: Path, label: str, run_folders: list[Path], test_log: boo
     if seeds is not None:
         missing = [seed for seed in seeds if seed not in there] if None not in there else []
     elif None not in there:
-        missing = missing_seeds(there)
+        missing = missing_seeds(there, _seeds_beside(folder))
     return Experiment(folder, label, runs, missing)
 
 
@@ -213,10 +222,17 @@ def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds
     if by_seed and not seed_folders:
         raise ReportError(f"no seed1, seed2, ... in {folder}")
     if seed_folders and (by_seed or not any(place(Path(path.name), False) for path in _subfolders(folder))):
-        return _experiment(folder, label, seed_folders, test_log, seeds)
-    if is_run(folder):
-        return _experiment(folder, label, [folder], test_log, None)
+        experiment = _experiment(folder, label, seed_folders, test_log, seeds)
+        if is_run(folder):
+            experiment.remarks.append(f"left out: the run in {folder} itself; --multi-exp shows both")
+        return experiment
     below = find_experiments(folder, test_log, seeds)
+    if is_run(folder):
+        experiment = _experiment(folder, label, [folder], test_log, None)
+        if others := [other for other in below if other.folder != folder]:
+            text = f"left out: what lies below the run, such as {others[0].folder}; --multi-exp shows it"
+            experiment.remarks.append(text)
+        return experiment
     joined = [experiment for experiment in below if "*" in experiment.label]
     if len(joined) == 1 and (by_task or len(below) == 1):
         joined[0].label = label
@@ -247,7 +263,8 @@ def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds
 
 
 def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) -> list[Experiment]:
-    """Every experiment below a folder, in natural order. A run outside of a seed folder stands for itself.
+    """Every experiment below a folder, in natural order. A run outside of a seed folder stands for itself, whatever
+    lies below it; where seeds do, its label ends in "/.".
 
     Experiments that differ in the number of the task only are one, labelled with a * in its place.
     """
@@ -263,14 +280,13 @@ def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) ->
         seen.add(real)
         label = str(folder.relative_to(root)) if folder != root else folder.name or str(folder)
         seed_folders = _seed_folders(folder)
+        if is_run(folder):
+            found.append(_experiment(folder, f"{label}/." if seed_folders else label, [folder], test_log, None))
         if seed_folders:
             found.append(_experiment(folder, label, seed_folders, test_log, seeds))
-        elif is_run(folder):
-            found.append(_experiment(folder, label, [folder], test_log, None))
-            return
         for path in _subfolders(folder):
-            if path not in seed_folders:
-                walk(path)
+            for inner in _subfolders(path) if path in seed_folders else [path]:
+                walk(inner)
 
     walk(root)
     return _joined(found, root, seeds)
@@ -317,5 +333,6 @@ def _join_experiments(folder: Path, label: str, parts: dict[int, Experiment], se
     there = [seed for seed, _ in ordered]
     missing = []
     if None not in there:
-        missing = missing_seeds(there) if seeds is None else [seed for seed in seeds if seed not in there]
+        beside = _seeds_beside(folder)
+        missing = missing_seeds(there, beside) if seeds is None else [seed for seed in seeds if seed not in there]
     return Experiment(folder, label, joined, missing)

@@ -59,10 +59,21 @@ def test_missing_and_unfinished_seeds_are_named(three, capsys):
 
 def test_which_seeds_are_missed():
     assert missing_seeds([1, 2, 3]) == []
-    assert missing_seeds([2]) == [1, 3]
+    assert missing_seeds([1]) == missing_seeds([2]) == []  # SEEDS=1: nobody asked for more
     assert missing_seeds([1, 2, 5]) == [3, 4]
-    assert missing_seeds([0, 1]) == []  # chosen freely
-    assert missing_seeds([42]) == []
+    assert missing_seeds([0, 3]) == []  # chosen freely
+    assert missing_seeds([2], beside={1, 2, 3}) == [1, 3]
+    assert missing_seeds([0, 42], beside={0, 7, 42}) == [7]
+
+
+def test_seeds_are_missed_where_experiments_beside_have_them(tmp_path, capsys):
+    for path in ("nets/a/seed1", "nets/a/seed2", "nets/b/seed1", "other/c/seed1"):
+        write(tmp_path / path, results=result(70.0))
+    out = parse(capsys, tmp_path, "--multi-exp")[1]
+    assert "note: nets/b: missing: seed 2" in out and out.count("missing") == 1
+    assert "missing: seed 2" in parse(capsys, tmp_path / "nets/b")[1]
+    assert "missing" not in parse(capsys, tmp_path / "nets/a")[1] + parse(capsys, tmp_path / "other/c")[1]
+    assert "c: missing: seed 4" in parse(capsys, tmp_path, "--multi-exp", "--seeds", "1", "4")[1]
 
 
 def test_keyword(three, capsys):
@@ -103,7 +114,8 @@ def test_several_experiments(three, tmp_path, capsys):
         f"{(82 + 90 + 40) / 3:.2f}",
     ]
     assert "the average is over the 3 of 4 experiments" in out
-    assert "note: deep/er: missing: seed 3" in out
+    assert "note: none: missing: seed 2, seed 3" in out  # which exp has
+    assert "differ" not in out
     assert parse_json(capsys, tmp_path, "--multi-exp")["average"] == pytest.approx((72 + 80 + 30) / 3)
 
 
@@ -113,6 +125,37 @@ def test_experiments_with_other_tasks_are_not_set_side_by_side(tmp_path, capsys)
     out = parse(capsys, tmp_path, "--multi-exp")[1]
     assert rows_of(out)["experiment"] == ["n", "overall"]
     assert "the experiments do not have the same tasks" in out
+    assert "note: the average is over experiments that differ in tasks" in out
+
+
+def test_an_average_of_unlike_experiments_says_what_they_differ_in(tmp_path, capsys):
+    write(tmp_path / "a/seed1", results=result(70.0, shots=1, suite="Icon13"))
+    write(tmp_path / "b/seed1", results=result(60.0, shots=4))
+    note = "note: the average is over experiments that differ in suite (Icon13, Icon5), shots (1, 4)\n"
+    assert note in parse(capsys, tmp_path, "--multi-exp")[1]
+    assert note in parse(capsys, tmp_path, "--multi-exp", "--json")[2]
+
+
+@pytest.mark.parametrize("below", ["seed1", "CoOp/4shots/seed1", "seed1/again"])
+def test_a_run_and_runs_below_it_do_not_hide_one_another(tmp_path, capsys, below):
+    folder = write(tmp_path / "photos", results=result(70.0))
+    write(folder / "seed1", results=result(50.0))
+    write(folder / below, results=result(60.0))
+    rows = rows_of(parse(capsys, folder, "--multi-exp")[1])
+    assert rows["photos/."][:2] == ["1", "70.00"]
+    assert [cells[1] for name, cells in rows.items() if name not in ("experiment", "average")].count("60.00") == 1
+    assert "left out: the run in" in parse(capsys, folder)[1]
+
+
+def test_what_lies_below_a_single_run_is_named(tmp_path, capsys):
+    folder = write(tmp_path / "photos", results=result(70.0))
+    (folder / "tensorboard").mkdir()
+    assert "note:" not in parse(capsys, folder)[1]
+    write(folder / "CoOp/seed1", results=result(60.0))
+    out = parse(capsys, folder)[1]
+    assert rows_of(out)["overall"][-2:] == ["70.00", "1"]
+    assert f"left out: what lies below the run, such as {folder}/CoOp; --multi-exp shows it" in out
+    assert set(rows_of(parse(capsys, folder, "--multi-exp")[1])) >= {"photos", "CoOp"}
 
 
 def test_a_single_run_has_no_spread(tmp_path, capsys):
