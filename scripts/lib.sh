@@ -267,38 +267,66 @@ run_failed() {
     echo "the same command again goes on from here"
 }
 
-# run_seeds FOLDER TRAIN_ARGS...: a run a seed, in FOLDER/seed1, FOLDER/seed2, ...
+# run_seeds FOLDER TRAIN_ARGS...: a run a seed, in FOLDER/seed1, FOLDER/seed2, ... With XD_TARGETS (xd_test.sh sets it)
+# nothing is trained: the models that these runs have made are tested on other datasets
 run_seeds() {
     seeds_folder=$1
     shift
+    if [ -n "${XD_TARGETS:-}" ]; then
+        run_targets "$seeds_folder" "$@"
+        return
+    fi
     for SEED in $SEEDS; do
         run "$seeds_folder/seed$SEED" --seed "$SEED" "$@"
     done
 }
 
-# run_new FOLDER TRAIN_ARGS...: base to new, second half: the models of FOLDER/base/seedS, at their last epoch, on the new
-# classes, into FOLDER/new/seedS
+# run_tested MODEL FOLDER FIRST TRAIN_ARGS...: a test, into FOLDER, of the model of the finished run MODEL at its last
+# epoch; FIRST is the command that makes that run. A test that is older than the model is of another one and made anew.
+run_tested() {
+    tested_model=$1 tested_folder=$2 tested_first=$3
+    shift 3
+    if [ -z "$DRY_RUN" ]; then
+        EPOCH=$(run_info last_epoch "$tested_model") || stop "first run $tested_first"
+    elif ! EPOCH=$(run_info last_epoch "$tested_model" 2>/dev/null); then
+        EPOCH=last # reporting/dry_run.py knows its number
+        if [ "$tested_model" != "${tested_missing:-}" ]; then # once for all tests of it
+            dry_run "# after $tested_first, which has not made the model of seed $SEED:"
+        fi
+        tested_missing=$tested_model
+    fi
+    RUN_AGAIN=
+    if [ -f "$tested_folder/results.json" ] &&
+        [ -n "$(find "$tested_model/results.json" -newer "$tested_folder/results.json" 2>/dev/null)" ]; then
+        if [ -z "$DRY_RUN" ]; then echo "the model is newer than its test, which is repeated: $tested_folder"; fi
+        RUN_AGAIN=--overwrite
+    fi
+    run "$tested_folder" --seed "$SEED" --model-dir "$tested_model" --load-epoch "$EPOCH" --eval-only "$@"
+}
+
+# run_new FOLDER TRAIN_ARGS...: base to new, second half: the models of FOLDER/base/seedS on the new classes, into
+# FOLDER/new/seedS
 run_new() {
     new_folder=$1
     shift
     for SEED in $SEEDS; do
-        new_base=$new_folder/base/seed$SEED
-        new_first="$(basename -- "$0" _test.sh)_train.sh with the same arguments"
-        if [ -z "$DRY_RUN" ]; then
-            EPOCH=$(run_info last_epoch "$new_base") || stop "first run $new_first"
-        elif ! EPOCH=$(run_info last_epoch "$new_base" 2>/dev/null); then
-            EPOCH=last # reporting/dry_run.py knows its number
-            dry_run "# after $new_first, which has not made the model of seed $SEED:"
-        fi
-        # a result that is older than its base model is of another one
-        RUN_AGAIN=
-        new_result=$new_folder/new/seed$SEED/results.json
-        if [ -f "$new_result" ] && [ -n "$(find "$new_base/results.json" -newer "$new_result" 2>/dev/null)" ]; then
-            if [ -z "$DRY_RUN" ]; then echo "the base model is newer than its test on new classes, which is repeated"; fi
-            RUN_AGAIN=--overwrite
-        fi
-        run "$new_folder/new/seed$SEED" --seed "$SEED" --model-dir "$new_base" --load-epoch "$EPOCH" \
-            --eval-only DATASET.SUBSAMPLE_CLASSES new "$@"
+        run_tested "$new_folder/base/seed$SEED" "$new_folder/new/seed$SEED" \
+            "$(basename -- "$0" _test.sh)_train.sh with the same arguments" DATASET.SUBSAMPLE_CLASSES new "$@"
+    done
+}
+
+# run_targets FOLDER TRAIN_ARGS...: the models of FOLDER/seedS on each of XD_TARGETS, into FOLDER/xd/TARGET/seedS
+run_targets() {
+    targets_folder=$1
+    shift
+    for SEED in $SEEDS; do
+        for DATASET in $XD_TARGETS; do
+            case "${TASKID:+ $XD_SHIFTED }" in
+                "" | *" $DATASET "*) ;; # all tasks, or those of the target are the source's
+                *) stop "TASKID $TASKID is a task of the source, $DATASET has other ones; train on that task's own dataset" ;;
+            esac
+            run_tested "$targets_folder/seed$SEED" "$targets_folder/xd/$DATASET/seed$SEED" "$XD_FIRST" "$@"
+        done
     done
 }
 

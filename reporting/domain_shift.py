@@ -1,0 +1,223 @@
+"""Tests of one model on other datasets: `python -m reporting.domain_shift [--cross] LABEL=FOLDER ...`.
+
+FOLDER holds seed1, seed2, ..., the runs on the source, and what `xd_test.sh` has made of them: xd/TARGET/seed1, ...
+Where nothing is learned (zero-shot), FOLDER is the run on the source, and the run on TARGET stands beside it.
+
+The layout is that of Table 1 of the UPT paper: source, each target, their average, and the average of the targets alone
+(OOD). For cross-dataset transfer (`--cross`) there is the average of the targets only, as published tables have it.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reporting.experiments import Choice, Experiment, ReportError, Seeds, Stat, load_experiment, spread, stat
+from reporting.runs import METRICS, canonical
+from reporting.table import WIDTH, cell, number_text, render, spread_text, width
+
+TESTS = "xd"  # folder of the tests on targets, beside the seeds
+AVERAGE, OOD, TRANSFER = "average", "OOD average", "average of targets"
+Part = Experiment | None  # None: there is no run
+
+
+@dataclass
+class Row:
+    """A method: its runs on the source, and its tests on each target."""
+
+    label: str
+    source: Experiment
+    targets: dict[str, Part]
+
+    def parts(self) -> list[Part]:
+        """The columns, the source first."""
+        return [self.source, *self.targets.values()]
+
+    def numbers(self, choice: Choice, cross: bool, ci95: bool = False) -> list[Stat | None]:
+        """Source, targets and average(s), as `header` names them."""
+        found = [stat(list(by_seed(part, choice).values()), ci95) for part in self.parts()]
+        averages = [average(self.parts()[1:], choice, ci95)]
+        return [*found, *([] if cross else [average(self.parts(), choice, ci95)]), *averages]
+
+    def notes(self, seeds: Seeds) -> list[str]:
+        """Tests that are missing or unfinished, and what else a reader of the numbers has to know."""
+        notes = [f"source: {note}" for note in self.source.notes()]
+        expected = [f"seed{seed}" for seed in seeds] if seeds else [run.label for run in self.source.finished]
+        if [run.folder for run in self.source.runs] == [self.source.folder]:
+            expected = []  # a run by itself, which has no seeds
+        for target, part in self.targets.items():
+            if part is None:
+                notes.append(f"missing: every test on {target}")
+                continue
+            gaps = [label for label in expected if label not in {run.label for run in part.runs}]
+            notes += [f"missing: {target}, {', '.join(gaps)}"] if gaps else []
+            notes += [f"{target}: {note}" for note in part.notes() if not note.startswith("missing: ")]
+        return notes
+
+
+def by_seed(part: Part, choice: Choice) -> dict[str, float]:
+    """{"seed1": value, ...} of the finished runs; a run by itself has the key ""."""
+    runs = part.finished if part else []
+    values = {run.label if run.label.startswith("seed") else "": choice.overall(run) for run in runs}
+    return {label: value for label, value in values.items() if value is not None}
+
+
+def average(parts: Sequence[Part], choice: Choice, ci95: bool = False) -> Stat | None:
+    """Mean of the columns' means; its spread is over the averages of the seeds that have every column.
+
+    None where a column has no value: an average over fewer datasets is another number.
+    """
+    values = [by_seed(part, choice) for part in parts]
+    means = [stat(list(found.values())) for found in values]
+    if None in means:
+        return None
+    seeds = [seed for seed in values[0] if all(seed in found for found in values)]
+    each = [sum(found[seed] for found in values) / len(values) for seed in seeds]
+    return Stat(sum(mean.mean for mean in means) / len(means), spread(each, ci95), len(each))
+
+
+# ---------------------------------------------------------------------------------------------------- folders
+
+
+def load_row(label: str, folder: Path, targets: Sequence[str], seeds: Seeds = None) -> Row:
+    """The runs of a method: those of `folder`, and its tests on `targets`.
+
+    Raises:
+        ReportError: no runs in `folder`.
+    """
+    found: dict[str, Part] = dict.fromkeys(targets)
+    for name in targets:
+        for place in (folder / TESTS / name, folder.parent / name):
+            if place.is_dir() and found[name] is None:
+                try:
+                    found[name] = load_experiment(place, name, seeds=seeds)
+                except ReportError:  # a folder without runs
+                    continue
+    return Row(label, load_experiment(folder, label, seeds=seeds), found)
+
+
+def load_rows(experiments: Sequence[str], targets: Sequence[str] = (), seeds: Seeds = None) -> list[Row]:
+    """A row for each "LABEL=FOLDER", all with the same targets: by default every one that a row has a test on.
+
+    Raises:
+        ReportError: a mistake in the arguments, or nothing to show.
+    """
+    given = []
+    for text in experiments:
+        label, equals, folder = text.partition("=")
+        if not equals:
+            raise ReportError(f'expected LABEL=FOLDER, found "{text}"')
+        given.append((label, Path(folder)))
+    there = {path.name for _, folder in given for path in (folder / TESTS).glob("*") if path.is_dir()}
+    targets = list(targets) or sorted(there)
+    if not targets:
+        places = ", ".join(str(folder / TESTS) for _, folder in given)
+        raise ReportError(f"no tests on other datasets in {places}: scripts/xd_test.sh makes them")
+    rows = [load_row(label, folder, targets, seeds) for label, folder in given]
+    if not any(part.finished for row in rows for part in row.parts() if part):
+        raise ReportError("no finished run in any of: " + ", ".join(str(row.source.folder) for row in rows))
+    suites = {suite for row in rows for suite in _suites(row.source)}
+    if len(suites) > 1:
+        raise ReportError(f"the rows have different sources: {', '.join(sorted(suites))}; make a table of each")
+    return rows
+
+
+def _suites(part: Part) -> set[str]:
+    """What the runs call their dataset."""
+    return {str(run.settings["suite"]) for run in (part.finished if part else ()) if run.settings.get("suite")}
+
+
+# ---------------------------------------------------------------------------------------------------- output
+
+
+def header(rows: list[Row], cross: bool) -> list[str]:
+    """Titles of the columns: datasets by their own names, where the runs tell and no two are alike."""
+    source = {suite for row in rows for suite in _suites(row.source)}
+    titles = [source.pop() if source else "source"]
+    for target in rows[0].targets:
+        names = {suite for row in rows for suite in _suites(row.targets[target])}
+        name = names.pop() if len(names) == 1 else target
+        titles.append(target if name in titles else name)
+    return [*titles, *([TRANSFER] if cross else [AVERAGE, OOD])]
+
+
+def as_table(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> str:
+    """Markdown: a row a method, or a column a method where that would be too wide."""
+    names = header(rows, cross)
+    values = [[cell(value) for value in row.numbers(choice, cross, ci95)] for row in rows]
+    labels = [row.label for row in rows]
+    table = render(["method", *names], [[label, *found] for label, found in zip(labels, values, strict=True)])
+    if width(table) <= WIDTH:
+        return table
+    return render(["dataset", *labels], [list(line) for line in zip(names, *values, strict=True)])
+
+
+def as_plain(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> list[dict]:
+    """The table as plain values, unrounded."""
+    nothing = {"mean": None, "spread": None, "n": 0}
+    names, found = header(rows, cross), []
+    for row in rows:
+        values = [nothing if value is None else vars(value) for value in row.numbers(choice, cross, ci95)]
+        found.append({"method": row.label, "columns": dict(zip(names, values, strict=True))})
+    return found
+
+
+def as_csv(described: list[dict]) -> str:
+    """A row a method; mean and spread of every column."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", *(title for name in described[0]["columns"] for title in (name, f"{name} spread"))])
+    for row in described:
+        numbers = [value[key] for value in row["columns"].values() for key in ("mean", "spread")]
+        writer.writerow([row["method"], *("" if number is None else number for number in numbers)])
+    return text.getvalue()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reporting.domain_shift", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--title", default="", help="line above the table")
+    parser.add_argument("--targets", nargs="+", default=[], metavar="T", help="which tests, in this order; default all")
+    parser.add_argument("--cross", action="store_true", help="cross-dataset transfer: average of the targets only")
+    parser.add_argument("--keyword", default="overall_metric", metavar="K", help=f"which number: {', '.join(METRICS)}")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there")
+    parser.add_argument("--ci95", action="store_true", help="95 %% interval in place of the standard deviation")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    output.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+    parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder of the runs on the source")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = build_parser().parse_args(arguments)
+    sys.stdout.reconfigure(errors="replace")
+    choice, how = Choice(canonical(options.keyword)), (options.cross, options.ci95)
+    try:
+        if choice.number not in ("overall_metric", *METRICS):
+            raise ReportError(f"--keyword {options.keyword}: expected one of overall_metric, {', '.join(METRICS)}")
+        rows = load_rows(options.experiments, options.targets, options.seeds)
+    except ReportError as error:
+        print(error, file=sys.stderr)
+        return 2
+    notes = "\n".join(f"note: {row.label}: {note}" for row in rows for note in row.notes(options.seeds))
+    if options.json:
+        data = {"number": choice.number, "spread": "ci95" if options.ci95 else "std", "ddof": 0}
+        print(json.dumps({**data, "rows": as_plain(rows, choice, *how)}, indent=2, ensure_ascii=False))
+    elif options.csv:
+        print(as_csv(as_plain(rows, choice, *how)), end="")
+    else:
+        title = f"{options.title}\n" if options.title else ""
+        means = "" if options.cross else f"{AVERAGE}: of source and targets; {OOD}: of the targets alone;\n"
+        print(f"{title}{spread_text(options.ci95)};\n{means}{number_text(choice)}\n\n{as_table(rows, choice, *how)}")
+        notes = "\n" + notes if notes else ""
+    if notes:
+        print(notes, file=sys.stderr if options.json or options.csv else sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

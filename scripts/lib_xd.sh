@@ -1,0 +1,30 @@
+# Shared by xd_train.sh and xd_test.sh, which source it after lib.sh.
+
+# launcher METHOD: LAUNCHER becomes the script that trains it
+launcher() {
+    case $1 in
+        CoOp | CoCoOp | KgCoOp | ProGrad | PLOT | VPT | UPT | MTUPT)
+            LAUNCHER=main_$(echo "$1" | tr '[:upper:]' '[:lower:]').sh ;;
+        SoftCPT | MTCoOp) LAUNCHER=main_mtcoop.sh ;;
+        MTCoOpHard) LAUNCHER=main_mtcoop_hard.sh ;;
+        *) stop "METHOD has to be CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT or MTCoOpHard, found \"$1\"" ;;
+    esac
+}
+
+# shifted DATASET: the shifted test sets of a source, as files of configs/datasets; nothing for other datasets
+shifted() {
+    case $1 in
+        imagenet) echo imagenetv2 imagenet_sketch imagenet_a imagenet_r ;;
+        icon5_colour | icon13_colour)
+            for shifted_style in shaded contrast line solid; do echo "${1%colour}$shifted_style"; done | tr '\n' ' ' ;;
+    esac
+}
+
+# method_first "$@": LAUNCHER from the first argument; -h, --help and no argument at all show the script's own comment
+method_first() {
+    case ${1:-} in
+        "" | -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; if [ -n "${1:-}" ]; then exit 0; else exit 2; fi ;;
+    esac
+    launcher "$1"
+    if [ -n "${TASK:-}" ]; then stop "TASK=$TASK is set; give the number of a task as TASKID, the last argument of $LAUNCHER"; fi
+}

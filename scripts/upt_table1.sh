@@ -1,0 +1,126 @@
+#!/bin/sh
+# Table 1 of the UPT paper (Zang et al.): every method learns one dataset and is tested on its shifted test sets.
+#   sh upt_table1.sh                                    the embedded suite: icon5_colour tiny_ep20, 4 shots
+#   sh upt_table1.sh icon13_colour tiny_ep20            all 13 tasks, and so more test drawings
+#   sh upt_table1.sh imagenet vit_b16_ep50              16 shots, as published
+# Rows: zero-shot, CoOp, CoCoOp, VPT-shallow, VPT-deep and UPT (4 prompts in each tower that has some), SoftCPT-NATA. On a
+# suite each task has prompts of its own (TSC). A method that has no config file CFG in configs/trainers/METHOD takes that
+# of CFG without its epochs, or the one of 4 tokens that begin as "a photo of a" (CoOp: always that one).
+# Environment: SHOTS, METHODS (which rows, default all), SEEDS, JOBS (how many runs at a time, see pool.sh), OUTPUT.
+# What is finished is skipped. Then the table, python -m reporting.domain_shift.
+
+. "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_xd.sh"
+
+ROWS="ZeroshotCLIP CoOp CoCoOp VPT-shallow VPT-deep UPT SoftCPT"
+if [ $# -eq 0 ]; then set -- icon5_colour tiny_ep20; fi
+if [ $# -lt 2 ] || [ -z "$(shifted "$1")" ]; then
+    stop "arguments: DATASET CFG [KEY VALUE ...], DATASET icon5_colour, icon13_colour or imagenet; found \"$*\""
+fi
+DATASET=$1 CFG=$2
+shift 2
+METHODS=${METHODS:-$ROWS}
+for METHOD in $METHODS; do
+    case " $ROWS " in
+        *" $METHOD "*) ;;
+        *) stop "METHODS: there is no row \"$METHOD\"; rows: $ROWS" ;;
+    esac
+done
+case $DATASET in
+    imagenet) SHOTS=${SHOTS:-16} TSC=False ;; # one task
+    *) SHOTS=${SHOTS:-4} TSC=True ;;
+esac
+EXPECTED=$(expectation SHOTS "$SHOTS")
+if [ -n "$EXPECTED" ]; then stop "SHOTS has to be $EXPECTED; found \"$SHOTS\""; fi
+
+# config TRAINER NAME ...: CONFIG becomes the first of the names that is a config file of the trainer
+config() {
+    config_folder=$REPO/configs/trainers/$1
+    shift
+    for CONFIG in "$@"; do
+        if [ -f "$config_folder/$CONFIG.yaml" ]; then return; fi
+    done
+    stop "$METHOD: none of $* is a config file in $config_folder"
+}
+
+# row: CALL, what comes after xd_train.sh and xd_test.sh, and FOLDER, where it leads to, for METHOD
+row() {
+    case $CFG in
+        *_ep*) EPOCHS=_ep${CFG##*_ep} ;;
+        *) EPOCHS=_ep50 ;; # published for CoOp on ImageNet
+    esac
+    BASE=${CFG%_ep*} TRAINER=${METHOD%-*}
+    case $METHOD in
+        CoOp)
+            config CoOp "${BASE}_c4${EPOCHS}_ctxv1" "$CFG"
+            SETTINGS="4 False $TSC" FOLDER=nctx4_cscFalse_tsc$TSC ;;
+        CoCoOp)
+            config CoCoOp "$CFG" "${BASE}_c4_ep10_batch1_ctxv1"
+            SETTINGS=$TSC FOLDER=tsc$TSC ;;
+        VPT-*)
+            config VPT "$CFG" "$BASE"
+            case $METHOD in *-deep) DEEP=True ;; *) DEEP=False ;; esac
+            SETTINGS="4 $DEEP $TSC" FOLDER=nctx4_deep${DEEP}_tsc$TSC ;;
+        UPT)
+            config UPT "$CFG" "$BASE"
+            SETTINGS="upt 8 $TSC" FOLDER=modeupt_nctx8_tsc$TSC ;;
+        SoftCPT)
+            TRAINER=MTCoOp
+            config MTCoOp "$CFG" "$BASE$EPOCHS"
+            SETTINGS="0 False 4 False 16 False lin 1"
+            FOLDER=cnctx0_ccscFalse_tnctx4_tcscFalse_nctx16_cscFalse_typelin_ratio1_loss ;;
+        ZeroshotCLIP)
+            config ZeroshotCLIP "$CFG" "$BASE"
+            FOLDER=output/ZeroshotCLIP/$CONFIG/$DATASET
+            return ;;
+    esac
+    CALL="$TRAINER $DATASET $CONFIG $SHOTS $SETTINGS"
+    FOLDER=output/$DATASET/$TRAINER/${CONFIG}_${SHOTS}shots/$FOLDER
+}
+
+# jobs SCRIPT: lines for pool.sh
+jobs() {
+    for METHOD in $METHODS; do
+        row
+        if [ "$METHOD" != ZeroshotCLIP ]; then
+            for seed in $SEEDS; do
+                printf '%s %s, seed %s\t%s\t%s %s\n' "$METHOD" "$DATASET" "$seed" "$seed" "$1" "$CALL"
+            done
+        elif [ "$1" = xd_test.sh ]; then # nothing is learned, and nothing is drawn
+            for target in $DATASET $(shifted "$DATASET"); do
+                printf '%s\t1\t%s\n' "$METHOD, $target" "zeroshot.sh $target $CONFIG"
+            done
+        fi
+    done
+}
+
+# pool KEY VALUE ...: runs what is in LIST; TARGETS of the environment would change what is tested
+pool() {
+    # shellcheck disable=SC2086  # FLAGS is a list
+    TARGETS='' sh "$SCRIPTS/pool.sh" "$@" $FLAGS <"$LIST"
+}
+
+export OUTPUT PYTHON SEEDS
+for METHOD in $METHODS; do row; done # says what is wrong before anything is run
+LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+trap 'rm -f "$LIST"' EXIT
+jobs xd_train.sh >"$LIST"
+if [ -n "$DRY_RUN" ]; then
+    jobs xd_test.sh >>"$LIST"
+    pool "$@"
+    exit 0
+fi
+pool "$@" # all of it before the first test: side by side, a test could come before its model
+jobs xd_test.sh >"$LIST"
+pool "$@"
+
+set -- # the arguments have been used
+for METHOD in $METHODS; do
+    row
+    set -- "$@" "$METHOD=$OUTPUT/$FOLDER"
+done
+echo
+cd "$REPO"
+# shellcheck disable=SC2086  # lists
+"$PYTHON" -m reporting.domain_shift --seeds $SEEDS --targets $(shifted "$DATASET") \
+    --title "$DATASET, $CFG, $SHOTS images a class" "$@"

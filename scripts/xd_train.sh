@@ -1,0 +1,16 @@
+#!/bin/sh
+# Domain generalisation and cross-dataset transfer, first half: METHOD learns the source, DATASET. What follows METHOD are
+# the arguments of its launcher (main_vpt.sh, ...), whose finished runs, in the same folders, are taken over.
+#   sh xd_train.sh CoOp icon5_colour tiny_c4_ep20_ctxv1 4 4 False True
+#   sh xd_train.sh UPT imagenet vit_b16_ep50 16 upt 8 False
+# Then xd_test.sh with the same arguments. METHOD is CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT (that
+# is MTCoOp) or MTCoOpHard.
+# Results: output/DATASET/TRAINER/CFG_SHOTSshots/SETTINGS/seedS, as the launcher's
+
+. "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_xd.sh"
+method_first "$@"
+shift
+export SEEDS OUTPUT PYTHON
+# shellcheck disable=SC2086  # FLAGS is a list
+sh "$SCRIPTS/$LAUNCHER" "$@" $FLAGS
