@@ -79,6 +79,13 @@ def test_contradictions_are_told_together(build):
     assert "CTX_INIT 'a photo of a' has 4 tokens and TRAINER.COOP.N_CTX is 16" in str(error.value)
 
 
+def test_every_method_of_the_tables_has_a_file_for_each_backbone():
+    for trainer in ("CoOp", "CoCoOp", "KgCoOp", "ProGrad", "PLOT", "MTCoOp", "MTCoOpHard", "LinearProbe", "ProtoNet"):
+        names = [path.stem for path in (REPO / "configs/trainers" / trainer).iterdir()]
+        missing = [start for start in BACKBONES if not [n for n in names if re.match(rf"{start}(_|$)", n)]]
+        assert not missing, f"{trainer}: {missing}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=[f"{path.parent.name}-{path.stem}" for path in FILES])
 def test_configurations_are_what_their_names_say(path):
     trainer, cfg = path.parent.name, get_cfg_default()
