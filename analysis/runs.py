@@ -5,22 +5,35 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
+from torch import Tensor
+
+from dassl.data.data_manager import build_data_loader
+from dassl.data.tasks import TaskSpace
+from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer, store
+from dassl.engine.progress import progress
 from dassl.utils import UserError, is_user_error
 from predict import read_run, without_data
 
 
-def open_run(folder: str | os.PathLike, epoch: int | None = None, data: bool = False, root: str = "") -> TrainerX:
+def open_run(
+    folder: str | os.PathLike,
+    epoch: int | None = None,
+    data: bool = False,
+    root: str = "",
+    check: Callable[[object, type, TaskSpace], None] | None = None,
+) -> TrainerX:
     """The trainer of the run in `folder`, from its config.yaml, with the weights of `epoch` (None: as `load_model`).
 
     Without `data` it knows the run's tasks and has no images; with it, it has the loaders of the run, of datasets below
-    `root` if that is given. Nothing is written.
+    `root` if that is given. `check(cfg, trainer class, tasks)` is asked before anything is loaded. Nothing is written.
 
     Raises:
         FileNotFoundError: no checkpoint of the epoch, or with `data` no dataset.
-        UserError: no run in the folder, or one that learned nothing.
+        UserError: no run in the folder, or one that learned nothing (unless there is a `check`, which decides).
     """
     import datasets  # noqa: F401  registers the datasets
     import trainers  # noqa: F401  registers the methods
@@ -28,16 +41,52 @@ def open_run(folder: str | os.PathLike, epoch: int | None = None, data: bool = F
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for what is asked of the run
         cfg, space = read_run(os.fspath(folder))
         trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-        if not trainer.learns:
+        if check is not None:
+            check(cfg, trainer, space)
+        elif not trainer.learns:
             raise UserError(f"{folder} is a run of {cfg.TRAINER.NAME}, which learns nothing: there is no context in it")
-        store.require_checkpoint(folder, epoch)
+        if trainer.learns:
+            store.require_checkpoint(folder, epoch)
         if root:
             cfg.DATASET.ROOT = root
         cfg.freeze()
         built = build_trainer(cfg) if data else without_data(trainer, space)(cfg)
-        built.load_model(os.fspath(folder), epoch=epoch)
+        if trainer.learns:
+            built.load_model(os.fspath(folder), epoch=epoch)
         built.set_model_mode("eval")
     return built
+
+
+@torch.no_grad()
+def features_of(trainer, items: Sequence, what: str, prompts: bool = True) -> Tensor:
+    """Normalised features (M, d) fp32 of the images `items`, M DatumMT, as a test of the run sees them: those of the
+    frozen tower, out of the feature cache where the run uses it, or those under the prompts of each image's task
+    (`prompts` False: without them).
+    """
+    cfg, dataset = trainer.cfg, trainer.dm.dataset
+    found = []
+    with contextlib.redirect_stdout(sys.stderr):
+        loader = build_data_loader(
+            cfg,
+            data_source=items,
+            batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
+            tfm=build_transform(cfg, is_train=False),
+            is_train=False,
+            image_root=getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
+            tasks=[f"{task.id} ({task.key})" for task in trainer.space.tasks],
+        )
+        if trainer.frozen_features and cfg.DATALOADER.FEATURE_CACHE:
+            loader = trainer.from_features(loader, what)
+        for batch in progress(loader, what):
+            images = batch["img"].to(trainer.device)
+            if trainer.frozen_features:
+                found.append(trainer.encode_images(images).float().cpu())
+            elif prompts:
+                found.append(trainer.encode_images((images, batch["task"].to(trainer.device))).float().cpu())
+            else:
+                with trainer.autocast():
+                    found.append(trainer.image_tower(images).float().cpu())
+    return torch.nn.functional.normalize(torch.cat(found), dim=-1)
 
 
 def run_command(work: Callable[[], None]) -> int:

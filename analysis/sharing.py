@@ -1,25 +1,26 @@
 """Proposition 1 of SoftCPT, measured: how far a step on one task's loss moves the contexts of the others.
 
-    python -m analysis.sharing output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss/seed1 --out sharing.csv
+    python -m analysis.sharing output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss/seed1
 
 With the linear meta network the context of task t is S_t = f_t P. One step of gradient descent on P with rate r, task
 features f held fixed, moves it by -r sum_u (f_t . f_u) g_u, where g_u is the gradient of task u's loss with respect to
 S_u. For every pair of tasks the CSV has what the proposition predicts of the step on task u's loss alone (its share of
-the loss of one epoch's training views), and what the step through the run's own meta network really does.
+the loss of one epoch's training views), and what the step through the run's own meta network really does. The figure
+has the actual moves as a heat map, and actual against predicted ones.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import sys
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from analysis import plots
 from analysis.runs import open_run, run_command
-from dassl.utils import UserError, atomic_write, mkdir_if_missing
+from dassl.utils import UserError
 from trainers.losses import cosine_logits
 from trainers.meta_networks import LinearMetaNetwork
 from trainers.mtcoop import SoftCPT
@@ -123,31 +124,50 @@ def _step(learner: SoftCPT, f: Tensor, loss, lr: float) -> Tensor:
     return moved
 
 
+def draw(figure, rows: list[dict], names: list[str]) -> None:
+    """Actual moves of every task by every task's loss, and actual against predicted ones."""
+    map_of, against = figure.subplots(1, 2)
+    T = len(names)
+    predicted, actual = (np.array([row[key] for row in rows]) for key in ("predicted", "actual"))
+    plots.heat_map(map_of, actual.reshape(T, T), names, names, ".2g", "length of the move of a context")
+    map_of.set_xlabel("step on the loss of")
+    map_of.set_ylabel("moves the context of")
+    seen = predicted > 0  # a task without a loss moves nothing, and a logarithm needs numbers above 0
+    own = np.eye(T, dtype=bool).ravel()
+    for number, (which, label) in enumerate(((own, "a task by itself"), (~own, "a task by another"))):
+        against.plot(predicted[seen & which], actual[seen & which], ls="", ms=5, label=label, **plots.series(number))
+    if seen.any():
+        ends = predicted[seen].min(), predicted[seen].max()
+        against.plot(ends, ends, color="0.3", lw=0.8, zorder=0, label="actual = predicted")
+        against.set_xscale("log")
+        against.set_yscale("log")
+    against.set_xlabel("predicted move (norm of the change of a context)")
+    against.set_ylabel("actual move")
+    against.legend()
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.sharing", description=__doc__.split("\n")[0])
     parser.add_argument("run", help="folder of a finished run of MTCoOp with the linear meta network")
-    parser.add_argument("--out", help="CSV file to write; default: standard output")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default RUN/figures/sharing")
     parser.add_argument("--lr", type=float, help="rate of the step; default: the run's OPTIM.LR")
     parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
     parser.add_argument("--root", default="", help="folder of the datasets, if it is not the run's")
     options = parser.parse_args(arguments)
 
     def work():
+        out = plots.output(options.out, options.run, "sharing")
         trainer = open_run(options.run, options.load_epoch, data=True, root=options.root)
-        rows = measure(trainer, trainer.cfg.OPTIM.LR if options.lr is None else options.lr)
-        if not options.out:
-            return _write(rows, sys.stdout)
-        mkdir_if_missing(os.path.dirname(os.path.abspath(options.out)))
-        with atomic_write(options.out) as stream:
-            _write(rows, stream)
+        lr = trainer.cfg.OPTIM.LR if options.lr is None else options.lr
+        rows = measure(trainer, lr)
+        tasks = trainer.space.tasks
+        side = 3.5 + 0.42 * len(tasks)
+        with plots.figure(out, COLUMNS, rows, side + 4.6, max(side - 0.8, 4)) as figure:
+            draw(figure, rows, [task.name for task in tasks])
+            figure.suptitle(f"one step of gradient descent, rate {lr:g}", fontsize=10)
+        print(f"largest relative difference of actual and predicted: {max(r['relative_difference'] for r in rows):.2g}")
 
     return run_command(work)
-
-
-def _write(rows: list[dict], stream) -> None:
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""What visual prompts look at: Zang et al., "Unified Vision and Language Prompt Learning", Fig. 6.
+
+    python -m analysis.attention RUN IMAGE [IMAGE ...] [--task faces] [--layer -1]
+
+For each image the attention of [CLS] and of every visual prompt on the image's patches in one layer, mean over the
+heads, laid over the image as the tower gets it. The weights of [CLS], or of a prompt, sum to 1 over [CLS], prompts and
+patches; below each map stands how much of them is on patches. The CSV has every weight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from analysis import plots
+from analysis.runs import open_run, run_command
+from dassl.data.images import read_image
+from dassl.data.transforms import build_transform
+from dassl.utils import UserError
+from predict import chosen_tasks, find_images
+from trainers.prompted import PromptedTrainer
+
+COLUMNS = ("image", "layer", "query", "key", "patch_row", "patch_column", "weight")
+SIDE = 1.35  # inches of a panel
+
+
+def check(cfg, trainer: type, space) -> None:
+    """Raise UserError for a run without prompts in the image tower."""
+    if not issubclass(trainer, PromptedTrainer):
+        raise UserError(
+            f"a run of {cfg.TRAINER.NAME} on {cfg.MODEL.BACKBONE.NAME} has no prompts in the image tower: expected one "
+            "of VPT, UPT or MTUPT on a ViT"
+        )
+
+
+def own_task(trainer, wanted: str | None) -> int | None:
+    """Position of the task whose prompts are looked at; None where all tasks have the same ones."""
+    tasks = chosen_tasks(trainer.space, wanted)
+    if trainer.model.groups == 1:
+        return None
+    if len(tasks) > 1:
+        there = ", ".join(task.key for task in trainer.space.tasks)
+        raise UserError(f"every task of this run has its own visual prompts: choose one with --task, of {there}")
+    return tasks[0]
+
+
+@torch.no_grad()
+def attention(trainer, images: Tensor, layer: int, task: int | None = None) -> Tensor:
+    """Weights (B, S, S) of `layer` (counted from 0, or from the end: -1), mean over heads: rows look at columns.
+
+    images (B, 3, H, W); S = 1 + K + P: [CLS], prompts, patches. Raises UserError for a layer that is not there.
+    """
+    layers = trainer.image_tower.require_prompts()[0]
+    if not -layers <= layer < layers:
+        raise UserError(f"--layer {layer}: the image tower has layers 0 to {layers - 1}, the last one is also -1")
+    layer %= layers
+    tasks = None if task is None else torch.full((len(images),), task, device=trainer.device)
+    prompts = trainer.visual_prompts(tasks)
+    with trainer.autocast():
+        _, seen = trainer.image_tower(images.to(trainer.device), prompts=prompts, attention=[layer])
+    return seen[layer].float().mean(1).cpu()
+
+
+def table(path: str, layer: int, weights: Tensor, side: int) -> list[dict]:
+    """Rows of COLUMNS for one image: weights (S, S), of which [CLS] and prompts are the queries."""
+    count = len(weights) - side * side
+    names = ["[CLS]", *(f"prompt {k}" for k in range(1, count))]
+    keys = [(name, "", "") for name in names] + [("patch", i // side, i % side) for i in range(side * side)]
+    return [
+        dict(zip(COLUMNS, (path, layer, query, *key, weight), strict=True))
+        for query, row in zip(names, weights[:count].tolist(), strict=True)
+        for key, weight in zip(keys, row, strict=True)
+    ]
+
+
+def picture(trainer, image: Tensor) -> np.ndarray:
+    """An image (3, H, W) as the tower gets it -> (H, W) grey values in [0, 1]."""
+    mean, std = (torch.tensor(trainer.cfg.INPUT[key]).view(3, 1, 1) for key in ("PIXEL_MEAN", "PIXEL_STD"))
+    red, green, blue = (image * std + mean).clamp(0, 1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).numpy()
+
+
+def draw(figure, trainer, paths: list[str], images: Tensor, weights: Tensor, side: int, shown: int) -> None:
+    """A row an image: the image, then the maps of [CLS], of all prompts together, and of the first `shown` ones."""
+    count = weights.shape[1] - side * side - 1
+    heads = ["image", "[CLS]", "mean of prompts", *(f"prompt {k + 1}" for k in range(min(shown, count)))]
+    panels = figure.subplots(len(paths), len(heads), squeeze=False)
+    for row, path, image, seen in zip(panels, paths, images, weights, strict=True):
+        onto = seen[: count + 1, count + 1 :]  # (1 + K, P)
+        maps = [onto[0], onto[1:].mean(0), *onto[1 : 1 + shown]]
+        grey = picture(trainer, image)
+        H, W = grey.shape
+        for axes in row:
+            axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=(0, W, H, 0))
+            axes.set_xticks([])
+            axes.set_yticks([])
+        row[0].set_ylabel(plots.wrapped(path.replace("\\", "/").rsplit("/", 1)[-1], 20), fontsize=7)
+        for axes, found in zip(row[1:], maps, strict=True):
+            top = found.max().item()
+            scaled = (found / (top or 1)).view(side, side).numpy()
+            laid = axes.imshow(scaled, cmap=plots.MAP, vmin=0, vmax=1, alpha=0.65, extent=(0, W, H, 0))
+            axes.set_xlabel(f"{100 * found.sum():.0f} % on patches\nlargest {100 * top:.1f} %", fontsize=7)
+    for axes, head in zip(panels[0], heads, strict=True):
+        axes.set_title(head, fontsize=8)
+    bar = figure.colorbar(laid, ax=panels[:, -1].tolist(), fraction=0.08, aspect=18)
+    bar.set_label("weight / largest of the panel", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.attention", description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run of VPT, UPT or MTUPT")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, and folders of them")
+    parser.add_argument("--task", help="key, name or number: whose prompts, where every task has its own")
+    parser.add_argument("--layer", type=int, default=-1, help="counted from 0, or from the end (default -1: the last)")
+    parser.add_argument("--prompts", type=int, default=8, help="prompts with a panel of their own (default 8)")
+    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default RUN/figures/attention")
+    options = parser.parse_intermixed_args(arguments)
+
+    def work():
+        out = plots.output(options.out, options.run, "attention")
+        paths = find_images(options.images)
+        trainer = open_run(options.run, options.load_epoch, check=check)
+        task = own_task(trainer, options.task)
+        transform = build_transform(trainer.cfg, is_train=False)
+        images = torch.stack([transform(read_image(path, trainer.cfg.INPUT.EXIF_ROTATE)) for path in paths])
+        weights = attention(trainer, images, options.layer, task)
+        side = trainer.image_tower.size // trainer.image_tower.require_prompts()[2]
+        layer = options.layer % trainer.image_tower.require_prompts()[0]
+        rows = [row for path, own in zip(paths, weights, strict=True) for row in table(path, layer, own, side)]
+        prompts = weights.shape[1] - side * side - 1
+        panels = 3 + min(max(options.prompts, 0), prompts)
+        with plots.figure(out, COLUMNS, rows, SIDE * panels + 1, 0.5 + (SIDE + 0.4) * len(paths)) as figure:
+            draw(figure, trainer, paths, images, weights, side, max(options.prompts, 0))
+            owner = "" if task is None else f", prompts of {trainer.space.tasks[task].name}"
+            figure.suptitle(f"{trainer.cfg.TRAINER.NAME}, layer {layer}{owner}", fontsize=9)
+        for path, seen in zip(paths, weights, strict=True):
+            on = 100 * seen[: 1 + prompts, 1 + prompts :].sum(1)
+            print(f"{path}: on patches, [CLS] {on[0]:.1f} %, prompts {on[1:].mean():.1f} % (layer {layer})")
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

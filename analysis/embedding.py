@@ -1,0 +1,209 @@
+"""Image features as points, classifiers as lines: Zang et al., "Unified Vision and Language Prompt Learning", Fig. 2.
+
+    python -m analysis.embedding RUN [--task faces] [--classes 5 | --classes NAME ...] [--tsne]
+
+One panel is zero-shot CLIP, the other the run, for the test images of some classes of a task. Both show what tells the
+classes apart: logits differ by x . (w_c - w_b), x the normalised image feature and w_c the normalised text features,
+so what matters lies in the span of the classifiers about their mean. Its first three principal directions are the axes
+(exact for up to four classes; with fewer than four, principal directions of what is left of the image features follow).
+Points are x in these axes, lines go from the origin towards w_c minus the mean: an image is of the class on whose line
+it lies furthest out. Lines are drawn as long as the points lie far.
+
+--tsne: two dimensions through scikit-learn, of image features and classifiers, each about their own mean and
+normalised, since images and texts lie apart in CLIP.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from analysis import plots
+from analysis.runs import features_of, open_run, run_command
+from analysis.variance import text_variance, visual_variance
+from dassl.utils import UserError
+from predict import chosen_tasks
+from trainers.cocoop import CoCoOp
+from trainers.fitted import FittedTrainer
+from trainers.zsclip import HandPrompts
+
+SHOWN = 5  # classes unless some are chosen: more can hardly be told apart in three dimensions
+COLUMNS = ("panel", "kind", "class", "predicted", "image", "x", "y", "z")
+
+
+def check(cfg, trainer: type, space) -> None:
+    """Raise UserError for methods whose classifiers are no text features of a class in the space of images."""
+    if not trainer.learns:
+        raise UserError(f"a run of {cfg.TRAINER.NAME} learned nothing; zero-shot CLIP is the first panel of every run")
+    if trainer.local_features or issubclass(trainer, (CoCoOp, FittedTrainer)):
+        raise UserError(
+            f"{cfg.TRAINER.NAME} has no text feature of each class that is compared with an image's feature: expected "
+            "a run of another method, such as CoOp, MTCoOp, VPT, UPT or MTUPT"
+        )
+
+
+def chosen_classes(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Labels of the classes `wanted`: names, or one number of first classes. At least two."""
+    if not wanted:
+        found = list(range(min(SHOWN, len(names))))
+    elif len(wanted) == 1 and wanted[0].isdigit() and wanted[0] not in names:
+        found = list(range(min(int(wanted[0]), len(names))))
+    else:
+        known = {name.lower().replace("_", " "): label for label, name in enumerate(names)}
+        missing = [name for name in wanted if name.lower().replace("_", " ") not in known]
+        if missing:
+            raise UserError(f"--classes {missing[0]}: no such class; the task has: {', '.join(names)}")
+        found = [known[name.lower().replace("_", " ")] for name in wanted]
+    if len(set(found)) < 2:
+        raise UserError(f"--classes: expected at least two classes, found {len(set(found))}")
+    return list(dict.fromkeys(found))
+
+
+def axes_of(text: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, float]:
+    """Three orthonormal directions (d, 3) from normalised text (C, d) and image features (B, d), and which share of the
+    classifiers' variance lies in them.
+    """
+    centred = text - text.mean(0)
+    _, values, found = np.linalg.svd(centred, full_matrices=False)
+    rank = int((values > 1e-6 * max(values[0], 1e-12)).sum())
+    basis = found[: min(rank, 3)]
+    share = float((values[:3] ** 2).sum() / max((values**2).sum(), 1e-12))
+    if len(basis) < 3:
+        rest = image - image.mean(0)
+        rest = rest - rest @ basis.T @ basis
+        basis = np.concatenate([basis, np.linalg.svd(rest, full_matrices=False)[2][: 3 - len(basis)]])
+    return basis.T, share
+
+
+def project(image: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Points (B, 3), classifiers' ends (C, 3) and the share of `axes_of`; see the module."""
+    basis, share = axes_of(text, image)
+    points, ends = image @ basis, (text - text.mean(0)) @ basis
+    longest = np.linalg.norm(ends, axis=1).max() or 1
+    return points, ends * np.linalg.norm(points, axis=1).max() / longest, share
+
+
+def tsne(image: np.ndarray, text: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Points (B, 2) and classifiers (C, 2). Raises UserError for too few images."""
+    from sklearn.manifold import TSNE
+
+    if len(image) < 4:
+        raise UserError(f"--tsne: expected at least 4 images, found {len(image)}")
+    both = [x - x.mean(0) for x in (image, text)]
+    both = np.concatenate([x / np.linalg.norm(x, axis=1, keepdims=True).clip(1e-12) for x in both])
+    perplexity = min(30.0, (len(both) - 1) / 3)
+    found = TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(both.astype(np.float32))
+    return found[: len(image)], found[len(image) :]
+
+
+@torch.no_grad()
+def features(trainer, t: int, labels: Sequence[int], items: list) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{panel: (image features (B, d), text features (C, d))}, normalised, of zero-shot CLIP and of the run."""
+    columns = trainer.space.columns(t).start + torch.tensor(labels)
+    task = trainer.space.tasks[t]
+    hand = HandPrompts(trainer.text_tower, trainer.space.subset([t]), [task.templates[:1]]).features[labels]
+    learned = F.normalize(trainer.text_features()[columns.to(trainer.device)].float(), dim=-1)
+    own = features_of(trainer, items, f"images of {task.name}")
+    frozen = own if trainer.frozen_features else features_of(trainer, items, "the same images", prompts=False)
+    panels = {"zero-shot CLIP": (frozen, hand), trainer.cfg.TRAINER.NAME: (own, learned)}
+    return {name: tuple(x.double().cpu().numpy() for x in pair) for name, pair in panels.items()}
+
+
+def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool) -> None:
+    """A panel each of {name: (title, points, classifiers)}; labels (B,) are positions in `names`."""
+    for number, (title, points, ends) in enumerate(panels.values(), 1):
+        axes = figure.add_subplot(1, len(panels), number, projection=None if flat else "3d")
+        for c, name in enumerate(names):
+            style = plots.series(c)
+            axes.scatter(*points[labels == c].T, s=16, alpha=0.75, lw=0, label=plots.wrapped(name), **style)
+            axes.scatter(*ends[c][:, None], s=90, edgecolor="k", lw=1, zorder=3, **style)
+            if not flat:
+                axes.plot(*np.stack([0 * ends[c], ends[c]]).T, color=style["color"], lw=2)
+        axes.set_title(title)
+        for axis, letter in zip(("x", "y", "z")[: points.shape[1]], "123", strict=False):
+            getattr(axes, f"set_{axis}label")(f"t-SNE {letter}" if flat else f"direction {letter}", fontsize=8)
+            getattr(axes, f"set_{axis}ticklabels")([])
+        if not flat:
+            axes.view_init(elev=22, azim=-60)
+            axes.set_box_aspect((1, 1, 1), zoom=1.05)
+    handles, texts = axes.get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(names), 5))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.embedding", description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--task", default="0", help="key, name or number of a task (default: the first)")
+    parser.add_argument("--classes", nargs="+", default=[], help=f"names, or how many (default: the first {SHOWN})")
+    parser.add_argument("--tsne", action="store_true", help="t-SNE in two dimensions in place of three directions")
+    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
+    parser.add_argument("--root", default="", help="folder of the datasets, if it is not the run's")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default RUN/figures/embedding[_tsne]")
+    options = parser.parse_args(arguments)
+
+    def work():
+        out = plots.output(options.out, options.run, "embedding_tsne" if options.tsne else "embedding")
+        picked = []
+
+        def check_all(cfg, trainer, space):
+            check(cfg, trainer, space)
+            t = chosen_tasks(space, options.task)[0]
+            picked.append((t, chosen_classes(space.tasks[t].classnames, options.classes)))
+
+        trainer = open_run(options.run, options.load_epoch, data=True, root=options.root, check=check_all)
+        (t, classes) = picked[0]
+        task = trainer.space.tasks[t]
+        items = [item for item in trainer.dm.dataset.test if item.task == t and item.label in classes]
+        if not items:
+            raise UserError(f"{task.key} has no test image of the classes chosen")
+        labels = np.array([classes.index(item.label) for item in items])
+        names = [task.classnames[label] for label in classes]
+        with contextlib.redirect_stdout(sys.stderr):
+            found = features(trainer, t, classes, items)
+        panels, rows, lines = {}, [], []
+        for name, (image, text) in found.items():
+            predicted = (image @ text.T).argmax(1)
+            right = 100 * (predicted == labels).mean()
+            if options.tsne:
+                (points, ends), note = tsne(image, text), ""
+            else:
+                points, ends, share = project(image, text)
+                note = f", {100 * share:.0f} % of the classifiers' variance"
+            panels[name] = (f"{name}\n{right:.1f} % right{note}", points, ends)
+            rows += _rows(name, points, ends, labels, predicted, names, [item.impath for item in items])
+            variances = visual_variance(torch.from_numpy(image), torch.from_numpy(labels))
+            lines.append(
+                f"{name}: {right:.2f} % of {len(items)} images right among {len(names)} classes{note}; variance "
+                f"intra-class visual {variances:.4f}, inter-class text {text_variance(torch.from_numpy(text)):.4f}"
+            )
+        columns = COLUMNS[:-1] if options.tsne else COLUMNS
+        with plots.figure(out, columns, rows, 9.5, 5.4) as figure:
+            draw(figure, panels, labels, names, options.tsne)
+            classifiers = "large marks" if options.tsne else "lines"
+            figure.suptitle(f"{task.name}: images as small marks, classifiers as {classifiers}", fontsize=10)
+        print("\n".join(lines))
+
+    return run_command(work)
+
+
+def _rows(panel: str, points, ends, labels, predicted, names: list[str], paths: list[str]) -> list[dict]:
+    """Rows of COLUMNS: a classifier's end, then an image each."""
+    place = ("x", "y", "z")
+    rows = [
+        {"panel": panel, "kind": "classifier", "class": name, **dict(zip(place, end.tolist(), strict=False))}
+        for name, end in zip(names, ends, strict=True)
+    ]
+    for point, label, guess, path in zip(points, labels, predicted, paths, strict=True):
+        about = {"class": names[label], "predicted": names[guess], "image": path}
+        rows.append({"panel": panel, "kind": "image", **about, **dict(zip(place, point.tolist(), strict=False))})
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""What all figures share: style, colours that colour-blind people tell apart, heat maps, and files.
+
+A figure NAME is NAME.png and NAME.pdf, its numbers are NAME.csv. matplotlib is imported when a figure is drawn.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from dassl.utils import UserError, atomic_write, mkdir_if_missing
+
+# Okabe and Ito, "Color Universal Design" (2008), without the yellow, which is too pale for points on white
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours: pairs repeat after 56 series
+MAP = "viridis"  # even in lightness, for every kind of colour vision
+ENDINGS = (".png", ".pdf", ".csv")
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure everywhere
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "text.parse_math": False,  # a class may be called "$"
+    "pdf.fonttype": 42,  # text that can be searched and copied
+}
+DPI = 150
+
+
+def series(number: int) -> dict:
+    """Colour and marker of series `number`, as keyword arguments of plot and scatter."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def wrapped(name: str, width: int = 26) -> str:
+    """A long name on several lines, whole."""
+    return "\n".join(textwrap.wrap(name, width, break_long_words=False)) or name
+
+
+# ---- files ----
+
+
+def output(given: str | None, folder: str | os.PathLike, name: str) -> str:
+    """Path of a figure's files without their ending: `given` (an ending of ours is left off), or folder/figures/name.
+
+    Asked before anything slow: raises UserError where matplotlib is missing or the files cannot be written.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError("figures need matplotlib, which is not installed: pip install -r requirements.txt") from None
+    path = given or os.path.join(folder, "figures", name)
+    stem, ending = os.path.splitext(path)
+    path = stem if ending in ENDINGS else path
+    if not os.path.basename(path) or os.path.isdir(path):
+        raise UserError(f"--out {path} is a folder: expected the beginning of file names, such as {path}/{name}")
+    there = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+        raise UserError(f"--out {path}: cannot write into {there}; choose another place with --out NAME")
+    return path
+
+
+@contextmanager
+def figure(path: str, columns: Sequence[str], rows: Sequence[dict], width: float, height: float) -> Iterator:
+    """An empty matplotlib Figure of `width` x `height` inches; at the end it is written to path.png and path.pdf, and
+    `rows` to path.csv, whose header is `columns`. Prints the three paths. On an exception nothing is written.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        drawn = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(drawn)
+        yield drawn
+        files = {}
+        for ending, about in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):  # same input, same bytes
+            buffer = io.BytesIO()
+            drawn.savefig(buffer, format=ending[1:], dpi=DPI, metadata=about, bbox_inches="tight", pad_inches=0.08)
+            files[path + ending] = buffer.getvalue()
+    files[path + ".csv"] = as_csv(columns, rows).encode()
+    mkdir_if_missing(os.path.dirname(os.path.abspath(path)))
+    for name, content in files.items():
+        with atomic_write(name, "wb") as stream:
+            stream.write(content)
+        print(name)
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+# ---- pieces of figures ----
+
+
+def heat_map(axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], text: str, label: str, **limits):
+    """A matrix as colours, every row and column named, its numbers in format `text`, a bar called `label`.
+
+    `limits`: vmin and vmax of the colours, beyond which the last one is taken.
+    """
+    image = axes.imshow(values, cmap=MAP, aspect="equal", **limits)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(range(len(columns)), [wrapped(name) for name in columns], rotation=90, fontsize=8)
+    axes.set_yticks(range(len(rows)), [wrapped(name, 40) for name in rows], fontsize=8)
+    axes.tick_params(length=0)
+    for (i, j), value in np.ndenumerate(values):
+        dark = image.norm(value) < 0.6
+        axes.text(j, i, format(value, text), ha="center", va="center", fontsize=7, color="w" if dark else "k")
+    beyond = "max" if values.max() > image.norm.vmax else "neither"
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.5, aspect=15, extend=beyond)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+
+
+def names_above(axes, positions: Sequence[float], names: Sequence[str]) -> None:
+    """A name above the axes for every x position, apart from each other, with a thin line down to its position.
+
+    To be called when the limits of x are final. The figure needs room of about 1.6 inches above the axes.
+    """
+    low, high = axes.get_xlim()
+    where = (np.asarray(positions, float) - low) / (high - low)
+    places = spread_out(where, min(0.055, 1 / max(len(names), 1)))
+    line = {"color": "0.6", "lw": 0.6, "transform": axes.transAxes, "clip_on": False}
+    for x, place, name in zip(where, places, names, strict=True):
+        axes.plot([x, x, place], [0, 1, 1.06], zorder=0, **line)
+        axes.text(
+            place, 1.07, wrapped(name, 30), transform=axes.transAxes, rotation=90, ha="center", va="bottom", fontsize=7
+        )
+
+
+def spread_out(where: np.ndarray, least: float) -> np.ndarray:
+    """Positions in [0, 1] moved as little as needed to be `least` apart: neighbours that touch become one block, which
+    is centred on the mean of what its members want.
+    """
+    order = np.argsort(where, kind="stable")
+    blocks: list[list] = []  # [sum of wanted starts, members]
+    for i, index in enumerate(order):
+        blocks.append([where[index] - i * least, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
+            total, members = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + members]
+    starts = np.concatenate([np.full(members, total / members) for total, members in blocks])
+    found = np.clip(starts, 0, max(0.0, 1 - least * (len(where) - 1))) + least * np.arange(len(where))
+    return found[np.argsort(order, kind="stable")]

@@ -1,0 +1,134 @@
+"""Which tasks share: cosine similarity of the tasks' features and of what is generated from them.
+
+    python -m analysis.tasks RUN
+
+For a run of MTCoOp (SoftCPT) the features f_t that its meta network reads and the contexts it makes of them (with
+class features: each task's mean over its classes); for MTUPT the features, and the text and the visual prompts of all
+layers; for contexts or prompts that are learned one a task (TSC) those alone. Each matrix stands in the order of its
+own dendrogram: average linkage of 1 - cosine, through scipy. In Proposition 1 of SoftCPT tasks share by the inner
+product of their features, which the CSV has as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+import torch
+from scipy.cluster.hierarchy import dendrogram, linkage
+from torch import Tensor
+
+from analysis import plots
+from analysis.runs import open_run, run_command
+from dassl.utils import UserError
+from trainers.mtcoop import SoftCPT
+from trainers.mtupt import GeneratedPrompts
+from trainers.prompted import PromptedLearner
+from trainers.prompts import PromptLearner
+
+COLUMNS = ("matrix", "task", "other", "cosine", "inner_product", "position")  # position: of `task` in the figure
+
+
+@torch.no_grad()
+def task_vectors(trainer) -> dict[str, Tensor]:
+    """{title: (T, anything)} of what every task of a run has for itself.
+
+    Raises UserError for a run whose tasks have nothing of their own, or of one task.
+    """
+    learner, T = trainer.model, trainer.space.num_tasks
+    if T < 2:
+        raise UserError(f"the run has one task ({trainer.space.tasks[0].key}): expected a run of at least two")
+    found = {}
+    if isinstance(learner, SoftCPT):
+        found["task features"] = learner.task_feature(torch.arange(T, device=trainer.device))
+        contexts, group = learner.contexts(trainer.all_columns)
+        of_class = contexts[group]  # (N, L, D)
+        found["generated contexts"] = torch.stack([of_class[trainer.space.columns(t)].mean(0) for t in range(T)])
+    elif isinstance(learner, PromptedLearner) and learner.groups == T:
+        soft = isinstance(learner.sets, GeneratedPrompts)
+        if soft:
+            found["task features"] = learner.sets.task_features()
+        for kind, prompts in zip(("text prompts", "visual prompts"), learner.prompts(), strict=True):
+            if prompts is not None:
+                found[f"generated {kind}" if soft else kind] = prompts
+    elif isinstance(own := getattr(learner, "prompt_learner", None), PromptLearner) and own.sharing == "task":
+        found["contexts"] = torch.stack([each["ctx"] for each in own.learners])
+    if not found:
+        raise UserError(
+            f"this run of {trainer.cfg.TRAINER.NAME} has no feature, context or prompt for each task: expected MTCoOp, "
+            "MTUPT, or CoOp, MTCoOpHard, VPT, UPT with TSC True"
+        )
+    return {title: value.float().cpu().flatten(1) for title, value in found.items()}
+
+
+def similarities(vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and inner products (T, T) of vectors (T, k), in double precision."""
+    x = vectors.double().numpy()
+    inner = x @ x.T
+    length = np.sqrt(np.diag(inner)).clip(1e-300)
+    return (inner / length[:, None] / length).clip(-1, 1), inner
+
+
+def tree(cosine: np.ndarray) -> np.ndarray:
+    """scipy's linkage (average, of 1 - cosine), neighbours as alike as the tree allows."""
+    upper = np.triu_indices(len(cosine), 1)
+    return linkage((1 - cosine)[upper].clip(0), "average", optimal_ordering=True)
+
+
+def draw(figure, matrices: dict[str, np.ndarray], names: list[str]) -> dict[str, list[int]]:
+    """A dendrogram over a heat map for each matrix; returns their orders."""
+    orders = {}
+    grid = (1, len(matrices)) if len(names) <= 8 else (len(matrices), 1)
+    for axes, (title, cosine) in zip(figure.subplots(*grid, squeeze=False).flat, matrices.items(), strict=True):
+        above = axes.inset_axes((0, 1.02, 1, 0.3))  # as wide as the heat map, so that leaves stand over columns
+        drawn = dendrogram(tree(cosine), ax=above, no_labels=True, color_threshold=0, above_threshold_color="0.25")
+        order = orders[title] = drawn["leaves"]
+        above.set_title(title)
+        above.set_ylabel("1 - cosine", fontsize=8)
+        above.tick_params(labelsize=7)
+        above.grid(False)
+        above.spines["bottom"].set_visible(False)
+        labels = [names[t] for t in order]
+        off = cosine[~np.eye(len(names), dtype=bool)]  # the diagonal is 1 and says nothing
+        limits = {"vmin": off.min(), "vmax": off.max() if off.max() > off.min() else 1}
+        plots.heat_map(axes, cosine[np.ix_(order, order)], labels, labels, ".2f", "cosine similarity", **limits)
+    return orders
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.tasks", description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run of several tasks")
+    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default RUN/figures/tasks")
+    options = parser.parse_args(arguments)
+
+    def work():
+        out = plots.output(options.out, options.run, "tasks")
+        trainer = open_run(options.run, options.load_epoch)
+        found = {title: similarities(vectors) for title, vectors in task_vectors(trainer).items()}
+        tasks = trainer.space.tasks
+        matrices = {title: cosine for title, (cosine, _) in found.items()}
+        rows: list[dict] = []
+        width, height = 3.5 + 0.37 * len(tasks), 2.2 + 0.49 * len(tasks)
+        across = len(matrices) if len(tasks) <= 8 else 1
+        size = (width * across, height * len(matrices) / across)
+        with plots.figure(out, COLUMNS, rows, *size) as figure:
+            orders = draw(figure, matrices, [task.name for task in tasks])
+            for title, (cosine, inner) in found.items():
+                for (i, j), value in np.ndenumerate(cosine):
+                    about = (title, tasks[i].key, tasks[j].key, value, inner[i, j], orders[title].index(i))
+                    rows.append(dict(zip(COLUMNS, about, strict=True)))
+        for title, cosine in matrices.items():
+            off = np.where(np.eye(len(tasks), dtype=bool), np.nan, cosine)
+            near, far = (np.unravel_index(pick(off), off.shape) for pick in (np.nanargmax, np.nanargmin))
+            print(
+                f"{title}: mean cosine {np.nanmean(off):.3f}; nearest {tasks[near[0]].key} and {tasks[near[1]].key} "
+                f"{off[near]:.3f}, furthest {tasks[far[0]].key} and {tasks[far[1]].key} {off[far]:.3f}"
+            )
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
