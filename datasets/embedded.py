@@ -110,7 +110,7 @@ class _Icon13:
         gone = [name for name in ("images.zip", "index.json") if not (FOLDER / name).is_file()]
         return f"{FOLDER} has no {' and no '.join(gone)}; they belong to the project, so clone it anew" if gone else ""
 
-    def load(self, _root: str, save: bool = True) -> Source:
+    def load(self, _root: str) -> Source:
         return load_icon13()
 
 

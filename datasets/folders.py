@@ -33,6 +33,11 @@ def q(path: str | os.PathLike) -> str:
     return shlex.quote(os.fspath(path))
 
 
+def counted(number: int, what: str) -> str:
+    """A number with its noun: "1 image", "2,000 images", "2 classes"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "es" if what.endswith("s") else "s")
+
+
 def some(names: Iterable[str], most: int = 3) -> str:
     """The first names and how many more there are."""
     names = list(names)

@@ -79,6 +79,7 @@ class OwnSource:
         if {"/", "\\"} & set(self.name):
             problems.append(f"NAME is {self.name!r}, which must not have a slash")
         self.task_name, self.description = _text(entry, "TASK_NAME"), _text(entry, "DESCRIPTION")
+        self.unnamed = "TASK_NAME" in entry and not self.task_name
         self.split = _text(entry, "SPLIT")
         self.metric = entry.get("METRIC", "overall_acc")
         if self.metric not in METRICS:
@@ -121,8 +122,8 @@ class OwnSource:
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
-    def load(self, root: str, save: bool = True) -> Source:
-        """Read images, labels and split; with `save` a split that had to be made is saved.
+    def load(self, root: str) -> Source:
+        """Read images, labels and split; one that had to be made is kept by the source's `save`.
 
         Raises:
             FileNotFoundError: ROOT, or images that a table or split names.
@@ -133,10 +134,8 @@ class OwnSource:
             raise FileNotFoundError(f"{self.name}: {self.missing(root)}")
         listing = read_listing(place)
         labels, names = self._classes(listing)
-        parts, made = own_split(self.name, listing, self._split_file(listing), save)
-        notes, trained = list(listing.notes), {label for _, label in parts["train"]}
-        if untrained := [label for label in labels if label not in trained]:
-            notes.append(f"WARNING: no training image of the classes {some(untrained)}")
+        parts, made, save = own_split(self.name, listing, self._split_file(listing))
+        notes = list(listing.notes)
         if not self.classnames and all(map(is_number, names)):
             notes.append("the class names are numbers, of which CLIP knows little; CLASSNAMES gives them names")
         for note in notes:
@@ -144,9 +143,11 @@ class OwnSource:
         position = {label: i for i, label in enumerate(labels)}
         items = {part: [Item(path, position[label]) for path, label in parts[part]] for part in SPLITS}
         task_name = self.task_name or _first_line(listing.folder / "task_name.txt") or in_words(self.name)
+        if self.unnamed:
+            print(f"{self.name}: TASK_NAME is empty; the task is called {task_name!r}, which SoftCPT reads")
         description = self.description or _first_line(listing.folder / "task_desc.txt")
         task = SourceTask(self.name, task_name, tuple(names), self.metric, self.templates, description)
-        return Source(self.name, str(listing.folder), [task], **items, split_from=made)
+        return Source(self.name, str(listing.folder), [task], **items, split_from=made, save=save)
 
     def _split_file(self, listing: Listing) -> Path | None:
         """The file of SPLIT, beside the images or in the current folder."""
@@ -211,7 +212,7 @@ def _name_of(root: str) -> str:
 
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
-    return "" if entry.get(key) is None else str(entry[key])
+    return "" if entry.get(key) is None else str(entry[key]).strip()
 
 
 def _declared(value: Any) -> tuple[dict[str, str] | list[str] | None, list[str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from dassl.utils import UserError, atomic_write
@@ -24,16 +26,17 @@ RULES = {
 }
 
 
-def own_split(name: str, listing: Listing, file: Path | None = None, save: bool = True) -> tuple[dict[str, Rows], str]:
+def own_split(
+    name: str, listing: Listing, file: Path | None = None
+) -> tuple[dict[str, Rows], str, Callable[[], None] | None]:
     """Divide a listing.
 
     Args:
-        name: of the task; a split that is made is saved as split_own_<name>.json beside the images.
+        name: of the task; a split that is made belongs into split_own_<name>.json beside the images.
         listing: what was found; its notes grow.
         file: a split file, which then decides alone.
-        save: whether a split that is made is saved.
 
-    Returns: ({part: [(path, label)]}, where the division comes from, in words).
+    Returns: ({part: [(path, label)]}, where the division comes from, in words, what saves a split that was made).
 
     Raises:
         UserError: nothing to train or test on, or a split file that contradicts the data.
@@ -46,14 +49,14 @@ def own_split(name: str, listing: Listing, file: Path | None = None, save: bool 
         made = _by_file(name, file, pool, listing, "")
         if not made["test"]:
             raise UserError(f"{name}: {file} has no image to test on; expected some under test")
-        return made, str(file)
+        return made, str(file), None
     if not pool and not parts["train"] and not parts["test"]:
         raise UserError(f"{name} ({listing.where}): found validation images alone, expected some to train or test on")
     if not pool and parts["test"] and (parts["val"] or not parts["train"]):
-        return parts, str(listing.where)
+        return parts, str(listing.where), None
     rule = "val" if parts["test"] else "test" if parts["val"] else "all"
     pool, parts["train"] = pool or parts["train"], []
-    file = listing.folder / f"split_own_{name}.json"
+    file, save = listing.folder / f"split_own_{name}.json", None
     if file.is_file():
         anew = f", or delete {file} to have the images divided anew"
         made, words = _by_file(name, file, pool, listing, anew), file.name
@@ -61,9 +64,8 @@ def own_split(name: str, listing: Listing, file: Path | None = None, save: bool 
             raise UserError(f"{name}: neither {listing.where} nor {file} has images to test on; put them back{anew}")
     else:
         made, words = by_rule(pool, rule), RULES[rule]
-        if save:
-            _save(name, file, words, made)
-    return {part: parts[part] + made[part] for part in SPLITS}, words
+        save = partial(_save, name, file, words, made)
+    return {part: parts[part] + made[part] for part in SPLITS}, words, save
 
 
 def by_rule(pool: Rows, rule: str) -> dict[str, Rows]:

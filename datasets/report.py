@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils import is_user_error
-from datasets import diagnose, readers, splits
+from datasets import diagnose, oddities, readers, splits
 from datasets.diagnose import Mistake
-from datasets.folders import listing, q, some
-from datasets.published import IMAGES, size_line
+from datasets.folders import counted, listing, some
+from datasets.published import size_line
 from datasets.source import SPLITS, Source
 
-SAMPLE = 24  # images of a dataset whose first bytes are looked at
 MISTAKES, BAD = 4, 20  # of a dataset that are printed
 
 
@@ -93,13 +92,16 @@ def _line(head: str, text: str) -> str:
 # ---- looking at a dataset ------------------------------------------------------------------------------------------
 
 
-def absent(name: str, source: Any, root: str) -> Report | None:
-    """The report of a dataset whose files or folders are not there; None if they are. Looks at no image."""
-    gap = source.missing(root)
+def absent(name: str, source: Any, root: str, train: bool = True) -> Report | None:
+    """The report of a dataset whose files or folders are not there; None if they are. Looks at no image.
+
+    Without `train`, images that only training needs may be lacking, if they lie in a folder of their own.
+    """
+    row = getattr(source, "row", None)
+    gap = source.missing(root, train) if row else source.missing(root)
     if not gap:
         return None
     report = Report(name, "missing", absent=True)
-    row = getattr(source, "row", None)
     if row is None:  # own data, and what ships with the project, say all there is to say
         report.problem = gap
         return report
@@ -108,6 +110,8 @@ def absent(name: str, source: Any, root: str) -> Report | None:
     with_split = bool(root) and source.split_file(root) is not None
     gone = [entry for entry in diagnose.expected(row, with_split) if not diagnose.there(place / entry, entry)]
     report.problem = f"not there: {some(gone, 6)}" if place.is_dir() else "no such folder"
+    if row.train_folders and not source.missing(root, train=False):
+        report.problem += "; without training images there are only zero-shot and tests of trained models"
     report.expected = _tree(row)
     report.source, report.size = row.source, size_line(row)
     report.command, report.by_hand = diagnose.download(name, root), not fetched_by_command(row)
@@ -121,7 +125,7 @@ def examine(
 ) -> tuple[Report, Source | None]:
     """Read a dataset without decoding an image: (the report, the dataset if it could be read).
 
-    Folders are listed as they are for training, and the first bytes of `SAMPLE` images are looked at.
+    Folders are listed as they are for training, and the first bytes of `oddities.SAMPLE` images are looked at.
 
     Args:
         name: of the dataset.
@@ -130,7 +134,7 @@ def examine(
         tasks: the tasks of it that are counted; by default all.
         run: as a run needs it: a split that had to be made is saved, and a usable dataset is not described.
     """
-    if report := absent(name, source, root):
+    if report := absent(name, source, root, train=not run):
         return report, None
     report, row = Report(name), getattr(source, "row", None)
     path = source.split_file(root) if row else None
@@ -140,7 +144,7 @@ def examine(
     printed = io.StringIO()
     try:
         with contextlib.nullcontext() if run else contextlib.redirect_stdout(printed):
-            loaded = source.load(root) if run else source.load(root, save=False)
+            loaded = source.load(root)
     except (ValueError, OSError) as error:
         if run and not is_user_error(error):
             raise  # a bug, which a run shows with its traceback
@@ -150,16 +154,37 @@ def examine(
             report.mistakes = diagnose.mistakes(row, root, path is not None)
             report.classes = _count_classes(row, Path(root, row.folder))
         return report, None
-    bad = _sample(loaded, Path(root, row.folder) if row else Path(loaded.root), name, root)
-    if run and not bad:
-        return report, loaded
-    _describe(report, loaded, range(len(loaded.tasks)) if tasks is None else sorted(tasks))
-    report.notes = [line.removeprefix(f"{name}: ") for line in printed.getvalue().splitlines() if line]
+    bad = oddities.sample(loaded, Path(root, row.folder) if row else Path(loaded.root), name, root)
+    tasks = range(len(loaded.tasks)) if tasks is None else sorted(tasks)
+    notes, fewer = oddities.gaps(loaded, tasks), oddities.fewer(row, loaded, run) if row else []
     if bad:
         report.status, report.problem, report.mistakes = "broken", bad.name, [bad]
+    elif loaded.save and row is None:
+        report.bad, turned = oddities.headers(loaded)
+        notes += turned
+        if report.bad:
+            report.status = "broken"
+            files = counted(len(report.bad), "file")
+            report.problem = f"{files} that cannot be read; no split is made before they are mended or removed"
+    if run and report.status == "usable":
+        _begin(name, loaded, notes + fewer)
+        return report, loaded
+    _describe(report, loaded, tasks)
+    report.notes = [line.removeprefix(f"{name}: ") for line in printed.getvalue().splitlines() if line] + notes
     if row:
-        report.notes += _odd(row, Path(root, row.folder), loaded)
+        report.notes += oddities.unexpected(row, Path(root, row.folder), loaded) + fewer
+    if report.status == "usable" and (keys := [loaded.tasks[i].key for i in tasks if i not in oddities.tested(loaded)]):
+        report.status, report.problem = "broken", oddities.untested(keys)
     return report, loaded
+
+
+def _begin(name: str, source: Source, notes: list[str]) -> None:
+    """Say what a run should know of a usable dataset, and save its split if that had to be made."""
+    for note in notes:
+        if source.save or note.startswith("WARNING"):
+            print(f"{name}: {note}")
+    if source.save and len(oddities.tested(source)) == len(source.tasks):  # else images have to be added first
+        source.save()
 
 
 def _describe(report: Report, source: Source, tasks: Collection[int]) -> None:
@@ -199,36 +224,6 @@ def _count_classes(row, place: Path) -> int | None:
     return sum(name not in row.skip for name in listing(place / row.images)[0])
 
 
-def _sample(source: Source, place: Path, name: str, root: str) -> Mistake | None:
-    """Files that are no images at all, among `SAMPLE` images from all over the dataset."""
-    if not os.path.isdir(source.root):
-        return None  # an archive that is read in place
-    items = [item for split in SPLITS for item in _spread(getattr(source, split), SAMPLE // len(SPLITS))]
-    deep = f"python -m datasets.check {name} --root {q(root)} --deep   # lists all of them" if root else ""
-    return diagnose.saved_instead((Path(source.root, item.path) for item in items), "images", place, deep)
-
-
-def _spread(items: list, count: int) -> list:
-    return [items[i * len(items) // count] for i in range(count)] if len(items) > count else items
-
-
-def _odd(row, place: Path, source: Source) -> list[str]:
-    """What does no harm: folders that nothing is read from, and fewer images than were published."""
-    notes = []
-    skip = len("/".join(part for part in (row.folder, row.images) if part)) + 1
-    used = {item.path[skip:].partition("/")[:2] for split in SPLITS for item in getattr(source, split)}
-    known = {top for top, slash in used if slash} | {*row.skip}
-    known |= {folder[len(row.images) + 1 :].split("/")[0] for folder in row.image_folders}
-    if row.images and (extra := [folder for folder in listing(place / row.images)[0] if folder not in known]):
-        notes.append(f"unexpected folders, not used: {some(f'{row.images}/{folder}' for folder in extra)}")
-    total, published = sum(len(getattr(source, split)) for split in SPLITS), IMAGES.get(row.name, 0)
-    if total < 0.9 * published:
-        made = source.split_from == splits.fixed_name(row.name)  # it stays as it is when more images come
-        anew = f" If it is by now, delete {source.split_from} to have the split made anew" if made else ""
-        notes.append(f"{total:,} images, the published dataset has {published:,}: is everything unpacked?{anew}")
-    return notes
-
-
 def fetched_by_command(row) -> bool:
     """Whether `python -m datasets.download` can fetch what the dataset cannot do without."""
     return any(file.urls or file.drive for file in row.files if not file.optional)
@@ -243,7 +238,7 @@ def headline(label: str, reports: list[Report], root: str) -> str:
     broken = [report for report in reports if report.status == "broken"]
     if not missing and not broken:
         tasks, classes, images = (sum(numbers) for numbers in zip(*map(_sizes, reports), strict=True))
-        return f"{label}: usable, {_count(tasks, 'task')}, {_count(classes, 'class')}, {_count(images, 'image')}"
+        return f"{label}: usable, {counted(tasks, 'task')}, {counted(classes, 'class')}, {counted(images, 'image')}"
     many, parts = len(reports) > 1, []
     if missing:
         where = f" below DATASET.ROOT {root!r} (--root)" if root else " because DATASET.ROOT is not set (--root)"
@@ -252,10 +247,6 @@ def headline(label: str, reports: list[Report], root: str) -> str:
     if broken:
         parts.append(f"{len(broken)} of {len(reports)} datasets cannot be used" if many else "cannot be used")
     return f"{label}: {', '.join(parts)}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "es" if what.endswith("s") else "s")
 
 
 def _sizes(report: Report) -> tuple[int, int, int]:
@@ -294,7 +285,7 @@ def require_usable(label: str, sources: Mapping[str, Any], root: str) -> dict[st
         FileNotFoundError: files or folders that are missing, of all datasets at once.
         ValueError: datasets that are there but contradict themselves or their declaration.
     """
-    reports = [report for name, source in sources.items() if (report := absent(name, source, root))]
+    reports = [report for name, source in sources.items() if (report := absent(name, source, root, train=False))]
     if reports:  # found out before anything is read
         others = [Report(name) for name in sources if name not in {report.name for report in reports}]
         raise FileNotFoundError("\n".join(refusal(label, reports + others, sources, root)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from datasets import splits
@@ -30,8 +31,13 @@ class RowSource:
         names = (*self.row.split_files, splits.fixed_name(self.row.name))
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
-    def missing(self, root: str) -> str:
-        """What is not there, in a line; "" if everything is there. Where to get it: `datasets.report`."""
+    def missing(self, root: str, train: bool = True) -> str:
+        """What is not there, in a line; "" if everything is there. Where to get it: `datasets.report`.
+
+        Args:
+            root: the data root.
+            train: whether images to train on are wanted, where these lie in a folder of their own.
+        """
         row = self.row
         if not root:
             return "no data root"
@@ -39,12 +45,14 @@ class RowSource:
         if not place.is_dir():
             return f"no folder {place}"
         files = () if self.split_file(root) else row.needs
-        gone = [f"{folder}/" for folder in row.image_folders or (row.images,) if not (place / folder).is_dir()]
+        spared = () if train else row.train_folders
+        folders = [folder for folder in row.image_folders or (row.images,) if folder not in spared]
+        gone = [f"{folder}/" for folder in folders if not (place / folder).is_dir()]
         gone += [file for file in files if not (place / file).is_file()]
         return f"not in {place}: {', '.join(gone)}" if gone else ""
 
-    def load(self, root: str, save: bool = True) -> Source:
-        """Read tasks and split; where there is no file of one it is made and, with `save`, saved.
+    def load(self, root: str) -> Source:
+        """Read tasks and split; where there is no file of one it is made, and the source's `save` keeps it.
 
         Raises:
             FileNotFoundError: images of the split that are not there.
@@ -62,19 +70,20 @@ class RowSource:
         splits.check_labels(f"{row.name} ({where})", split)
         if path:
             splits.check_once(f"{row.name} ({where})", split)
-        if not split.test or not (split.train or self.test_only):
+        if not split.test or not (split.train or self.test_only or self.missing(root)):
             raise ValueError(f"{row.name} ({where}): no image to {'train' if split.test else 'test'} on was found")
         if not listed:
             splits.check_files(f"{row.name} ({where})", folder / row.images, split)
-        if save and path is None and row.rule not in splits.SAVED_NOWHERE:
-            self._save(folder, split)
         prefix = "/".join(part for part in (row.folder, row.images) if part)
         parts = {part: getattr(split, part) for part in splits.SPLITS}
         for items in parts.values():
             for i, item in enumerate(items):  # in place: ImageNet has 1.3 million
                 items[i] = Item(f"{prefix}/{item.path}", *item[1:])
-        made = path.name if path else splits.RULES[row.rule]
-        return Source(row.name, root, self._tasks(folder, split), **parts, split_from=made)
+        source = Source(row.name, root, self._tasks(folder, split), **parts)
+        source.split_from = path.name if path else splits.RULES[row.rule]
+        if path is None and row.rule not in splits.SAVED_NOWHERE:
+            source.save = partial(self._save, folder, split, len(prefix) + 1)
+        return source
 
     def _check_classes(self, where: str, split: Split) -> None:
         row, counts = self.row, [len(names) for names in split.classnames]
@@ -89,10 +98,11 @@ class RowSource:
             )
             raise ValueError(f"{row.name} ({where}): found {sum(counts)} classes, expected {row.classes}; {hint}")
 
-    def _save(self, folder: Path, split: Split) -> None:
+    def _save(self, folder: Path, split: Split, start: int) -> None:
+        """Save a split that was made; its paths begin at `start`."""
         path = folder / splits.fixed_name(self.row.name)
         try:
-            splits.write_fixed(path, self.row.name, self.row.rule, split)
+            splits.write_fixed(path, self.row.name, self.row.rule, split, start)
             print(f"{self.row.name}: split made ({splits.RULES[self.row.rule]}) and saved as {path}")
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -47,6 +47,7 @@ class Source:
     """A dataset that has been read: `root` + each item's path is an image.
 
     `split_from` says in words where the split comes from (a file, a rule); `domains` names the domains, if several.
+    `save` keeps a split that had to be made in a file; None where there is nothing to keep.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Source:
     test: list[Item] = field(default_factory=list)
     split_from: str = ""
     domains: tuple[str, ...] = ()
+    save: Callable[[], None] | None = field(default=None, repr=False, compare=False)
     _digests: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split_digest(self, task: int) -> str:

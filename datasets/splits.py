@@ -99,8 +99,8 @@ def fixed_name(name: str) -> str:
     return f"split_fixed_{name}.json"
 
 
-def write_fixed(path: Path, name: str, rule: str, split: Split) -> None:
-    """Save a split made by a rule; the file is whole or not there."""
+def write_fixed(path: Path, name: str, rule: str, split: Split, start: int = 0) -> None:
+    """Save a split made by a rule; the file is whole or not there. `start`: where its paths begin."""
     content = {
         "format": FORMAT,
         "dataset": name,
@@ -108,7 +108,7 @@ def write_fixed(path: Path, name: str, rule: str, split: Split) -> None:
         "seed": SPLIT_SEED,
         "classnames": split.classnames,
         "task_names": [split.task_names[i] for i in sorted(split.task_names)],
-        **{part: [item[:3] for item in getattr(split, part)] for part in SPLITS},
+        **{part: [(item.path[start:], *item[1:3]) for item in getattr(split, part)] for part in SPLITS},
     }
     with atomic_write(str(path), "w") as file:
         json.dump(content, file, ensure_ascii=False)

@@ -25,12 +25,16 @@ LISTS = {"ImageNetA": "imagenet_a", "ImageNetR": "imagenet_r"}  # timm's names; 
 def imagenet(row: Row, folder: Path) -> Raw:
     """images/{train,val}/<id>/*: pools "train" and "test", which is the published validation set; nothing else.
 
+    Without the folder train there is nothing to train on; everything else works.
+
     Raises:
         ValueError: a part without class folders (a flat `val/` is named as such), or with other ones than expected.
     """
     pools, words = {}, classnames(row, folder)
     for pool, part in (("train", "train"), ("test", "val")):
         where = folder / row.images / part
+        if part == "train" and not where.is_dir():
+            continue
         if not subfolders(where):
             flat = len(image_names(where))
             found = f"is flat: {flat:,} images lie in it and no class folders" if flat else "holds no class folders"

@@ -132,6 +132,7 @@ def build_data_loader(
     image_root: str | Sequence[str] | None = None,
     tasks: Sequence[str] = (),
     places: Sequence[str] = (),
+    advice: str = "",
 ) -> DataLoader:
     """A loader over `data_source`; its order and its views are functions of (seed, epoch).
 
@@ -146,6 +147,7 @@ def build_data_loader(
         image_root: folder, or folders, the image keys are relative to; DATASET.ROOT by default.
         tasks: T texts, what the tasks are called in messages.
         places: M texts, where the items stand in their splits, for messages.
+        advice: a command that lists all images that cannot be read, for messages.
 
     Raises:
         ValueError: no image, or a sampler that cannot make a batch of them.
@@ -175,6 +177,7 @@ def build_data_loader(
         name=cfg.DATASET.NAME,
         tasks=tasks,
         places=places,
+        advice=advice,
     )
     workers = cfg.DATALOADER.NUM_WORKERS
     with warnings.catch_warnings():
@@ -217,6 +220,7 @@ class DataManager:
             "seed": cfg.SEED if cfg.SEED >= 0 else secrets.randbits(31),
             "image_root": getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
             "tasks": [f"{task.id} ({task.key})" for task in dataset.space.tasks],
+            "advice": getattr(dataset, "advice", ""),
         }
 
         def loader(part, settings, tfm, is_train):

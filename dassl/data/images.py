@@ -89,7 +89,8 @@ def read_header(path: str | os.PathLike) -> tuple[str, bool]:
     path = os.fspath(path)
     try:
         with _open(path) as file, Image.open(file) as image:
-            return "", image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+            exif = image.getexif() if "exif" in image.info else {}  # else a PNG would be decoded to look for it
+            return "", exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
     except (FileNotFoundError, NotADirectoryError):
         return "there is no such file", False
     except Exception as e:

@@ -120,6 +120,7 @@ class KeyedViews(Dataset):
         name: of the dataset, for messages.
         tasks: T texts, what the tasks are called in messages.
         places: M texts, where the items stand in their splits, for messages; () where nothing is known.
+        advice: a command that lists all images that cannot be read, for messages.
 
     Raises (from `__getitem__`):
         BrokenImageError, MissingImageError: with dataset, task and class added.
@@ -135,11 +136,12 @@ class KeyedViews(Dataset):
         name: str = "",
         tasks: Sequence[str] = (),
         places: Sequence[str] = (),
+        advice: str = "",
     ):
         self.dataset = dataset
         self.data_source = data_source
         self.seed, self.epoch, self.image_root = seed, epoch, image_root
-        self.name, self.tasks, self.places = name, tuple(tasks), places
+        self.name, self.tasks, self.places, self.advice = name, tuple(tasks), places, advice
 
     def __len__(self):
         return len(self.dataset)
@@ -173,7 +175,7 @@ class KeyedViews(Dataset):
         parts.append(f"class {item.label}" + (f" ({item.classname})" if item.classname else ""))
         if len(self.places) == len(self.data_source):
             parts.append(self.places[index])
-        return ", ".join(parts)
+        return ", ".join(parts) + (f". What else cannot be read: {self.advice}" if self.advice else "")
 
     def __getattr__(self, name: str):
         # Nothing special, which would lead the loader past the seeding; nothing before __init__ (pickle).

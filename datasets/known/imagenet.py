@@ -22,6 +22,7 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         image_folders=("images/train", "images/val"),
+        train_folders=("images/train",),
         source="https://image-net.org (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar; an account is needed); "
         "classnames.txt: Google Drive 1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF",
         files=(_CLASSNAMES,),

@@ -34,6 +34,7 @@ class Row:
         metric: "overall_acc" or "mean_acc".
         needs: files that the reader reads.
         image_folders: folders that must be there; by default `images`.
+        train_folders: those of them that only training needs.
         skip: class folders that are no classes.
         rename: class names that are changed; of all others only underscores are.
         split_files: published split files, in the order in which they are looked for.
@@ -57,6 +58,7 @@ class Row:
     metric: str = "overall_acc"
     needs: tuple[str, ...] = ()
     image_folders: tuple[str, ...] = ()
+    train_folders: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=lambda: NO_CHANGE)
     split_files: tuple[str, ...] = ()

@@ -183,7 +183,7 @@ def test_classes_found_against_declared(tmp_path, capsys):
 
 
 def test_a_dataset_that_nobody_thought_of_does_not_hide_the_others(tmp_path, capsys, monkeypatch):
-    def load(root, save):
+    def load(root):
         raise RuntimeError("no idea")
 
     monkeypatch.setattr(SOURCES["Icon13"], "load", load, raising=False)

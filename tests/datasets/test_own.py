@@ -129,8 +129,9 @@ def test_a_table_with_splits_paths_of_all_kinds_and_repeated_lines(tmp_path, cap
 
 
 def test_a_table_with_a_byte_order_mark_from_a_spreadsheet(tmp_path):
-    draw(tmp_path, "1.png", "2.png")
-    (tmp_path / "list.csv").write_text("path;label\r\n1.png;Käse\r\n2.png;Brot\r\n", encoding="utf-8-sig")
+    draw(tmp_path, *(f"{i}.png" for i in range(4)))
+    lines = ["path;label", *(f"{i}.png;{('Käse', 'Brot')[i % 2]}" for i in range(4)), ""]
+    (tmp_path / "list.csv").write_text("\r\n".join(lines), encoding="utf-8-sig")
     assert own({"ROOT": str(tmp_path / "list.csv")}).classnames == ["Brot", "Käse"]
 
 

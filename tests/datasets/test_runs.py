@@ -1,6 +1,7 @@
 """One epoch of SoftCPT and zero-shot, through the command line, on every suite with a small random CLIP."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ import torch
 import train
 from dassl.data.datasets import build_dataset
 from datasets.table import ROWS
+from tests.datasets.checking import checked
 from tests.datasets.settings import config
 from tests.models import state_dict, tiny_vit
 
-SUITES = {"General10": (10, 1191), "Plant6": (6, 116), "Fashion20": (20, 78), "RS8": (8, 208)}
+SUITES = {"General10": (10, 1191), "Plant6": (6, 116), "Fashion20": (20, 78), "RS8": (8, 208), "General11": (11, 2191)}
 SHIFTED = ("ImageNetA", "ImageNetR")
 SETTINGS = (
     "INPUT.SIZE (32,32) INPUT.TRANSFORMS ['normalize'] OPTIM.MAX_EPOCH 1 DATALOADER.NUM_WORKERS 0 USE_CUDA False "
@@ -62,6 +64,26 @@ def test_softcpt_on_imagenet_and_the_shifted_sets(run, tmp_path):
         assert status == 0 and task["images"] == task["classes"] == ROWS[name].classes
 
 
+def test_imagenet_without_its_training_images_is_tested_on_and_not_trained_on(run, data_root, tmp_path, capsys):
+    root = tmp_path / "root"
+    (root / "imagenet/images").mkdir(parents=True)
+    (root / "imagenet/images/val").symlink_to(data_root / "imagenet/images/val", target_is_directory=True)
+    shutil.copy(data_root / "imagenet/classnames.txt", root / "imagenet")
+    assert run("ImageNet", "MTCoOp", "ImageNet")[0] == 0
+    capsys.readouterr()
+    here = ("--root", root)
+    for name, trainer, also in (("zs", "ZeroshotCLIP", ()), ("test", "MTCoOp", ("--model-dir", tmp_path / "ImageNet"))):
+        status, found = run(name, trainer, "ImageNet", "--eval-only", *also, *here)
+        assert status == 0 and found["tasks"][0]["images"] == 1000
+    capsys.readouterr()
+    text = "not there: images/train/; without training images there are only zero-shot and tests of trained models"
+    assert run("train", "MTCoOp", "ImageNet", *here) == (2, None)
+    printed = capsys.readouterr()
+    assert text in printed.err and "Loading" not in printed.out
+    status, found = checked(capsys, "ImageNet", "--root", root)
+    assert status == 1 and text in found
+
+
 def test_one_task_of_half_the_classes_of_fashion20(run):
     chosen = ("DATASET.SUBSAMPLE_CLASSES", "new", "DATASET.SUBSAMPLE_TASKS", "hat_style,task3")
     status, found = run("part", "MTCoOp", "Fashion20", *chosen)
@@ -101,6 +123,7 @@ def test_a_broken_image_says_what_it_is(run, data_root, tmp_path, capfd, workers
     assert status == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"image cannot be read: {path}" in line
-    assert line.endswith(
-        "dataset Suite, task 1 (RSSCN7), class 4 (forest), entry 5 of test in split_fixed_RSSCN7.json of RSSCN7"
+    assert (
+        "; dataset Suite, task 1 (RSSCN7), class 4 (forest), entry 5 of test in split_fixed_RSSCN7.json of RSSCN7. "
+        f"What else cannot be read: python -m datasets.check {tmp_path}/broken/config.yaml --deep" in line
     )

@@ -257,7 +257,7 @@ def test_a_task_with_one_class(made, capsys):
     assert dataset.val is None
     base = build_dataset(config("Suite", TASKS=["one", "two"], SUBSAMPLE_CLASSES="base"))
     assert base.space.sizes == [1, 2]
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "two: WARNING: no test image of 1 class: a\n" * 2
     new = build_dataset(config("Suite", TASKS=["one", "two"], SUBSAMPLE_CLASSES="new"))
     assert [(task.key, task.id) for task in new.space.tasks] == [("two", 1)]
     assert {(item.task, item.label) for item in new.test} == {(0, 0)}
