@@ -34,8 +34,24 @@ SOURCES = {"Icon13": ICON13, **STYLED, **{name: RowSource(row) for name, row in 
 # The five tasks whose class names align least with the drawings, hence where there is most to learn.
 ICON5 = ("faces", "hands", "produce", "mammals", "dishes")
 
+# CoOp's eleven datasets, which are General-10 and ImageNet, in the order of most papers' tables.
+GENERAL11 = (
+    "ImageNet",
+    "Caltech101",
+    "OxfordPets",
+    "StanfordCars",
+    "OxfordFlowers",
+    "Food101",
+    "FGVCAircraft",
+    "SUN397",
+    "DescribableTextures",
+    "EuroSAT",
+    "UCF101",
+)
+
 SUITES: dict[str, tuple[str, ...]] = {
     "General10": tuple(row.name for row in GENERAL10),
+    "General11": GENERAL11,
     "Plant6": tuple(row.name for row in PLANT6),
     "RS8": RS8,
     **{name.replace("13", "5"): tuple(f"{name}/{key}" for key in ICON5) for name in ("Icon13", *STYLED)},

@@ -4,7 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from reporting.experiments import Choice, Experiment, ReportError, Stat, load_experiment, stat
+from reporting.experiments import Choice, Experiment, ReportError, Stat, choose, load_experiment, stat
+from reporting.published import AVERAGE, SOURCES, Published, suite_of
+from reporting.published import load as published_table
 
 WIDTH = 120  # columns a table may take
 
@@ -138,6 +140,50 @@ def experiments_table(experiments: list[Experiment], choice: Choice, ci95: bool 
     return table
 
 
+def wide_table(
+    experiments: list[Experiment], choice: Choice, ci95: bool = False, published: Published | None = None
+) -> str:
+    """A row an experiment, a column a task, the average last, however wide that is: the layout of papers.
+
+    Below a row stand the numbers `published` has of it, where there are some of these tasks.
+    """
+    tasks = sorted({(task.id, task.name): task for x in experiments for task in x.tasks()}.items())
+    header = ["method", "n", *(task.key or task.name for _, task in tasks), AVERAGE]
+    rows = []
+    for experiment in experiments:
+        runs = experiment.finished
+        values = [stat([choice.of_task(run, identity) for run in runs], ci95) for identity, _ in tasks]
+        overall = stat([choice.overall(run) for run in runs], ci95)
+        rows.append([experiment.label, str(overall.n if overall else 0), *map(cell, values), cell(overall)])
+        row = published.row(experiment) if published else {}
+        if any(task.key in row for _, task in tasks):
+            there = [cell(row.get(task.key)) for _, task in tasks]
+            # the average of a paper is over all of its columns
+            rows.append(["… published", "", *there, cell(row[AVERAGE]) if len(tasks) + 1 == len(row) else ""])
+    return render(header, rows)
+
+
+def comparison_table(experiments: list[Experiment], choice: Choice, published: Published, ci95: bool = False) -> str:
+    """The overall values of the experiments that `published` has numbers for, side by side with these."""
+    text, rows = [f"published: {published.source}"], []
+    found = [(x, published.overall(x)) for x in experiments if x.finished]
+    found = [(x, number) for x, number in found if number is not None]
+    if not found:
+        return f"{text[0]}; it has no number for any of these"
+    same = all(suite_of(experiment) in published.rows for experiment, _ in found)
+    for experiment, number in found:
+        here = stat([choice.overall(run) for run in experiment.finished], ci95)
+        rows.append([experiment.label, cell(here), cell(number)])
+        if same:
+            rows[-1].append(f"{here.mean - number.mean:+.2f}" if here else "-")
+    if not same:
+        text.append("Of other data than these: the order of the rows can be compared, the numbers cannot.")
+    kinds = {(run.settings.get("backbone"), run.settings.get("shots")) for x, _ in found for run in x.finished}
+    kinds = sorted(f"{backbone or 'unknown backbone'}, {shots} images a class" for backbone, shots in kinds)
+    text.append(f"here: {'; '.join(kinds)}")
+    return "\n".join([*text, "", render(["method", "here", "published", *(["difference"] if same else [])], rows)])
+
+
 COSTS = (  # name, column, unit, digits
     ("parameters", "learnable parameters", 1, 0),
     ("train", "training, s", 1, 1),
@@ -182,6 +228,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--title", default="", help="line above the table")
     parser.add_argument("--ci95", action="store_true", help="95 %% interval in place of the standard deviation")
     parser.add_argument("--costs", action="store_true", help="a second table: parameters, times and memory of a run")
+    parser.add_argument("--per-task-columns", action="store_true", help="a column a task, however wide, average last")
+    parser.add_argument("--published", choices=SOURCES, help="that paper's numbers as well")
+    parser.add_argument("--keyword", metavar="K", help="which number: a metric, or a task, as of parse_test_res.py")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there")
     parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder that holds seed1, seed2, ...")
     options = parser.parse_args(arguments)
@@ -195,13 +244,20 @@ def main(arguments: list[str] | None = None) -> int:
             experiments.append(load_experiment(Path(folder), label, seeds=options.seeds))
         if not any(experiment.finished for experiment in experiments):
             raise ReportError("no finished run in any of: " + ", ".join(str(x.folder) for x in experiments))
+        choice = choose(options.keyword, experiments)
     except ReportError as error:
         print(error, file=sys.stderr)
         return 2
     if options.title:
         print(options.title)
-    print(f"{spread_text(options.ci95)};\n{number_text(Choice())}\n")
-    print(experiments_table(experiments, Choice(), options.ci95))
+    print(f"{spread_text(options.ci95)};\n{number_text(choice)}\n")
+    published = published_table(options.published) if options.published else None
+    if options.per_task_columns:
+        print(wide_table(experiments, choice, options.ci95, published))
+    else:
+        print(experiments_table(experiments, choice, options.ci95))
+    if published:
+        print("\n" + comparison_table(experiments, choice, published, options.ci95))
     if options.costs:
         print("\n" + costs_table(experiments))
     if notes := notes_text(experiments):

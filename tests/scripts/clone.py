@@ -10,17 +10,17 @@ from pathlib import Path
 from reporting.dry_run import records
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DATASETS = ("general10", "plant6", "fashion20", "icon5")
+DATASETS = ("general10", "general11", "plant6", "fashion20", "icon5")
 CONFIGS = {
-    "CoOp": ("rn50_ep50", "tiny_ep20"),
+    "CoOp": ("rn50_ep50", "vit_b16", "vit_b16_ctxv1", "tiny_ep20"),
     "CoCoOp": ("rn50_c4_ep10_batch1_ctxv1", "tiny_ep20"),
     "KgCoOp": ("rn50_ep100_ctxv1", "tiny_ep20"),
     "PLOT": ("rn50_ep50", "tiny_ep20"),
     "ProGrad": ("rn50_ep50", "tiny_ep20"),
-    "VPT": ("vit_b16_ep50", "tiny_ep20"),
-    "UPT": ("vit_b16_ep50", "tiny_ep20"),
+    "VPT": ("vit_b16", "vit_b16_ep50", "tiny_ep20"),
+    "UPT": ("vit_b16", "vit_b16_ep50", "tiny_ep20"),
     "MTUPT": ("vit_b16_ep50", "tiny_ep20"),
-    "MTCoOp": ("rn50_ep50", "tiny_ep20", "tiny_ep50"),
+    "MTCoOp": ("rn50_ep50", "vit_b16_ep50", "tiny_ep20", "tiny_ep50"),
     "MTCoOpHard": ("rn50_ep50", "tiny_ep20"),
     "LinearProbe": ("rn50", "tiny"),
     "ProtoNet": ("rn50", "tiny"),
@@ -105,7 +105,7 @@ class Clone:
 
     def sh(self, script: str, *arguments: str, cwd: Path | None = None, shell=("sh",), **environment: str):
         """Run a script of the clone; PYTHON is the stand-in unless given, "" leaves it out."""
-        ours = ("SEEDS", "OUTPUT", "YOUR_DATA_PATH", "SHOTS", "TASK", "TASKS")
+        ours = ("SEEDS", "OUTPUT", "YOUR_DATA_PATH", "SHOTS", "TASK", "TASKS", "ROWS", "PER_TASK")
         known = {name: value for name, value in os.environ.items() if name not in ours}
         settings = {"PYTHON": str(self.interpreter), "STANDIN": str(self.record), **environment}
         for name, value in settings.items():

@@ -1,0 +1,77 @@
+"""What papers report, to stand beside what was measured here.
+
+`reporting/tables/NAME.csv` hold the numbers, per cent, as printed there: a mean, or a mean ± the standard deviation
+over seeds. The columns of a table of one suite are datasets, by their names here; those of SoftCPT's are numbers of
+images a class.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from reporting.experiments import Experiment, Stat
+
+TABLES = Path(__file__).parent / "tables"
+SOURCES = {
+    "softcpt": "Ding et al., Prompt Tuning with Soft Context Sharing for Vision-Language Models: RN50",
+    "upt1": "Zang et al., Unified Vision and Language Prompt Learning, Table 1: ViT-B/16, 16 images a class",
+    "upt2": "Zang et al., Unified Vision and Language Prompt Learning, Table 2: ViT-B/16, 16 images a class",
+}
+AVERAGE = "average"
+NAMES = {  # label here: there
+    "ZeroshotCLIP": "ZS-CLIP",
+    "LinearProbe": "LP-CLIP",
+    "Joint": "Joint Training",
+    **{name: f"SoftCPT-{name}" for name in ("NATA", "NATS")},
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table of a paper. rows: suite (in small letters and digits) -> method -> column -> number."""
+
+    source: str
+    rows: dict[str, dict[str, dict[str, Stat]]]
+
+    def row(self, experiment: Experiment) -> dict[str, Stat]:
+        """The row of what an experiment's label says, of its suite, or of the only one there is; {} without one."""
+        suite = suite_of(experiment)
+        methods = self.rows.get(suite) or (next(iter(self.rows.values())) if len(self.rows) == 1 else {})
+        return methods.get(NAMES.get(experiment.label, experiment.label), {})
+
+    def overall(self, experiment: Experiment) -> Stat | None:
+        """The number beside an experiment's overall value: of its images a class, or the average of the row."""
+        row, shots = self.row(experiment), {run.settings.get("shots") for run in experiment.finished}
+        if any(column.isdigit() for column in row):
+            return row.get(str(shots.pop())) if len(shots) == 1 else None
+        return row.get(AVERAGE)
+
+
+def suite_of(experiment: Experiment) -> str:
+    """The suite that an experiment is of, "" where it is of some of its tasks or classes."""
+    for run in experiment.finished:
+        whole = {"protocol": ("few-shot", "all"), "subsample_tasks": ("all", "each by itself")}
+        if all(run.settings.get(name) in (None, *values) for name, values in whole.items()):
+            return _plain(str(run.settings.get("suite")))
+    return ""
+
+
+def _plain(suite: str) -> str:
+    return re.sub("[^a-z0-9]", "", suite.lower())
+
+
+def load(name: str) -> Published:
+    """The table called `name`, a key of SOURCES."""
+    with open(TABLES / f"{name}.csv", encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    rows: dict[str, dict[str, dict[str, Stat]]] = {}
+    for line in lines:
+        suite, method = _plain(line.pop("suite")), line.pop("method")
+        rows.setdefault(suite, {})[method] = {column: _number(text) for column, text in line.items() if text}
+    return Published(SOURCES[name], rows)
+
+
+def _number(text: str) -> Stat:
+    mean, _, spread = text.partition("±")
+    return Stat(float(mean), float(spread) if spread else None, 1)
