@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from datasets.check import asked_for
-from datasets.folders import q
+from datasets.folders import counted, q
 from datasets.install import (
     MB,
     Busy,
@@ -134,8 +134,8 @@ def _done(report: Report) -> bool:
 
 
 def _found(report: Report) -> str:
-    images = f"{sum(report.images.values()):,} images, {report.classes:,} classes"
-    return f"usable: {images}, {report.folder}"
+    images = counted(sum(report.images.values()), "image")
+    return f"usable: {images}, {counted(report.classes, 'class')}, {report.folder}"
 
 
 # ---- what people have to do ----------------------------------------------------------------------------------------

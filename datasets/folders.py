@@ -38,7 +38,12 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "es" if what.endswith("s") else "s")
 
 
-def some(names: Iterable[str], most: int = 3) -> str:
+def are(number: int) -> str:
+    """ "is" for one, else "are"."""
+    return "is" if number == 1 else "are"
+
+
+def some(names: Iterable[object], most: int = 3) -> str:
     """The first names and how many more there are."""
-    names = list(names)
+    names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -21,7 +21,8 @@ from typing import Any
 from dassl.data.tasks import DEFAULT_TEMPLATES, METRICS
 from dassl.utils import UserError
 from datasets.classnames import in_words
-from datasets.own_forms import METADATA, TABLES, Listing, is_number, read_listing, some
+from datasets.folders import counted, some
+from datasets.own_forms import METADATA, TABLES, Listing, is_number, read_listing
 from datasets.own_splits import own_split
 from datasets.source import SPLITS, Item, Source, SourceTask
 
@@ -174,12 +175,17 @@ class OwnSource:
         problems = []
         if unknown := [key for key in given if key not in labels]:
             near = get_close_matches(unknown[0], labels, n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]!r}?" if near else f"labels there: {some(labels, 5)}"
-            problems.append(f"CLASSNAMES has {some(map(repr, unknown))}, of which there is no image; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"labels of images: {some(labels, 5)}"
+            which = f"the label{'s' * (len(unknown) > 1)} {some(map(repr, unknown))}"
+            if isinstance(self.classnames, list) and all(map(is_number, labels)):
+                which = f"{counted(len(given), 'name')}, for the labels 0 to {len(given) - 1}, and no image has {which}"
+            else:
+                which += ", which no image has"
+            problems.append(f"CLASSNAMES has {which}; {hint}")
         if isinstance(self.classnames, list) or any(map(is_number, labels)):
             unnamed = [label for label in labels if given and label not in given]
             if unnamed:
-                problems.append(f"{len(unnamed):,} labels without a name in CLASSNAMES: {some(unnamed, 5)}")
+                problems.append(f"CLASSNAMES has no name for {counted(len(unnamed), 'label')}: {some(unnamed, 5)}")
         if problems:
             raise UserError(f"{where}: " + "; ".join(problems))
         names = [in_words(given.get(label, label)) for label in labels]

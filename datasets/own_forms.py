@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dassl.utils import UserError
+from datasets.folders import are, counted, some
 from datasets.readers import IMAGE_ENDINGS, image_names, subfolders
 
 PARTS = {
@@ -33,7 +34,6 @@ METADATA = ("metadata.csv", "metadata.jsonl")
 EXPECTED = "expected the columns path,label or path,label,split (or file_name in place of path)"
 # Pictures that Pillow does not read: whoever has them in a class folder should know that they are not used.
 NOT_READ = (".heic", ".heif", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw", ".pdf")
-SHOWN = 3  # offenders named in a message
 
 
 @dataclass
@@ -61,11 +61,6 @@ class Listing:
 
 def is_number(label: str) -> bool:
     return label.isascii() and label.isdigit()
-
-
-def some(items, most: int = SHOWN) -> str:
-    items = list(items)
-    return ", ".join(map(str, items[:most])) + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 
 def read_listing(place: Path) -> Listing:
@@ -107,7 +102,7 @@ def _nothing(place: Path, tables: list[tuple[Path, list[str]]]) -> str:
         file, header = tables[0]
         return f"{place} has no class folder, and {file.name} has the columns {', '.join(header)}; {EXPECTED}"
     images = len(image_names(place))
-    found = f"found {images:,} images and no folder" if images else "found neither folders nor a table"
+    found = f"found {counted(images, 'image')} and no folder" if images else "found neither folders nor a table"
     return (
         f"{place} has no class folder: {found}; expected a folder for each class with its images in it, or a table "
         "path,label (.csv)"
@@ -131,7 +126,7 @@ def _divided_folders(place: Path, names: list[str]) -> Listing | None:
         if classes:
             listing.parts[part] = [row for c in classes for row in _images_of(place, f"{name}/{c}", c, listing.notes)]
         elif images := len(image_names(place / name)):
-            listing.notes.append(f"{name}/ is left out: its {images:,} images are not in class folders")
+            listing.notes.append(f"{name}/ is left out: {counted(images, 'image')}, not in class folders")
     if others := [name for name in names if name not in parts]:
         listing.notes.append(f"left out, beside {some(parts)}: {some(others)}")
     return listing
@@ -146,7 +141,7 @@ def _class_folders(place: Path, names: list[str]) -> Listing:
     listing = Listing(place, place)
     rows = [row for name in names for row in _images_of(place, name, name, listing.notes)]
     if stray := len(image_names(place)):
-        listing.notes.append(f"left out: {stray:,} images beside the class folders")
+        listing.notes.append(f"left out: {counted(stray, 'image')} beside the class folders")
     listing.parts[None] = rows
     return listing
 
@@ -165,7 +160,7 @@ def _images_of(place: Path, folder: str, label: str, notes: list[str]) -> list[t
                 rows.append((f"{below}/{name}", label))
             elif ending in NOT_READ:
                 others[ending] += 1
-    unread = some(f"{count:,} {ending} files" for ending, count in sorted(others.items()))
+    unread = some(counted(count, f"{ending} file") for ending, count in sorted(others.items()))
     if not rows:
         hint = f"it has {unread}, which must be converted, to .jpg for example" if others else "fill or remove it"
         raise UserError(f"{place}: there is no image in the class folder {folder}; {hint}")
@@ -267,28 +262,28 @@ def _listed(where: Path, folder: Path, files: list[tuple[str | None, Path]]) -> 
             path = row.get(_column(list(row), PATH_COLUMNS), "") if row else ""
             label, named = row.get("label", ""), row.get("split", "")
             if not path or not label:
-                problems.add("lines without a path or a label", line)
+                problems.add("line", "without a path or a label", line)
                 continue
             path = _relative(path, folder, below)
             own = part or PARTS.get(named.lower())
             if named and not own:
-                problems.add(f"lines whose split is none of {', '.join(PARTS)}", f"{line} ({named!r})")
+                problems.add("line", f"whose split is none of {', '.join(PARTS)}", f"{line} ({named!r})")
             first = seen.setdefault(path, (label, own, line))
             if first[2] == line:
                 listing.parts.setdefault(own, []).append((path, label))
             elif first[0] != label:
-                problems.add("images with two labels", f"{path}: {first[0]!r} in {first[2]}, {label!r} in {line}")
+                problems.add("image", "with two labels", f"{path}: {first[0]!r} in {first[2]}, {label!r} in {line}")
             elif first[1] != own:
-                problems.add("images in two splits", f"{path}: {first[1]} in {first[2]}, {own} in {line}")
+                problems.add("image", "in two splits", f"{path}: {first[1]} in {first[2]}, {own} in {line}")
             else:
                 repeated += 1
     if None in listing.parts and len(listing.parts) > 1:
-        problems.add("images without a split, though others have one", *(p for p, _ in listing.parts[None]))
+        problems.add("image", "without a split, though others have one", *(p for p, _ in listing.parts[None]))
     problems.stop()
     if not seen:
         raise UserError(f"{where} lists no image")
     if repeated:
-        listing.notes.append(f"{repeated:,} lines that repeat another are left out")
+        listing.notes.append(f"left out: {counted(repeated, 'line')} with an image that an earlier one has")
     _parts_by_folder(listing)
     _check_files(listing)
     return listing
@@ -300,12 +295,12 @@ class Problems:
     def __init__(self, where: Path):
         self.where, self.found = where, {}
 
-    def add(self, kind: str, *lines: str) -> None:
-        self.found.setdefault(kind, []).extend(lines)
+    def add(self, what: str, wrong: str, *lines: str) -> None:
+        self.found.setdefault((what, wrong), []).extend(lines)
 
     def stop(self) -> None:
         if self.found:
-            texts = (f"{len(lines):,} {kind}: {some(lines)}" for kind, lines in self.found.items())
+            texts = (f"{counted(len(all_), what)} {wrong}: {some(all_)}" for (what, wrong), all_ in self.found.items())
             raise UserError(f"{self.where}: " + "; ".join(texts))
 
 
@@ -344,6 +339,6 @@ def _check_files(listing: Listing) -> None:
                 gone.append(path)
     if gone:
         raise FileNotFoundError(
-            f"{listing.where}: {len(gone):,} of {total:,} images are not there, looked for in {listing.folder}: "
-            f"{some(gone)}; paths are relative to the table's folder"
+            f"{listing.where}: {len(gone):,} of {total:,} images {are(len(gone))} not there, looked for in "
+            f"{listing.folder}: {some(gone)}; paths are relative to the table's folder"
         )

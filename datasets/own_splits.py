@@ -11,7 +11,8 @@ from pathlib import Path
 
 from dassl.utils import UserError, atomic_write
 from datasets.fewshot import rank
-from datasets.own_forms import Listing, some
+from datasets.folders import are, counted, some
+from datasets.own_forms import Listing
 from datasets.source import SPLITS
 from datasets.splits import SPLIT_SEED
 
@@ -112,17 +113,21 @@ def _by_file(name: str, file: Path, pool: Rows, listing: Listing, anew: str) -> 
         raise UserError(f"{file} is no split file ({text}); expected {{train, val, test: [path, …]}}{anew}") from None
     part_of, labels = dict(entries), dict(pool)
     if len(part_of) < len(entries):
-        raise UserError(f"{file} names {len(entries) - len(part_of):,} images more than once; expected one part each")
+        raise UserError(
+            f"{file} names {counted(len(entries) - len(part_of), 'image')} more than once; expected one part each"
+        )
     if gone := [path for path in part_of if path not in labels]:
         raise FileNotFoundError(
-            f"{name}: {len(gone):,} of {len(part_of):,} images of {file} are not in {listing.where}: {some(gone)}; put "
-            f"them back{anew or ', or correct the file'}"
+            f"{name}: {len(gone):,} of {len(part_of):,} images of {file} {are(len(gone))} not in {listing.where}: "
+            f"{some(gone)}; put them back{anew or ', or correct the file'}"
         )
     new = [path for path in labels if path not in part_of]
     if lost := sorted({labels[path] for path in new} - {labels[path] for path in part_of}):
         raise UserError(f"{name}: {file} has no image of the classes {some(lost)}; add some{anew}")
     if new:
-        listing.notes.append(f"left out: {len(new):,} images that {file.name} does not have ({some(new)}){anew}")
+        listing.notes.append(
+            f"left out: {counted(len(new), 'image')} that {file.name} does not have ({some(new)}){anew}"
+        )
     parts: dict[str, Rows] = {part: [] for part in SPLITS}
     for path, part in part_of.items():
         parts[part].append((path, labels[path]))

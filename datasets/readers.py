@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dassl.utils import read_json
 from datasets.classnames import scene, split_camel_case, year_first
+from datasets.folders import some
 from datasets.source import Item
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def divided_class_folders(row: Row, folder: Path) -> Raw:
         lacking = [name for name in names if name not in found[part]]
         if lacking:
             where = folder / row.images / part
-            raise ValueError(f"{row.name}: {where} lacks the class folders {some(lacking)} that other parts have")
+            raise ValueError(f"{row.name}: {where} lacks the class folders {some(lacking, 5)} that other parts have")
         pools[part] = in_folders(row, folder / row.images, names, part + "/")
     return Raw([tuple(names)], pools, listed=True)
 
@@ -130,13 +131,8 @@ def in_folders(row: Row, images: Path, names: list[str], prefix: str) -> list[It
             empty.append(prefix + name)
         items += [Item(f"{prefix}{name}/{file}", label) for file in files]
     if empty:
-        raise ValueError(f"{row.name}: class folders without an image in {images}: {some(empty)}; unpack them again")
+        raise ValueError(f"{row.name}: class folders without an image in {images}: {some(empty, 5)}; unpack them again")
     return items
-
-
-def some(names: list[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # ---- annotation files ----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from typing import Any
 
 from dassl.utils import atomic_write
 from datasets.fewshot import rank
+from datasets.folders import are, counted
 from datasets.readers import Raw
 from datasets.source import SPLITS, Item
 
@@ -202,7 +203,9 @@ def check_labels(where: str, split: Split) -> None:
             elif not 0 <= item.label < len(split.classnames[item.task]):
                 bad.append(f"{part} {item.path}: label {item.label} of {len(split.classnames[item.task])} classes")
     if bad:
-        raise ValueError(f"{where}: {len(bad):,} images whose label the class list does not have: {_first(bad)}")
+        raise ValueError(
+            f"{where}: {counted(len(bad), 'image')} whose label the class list does not have: {_first(bad)}"
+        )
 
 
 def check_once(where: str, split: Split) -> None:
@@ -218,8 +221,8 @@ def check_once(where: str, split: Split) -> None:
                 bad.append(f"{item.path} in {part} with the labels {label} and {item.label}")
     if bad:
         raise ValueError(
-            f"{where}: {len(bad):,} images are in more than one split or have several labels, so that no result would "
-            f"hold: {_first(bad)}. Fetch the file anew, or delete it to have a split made."
+            f"{where}: {counted(len(bad), 'image')} in more than one split or with several labels, so that no "
+            f"result would hold: {_first(bad)}. Fetch the file anew, or delete it to have a split made."
         )
 
 
@@ -244,8 +247,8 @@ def check_files(where: str, images: Path, split: Split) -> None:
         gone += [f"{folder}/{name}".lstrip("/") for name in names if name not in there]
     if gone:
         raise FileNotFoundError(
-            f"{where}: {len(gone):,} of {total:,} images of the split are not in {images}: {_first(gone)}. "
-            f"Unpack the images again, or use the split file that belongs to them."
+            f"{where}: {len(gone):,} of {total:,} images of the split {are(len(gone))} not in {images}: "
+            f"{_first(gone)}. Unpack the images again, or use the split file that belongs to them."
         )
 
 

@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets.readers import Raw, image_names, in_folders, lines_of, some, subfolders
+from datasets.folders import are, counted, some
+from datasets.readers import Raw, image_names, in_folders, lines_of, subfolders
 
 if TYPE_CHECKING:
     from datasets.known.row import Row
@@ -37,7 +38,9 @@ def imagenet(row: Row, folder: Path) -> Raw:
             continue
         if not subfolders(where):
             flat = len(image_names(where))
-            found = f"is flat: {flat:,} images lie in it and no class folders" if flat else "holds no class folders"
+            found = (
+                f"is flat: {counted(flat, 'image')} in it and no class folders" if flat else "holds no class folders"
+            )
             raise ValueError(
                 f"{row.name}: {where} {found}; expected {part}/n01440764/*.JPEG and so on for {row.classes:,} classes. "
                 + (
@@ -81,8 +84,8 @@ def _own(row: Row, where: Path, words: dict[str, str]) -> list[str]:
 def _compare(row: Row, where: Path, found: set[str], expected: list[str]) -> None:
     odd, gone = sorted(found - set(expected)), [name for name in expected if name not in found]
     if odd or gone:
-        parts = [f"{len(gone):,} class folders are not there: {some(gone)}"] if gone else []
-        parts += [f"{len(odd):,} folders are no class of it: {some(odd)}"] if odd else []
+        parts = [f"{counted(len(gone), 'class folder')} {are(len(gone))} not there: {some(gone, 5)}"] if gone else []
+        parts += [f"{counted(len(odd), 'folder')} of no class of it: {some(odd, 5)}"] if odd else []
         raise ValueError(f"{row.name}: in {where} {'; '.join(parts)}. Unpack the images again.")
 
 

@@ -64,6 +64,7 @@ def test_shifted_sets_have_the_names_of_imagenet(data_root, name, classes):
     assert not shifted.train_x and shifted.val is None
     task, of_full = shifted.space.tasks[0], full.space.tasks[0]
     assert (task.name, task.templates) == (of_full.name, of_full.templates)
+    assert task.owner == of_full.owner == "ImageNet"  # what was learned for its task serves here
     by_folder = {item.impath.split("/")[-2]: item.classname for item in full.test}
     by_label = dict(enumerate(full.classnames))
     for item in shifted.test:
@@ -119,7 +120,7 @@ def test_a_val_without_class_folders_is_named_as_such(alone, images):
         (val / f"ILSVRC2012_val_{i:08d}.JPEG").write_bytes(b"x")
     text = refused("ImageNet", root)
     if images:
-        assert "val is flat: 3 images lie in it and no class folders" in text and "valprep.sh" in text
+        assert "val is flat: 3 images in it and no class folders" in text and "valprep.sh" in text
     else:
         assert "val holds no class folders" in text
 
@@ -130,8 +131,8 @@ def test_missing_and_foreign_folders_are_named(alone, name, gone):
     images = root / ROWS[name].folder / ROWS[name].images
     (images / gone).rename(images / "n99999999")
     text = refused(name, root)
-    assert f"1 class folders are not there: {gone}" in text
-    assert "1 folders are no class of it: n99999999" in text
+    assert f"1 class folder is not there: {gone}" in text
+    assert "1 folder of no class of it: n99999999" in text
 
 
 def test_a_folder_that_lacks_the_last_classes_of_a_200_class_set(alone, monkeypatch):

@@ -106,7 +106,7 @@ def test_a_class_folder_without_an_image(tmp_path):
     (folder / "dog").mkdir()
     assert "no image in the class folder dog; fill or remove it" in refused({"ROOT": str(folder)})
     (folder / "dog" / "IMG_1.HEIC").write_bytes(b"x")
-    assert "it has 1 .heic files, which must be converted" in refused({"ROOT": str(folder)})
+    assert "it has 1 .heic file, which must be converted" in refused({"ROOT": str(folder)})
 
 
 @pytest.mark.parametrize(
@@ -118,18 +118,18 @@ def test_a_class_folder_without_an_image(tmp_path):
         (
             "path,label",
             [("1.png", "a"), ("1.png", "b")],
-            "1 images with two labels: 1.png: 'a' in line 2, 'b' in line 3",
+            "1 image with two labels: 1.png: 'a' in line 2, 'b' in line 3",
         ),
         (
             "path,label,split",
             [("1.png", "a", "train"), ("./1.png", "a", "test")],
-            "1 images in two splits: 1.png: train in line 2, test in line 3",
+            "1 image in two splits: 1.png: train in line 2, test in line 3",
         ),
-        ("path,label,split", [("1.png", "a", "holdout")], "1 lines whose split is none of train, "),
+        ("path,label,split", [("1.png", "a", "holdout")], "1 line whose split is none of train, "),
         (
             "path,label,split",
             [("1.png", "a", "test"), ("2.png", "b", "")],
-            "1 images without a split, though others have",
+            "1 image without a split, though others have",
         ),
     ],
 )
@@ -165,11 +165,15 @@ def test_tables_that_cannot_be_read(tmp_path):
 def test_class_names(tmp_path):
     folder = class_folders(tmp_path / "d")
     text = refused({"ROOT": str(folder), "CLASSNAMES": {"ants": "red ant"}})
-    assert "CLASSNAMES has 'ants', of which there is no image; did you mean 'ant'?" in text
-    assert "1 labels without a name in CLASSNAMES: cow" in refused({"ROOT": str(folder), "CLASSNAMES": ["ant", "bee"]})
+    assert "CLASSNAMES has the label 'ants', which no image has; did you mean 'ant'?" in text
+    assert "CLASSNAMES has no name for 1 label: cow" in refused({"ROOT": str(folder), "CLASSNAMES": ["ant", "bee"]})
     numbers = table(tmp_path / "n" / "l.csv", [(f"{i}.png", str(i % 3)) for i in range(9)])
-    assert "1 labels without a name in CLASSNAMES: 2" in refused({"ROOT": str(numbers), "CLASSNAMES": ["a", "b"]})
-    assert "1 labels without a name" in refused({"ROOT": str(numbers), "CLASSNAMES": {"0": "a", "2": "b"}})
+    assert "CLASSNAMES has no name for 1 label: 2" in refused({"ROOT": str(numbers), "CLASSNAMES": ["a", "b"]})
+    assert "CLASSNAMES has no name for 1 label: 1" in refused(
+        {"ROOT": str(numbers), "CLASSNAMES": {"0": "a", "2": "b"}}
+    )
+    text = refused({"ROOT": str(numbers), "CLASSNAMES": list("abcde")})
+    assert "CLASSNAMES has 5 names, for the labels 0 to 4, and no image has the labels '3', '4'; labels of" in text
     twins = class_folders(tmp_path / "t", ("red_ant", "red ant"))
     assert "the labels 'red ant' and 'red_ant' have one class name, 'red ant'" in refused({"ROOT": str(twins)})
 
@@ -180,13 +184,13 @@ def test_split_files(tmp_path):
     file = folder / "split_own_d.json"
     (folder / "ant" / "3.png").unlink()
     text = refused({"ROOT": str(folder)}, kind=FileNotFoundError)
-    assert "1 of 30 images of" in text and "ant/3.png" in text and f"delete {file}" in text
+    assert "1 of 30 images of" in text and " is not in " in text and "ant/3.png" in text and f"delete {file}" in text
     draw(folder, "ant/3.png", "dog/1.png", "dog/2.png")
     assert "has no image of the classes dog" in refused({"ROOT": str(folder)})
     file.write_text("{}")
     assert "is no split file (KeyError: 'train')" in refused({"ROOT": str(folder)})
     file.write_text(json.dumps({"train": ["ant/1.png", "ant/1.png"], "val": [], "test": []}))
-    assert "names 1 images more than once" in refused({"ROOT": str(folder)})
+    assert "names 1 image more than once" in refused({"ROOT": str(folder)})
     assert "there is no SPLIT file" in refused({"ROOT": str(folder), "SPLIT": "s.json"}, kind=FileNotFoundError)
 
 

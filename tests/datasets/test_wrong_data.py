@@ -56,7 +56,7 @@ def test_too_few_classes(tmp_path):
 def test_labels_beyond_the_class_list(tmp_path):
     dk_flowers(tmp_path, lambda content: content["test"][0].__setitem__(1, [5]))
     text = refused(ValueError, "KaggleFlower", tmp_path)
-    assert "1 images whose label the class list does not have" in text
+    assert "1 image whose label the class list does not have" in text
     assert "test daisy/image_0003.jpg: label 5 of 5 classes" in text
 
 
@@ -68,7 +68,7 @@ def test_several_labels_an_image(tmp_path):
 def test_an_image_to_train_and_to_test_on(tmp_path):
     zhou_pets(tmp_path, lambda split: split["test"].extend(split["train"][:4]))
     text = refused(ValueError, "OxfordPets", tmp_path)
-    assert "4 images are in more than one split" in text
+    assert "4 images in more than one split" in text
     assert "Amber_fern_aa_1.jpg in train and test" in text and text.count(" in train and test") == 3
 
 
@@ -94,7 +94,7 @@ def test_paths_from_the_top_of_another_machine(tmp_path):
     zhou_pets(
         tmp_path, lambda split: split["test"][0].__setitem__(0, f"{tmp_path}/oxford_pets/images/Amber_fern_aa_3.jpg")
     )
-    assert "1 of 111 images of the split are not in" in refused(FileNotFoundError, "OxfordPets", tmp_path)
+    assert "1 of 111 images of the split is not in" in refused(FileNotFoundError, "OxfordPets", tmp_path)
 
 
 def test_a_path_that_is_no_text(tmp_path):
