@@ -122,13 +122,14 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 def options(description: str, n_ctx: int = 16, repeat: int = 5, suites: bool = True) -> argparse.ArgumentParser:
-    """The flags all benchmarks share."""
+    """The flags all benchmarks share; without --n-ctx if `n_ctx` is 0."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     if suites:
         parser.add_argument("--suite", choices=SUITES, default="plant6")
         parser.add_argument("--scale", type=_share, default=1.0, help="share of each task's classes, in (0, 1]")
     parser.add_argument("--backbone", type=_backbone, default="RN50", help="RN50, ViT-B/16, tiny, …")
-    parser.add_argument("--n-ctx", type=_count, default=n_ctx, help="L, context tokens")
+    if n_ctx:
+        parser.add_argument("--n-ctx", type=_count, default=n_ctx, help="L, context tokens")
     parser.add_argument("--repeat", type=_count, default=repeat, help="rounds that the medians are taken over")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

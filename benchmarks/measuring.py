@@ -103,11 +103,11 @@ def add_memory_options(parser) -> None:
     group.add_argument("--measure", choices=SIDES, help="print the peak bytes of one side only")
 
 
-def memory(program: str, argv: Sequence[str]) -> dict[str, float]:
-    """MiB that each side of `program` adds at its peak, each in a process of its own."""
+def memory(program: str, argv: Sequence[str], sides: Sequence[str] = ()) -> dict[str, float]:
+    """MiB that each of `sides` (default SIDES) of `program` adds at its peak, each in a process of its own."""
     found = {}
     kept = [word for word in argv if word not in ("--json", "--memory-only")]
-    for side in SIDES:
+    for side in sides or SIDES:
         done = subprocess.run(
             [sys.executable, "-m", program, *kept, "--measure", side], cwd=ROOT, capture_output=True, text=True
         )
@@ -172,15 +172,20 @@ def report(result: dict, title: str, rows: list[tuple], notes: list[str], as_jso
     if as_json:
         print(json.dumps(result))
         return
-    rows = [("", "plain", "ours", "ratio"), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
     print(f"{title}\n{machine_line(result)}")
+    print_table([("", "plain", "ours", "ratio"), *rows])
+    for note in notes:
+        print(note)
+
+
+def print_table(rows: Sequence[Sequence]) -> None:
+    """Rows of equally many cells, the head among them: text on the left, then columns that end under each other."""
+    rows = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for what, *cells in rows:
         print(
             "  ".join([what.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))]).rstrip()
         )
-    for note in notes:
-        print(note)
 
 
 def machine_line(result: dict) -> str:

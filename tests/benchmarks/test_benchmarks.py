@@ -6,10 +6,11 @@ from collections import Counter
 import pytest
 import torch
 
-from benchmarks import cocoop, evaluate, growth, measuring, text_tower, train_step, visual_prompts
+from benchmarks import cocoop, evaluate, growth, measuring, methods, text_tower, train_step, visual_prompts
 from benchmarks.common import NAME_TOKENS, SUITES, PlainTower, reduced, suite
 from clip import clip
 from clip.text_tower import TextTower
+from dassl.utils import UserError
 from tests.models import relative, tiny_vit
 
 TINY = ["--backbone", "tiny", "--repeat", "1", "--json"]
@@ -136,7 +137,50 @@ def test_visual_prompts(more, capsys):
     assert set(found["difference"]) == {"features", "gradients"}
 
 
-@pytest.mark.parametrize("program", [text_tower, train_step])
+def test_methods(capsys):
+    found = run(methods, [*TINY, "--scale", "0.02", "--batch", "3", "--shots", "2"], capsys)
+    rows = {row["method"]: row for row in found["rows"]}
+    assert list(rows) == list(methods.ALL) and found["classes"] == 6 and found["image_seconds"] > 0
+    assert rows["CoOp-CA"]["relative"] == rows["CoOp-CA"]["live_relative"] == 1
+    for name, row in rows.items():
+        kinds = {key for key in ("fit", "relative", "live_relative") if key in row}
+        one = {"LinearProbe": {"fit"}, "ProtoNet": {"fit"}} | dict.fromkeys(methods.PROMPTED, {"live_relative"})
+        assert kinds == one.get(name, {"relative", "live_relative"}), name
+        assert all(row[kind] > 0 for kind in kinds - {"fit"}) and row["trainer"] == methods.ALL[name].trainer
+
+
+def test_a_step_of_a_method_is_that_of_its_trainer():
+    clip_model, space = tiny_vit(), suite("plant6", 0.05)
+    batch = methods.Batch(clip_model, space, 4, "cpu")
+    assert relative(batch.features, batch.encode()) < 1e-5 and batch.local.shape == (4, 16, 48)
+    for name in ("CATA", "PLOT", "UPT"):
+        trainer = methods.build(methods.ALL[name], clip_model, space, "cpu")
+        before = {key: value.clone() for key, value in trainer.model.named_parameters()}
+        losses = [methods.stepping(trainer, batch)()["loss"] for _ in range(2)]
+        assert losses[0] != losses[1] and all(
+            not torch.equal(p, before[k]) for k, p in trainer.model.named_parameters()
+        )
+    softcpt = methods.build(methods.ALL["CATS"], clip_model, space, "cpu").model
+    assert softcpt.csc and softcpt.task_prompt_learner.ctx.shape == (6, 4, 64)
+    probe = methods.build(methods.ALL["LinearProbe"], clip_model, space, "cpu")
+    assert methods.fitting(probe, space, 2) > 0 and probe.model.weight.abs().sum() > 0
+
+
+def test_methods_that_are_chosen_and_their_memory(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(methods, "memory", lambda *call: calls.append(call) or dict.fromkeys(call[2], 7.0))
+    chosen = ["--methods", "NATA", "ProtoNet"]
+    methods.main([*TINY[:-1], "--scale", "0.02", "--batch", "3", *chosen, "--memory"])
+    out = capsys.readouterr().out
+    assert [line.split("  ")[0] for line in out.splitlines()[3:6]] == ["ProtoNet", "CoOp-CA", "NATA"]
+    assert calls[0][2] == ["CoOp-CA", "NATA"] and "peak MiB" in out and "in all" in out
+    methods.main([*TINY, "--scale", "0.02", "--batch", "3", *chosen, "--measure", "NATA"])
+    assert int(capsys.readouterr().out) > 0
+    with pytest.raises(UserError, match="UPT puts prompts into a ViT's image tower, and RN50 has none; try ViT-B/16"):
+        methods.main(["--backbone", "RN50", "--methods", "UPT"])
+
+
+@pytest.mark.parametrize("program", [text_tower, train_step, methods])
 @pytest.mark.parametrize("flag", [["--backbone", "RN5O"], ["--scale", "0"], ["--repeat", "0"], ["--suite", "plant"]])
 def test_wrong_flags_are_refused(program, flag, capsys):
     with pytest.raises(SystemExit):
