@@ -1,0 +1,171 @@
+"""Models of one dataset on others: xd_train.sh, xd_test.sh, upt_table1.sh; one real run of them."""
+
+import json
+import os
+
+import pytest
+
+import train
+from tests.scripts.clone import split_arguments
+
+ICONS = ["icon5_colour", "icon5_shaded", "icon5_contrast", "icon5_line", "icon5_solid"]
+IMAGENET = ["imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"]
+TEN = "caltech101 dtd eurosat fgvc_aircraft food101 oxford_flowers oxford_pets stanford_cars sun397 ucf101"
+UPT = ["UPT", "imagenet", "vit_b16_ep50", "16", "upt", "8", "False"]
+UPT_FOLDER = "output/imagenet/UPT/vit_b16_ep50_16shots/modeupt_nctx8_tscFalse"
+
+
+@pytest.fixture
+def clone(clone):
+    for name in (*ICONS, *IMAGENET, *TEN.split()):
+        clone._touch("configs/datasets", name)
+    clone._touch("configs/trainers/CoOp", "tiny_c4_ep20_ctxv1")
+    return clone
+
+
+def runs(clone):
+    return [split_arguments(run) for run in clone.runs()]
+
+
+def test_a_model_of_imagenet_is_tested_on_its_four_shifted_sets(clone):
+    for script in ("xd_train.sh", "xd_test.sh"):
+        done = clone.sh(script, *UPT, SEEDS="2")
+        assert done.returncode == 0, done.stderr
+    (model, settings), *tests = runs(clone)
+    assert model["--output-dir"] == f"{clone.folder}/{UPT_FOLDER}/seed2" and "--eval-only" not in model
+    for (options, pairs), target in zip(tests, IMAGENET[1:], strict=True):
+        assert "--eval-only" in options and pairs == settings
+        assert options["--dataset-config-file"] == f"{clone.folder}/configs/datasets/{target}.yaml"
+        assert options["--model-dir"] == model["--output-dir"]
+        assert (options["--load-epoch"], options["--seed"]) == ("20", "2")  # what the model's results.json says
+        assert options["--output-dir"] == f"{clone.folder}/{UPT_FOLDER}/xd/{target}/seed2"
+
+
+def test_runs_of_the_launcher_are_taken_over_and_finished_tests_skipped(clone):
+    assert clone.sh("main_upt.sh", *UPT[1:], SEEDS="1").returncode == 0
+    done = clone.sh("xd_train.sh", *UPT, SEEDS="1")
+    assert done.returncode == 0 and "skipped, finished already" in done.stdout
+    assert clone.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a").returncode == 0
+    done = clone.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a dtd")
+    assert done.returncode == 0, done.stderr
+    places = [options["--output-dir"].removeprefix(f"{clone.folder}/{UPT_FOLDER}/") for options, _ in runs(clone)]
+    assert places == ["seed1", "xd/imagenet_a/seed1", "xd/dtd/seed1"]
+    # a test that was stopped is made, one that is older than its model is made anew
+    (clone.folder / UPT_FOLDER / "xd/dtd/seed1/results.json").write_text(json.dumps({"status": "running"}))
+    model = clone.folder / UPT_FOLDER / "seed1/results.json"
+    later = model.stat().st_mtime + 100
+    os.utime(model, (later, later))
+    done = clone.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a dtd")
+    assert done.returncode == 0 and "the model is newer than its test" in done.stdout
+    assert len(clone.runs()) == 5 and all("--overwrite" in run for run in clone.runs()[3:])
+
+
+def test_the_other_ten(clone):
+    (clone.folder / "scripts/main_upt.sh").write_text('echo "$XD_TARGETS"\n')
+    assert clone.sh("xd_test.sh", *UPT, TARGETS="others").stdout.split() == TEN.split()
+    done = clone.sh("xd_test.sh", "UPT", "dtd", *UPT[2:], TARGETS="others")
+    assert done.stdout.split() == ["imagenet", *TEN.replace("dtd ", "").split()]
+
+
+def test_one_task_of_the_source_is_tested_on_that_task_of_its_shifted_sets(clone):
+    words = ["VPT", "icon5_colour", "tiny_ep20", "4", "4", "True", "False", "2"]
+    assert clone.sh("xd_train.sh", *words, SEEDS="1").returncode == 0
+    done = clone.sh("xd_test.sh", *words, SEEDS="1")
+    assert done.returncode == 0, done.stderr
+    assert {pairs["DATASET.SUBSAMPLE_TASKS"] for _, pairs in runs(clone)} == {"task2"} and len(clone.runs()) == 5
+    done = clone.sh("xd_test.sh", *words, SEEDS="1", TARGETS="dtd")
+    assert done.returncode == 2 and "dtd has other ones; train on that task's own dataset" in done.stderr
+
+
+MISTAKES = [
+    ("xd_test.sh", UPT, {}, "first run sh scripts/xd_train.sh UPT imagenet vit_b16_ep50 16 upt 8 False"),
+    ("xd_test.sh", ["ADAM", *UPT[1:]], {}, "METHOD has to be CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT"),
+    ("xd_test.sh", ["CoOp", "icon5", "tiny_ep20", "4", "16", "False", "True"], {}, "icon5 has no shifted test sets"),
+    ("xd_test.sh", UPT, {"TARGETS": "imagenet_b"}, 'has to be files of configs/datasets, found "imagenet_b"'),
+    ("xd_test.sh", UPT, {"TARGETS": "imagenet"}, "imagenet is the source"),
+    ("xd_test.sh", UPT[:-1], {}, "TSC is missing"),
+    ("xd_test.sh", ["UPT", "imagenette", *UPT[2:]], {}, 'has to be a file of configs/datasets, found "imagenette"'),
+    ("xd_train.sh", UPT, {"TASK": "3"}, "give the number of a task as TASKID"),
+    ("xd_train.sh", [], {}, "METHOD learns the source"),
+    ("upt_table1.sh", ["icon5", "tiny_ep20"], {}, "DATASET icon5_colour, icon13_colour or imagenet"),
+    ("upt_table1.sh", [], {"METHODS": "CoOp MaPLe"}, 'METHODS: there is no row "MaPLe"'),
+]
+
+
+@pytest.mark.parametrize(("script", "words", "where", "text"), MISTAKES, ids=[row[3][:35] for row in MISTAKES])
+def test_mistakes(clone, script, words, where, text):
+    done = clone.sh(script, *words, **where)
+    assert done.returncode == 2
+    assert text in done.stderr + done.stdout and clone.runs() == []
+
+
+ROWS = [
+    "CoOp icon5_colour tiny_c4_ep20_ctxv1 4 4 False True",
+    "CoCoOp icon5_colour tiny_ep20 4 True",
+    "VPT icon5_colour tiny_ep20 4 4 False True",
+    "VPT icon5_colour tiny_ep20 4 4 True True",
+    "UPT icon5_colour tiny_ep20 4 upt 8 True",
+    "MTCoOp icon5_colour tiny_ep20 4 0 False 4 False 16 False lin 1",
+]
+PUBLISHED = [
+    "CoOp imagenet vit_b16_c4_ep50_ctxv1 16 4 False False",
+    "CoCoOp imagenet vit_b16_c4_ep10_batch1_ctxv1 16 False",
+    "VPT imagenet vit_b16_ep50 16 4 False False",
+    "VPT imagenet vit_b16_ep50 16 4 True False",
+    "UPT imagenet vit_b16_ep50 16 upt 8 False",
+    "MTCoOp imagenet vit_b16_ep50 16 0 False 4 False 16 False lin 1",
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "datasets", "config"),
+    [([], ROWS, ICONS, "tiny_ep20"), (["imagenet", "vit_b16_ep50"], PUBLISHED, IMAGENET, "vit_b16")],
+    ids=["embedded", "published"],
+)
+def test_rows_of_the_table(clone, words, rows, datasets, config):
+    """What is given to pool.sh: all models, then zero-shot and all tests."""
+    for row in PUBLISHED:
+        trainer, _, name, *_ = row.split()
+        clone._touch(f"configs/trainers/{trainer}", name)
+    clone._touch("configs/trainers/ZeroshotCLIP", "vit_b16")
+    (clone.folder / "scripts/pool.sh").write_text("sed 's/^/LINE /'\n")
+    done = clone.sh("upt_table1.sh", *words, SEEDS="3")
+    lines = [line.split("\t")[1:] for line in done.stdout.splitlines() if line.startswith("LINE ")]
+    models, tests = ([["3", f"{script}.sh {row}"] for row in rows] for script in ("xd_train", "xd_test"))
+    assert lines == [*models, *(["1", f"zeroshot.sh {name} {config}"] for name in datasets), *tests]
+
+
+def test_the_table_by_one_command(clone):
+    where = {"SEEDS": "1", "JOBS": "1", "METHODS": "ZeroshotCLIP VPT-deep"}
+    done = clone.sh("upt_table1.sh", **where)
+    assert done.returncode == 0, done.stderr
+    assert len(clone.runs()) == 5 + 5
+    lines = [[part.strip() for part in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert [line[0] for line in lines if not line[0].startswith("-")] == ["method", "ZeroshotCLIP", "VPT-deep"]
+    assert lines[0][2:] == [*ICONS[1:], "average", "OOD average"]
+    assert {tuple(line[1:]) for line in lines[2:]} == {("51.00",) * 7} and "missing" not in done.stdout
+    again = clone.sh("upt_table1.sh", **where)
+    assert again.returncode == 0 and len(clone.runs()) == 10
+
+
+def test_a_model_with_contexts_of_tasks_on_drawings_in_another_style(tmp_path, capsys):
+    """Real runs: the context of a task is found on its shifted set, and a task without one is refused."""
+
+    def run(name, tasks, *arguments):
+        out = tmp_path / name
+        files = "--dataset-config-file configs/datasets/icon13.yaml --config-file configs/trainers/CoOp/tiny_ep20.yaml"
+        settings = ("OPTIM.MAX_EPOCH", 1, "DATASET.NUM_SHOTS", 1, "TRAINER.COOP.TSC", True, "DATASET.TASKS", tasks)
+        caches = ("DATALOADER.FEATURE_CACHE", False, "DATALOADER.FEATURE_BANK", False, "TRAIN.TENSORBOARD", False)
+        command = f"--trainer CoOp --seed 1 --output-dir {out} {files}".split()
+        status = train.main([*command, *map(str, (*settings, *caches, *arguments))])
+        results = out / "results.json"
+        return status, json.loads(results.read_text()) if status == 0 else capsys.readouterr().err
+
+    assert run("source", "[Icon13Colour/produce, Icon13Colour/mammals]")[0] == 0
+    tested = ("--eval-only", "--model-dir", tmp_path / "source")
+    status, found = run("line", "[Icon13Line/mammals]", *tested)
+    assert status == 0 and [(task["key"], task["classes"]) for task in found["tasks"]] == [("mammals", 6)]
+    assert found["epoch"] == 1 and found["tasks"][0]["images"] == 7
+    status, errors = run("faces", "[Icon13Line/faces]", *tested)
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert status == 2 and "none was learned for 'faces'" in line
