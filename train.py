@@ -3,26 +3,28 @@
 import argparse
 import sys
 import traceback
+from contextlib import closing
 from pathlib import Path
 
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(description="Train and test a prompt-tuning method, or test a trained one.")
-    parser.add_argument("--root", help="folder of the datasets (DATASET.ROOT)")
-    parser.add_argument("--output-dir", help="folder of everything the run writes (OUTPUT_DIR)")
-    parser.add_argument("--resume", help="folder of an unfinished run; the one in --output-dir is continued without it")
-    parser.add_argument("--seed", type=int, help="0 is a seed; negative: one is drawn and recorded")
-    parser.add_argument("--trainer", help="name of the method (TRAINER.NAME)")
-    parser.add_argument("--backbone", help="name of the CLIP (MODEL.BACKBONE.NAME)")
+    setting = parser.add_argument  # those whose dest is in capitals
+    setting("--root", dest="DATASET.ROOT", metavar="DIR", help="folder of the datasets")
+    setting("--output-dir", dest="OUTPUT_DIR", metavar="DIR", help="folder of everything the run writes")
+    setting("--resume", dest="RESUME", metavar="DIR", help="an unfinished run; that in --output-dir goes on by itself")
+    setting("--seed", dest="SEED", metavar="N", type=int, help="0 is a seed; negative: one is drawn and recorded")
+    setting("--trainer", dest="TRAINER.NAME", metavar="NAME", help="name of the method")
+    setting("--backbone", dest="MODEL.BACKBONE.NAME", metavar="NAME", help="name of the CLIP")
+    setting("--transforms", dest="INPUT.TRANSFORMS", metavar="NAME", nargs="+", help="training transforms")
+    setting("--old-data-path", dest="DATALOADER.OLD_DATA_PATH", metavar="PATH", help="image paths that begin so ...")
+    setting("--new-data-path", dest="DATALOADER.NEW_DATA_PATH", metavar="PATH", help="... begin so instead")
     parser.add_argument("--config-file", help="settings of the method, or config.yaml of a run")
     parser.add_argument("--dataset-config-file", help="settings of the dataset or suite")
-    parser.add_argument("--transforms", nargs="+", help="training transforms (INPUT.TRANSFORMS)")
     parser.add_argument("--eval-only", action="store_true", help="test the model in --model-dir")
     parser.add_argument("--model-dir", help="folder of the run whose model is tested")
     parser.add_argument("--load-epoch", type=int, help="which of its checkpoints; default the best one or the newest")
     parser.add_argument("--no-train", action="store_true", help="build everything and stop")
-    parser.add_argument("--old-data-path", help="beginning of image paths to be replaced ...")
-    parser.add_argument("--new-data-path", help="... by this one")
     parser.add_argument("--overwrite", action="store_true", help="remove the run that --output-dir holds")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
     return parser.parse_intermixed_args(argv)  # flags may follow the settings
@@ -32,20 +34,9 @@ def configure(args):
     """The configuration: defaults, dataset file, trainer file, arguments, KEY VALUE pairs; later ones win."""
     from dassl.config import get_cfg_default, load
 
-    given = {
-        "DATASET.ROOT": args.root,
-        "OUTPUT_DIR": args.output_dir,
-        "RESUME": args.resume,
-        "SEED": args.seed,
-        "TRAINER.NAME": args.trainer,
-        "MODEL.BACKBONE.NAME": args.backbone,
-        "INPUT.TRANSFORMS": args.transforms,
-        "DATALOADER.OLD_DATA_PATH": args.old_data_path,
-        "DATALOADER.NEW_DATA_PATH": args.new_data_path,
-    }
-    opts = [part for key, value in given.items() if value is not None for part in (key, value)]
+    given = [part for pair in vars(args).items() if pair[0].isupper() and pair[1] is not None for part in pair]
     cfg = get_cfg_default()
-    load(cfg, [args.dataset_config_file, args.config_file], opts + args.opts)
+    load(cfg, [args.dataset_config_file, args.config_file], given + args.opts)
     return cfg
 
 
@@ -55,6 +46,10 @@ def check_arguments(args, cfg):
     from dassl.utils import UserError
     from datasets.suites import refuse_training
 
+    if not cfg.DATASET.NAME:
+        raise UserError(
+            "no dataset is given (DATASET.NAME): --dataset-config-file FILE, such as one of configs/datasets"
+        )
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if trainer.learns and not args.eval_only:
         refuse_training(cfg)
@@ -75,6 +70,7 @@ def run(args, started):
     import trainers  # noqa: F401  registers the methods and declares their settings
     from dassl.engine import build_trainer
     from dassl.engine.output import FINISHED, prepare_output
+    from dassl.engine.results import warn_of_split, warn_of_unused
     from dassl.utils import collect_env_info, log_only, setup_logger
 
     check_arguments(args, cfg := configure(args))
@@ -85,13 +81,17 @@ def run(args, started):
     setup_logger(cfg.OUTPUT_DIR, append=True)
     log_only(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
     print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
-    trainer = build_trainer(cfg)
-    if args.eval_only and trainer.learns:  # then check_arguments has seen --model-dir
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
-    if args.eval_only:
-        trainer.test_and_record()
-    elif not args.no_train:
-        trainer.train()
+    warn_of_unused(cfg, args.opts)
+    with closing(build_trainer(cfg)) as trainer:
+        if args.eval_only and trainer.learns:  # then check_arguments has seen --model-dir
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        warn_of_split(trainer, args.config_file, args.model_dir)
+        if args.eval_only:
+            trainer.test_and_record()
+        elif args.no_train:
+            trainer.show_built()
+        else:
+            trainer.train()
 
 
 def main(argv=None):

@@ -6,6 +6,8 @@ repository, and what is to be known of them as comments. What is wrong with them
 once; then the exit status is 2. No data, weights or checkpoints are read.
 """
 
+import contextlib
+import io
 import shlex
 import sys
 from pathlib import Path
@@ -41,6 +43,7 @@ def configuration(arguments: list[str]):
     import trainers  # noqa: F401  registers the methods and declares their settings
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
+    from dassl.engine.results import warn_of_unused
     from datasets.fewshot import task_subset
 
     known = ["1" if word == LAST and before == "--load-epoch" else word for before, word in _pairs(arguments)]
@@ -62,6 +65,7 @@ def configuration(arguments: list[str]):
     if cfg.MODEL.BACKBONE.WEIGHTS or Path(cfg.MODEL.BACKBONE.NAME).is_file():
         method.vit_only = False  # only the weights tell what their tower is
     method.check_cfg(cfg)
+    warn_of_unused(cfg, args.opts)
     return cfg
 
 
@@ -99,13 +103,14 @@ def look(arguments: list[str]) -> tuple[str, list[str], str]:
 
 def main(arguments: list[str]) -> int:
     text, python = Path(arguments[0]).read_text(encoding="utf-8", errors="surrogateescape"), arguments[1]
-    calls, skipped, mistakes = 0, 0, {}
+    calls, skipped, mistakes, printed = 0, 0, {}, io.StringIO()
     for record in records(text):
         if record[0].startswith("#"):
             print(*record)
             continue
         calls += 1
-        found, words, mistake = look(record)
+        with contextlib.redirect_stdout(printed):
+            found, words, mistake = look(record)
         folder = _short(option(words, "--output-dir"))
         if mistake:
             mistakes.setdefault(mistake, []).append(folder)
@@ -116,6 +121,8 @@ def main(arguments: list[str]) -> int:
         elif found != "none":
             print(f"# {'removes the run' if '--overwrite' in words else 'goes on with the run'} in {folder}")
         print(line(python, words))
+    for warning in dict.fromkeys(printed.getvalue().splitlines()):
+        print("#", warning)
     print(f"# {calls - skipped} to run" + (f", {skipped} finished already" if skipped else ""), flush=True)
     if mistakes:
         print(f"{sum(map(len, mistakes.values()))} of {calls} cannot run:", file=sys.stderr)

@@ -59,14 +59,31 @@ def state(folder: Path, arguments: list[str]) -> str:
     # a run repeated from its config.yaml records no pairs: nothing to compare
     keys = sorted(key for key in recorded.keys() | asked.keys() if recorded.get(key) != asked.get(key))
     keys = [key for key in keys if key not in DECIDES_NO_NUMBER]
-    if recorded and asked and keys:
+    if recorded and asked and keys and not _same(folder, arguments):
         there = ", ".join(f"{key} {recorded.get(key, '(not given)')}" for key in keys)
         now = ", ".join(f"{key} {asked.get(key, '(not given)')}" for key in keys)
         raise ValueError(
             f"{folder} holds a finished run made with other settings.\n  there: {there}\n  now:   {now}\n"
-            "Move it away, or set OUTPUT to another folder."
+            "--overwrite makes it anew; or set OUTPUT to another folder."
         )
     return "complete"
+
+
+def _same(folder: Path, arguments: list[str]) -> bool:
+    """Whether the settings are those of the run after all, as 0.002 and 2e-3 are.
+
+    Raises:
+        ValueError, FileNotFoundError: a mistake in the arguments, which then is what is wrong.
+    """
+    try:
+        from dassl.config import differences
+        from reporting.dry_run import configuration
+
+        cfg = configuration(arguments)
+    except ImportError:
+        return False  # where PyTorch is missing, the words alone decide
+    recorded = folder / "config.yaml"
+    return recorded.is_file() and not differences(cfg, recorded)
 
 
 def last_epoch(folder: Path) -> int:
@@ -108,7 +125,7 @@ def main(arguments: list[str]) -> int:
             print(state(folder, rest))
         else:
             print(last_epoch(folder) if question == "last_epoch" else error(folder))
-    except ValueError as problem:
+    except (ValueError, FileNotFoundError) as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0

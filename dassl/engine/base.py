@@ -253,6 +253,10 @@ class TrainerBase:
             self._writer.close()
         self._writer = self._writer_dir = None
 
+    def close(self):
+        """End what the trainer has begun in the background; to be called when nothing more is asked of it."""
+        self.close_writer()
+
     def write_scalar(self, tag, scalar_value, global_step=None):
         if self._writer_dir is None:
             return

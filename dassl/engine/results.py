@@ -4,7 +4,8 @@ import os
 import sys
 from datetime import datetime, timezone
 
-from dassl.config import config_hash
+from dassl.config import config_hash, differences
+from dassl.engine.build import TRAINER_REGISTRY
 from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, read_json, versions, write_json
 
 EMPTY_MEAN = {"value": None, "overall_acc": None, "mean_acc": None, "macro_f1": None}
@@ -92,6 +93,53 @@ def write_results(trainer, status, report=None):
     if status != "running":
         record["finished"] = _now()
     write_json(record, _path(trainer.cfg))
+
+
+def split_change(trainer, directory):
+    """How the splits of a trainer's data differ from those of the run in `directory`: a line for people.
+
+    "" where they are the same, or cannot be compared: nothing is recorded there, or it was of other tasks. (The hash is
+    that of the full splits, but for datasets that are written for Dassl, which know no more than the images they drew.)
+    """
+    dataset, recorded = getattr(trainer.dm, "dataset", None), os.path.join(directory, "config.yaml")
+    try:
+        there = read_json(os.path.join(directory, "results.json"))["hashes"]["split"]
+        others = {key for key, _, _ in differences(trainer.cfg, recorded)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    full = getattr(dataset, "suite_tasks", None) is not None
+    decide = ("DATASET.NAME", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS") if full else ("DATASET.", "SEED")
+    here = getattr(dataset, "split_hash", None)
+    if not (there and here) or there == here or any(key.startswith(decide) for key in others):
+        return ""
+    return (
+        f"the splits of {trainer.cfg.DATASET.NAME} (hash {here[:12]}) are not those that the run in {directory} was "
+        f"made with ({there[:12]}): images or split files have changed since"
+    )
+
+
+def warn_of_split(trainer, config_file="", model_dir=""):
+    """Print a line when the splits have changed since the run whose config.yaml, or whose model, is used."""
+    again = config_file and os.path.basename(config_file) == "config.yaml"
+    for directory in dict.fromkeys(filter(None, (again and os.path.dirname(config_file) or "", model_dir))):
+        if change := split_change(trainer, directory):
+            print(f"WARNING: {change}, and the numbers of the two cannot be compared")
+
+
+def warn_of_unused(cfg, opts):
+    """Print a line about settings on the command line, [KEY, VALUE, ...], that belong to other methods.
+
+    Those of hand-made prompts (ZSCLIP) belong to every method, which may start from them or be compared with them.
+    """
+    section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
+    groups = {f"TRAINER.{name}." for name, value in cfg.TRAINER.items() if isinstance(value, dict)}
+    groups -= {f"TRAINER.{section}.", "TRAINER.ZSCLIP."}
+    unused = [key for key in dict.fromkeys(opts[::2]) if section and key.startswith(tuple(groups))]
+    if unused:
+        print(
+            f"WARNING: {cfg.TRAINER.NAME} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "
+            "see docs/settings.md"
+        )
 
 
 def write_failure(cfg, error):

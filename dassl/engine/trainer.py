@@ -12,12 +12,19 @@ from dassl.engine import store
 from dassl.engine.base import TrainerBase
 from dassl.engine.output import settle_seed
 from dassl.engine.progress import EpochMeter, progress, run_bar
-from dassl.engine.results import write_config, write_results, write_tasks
+from dassl.engine.results import split_change, write_config, write_results, write_tasks
 from dassl.evaluation import build_evaluator
-from dassl.utils import preserved_rng, set_random_seed
+from dassl.utils import count_num_param, counted, preserved_rng, set_random_seed
 from dassl.utils.errors import UserError
 
 __all__ = ["SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
+
+LOADERS = {  # attributes of trainers and data managers, and what their images are called
+    "train_loader_x": "training",
+    "train_loader_u": "unlabelled",
+    "val_loader": "validation",
+    "test_loader": "test",
+}
 
 
 class SimpleTrainer(TrainerBase):
@@ -87,6 +94,29 @@ class SimpleTrainer(TrainerBase):
                 "use TEST.SPLIT test and TEST.FINAL_MODEL last_step"
             )
 
+    def show_built(self):
+        """Say what there is to train, and how, for a run that only builds it."""
+        tasks = getattr(self.dm, "space", None)
+        parts = [counted(tasks.num_tasks, "task")] if tasks is not None else []
+        parts.append(counted(self.num_classes, "class"))
+        for name in LOADERS:
+            if (loader := getattr(self, name, None)) is not None:
+                parts.append(counted(len(loader.dataset), f"{LOADERS[name]} image"))
+        learned = {id(p): p for model in self._models.values() for p in model.parameters() if p.requires_grad}
+        parts.append(counted(count_num_param(params=learned.values()), "learnable parameter"))
+        print(f"Everything is built and nothing is trained: {self.cfg.TRAINER.NAME}, {', '.join(parts)}")
+        print("To train: the same command without --no-train")
+
+    def close(self):
+        """End the worker processes of all loaders, and what else runs in the background."""
+        super().close()
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+        for owner in (self, self.dm):
+            for name in LOADERS:
+                _end_workers(getattr(owner, name, None))
+
     # ---- the run ----
 
     def train(self):
@@ -111,6 +141,8 @@ class SimpleTrainer(TrainerBase):
     def _resume(self):
         """Go on with the run in the output folder; if there is none, with the one in RESUME."""
         directory, names = self.output_dir, self.get_model_names()
+        if names and store.saved_epochs(directory, names) and (change := split_change(self, directory)):
+            raise UserError(f"{change}. Put them back to go on with it, or start anew with --overwrite")
         if self.cfg.RESUME and not (names and store.saved_epochs(directory, names)):
             directory = self.cfg.RESUME
             if os.path.abspath(directory) != os.path.abspath(self.output_dir):
@@ -119,12 +151,14 @@ class SimpleTrainer(TrainerBase):
                 changed = differences(self.cfg, recorded) if os.path.isfile(recorded) else []
                 if changed:
                     print(f"WARNING: {directory} was trained with another {', '.join(key for key, _, _ in changed)}")
+                if change := split_change(self, directory):
+                    print(f"WARNING: {change}, so that test images may be among those it was trained on")
         self.start_epoch = self.resume_model_if_exist(directory)
         store.tidy(self.output_dir, names, self.cfg.TRAIN.CHECKPOINT_KEEP)
         if self.start_epoch > self.max_epoch:
             raise UserError(
-                f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is {self.max_epoch}; "
-                "raise it, or choose another --output-dir"
+                f"{directory} was trained for {counted(self.start_epoch, 'epoch')}, OPTIM.MAX_EPOCH is "
+                f"{self.max_epoch}; raise it, or choose another --output-dir"
             )
 
     def after_epoch(self):
@@ -228,6 +262,15 @@ class SimpleTrainer(TrainerBase):
                 if "loss" in name:
                     self.detect_anomaly(value)
             meter.batch_done(summary)
+
+
+def _end_workers(loader):
+    """End the processes that wait for a loader's next epoch; of one of features, those of the images' loader in it."""
+    loader = getattr(loader, "loader", loader)
+    iterator = getattr(loader, "_iterator", None)  # what PyTorch keeps where workers are persistent
+    if iterator is not None:
+        loader._iterator = None
+        iterator._shutdown_workers()
 
 
 def _start(loader):

@@ -14,6 +14,7 @@ from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, check_availability
 from dassl.utils.seeds import get_rng_state, preserved_rng, set_random_seed, set_rng_state
 from dassl.utils.system import collect_env_info, git_commit, peak_memory_bytes, versions
+from dassl.utils.texts import counted
 
 __all__ = [
     "AverageMeter",
@@ -30,6 +31,7 @@ __all__ = [
     "close_logger",
     "collect_env_info",
     "count_num_param",
+    "counted",
     "get_rng_state",
     "git_commit",
     "is_user_error",

@@ -1,5 +1,6 @@
 """train.py: exit status, one message a mistake, finished and unfinished folders."""
 
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 import dassl.config.tree
 import train
-from dassl.utils import read_json, write_json
+from dassl.utils import UserError, read_json, write_json
 from tests.dassl import toy
 
 PROJECT = Path(__file__).parents[2]
@@ -24,11 +25,26 @@ class ToyBuggy(toy.ToyCoOp):
         int("a bug")
 
 
+class ToyKept(toy.ToyCoOp):
+    """One that outlives its run, as one does whose error is still being looked at."""
+
+    kept = []
+
+    def build_model(self):
+        self.kept.append(self)
+        super().build_model()
+
+    def forward_backward(self, batch):
+        if self.epoch == 1:
+            raise UserError("stop here")
+        return super().forward_backward(batch)
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
     monkeypatch.setattr(dassl.config.tree, "_settings", dassl.config.settings())
     dassl.config.declare("TRAINER.TOYCOOP.PREC", "fp32", allowed=("fp32", "amp"))
-    with toy.registered(ToyFixed, ToyBuggy):
+    with toy.registered(ToyFixed, ToyBuggy, ToyKept):
         yield
 
 
@@ -122,8 +138,46 @@ def test_eval_only(run, tmp_path):
 
 
 def test_no_train_builds_and_stops(run, tmp_path):
-    assert run("--no-train")[0] == 0
+    status, out, _ = run("--no-train")
+    assert status == 0
     assert not (tmp_path / "run" / "results.json").exists()
+    assert (
+        "Everything is built and nothing is trained: ToyCoOp, 1 task, 3 classes, 18 training images, "
+        "6 unlabelled images, 9 validation images, 18 test images, 585 learnable parameters\n"
+        "To train: the same command without --no-train\n"
+    ) in out
+
+
+@pytest.mark.parametrize(("epochs", "status"), [(1, 0), (3, 2)])
+def test_no_worker_outlives_a_run(run, epochs, status):
+    settings = ("OPTIM.MAX_EPOCH", epochs, "DATALOADER.NUM_WORKERS", 2)
+    assert run("--trainer", "ToyKept", *settings)[0] == status
+    assert ToyKept.kept[-1].train_loader_x.persistent_workers
+    assert multiprocessing.active_children() == []
+    assert len(list(ToyKept.kept.pop().train_loader_x)) == 3  # it starts them again if it has to
+
+
+def test_splits_that_have_changed_are_told(run, tmp_path):
+    first = tmp_path / "run"
+    assert run("OPTIM.MAX_EPOCH", 2)[0] == 0
+    again = ("--config-file", first / "config.yaml")  # the last one given counts
+    model = ("--eval-only", "--model-dir", first, "--load-epoch", 2)
+    for arguments, output in ((again, "a"), (model, "b"), (("--resume", first), "c")):
+        status, out, _ = run(*arguments, "OPTIM.MAX_EPOCH", 2, output=output)
+        assert status == 0 and "WARNING" not in out
+    (tmp_path / "toy" / "red thing" / "0.png").rename(tmp_path / "toy" / "red thing" / "9.png")
+    for arguments, output in ((again, "d"), (model, "e"), (("--resume", first), "f")):
+        status, out, _ = run(*arguments, "OPTIM.MAX_EPOCH", 2, output=output)
+        [line] = [line for line in out.splitlines() if line.startswith("WARNING")]
+        hashes = [read_json(tmp_path / name / "results.json")["hashes"]["split"][:12] for name in ("run", output)]
+        assert status == 0 and f"in {first} " in line and all(value in line for value in hashes)
+    assert "WARNING: the splits" not in run(*again, "--seed", 5, output="g")[1]  # which may have drawn others
+
+    record = read_json(first / "results.json")
+    write_json({**record, "status": "running"}, first / "results.json")
+    fails(run("OPTIM.MAX_EPOCH", 2), "are not those that the run in", "start anew with --overwrite")
+    assert list(first.glob("*/model.pth.tar-2"))
+    assert run("OPTIM.MAX_EPOCH", 2, "--overwrite")[0] == 0
 
 
 def test_configuration_mistakes_all_at_once(run, tmp_path):
@@ -139,6 +193,10 @@ def test_configuration_mistakes_all_at_once(run, tmp_path):
         "did you mean test?",
     )
     assert not (tmp_path / "run").exists()
+
+
+def test_no_dataset(run):
+    fails(run("DATASET.NAME", ""), "no dataset is given (DATASET.NAME)", "--dataset-config-file")
 
 
 def test_arguments_set_their_settings():

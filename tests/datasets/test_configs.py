@@ -40,6 +40,6 @@ def test_the_header_has_the_exact_command(file):
     command = re.search(r"# python train.py (.*?)\n(?!#     )", file.read_text(), re.DOTALL)[1]
     args = train.parse(shlex.split(command.replace("\\\n#", " ")))
     assert args.dataset_config_file == f"configs/datasets/{file.name}"
-    assert args.eval_only == (args.trainer == "ZeroshotCLIP" or bool(args.model_dir))
     cfg = train.configure(args)
+    assert args.eval_only == (cfg.TRAINER.NAME == "ZeroshotCLIP" or bool(args.model_dir))
     assert cfg.OUTPUT_DIR and cfg.TRAINER.NAME in ("MTCoOp", "ZeroshotCLIP")

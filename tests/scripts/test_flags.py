@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
-from reporting import dry_run
+import datasets  # noqa: F401  registered before tests that put the registries back
+import trainers  # noqa: F401
+from reporting import dry_run, run_info
 from tests.scripts.clone import REPOSITORY, split_arguments
 
 HARD = ["icon5", "tiny_ep20", "4", "16", "False", "True"]
@@ -197,3 +199,29 @@ def test_what_is_there_already(tmp_path, capsys):
     assert status == 2 and "holds a finished run made with other settings" in errors
     status, printed, _ = examine(tmp_path, capsys, call(tmp_path / "other", options=["--overwrite"]))
     assert status == 0 and f"# removes the run in {tmp_path}/other" in printed
+
+
+def test_a_mistake_over_a_finished_run_is_named_and_not_the_settings(tmp_path, capsys):
+    words = call(tmp_path, "OPTIM.LR", "0.002")
+    (tmp_path / "results.json").write_text(json.dumps({"status": "complete", "command": ["train.py", *words]}))
+    (tmp_path / "config.yaml").write_text(dry_run.configuration(words).dump())
+
+    def state(*pairs):
+        return run_info.main(["state", str(tmp_path), *call(tmp_path, *pairs)]), *capsys.readouterr()
+
+    for pairs, message in (
+        (("OPTIM.LRR", "0.002"), "OPTIM.LRR: no such setting; did you mean OPTIM.LR?"),
+        (("OPTIM.LR", "slow"), "OPTIM.LR = slow: expected a number"),
+        (("OPTIM.LR", "0.5"), "holds a finished run made with other settings"),
+    ):
+        status, out, err = state(*pairs)
+        assert (status, out) == (2, "") and message in err
+    assert state("OPTIM.LR", "2e-3") == (0, "complete\n", "")
+
+
+def test_settings_of_other_methods_are_told(tmp_path, capsys):
+    pairs = ["TRAINER.PLOT.N", "2", "TRAINER.ZSCLIP.ENSEMBLE", "task", "TRAINER.COOP.N_CTX", "4", "TRAINER.PLOT.N", "4"]
+    status, printed, errors = examine(tmp_path, capsys, *(call(tmp_path / name, *pairs) for name in ("a", "b")))
+    assert (status, errors) == (0, "")
+    [line] = [line for line in printed.splitlines() if "WARNING" in line]
+    assert line.startswith("# WARNING: CoOp does not read TRAINER.PLOT.N; its own settings are TRAINER.COOP.*")
