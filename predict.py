@@ -6,6 +6,7 @@ user can mend (images that cannot be read are named, the others are classified a
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import sys
@@ -207,7 +208,7 @@ def run(args):
 
     if args.topk < 1:
         raise UserError(f"--topk {args.topk}: expected at least 1")
-    with contextlib.redirect_stdout(sys.stderr):  # what is printed on the way is no prediction
+    with contextlib.redirect_stdout(io.StringIO()):  # what is printed on the way is no prediction
         cfg, space = read_run(args.run)
         paths, tasks = find_images(args.images), chosen_tasks(space, args.task)
         trainer = load_trainer(args.run, cfg, space)

@@ -65,6 +65,10 @@ def asked_for(name: str, root: str) -> Asked:
         return _from_yaml(CONFIGS / f"{name}.yaml", root)
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     hint = f"; did you mean {known[near[0]]}?" if near else ""
+    if file := next((name + ending for ending in (".yaml", ".yml") if os.path.isfile(name + ending)), ""):
+        hint = f"; did you mean the file {file}?"
+    elif os.path.isdir(name):
+        hint = f"; {name} is a folder: own data are described by a YAML file (docs/own-data.md)"
     raise ValueError(
         f"there is no suite or dataset {name!r}{hint}\n{_wrapped('suites: ', SUITES)}\n"
         f"{_wrapped('datasets: ', SOURCES)}\n  or give a YAML file with DATASET.TASKS"
@@ -89,7 +93,8 @@ def _from_yaml(path: Path, root: str) -> Asked:
     from datasets.fewshot import task_subset
 
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        near = CONFIGS / path.name
+        raise ValueError(f"there is no file {path}" + (f"; did you mean {near}?" if near.is_file() else ""))
     cfg = get_cfg_default()
     load(cfg, [str(path)], [])
     name, entries = cfg.DATASET.NAME, list(cfg.DATASET.TASKS)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from datasets import readers
 from datasets.archives import not_a_download
-from datasets.folders import MOST, listing, q, some
+from datasets.folders import MOST, counted, listing, q, some
 from datasets.packed import archives_in, unpacking
 from datasets.published import OTHER_FOLDERS, plain
 from datasets.table import Row
@@ -254,11 +254,11 @@ def _nested(row: Row, inner: Path) -> bool:
 
 
 def _flat(row: Row, where: Path, count: int) -> Mistake:
-    number = f"{count:,}" if count < MOST else f"more than {MOST:,}"
+    images = counted(count, "image") if count < MOST else f"more than {MOST:,} images"
     if row.name == "ImageNet" and where.name == "val":
         fix = f"cd {q(where)} && curl -LO {VALPREP} && bash valprep.sh"
-        return Mistake("ImageNet val/ is flat", f"{number} images in {where}, no folder for each class", fix)
-    text = f"{number} images in {where}, no folder for each class; unpack the archive with its folders"
+        return Mistake("ImageNet val/ is flat", f"{images} in {where}, no folder for each class", fix)
+    text = f"{images} in {where}, no folder for each class; unpack the archive with its folders"
     return Mistake("images are flat", text)
 
 

@@ -48,7 +48,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         epilog="Status: 0 everything asked for is there and usable, 1 something is not, 2 wrong arguments.",
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="suite, dataset or YAML file")
-    parser.add_argument("--root", required=True, metavar="DATA", help="folder for the datasets' folders")
+    parser.add_argument("--root", default="", metavar="DATA", help="folder for the datasets' folders")
     parser.add_argument("--dry-run", action="store_true", help="say what would be fetched, from where and how much")
     parser.add_argument("--keep-archives", action="store_true", help="do not delete archives that were unpacked")
     parser.add_argument(
@@ -73,8 +73,10 @@ def wanted(names: list[str], root: str) -> dict[str, Any]:
 
 def download(args: argparse.Namespace) -> int:
     """Do what was asked for; returns the exit status. Raises ValueError and OSError for wrong arguments."""
+    datasets = wanted(args.names, args.root and os.path.abspath(os.path.expanduser(args.root)))
+    if not args.root and (needy := [name for name, source in datasets.items() if hasattr(source, "row")]):
+        raise ValueError(f"{needy[0]} needs --root DATA, the folder for the datasets' folders")
     root = Path(os.path.abspath(os.path.expanduser(args.root)))
-    datasets = wanted(args.names, str(root))
     if root.exists() and not root.is_dir():
         raise ValueError(f"--root {root} is not a folder")
     options = Options(root, args.mirror, args.keep_archives, lambda text: print(text, flush=True))
@@ -82,7 +84,8 @@ def download(args: argparse.Namespace) -> int:
     plan = [(s.row, lacking(s.row, root)) for n, s in datasets.items() if not _done(reports[n]) and hasattr(s, "row")]
     for name, report in reports.items():
         if _done(report):
-            print(f"{name}: nothing to do, {_found(report)}")
+            what = "nothing to do" if hasattr(datasets[name], "row") else "nothing has to be downloaded"
+            print(f"{name}: {what}, {_found(report)}")
         elif not hasattr(datasets[name], "row"):
             print("\n".join(report.lines()))
     if args.dry_run:

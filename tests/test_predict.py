@@ -83,7 +83,7 @@ def test_lines_for_people(finished, capsys):
     run, new = finished
     status, out, err = called(capsys, run, new, "--topk", 2)
     lines = [line.split("\t") for line in out.splitlines()]
-    assert status == 0 and "Loading CLIP" in err
+    assert (status, err) == (0, "")  # nothing of loading and building a model
     assert [line[:2] for line in lines] == [
         [str(new / image), task.key] for image in ("a.png", "more/b.png") for task in TASKS
     ]

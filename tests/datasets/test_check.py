@@ -138,7 +138,7 @@ def test_a_summary_of_everything_on_an_empty_root(tmp_path, capsys):
     status, text = checked(capsys, "--root", tmp_path)
     lines = text.splitlines()
     assert status == 1
-    assert lines[0] == f"1 of {len(SOURCES)} datasets usable below {tmp_path}"
+    assert lines[0] == f"{len(SOURCES) - len(ROWS)} of {len(SOURCES)} datasets usable below {tmp_path}"
     assert ["General10", "not", "usable", "0", "of", "10", "datasets"] in [line.split() for line in lines]
     assert sum(line.startswith("  missing ") for line in lines) == len(ROWS)
     assert max(len(line.replace(str(tmp_path), "data")) for line in lines) <= 120
@@ -251,6 +251,15 @@ def test_wrong_flags(capsys, args):
     with pytest.raises(SystemExit) as error:
         main(["Icon13", *args])
     assert error.value.code == 2
+
+
+def test_a_file_or_folder_of_that_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    assert "; photos is a folder: own data are described by a YAML file (docs/own-data.md)" in refused(capsys, "photos")
+    (tmp_path / "photos.yaml").write_text("DATASET: {}")
+    assert "there is no suite or dataset 'photos'; did you mean the file photos.yaml?" in refused(capsys, "photos")
+    assert "there is no file icon5.yaml; did you mean " in refused(capsys, "icon5.yaml")
 
 
 def test_names_as_the_launchers_take_them(tmp_path, capsys):

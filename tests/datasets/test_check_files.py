@@ -124,7 +124,7 @@ def test_imagenet_with_a_flat_val(tmp_path, capsys):
         (images / file).write_bytes(b"\xff\xd8\xff")
     status, text = checked(capsys, "ImageNet", "--root", tmp_path)
     assert status == 1
-    assert field(text, "mistake")[0].startswith(f"ImageNet val/ is flat: 1 images in {images / 'val'}")
+    assert field(text, "mistake")[0].startswith(f"ImageNet val/ is flat: 1 image in {images / 'val'}")
     assert field(text, "fix")[0].startswith(f"cd {images / 'val'} && ")
     assert "valprep.sh" in field(text, "fix")[0]
 

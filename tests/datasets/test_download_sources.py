@@ -151,7 +151,7 @@ def test_two_at_once(offer, tmp_path, capsys):
 def test_a_suite_and_what_ships_with_the_project(server, tmp_path, capsys):
     assert main(["Icon5", "Plant6", "--root", str(tmp_path / "data"), "--dry-run"]) == 1
     text = capsys.readouterr().out
-    assert text.startswith("Icon13: nothing to do, usable: 5,467 images")
+    assert text.startswith("Icon13: nothing has to be downloaded, usable: 5,467 images")
     assert "by hand    flowers-recognition.zip (about 235 MB): https://www.kaggle.com/datasets/alxmamaev/" in text
     assert "fetch      Plant_leaf_diseases_dataset_without_augmentation.zip (about 868 MB): https://" in text
     assert "to fetch: about 868 MB; on disk at most about 1.9 GB; free in " in text
@@ -159,11 +159,17 @@ def test_a_suite_and_what_ships_with_the_project(server, tmp_path, capsys):
     assert main(["Icon5", "--root", str(tmp_path / "data")]) == 0
 
 
+def test_what_ships_with_the_project_needs_no_root(server, capsys):
+    assert main(["icon5", "Icon13"]) == 0
+    assert capsys.readouterr().out.startswith("Icon13: nothing has to be downloaded, usable: ")
+    assert server.asked == []
+
+
 @pytest.mark.parametrize(
     "arguments, found",
     [
         (["OxfordPet", "--root", "x"], "did you mean OxfordPets?"),
-        (["OxfordPets"], "required: --root"),
+        (["icon13", "OxfordPets"], "error: OxfordPets needs --root DATA, the folder for the datasets' folders"),
         (["OxfordPets", "--root", "x", "--mirror", "ftp://x/y"], "expected http://…, https://… or a folder"),
         (["OxfordPets", "--root", "x", "--mirror", "nowhere"], "there is no such folder"),
         (["OxfordPets", "--root", __file__], "is not a folder"),
