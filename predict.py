@@ -216,9 +216,9 @@ def run(args):
 
 
 def main(argv=None):
+    args = parse(argv)
     from dassl.utils import is_user_error
 
-    args = parse(argv)
     try:
         return run(args)
     except Exception as error:

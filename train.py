@@ -95,10 +95,10 @@ def run(args, started):
 
 
 def main(argv=None):
+    args, started = parse(argv), []  # started: the configuration, once the output folder is the run's own
     from dassl.engine.results import write_failure
     from dassl.utils import close_logger, is_user_error, log_only
 
-    args, started = parse(argv), []  # started: the configuration, once the output folder is the run's own
     try:
         run(args, started)
     except Exception as error:

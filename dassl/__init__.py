@@ -2,6 +2,10 @@
 
 import os
 
+from dassl.requirements import require
+
+require()
+
 # Before torch is imported: libgomp's threads spin for long while they wait, which slows two runs on the same cores to a
 # twentieth of their speed. A short spin costs a single run nothing. What the user has set stays.
 if "OMP_WAIT_POLICY" not in os.environ:

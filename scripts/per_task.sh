@@ -10,9 +10,15 @@
 
 LAUNCHER=$(basename -- "${1:-}")
 DATASET=${2:-}
-if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+per_task_usage() {
     sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+}
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+    per_task_usage
     exit 0
+elif [ $# -eq 0 ]; then
+    per_task_usage >&2
+    stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"\""
 elif [ -z "$LAUNCHER" ] || [ ! -f "$SCRIPTS/$LAUNCHER" ] || ! grep -q '^arguments ' "$SCRIPTS/$LAUNCHER"; then
     stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"${1:-}\""
 elif [ -n "${TASK:-}" ]; then

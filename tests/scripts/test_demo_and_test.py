@@ -125,6 +125,15 @@ def test_own_environment_is_made_once(clone):
     assert sum(call.startswith("venv") for call in clone.calls()) == 1
 
 
+def test_installation_alone(clone):
+    (clone.folder / "requirements.txt").write_text("pytest>=1\nsurely-not-installed>=2\n")
+    done = clone.sh("install.sh")
+    assert done.returncode == 0, done.stderr
+    assert f"everything of requirements.txt is there: {clone.interpreter}" in done.stdout
+    assert len(clone.calls()) == 1 and clone.runs() == []
+    assert clone.sh("install.sh", "now").returncode == 2
+
+
 def test_python_too_old(clone):
     path = fake_path(clone, python3=OLD, **{"python3.13": clone.interpreter.read_text()})
     done = clone.sh("test.sh", PYTHON=str(clone.record / "bin/python3"))

@@ -134,6 +134,13 @@ def test_mistakes(clone, script, arguments, environment, message):
     assert message in done.stderr
 
 
+def test_usage_of_a_call_without_arguments(clone):
+    asked, bare = clone.sh("per_task.sh", "--help"), clone.sh("per_task.sh")
+    assert (asked.returncode, bare.returncode) == (0, 2)
+    assert "sh per_task.sh main_coop.sh icon5 tiny_ep20 4 16 False False" in asked.stdout
+    assert bare.stderr.startswith(asked.stdout)
+
+
 def test_numbers_of_the_tasks_of_a_suite(capsys):
     def numbers(name, *arguments):
         status = suite_tasks.main([str(REPOSITORY / f"configs/datasets/{name}.yaml"), *arguments])
