@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
-import urllib.error
-import urllib.request
 import warnings
 import zipfile
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from dassl.utils import UserError
+from dassl.utils.transfer import Damaged, Unreachable, fetch, origin_of
+from dassl.utils.transfer import hexdigest as sha256
 
-BLOCK = 1 << 20
+__all__ = ["cache_dir", "download", "expected_sha256", "read_state_dict", "sha256"]
 
 
 def cache_dir() -> Path:
     """OpenAI's cache of weights, `~/.cache/clip`."""
     return Path("~/.cache/clip").expanduser()
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hex SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def expected_sha256(url: str) -> str | None:
@@ -43,58 +32,31 @@ def expected_sha256(url: str) -> str | None:
 def download(url: str, root: str | os.PathLike, digest: str | None = None) -> Path:
     """Fetch `url` into folder `root` and return the path; a file that is there and verifies is used as it is.
 
-    The bytes go to `<name>.part` and are resumed from there; the final name appears only once the checksum (`digest`,
-    or the one in the URL) holds. Raises UserError with URL, file name, place and SHA-256 when there is no network, and
-    when a finished file does not verify.
+    It goes on where it was interrupted; the final name appears only once the checksum (`digest`, or the one in the URL)
+    holds. Raises UserError with URL, file name, place and SHA-256 when there is no network, and when a finished file does
+    not verify.
     """
     digest = digest or expected_sha256(url)
     target = Path(root) / url.rsplit("/", 1)[-1]
     by_hand = f"Fetch {url} by hand and put it at {target}" + (f"\n  SHA-256 {digest}" if digest else "")
     if target.is_file():
-        if digest is None or sha256(target) == digest:
+        if digest is None or (found := sha256(target)) == digest:
             return target
         raise UserError(
-            f"{target} is not the file it should be: its SHA-256 is {sha256(target)}, expected {digest}. "
+            f"{target} is not the file it should be: its SHA-256 is {found}, expected {digest}. "
             f"Delete it to download it again. {by_hand}"
         )
-    part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(url, part)
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
+        fetch(url, target, f"sha256:{digest}" if digest else "")
+    except Damaged as error:
+        raise UserError(f"The download of {url} does not verify: {error}. {by_hand}") from None
+    except (Unreachable, OSError) as error:
         raise UserError(
-            f"The weights {target.name} are not in {target.parent} and cannot be downloaded ({reason}). {by_hand}"
+            f"The weights {target.name} are not in {target.parent} and cannot be downloaded ({error}). {by_hand}"
         ) from None
-    if digest is not None and (found := sha256(part)) != digest:
-        part.unlink()
-        raise UserError(f"The download of {url} does not verify: SHA-256 {found}, expected {digest}. {by_hand}")
-    os.replace(part, target)
+    origin_of(target).unlink(missing_ok=True)
     return target
-
-
-def _fetch(url: str, part: Path) -> None:
-    """Append to `part` what is missing of it, with a progress bar; raises on a connection that ends early."""
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        response = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: the part file already holds everything
-            raise
-        return
-    with response:
-        if have and response.status != 206:  # a server without ranges sends the whole file again
-            have = 0
-        left = response.headers.get("Content-Length")
-        total = have + int(left) if left else None
-        bar = tqdm(total=total, initial=have, unit="iB", unit_scale=True, desc=part.stem, disable=None)
-        with open(part, "ab" if have else "wb") as file, bar:
-            while block := response.read(BLOCK):
-                file.write(block)
-                bar.update(len(block))
-    if total is not None and part.stat().st_size != total:
-        raise OSError(f"connection closed after {part.stat().st_size} of {total} bytes; run again to continue")
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:

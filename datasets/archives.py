@@ -25,6 +25,8 @@ from typing import IO
 
 from tqdm import tqdm
 
+from dassl.utils.transfer import not_a_download
+
 BLOCK = 1 << 20
 _TAR_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -45,20 +47,6 @@ class DamagedArchive(ArchiveError):
 
 class UnsafeArchive(ArchiveError):
     """A member that would be written outside of the folder, or that is neither file nor folder."""
-
-
-def not_a_download(path: Path) -> str:
-    """What a file is that was saved in place of the one that was wanted (a web page, a pointer, nothing); "" if none
-    of these.
-    """
-    head = _head(path, 512).lstrip()
-    if not head:
-        return "an empty file"
-    if head[:15].lower().startswith((b"<!doctype html", b"<html", b"<head")):
-        return "a web page, not the file"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file"
-    return ""
 
 
 def is_archive(path: Path) -> bool:

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dassl.utils.transfer import not_a_download
 from datasets import readers
-from datasets.archives import not_a_download
 from datasets.folders import MOST, counted, listing, q, some
 from datasets.packed import archives_in, unpacking
 from datasets.published import OTHER_FOLDERS, plain

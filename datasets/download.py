@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dassl.utils.transfer import DRIVE
 from datasets.check import asked_for
 from datasets.folders import counted, q
 from datasets.install import (
@@ -36,7 +37,6 @@ from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
 from datasets.report import Report, examine
 from datasets.splits import RULES
-from datasets.transfer import DRIVE
 
 KAGGLE = "https://www.kaggle.com/datasets/"
 

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dassl.utils.transfer import DRIVE, Damaged, Unreachable, fetch, fetch_from_drive, origin_of, part_size, verify
 from datasets.archives import ArchiveError, DamagedArchive, UnsafeArchive, is_archive, unpack
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
-from datasets.transfer import DRIVE, Damaged, Unreachable, fetch, fetch_from_drive, origin_of, part_size, verify
 
 MB = 10**6
 SPARE = 100 * MB  # of the disk that is left free

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from clip.weights import download
-from dassl.utils import UserError
+from dassl.utils import UserError, transfer
 
 BODY = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -25,16 +25,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         body = BODY[start:] if "wrong" not in self.path else b"x" * 100
         self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: Handler.cut])
+        self.wfile.write(body[: Handler.cut] if start == 0 or Handler.cut is None else b"")
 
     def log_message(self, *args):
         pass
 
 
 @pytest.fixture()
-def server():
+def server(monkeypatch):
+    monkeypatch.setattr(transfer, "PAUSES", (0, 0))
     Handler.requests, Handler.cut = [], None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
         threading.Thread(target=found.serve_forever, daemon=True).start()
@@ -61,7 +64,8 @@ def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
     assert 0 < have <= 700_000
     Handler.cut = None
     assert download(url, tmp_path).read_bytes() == BODY
-    assert Handler.requests == [0, have]
+    assert Handler.requests == [0, have, have, have]  # twice in vain
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.pt"]
 
 
 def test_wrong_content_is_refused(server, tmp_path):

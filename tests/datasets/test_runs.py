@@ -13,7 +13,7 @@ from tests.datasets.checking import checked
 from tests.datasets.settings import config
 from tests.models import state_dict, tiny_vit
 
-SUITES = {"General10": (10, 1191), "Plant6": (6, 116), "Fashion20": (20, 78), "RS8": (8, 208), "General11": (11, 2191)}
+SUITES = {"General10": (10, 1191), "Plant6": (6, 116), "Fashion20": (20, 78), "RS8": (8, 208)}
 SHIFTED = ("ImageNetA", "ImageNetR")
 SETTINGS = (
     "INPUT.SIZE (32,32) INPUT.TRANSFORMS ['normalize'] OPTIM.MAX_EPOCH 1 DATALOADER.NUM_WORKERS 0 USE_CUDA False "

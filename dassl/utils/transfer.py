@@ -2,7 +2,7 @@
 
 `<name>.part` holds the bytes that have arrived, `<name>.origin.json` where they came from, so that they are continued
 only from the same file on the same server. torchvision's own downloader starts again each time and writes to the final
-name; its checksum and its way to Google Drive are used here.
+name; its way to Google Drive is used here.
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from torchvision.datasets.utils import calculate_md5, download_file_from_google_drive
 from tqdm import tqdm
 
-from dassl.utils import atomic_write
-from datasets.archives import not_a_download
+from dassl.utils.files import atomic_write
 
 BLOCK = 1 << 20
 TIMEOUT = 60  # seconds without a byte
 PAUSES = (1, 3, 10)  # seconds before each new attempt after a broken connection
-AGENT = "softcpt-datasets-download/1.0"
+AGENT = "softcpt-download/1.0"
 # What a connection that cannot be made, or breaks, raises; other OSErrors are the disk's.
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 DRIVE = "https://drive.google.com/file/d/{}/view"  # the page of a file, for people
@@ -104,6 +102,8 @@ def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
     """
     if importlib.util.find_spec("gdown") is None:
         raise Unreachable("Google Drive needs the package gdown: `pip install gdown`")
+    from torchvision.datasets.utils import download_file_from_google_drive  # slow to import
+
     part = target.with_name(target.name + ".part")
     part.unlink(missing_ok=True)  # gdown cannot continue it
     try:
@@ -120,6 +120,21 @@ def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
     os.replace(part, target)
 
 
+def not_a_download(path: Path) -> str:
+    """What a file is that was saved in place of the one that was wanted (a web page, a pointer, nothing); "" if none
+    of these.
+    """
+    with open(path, "rb") as file:
+        head = file.read(512).lstrip()
+    if not head:
+        return "an empty file"
+    if head[:15].lower().startswith((b"<!doctype html", b"<html", b"<head")):
+        return "a web page, not the file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file"
+    return ""
+
+
 def verify(path: Path, checksum: str = "") -> None:
     """Raises Damaged for a file that is a web page, a pointer or empty, or whose checksum is not `checksum`."""
     found = not_a_download(path)
@@ -128,7 +143,7 @@ def verify(path: Path, checksum: str = "") -> None:
     kind, _, expected = checksum.partition(":")
     if not expected:
         return
-    digest = calculate_md5(path, BLOCK) if kind == "md5" else _sha256(path)
+    digest = hexdigest(path, kind)
     if digest != expected:
         text = f"{path.name.removesuffix('.part')} is damaged: its {kind.upper()} is {digest}, published is {expected}"
         raise Damaged(text)
@@ -211,8 +226,9 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def hexdigest(path: str | os.PathLike, kind: str = "sha256") -> str:
+    """Checksum of a file in hex; `kind` is "md5" or "sha256"."""
+    digest = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
