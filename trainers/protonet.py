@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from clip.text_tower import TextTower
 from dassl.config import declare
@@ -28,13 +28,13 @@ declare("TRAINER.PROTONET.METRIC", "cosine", allowed=METRICS, help="nearness of 
 
 
 class Prototypes(ClassRows):
-    """`prototypes` (N, d): the mean feature of each class. No parameters."""
+    """Parameter `prototypes` (N, d): the mean feature of each class. It is fitted, no gradient is taken."""
 
     rows_are = "the prototypes"
 
     def __init__(self, space: TaskSpace, width: int):
         super().__init__(space)
-        self.register_buffer("prototypes", torch.zeros(space.num_classes, width))
+        self.prototypes = nn.Parameter(torch.zeros(space.num_classes, width))
 
 
 @TRAINER_REGISTRY.register()

@@ -241,6 +241,6 @@ def test_results_file(name, weights, tmp_path):
     assert found["tasks"][0]["value"] == found["tasks"][0]["overall_acc"]
     assert found["mean"]["value"] == pytest.approx(sum(task["value"] for task in found["tasks"]) / 3)
     learned = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    assert found["learnable_parameters"] == learned and (learned > 0) == (name in (*LEARNING, "LinearProbe"))
+    assert found["learnable_parameters"] == learned and (learned > 0) == (name in (*LEARNING, *FITTED))
     assert len(found["hashes"]["weights"]) == 64 and found["precision"] == "fp32"
     assert Path(tmp_path / "run" / "config.yaml").is_file()

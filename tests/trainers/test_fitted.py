@@ -97,7 +97,7 @@ def test_a_model_of_all_tasks_serves_one_and_equals_the_model_of_that_one(name, 
 def test_classes_of_one_name_keep_their_own_rows():
     space = TaskSpace((Task("a", "a", ("bat", "cat"), id=0), Task("b", "b", ("bat", "ball", "bat"), id=1)))
     joint, part = Prototypes(space, 2), Prototypes(space.subset([1]), 2)
-    joint.prototypes.copy_(torch.arange(10.0).view(5, 2))
+    joint.prototypes.data.copy_(torch.arange(10.0).view(5, 2))
     part.load_state_dict(joint.state_dict())
     assert torch.equal(part.prototypes, joint.prototypes[2:])
 
@@ -135,7 +135,7 @@ def test_features_that_are_not_finite_stop_with_batch_and_tasks(name, options, b
 def test_features_are_read_from_the_cache(build, tmp_path, monkeypatch):
     read = []
     original = data_manager.read_image
-    monkeypatch.setattr(data_manager, "read_image", lambda path: read.append(path) or original(path))
+    monkeypatch.setattr(data_manager, "read_image", lambda path, *how: read.append(path) or original(path, *how))
     cache = ("DATALOADER.FEATURE_CACHE_DIR", str(tmp_path / "cache"))
     live = build("live", "LinearProbe", *METHODS[0][1], "DATALOADER.FEATURE_CACHE", False)
     live.train()
