@@ -190,13 +190,22 @@ def test_half_precision():
     images, tokens = pictures(model), drawn(model, 4)
     prompts = VisualPrompts(tokens, GROUP)
     exact = ImageTower(model)(images, prompts=prompts)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert relative(ImageTower(model)(images, prompts=prompts).float(), exact) < 0.05
+    (exact_grad,) = torch.autograd.grad(exact.sum(), tokens)
+    nothing = VisualPrompts(torch.zeros(2, 4, 0, 128), GROUP)
+    for checkpoint in (False, True):
+        tower = ImageTower(model, checkpoint)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = tower(images, prompts=prompts)
+            assert torch.equal(tower(images, prompts=nothing), tower(images))
+        assert relative(found.float(), exact) < 0.05
+        (grad,) = torch.autograd.grad(found.float().sum(), tokens)
+        assert grad.dtype == torch.float32 and relative(grad, exact_grad) < 0.05
     half = copy.deepcopy(model)
     clip_model.convert_weights_to_lp(half, torch.bfloat16)
     half.precision = "bf16"
     for checkpoint in (False, True):
         found = ImageTower(half, checkpoint)(images, prompts=prompts)
+        assert torch.equal(ImageTower(half)(images, prompts=nothing), ImageTower(half)(images))
         assert found.dtype == torch.bfloat16 and relative(found.float(), exact) < 0.05
         (grad,) = torch.autograd.grad(found.float().sum(), tokens)
         assert grad.dtype == torch.float32 and torch.isfinite(grad).all()

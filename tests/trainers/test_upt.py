@@ -92,6 +92,26 @@ def test_with_upt_the_text_prompts_depend_on_the_image_towers_tokens():
         assert gradient[0, tokens].norm() > 0 and (gradient[1:] == 0).all()
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("half", ["text", "visual"])
+def test_who_follows_a_token_of_the_other_half(build, mode, half):
+    """One token of a half moves the features of the other tower with the transformer alone; `shared` has no halves."""
+    trainer = build("a", "MODE", mode)
+    before = trainer.text_features().clone(), trainer.encode_images(IMAGES)
+    own = trainer.model.sets[0].prompts
+    tokens = own[1 if half == "visual" and mode == "joint" else 0]  # (I, n or m, width)
+    with torch.no_grad():
+        tokens[0, -1 if half == "visual" else 0] += 0.1 * torch.randn(tokens.shape[-1])
+    trainer._text = None  # as a step does
+    moved = [
+        relative(found, old)
+        for found, old in zip((trainer.text_features(), trainer.encode_images(IMAGES)), before, strict=True)
+    ]
+    mine, others = moved if half == "text" else moved[::-1]
+    assert mine > 1e-4
+    assert others > 1e-4 if mode in ("upt", "shared") else others == 0
+
+
 def test_joint_prompts_are_independent():
     prompts = prompts_of(uneven_vit(), mode="joint")
     (text, visual), (own_text, own_visual) = prompts(), prompts.prompts
