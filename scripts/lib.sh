@@ -201,7 +201,9 @@ run() {
     trap 'rm -f "$run_marker"; exit 130' INT
     trap 'rm -f "$run_marker"; exit 143' TERM HUP
     run_status=0
-    "$PYTHON" "$REPO/train.py" "$@" || run_status=$?
+    set -- "$REPO/train.py" "$@"
+    if [ -S "${PRELOADED:-}" ]; then set -- "$SCRIPTS/preloaded.py" "$PRELOADED" "$@"; fi # see pool.sh
+    "$PYTHON" "$@" || run_status=$?
     if [ "$run_status" -eq 0 ] && [ "$(run_info state "$run_dir")" != complete ]; then
         echo "$(basename -- "$0"): train.py ended well, yet left no complete results.json" >&2
         run_status=1

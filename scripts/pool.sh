@@ -6,6 +6,8 @@
 # JOBS at a time (environment; default: as many as there are processors, at most 4), which share the processors. Of
 # several at a time only beginnings and ends are shown; with JOBS=1 all that they print. After a failure nothing new is
 # started, the first one's last lines are shown and its status is the script's.
+# On Linux the runs are forked from one process that has imported everything (preloaded.py), unless PRELOAD is False
+# (environment; default: True, with a GPU False, where it has not been tried).
 
 . "$(dirname -- "$0")/lib.sh"
 
@@ -74,10 +76,24 @@ if [ -n "$DRY_RUN" ]; then
 fi
 
 pool_folder=$(mktemp -d "${TMPDIR:-/tmp}/softcpt.XXXXXX")
-trap 'rm -rf "$pool_folder"' EXIT
+pool_waiting=
+trap 'rm -rf "$pool_folder"; ${pool_waiting:+kill "$pool_waiting"} 2>/dev/null' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 cat >"$pool_folder/list"
+export PYTHON OUTPUT
+
+PRELOAD=${PRELOAD:-$(if [ -e /dev/nvidiactl ] || [ -e /dev/kfd ]; then echo False; else echo True; fi)}
+if [ "$PRELOAD $(uname)" = "True Linux" ] && [ "$(wc -l <"$pool_folder/list")" -gt 1 ] && [ -z "${PRELOADED:-}" ]; then
+    PRELOADED=$pool_folder/socket
+    export PRELOADED
+    "$PYTHON" "$SCRIPTS/preloaded.py" "$PRELOADED" >/dev/null 2>&1 &
+    pool_waiting=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10; do # until it listens; without it, runs begin by themselves
+        if [ -S "$PRELOADED" ]; then break; fi
+        sleep 0.2
+    done
+fi
 
 if [ "$JOBS" -eq 1 ]; then
     while IFS= read -r pool_line <&3; do
@@ -87,7 +103,6 @@ if [ "$JOBS" -eq 1 ]; then
     exit 0
 fi
 
-export PYTHON OUTPUT
 awk '{ print NR }' "$pool_folder/list" |
     xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% $FLAGS "$@"
 if [ -d "$pool_folder/failed" ]; then exit "$(cat "$pool_folder/failed/status")"; fi

@@ -107,7 +107,7 @@ class Clone:
         """Run a script of the clone; PYTHON is the stand-in unless given, "" leaves it out."""
         ours = ("SEEDS", "OUTPUT", "YOUR_DATA_PATH", "SHOTS", "TASK", "TASKS", "ROWS", "PER_TASK")
         known = {name: value for name, value in os.environ.items() if name not in ours}
-        settings = {"PYTHON": str(self.interpreter), "STANDIN": str(self.record), **environment}
+        settings = {"PYTHON": str(self.interpreter), "STANDIN": str(self.record), "PRELOAD": "False", **environment}
         for name, value in settings.items():
             known.pop(name, None)
             if value:

@@ -1,0 +1,128 @@
+"""Runs forked from a process with its imports behind it: nothing tells them from others."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "preloaded.py"
+# A stand-in for train.py; trainers is a module of its folder that takes long to import and counts how often it is.
+RUN = """
+import os, sys, time
+import trainers
+print(trainers.imported, os.getcwd(), os.environ["ASKED"], *sys.argv[1:])
+print("to stderr", file=sys.stderr)
+if sys.argv[1] == "wait":
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(130)
+if sys.argv[1] == "raise":
+    raise ValueError("broken")
+sys.exit(int(sys.argv[1]))
+"""
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="runs are forked on Linux only")
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """A project with a process that waits for its runs: (folder, socket)."""
+    scripts = tmp_path / "scripts"
+    scripts.mkdir()
+    (scripts / SCRIPT.name).write_text(SCRIPT.read_text())
+    for name in ("datasets", "trainers", "dassl/engine"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "trainers" / "__init__.py").write_text("import os\nimported = os.getpid()\n")
+    (tmp_path / "train.py").write_text(RUN)
+    socket = tmp_path / "socket"
+    server = subprocess.Popen([sys.executable, str(scripts / SCRIPT.name), str(socket)])
+    for _ in range(500):
+        if socket.exists():
+            break
+        time.sleep(0.02)
+    yield tmp_path, socket
+    server.terminate()
+    server.wait()
+
+
+def command(folder, socket, *arguments):
+    return [sys.executable, str(folder / "scripts" / SCRIPT.name), str(socket), str(folder / "train.py"), *arguments]
+
+
+def ask(folder, socket, *arguments):
+    environment = {**os.environ, "ASKED": "by me"}
+    call = command(folder, socket, *arguments)
+    return subprocess.run(call, cwd=folder / "dassl", env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_a_run_has_the_callers_folder_environment_output_and_status(waiting):
+    first, second = ask(*waiting, "0", "a b"), ask(*waiting, "3")
+    imported, *rest = first.stdout.split(" ", 1)
+    assert rest == [f"{waiting[0] / 'dassl'} by me 0 a b\n"]
+    assert first.stderr == "to stderr\n"
+    assert (first.returncode, second.returncode) == (0, 3)
+    assert second.stdout.split(" ")[0] == imported  # by the process that waits, once
+    failed = ask(*waiting, "raise")
+    assert failed.returncode == 1 and "ValueError: broken" in failed.stderr
+
+
+def test_signals_reach_the_run(waiting):
+    environment = {**os.environ, "ASKED": "x", "PYTHONUNBUFFERED": "1"}
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        call = command(*waiting, "wait")
+        caller = subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        assert caller.stderr.readline() == "to stderr\n"
+        caller.send_signal(number)
+        assert caller.wait(30) == status
+
+
+def test_a_killed_caller_ends_its_run(waiting, tmp_path):
+    pid = tmp_path / "pid"
+    (tmp_path / "train.py").write_text(
+        f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    )
+    caller = subprocess.Popen(command(*waiting, "x"))
+    while not (pid.exists() and pid.read_text()):
+        time.sleep(0.02)
+    caller.kill()
+    caller.wait()
+    for _ in range(500):
+        if not Path(f"/proc/{pid.read_text()}").exists():
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run goes on")
+
+
+def test_without_anybody_waiting_a_run_begins_by_itself(waiting, tmp_path):
+    done = ask(waiting[0], tmp_path / "no socket", "4")
+    assert done.returncode == 4 and "by me 4" in done.stdout
+
+
+def test_launchers_runs_side_by_side_are_forked_and_the_same(tmp_path):
+    repository = SCRIPT.parents[1]
+    environment = {name: value for name, value in os.environ.items() if name not in ("PRELOADED", "SEEDS")}
+    environment |= {"PYTHON": sys.executable, "SOFTCPT_CACHE": str(tmp_path / "cache"), "JOBS": "2"}
+    settings = ["OPTIM.MAX_EPOCH", "1", "DATALOADER.FEATURE_BANK", "False", "DATASET.SUBSAMPLE_TASKS", "task0"]
+    numbers = []
+    for preload in ("True", "False"):
+        lines = [f"seed {seed}\t{seed}\tmain_coop.sh icon5 tiny_ep20 1 4 False False" for seed in (1, 2)]
+        done = subprocess.run(
+            ["sh", str(repository / "scripts" / "pool.sh"), *settings],
+            input="\n".join(lines) + "\n",
+            env={**environment, "PRELOAD": preload, "OUTPUT": str(tmp_path / preload)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = sorted((tmp_path / preload).rglob("results.json"))
+        numbers.append([json.loads(path.read_text())["tasks"] for path in found])
+        assert len(found) == 2
+    assert numbers[0] == numbers[1]
