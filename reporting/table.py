@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from reporting.experiments import Choice, Experiment, ReportError, Stat, choose, load_experiment, stat
-from reporting.published import AVERAGE, SOURCES, Published, suite_of
+from reporting.published import AVERAGE, SOURCES, Published
 from reporting.published import load as published_table
 
 WIDTH = 120  # columns a table may take
@@ -170,7 +170,7 @@ def comparison_table(experiments: list[Experiment], choice: Choice, published: P
     found = [(x, number) for x, number in found if number is not None]
     if not found:
         return f"{text[0]}; it has no number for any of these"
-    same = all(suite_of(experiment) in published.rows for experiment, _ in found)
+    same = all(published.same_data(experiment) for experiment, _ in found)
     for experiment, number in found:
         here = stat([choice.overall(run) for run in experiment.finished], ci95)
         rows.append([experiment.label, cell(here), cell(number)])

@@ -50,8 +50,10 @@ config() {
 # row: sets LINE (script and arguments) and FOLDER (its results) for ROW; LAST is what follows a row of the paper
 row() {
     case $PER_TASK in
-        yes) OWN=False LAST=/task\* ;; # a run of one task has one set of prompts
         no) OWN=True LAST=/seed\* ;;
+        yes)
+            OWN=False # a run of one task has one set of prompts
+            case $TASKS in *\ *) LAST=/task\* ;; *) LAST=/task$TASKS ;; esac ;;
     esac
     case $ROW in
         CoOp)

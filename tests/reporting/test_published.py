@@ -81,5 +81,7 @@ def test_softcpts_table_by_suite_and_shots(tmp_path, capsys):
     assert rows["ZeroshotCLIP"][1] == "50.96 ± 0.00" and len(rows["CATA"]) != 3
     three = experiment(tmp_path / "three", (60.0, 70.0), suite="Plant6", shots=3)
     assert "it has no number for any of these" in show(capsys, "--published", "softcpt", f"NATA={three}")
+    scenes = experiment(tmp_path / "scenes", (60.0, 70.0), suite="RS8")  # of datasets that are our choice
+    assert len(rows_of(show(capsys, "--published", "softcpt", f"NATA={scenes}"))["NATA"]) == 2
     icon = experiment(tmp_path / "icon", (60.0, 70.0))
     assert "it has no number for any of these" in show(capsys, "--published", "softcpt", f"NATA={icon}")

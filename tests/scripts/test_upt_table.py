@@ -68,6 +68,8 @@ def test_rows_of_the_paper_for_each_task_by_itself(clone):
     assert all(config == "tiny_ep20" for _, config, _, _ in runs)  # icon5 and its model without arguments
     assert [section.get("TSC") for _, _, section, _ in runs] == ["False"] * 4 + [None]
     assert first_column(done)[:4] == ["method", "VPT-deep", "UPT", "MTUPT-soft"]
+    alone = clone.sh("upt_table2.sh", **where | {"TASKS": "1", "ROWS": "UPT"})  # as of a suite with one task
+    assert alone.returncode == 0 and len(clone.runs()) == 5 and first_column(alone)[:2] == ["method", "UPT"]
 
 
 @pytest.mark.parametrize(
