@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from dassl.utils import atomic_write
+from dassl.utils import atomic_write, counted
 
 DIGEST = 16  # bytes that identify a view; two of 10^9 views coincide with probability 10^-21
 
@@ -193,10 +193,10 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.dir or default_folder()
     if args.action == "show":
         shards = usage(folder)
-        count, size, word = len(shards), sum(size for _, size, _ in shards), "hold"
+        count, size, word = len(shards), sum(size for _, size, _ in shards), ""
     else:
-        (count, size), word = clear(folder), "removed,"
-    print(f"{folder}: {count} files {word} {size / 2**20:.1f} MiB")
+        (count, size), word = clear(folder), "removed "
+    print(f"{folder}: {word}{counted(count, 'file')}, {size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

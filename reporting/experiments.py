@@ -246,7 +246,8 @@ def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds
     if not others or by_task:
         text = f"no runs in {folder}: looked for seed1, seed2, ... and for results.json or log.txt in it"
         if below:
-            text += f"\nfurther down are {len(below)} experiments, such as {below[0].folder}: use --multi-exp"
+            more = f" and {len(below) - 1} more" if len(below) > 1 else ""
+            text += f"\nfurther down is {below[0].folder}{more}: use --multi-exp"
         raise ReportError(text)
     experiment = _experiment(folder, label, others, test_log, None)
     kinds = {

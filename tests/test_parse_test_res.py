@@ -202,7 +202,7 @@ def test_errors_say_what_was_looked_for(three, tmp_path, capsys):
     assert "looked for seed1, seed2, ... and for results.json or log.txt" in err
     status, _, err = parse(capsys, tmp_path)
     assert status == 2
-    assert f"such as {three}: use --multi-exp" in err
+    assert f"further down is {three}: use --multi-exp" in err
     status, _, err = parse(capsys, three / "seed1/results.json")
     assert status == 2
     assert "not a folder" in err

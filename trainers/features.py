@@ -19,6 +19,7 @@ from dassl.config import at_least, declare
 from dassl.data.images import image_stamp
 from dassl.data.views import KeyedViews, image_key
 from dassl.engine.progress import progress
+from dassl.utils import counted
 
 declare("DATALOADER.FEATURE_CACHE", True, help="keep the features of validation and test images on disk for all runs")
 declare("DATALOADER.FEATURE_BANK", False, help="train from features of the augmented views, computed once for all runs")
@@ -180,4 +181,4 @@ def store_for(loader: DataLoader, cfg, clip, device: torch.device, local: bool =
 def keep_limit(cfg) -> None:
     """Remove the features not used for longest beyond DATALOADER.FEATURE_CACHE_GB."""
     if removed := prune(cfg.DATALOADER.FEATURE_CACHE_GB * 2**30, cfg.DATALOADER.FEATURE_CACHE_DIR or None):
-        print(f"Feature cache: {removed} files beyond {cfg.DATALOADER.FEATURE_CACHE_GB:g} GB removed")
+        print(f"Feature cache: {counted(removed, 'file')} beyond {cfg.DATALOADER.FEATURE_CACHE_GB:g} GB removed")

@@ -23,7 +23,7 @@ from dassl.config import at_least, declare
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import classification_scores
-from dassl.utils import UserError
+from dassl.utils import UserError, counted
 
 from .base import PRECISION_HELP, PRECISIONS
 from .fitted import ClassRows, FittedTrainer, Samples
@@ -129,7 +129,7 @@ class LinearProbe(FittedTrainer):
         self.model.weight[rows] = torch.from_numpy(weight).float().to(self.device)
         self.model.bias[rows] = torch.from_numpy(bias).float().to(self.device)
         self.model.c[columns] = 10.0**exponent
-        chosen = "" if c.C else f", validation {task.metric} {score(exponent):.2f}% ({len(val_y)} images)"
+        chosen = "" if c.C else f", validation {task.metric} {score(exponent):.2f}% ({counted(len(val_y), 'image')})"
         limit = "; L-BFGS stopped at MAX_ITER" if max(model.n_iter_) >= c.MAX_ITER else ""
         print(f"task {task.id} ({task.name}): C {10.0**exponent:.3g}{chosen}{limit}")
 

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 
 
 class Rule:
@@ -77,16 +78,28 @@ def nearest(word, words):
     return lower[found[0]] if found else None
 
 
-def nearest_key(key, keys):
-    """The known key most like `key`: by its whole path, else by its last part ("OPTIM.MAX_EPOCHS", "MAX_EPOCH")."""
-    found = nearest(key, keys)
-    if found is None:
-        by_leaf = {}
-        for candidate in keys:
-            by_leaf.setdefault(candidate.rpartition(".")[2], candidate)
-        leaf = nearest(key.rpartition(".")[2], by_leaf)
-        found = by_leaf.get(leaf)
-    return found
+def nearest_key(key, keys, own=""):
+    """The known key that `key` is most likely meant to be, or None.
+
+    In this order: the same name in the group of settings `own` ("TRAINER.COOP", that of the method at hand); a name
+    like it in the group it names, or that name elsewhere; if there is no such group, a whole path like it, or a last
+    part like it ("OPTIM.MAX_EPOCH" for "MAX_EPOCH"). Elsewhere is never among the settings of other methods.
+    """
+    group, _, name = key.rpartition(".")
+    if own and group.startswith("TRAINER") and f"{own}.{name.upper()}" in keys:
+        return f"{own}.{name.upper()}"
+    known = [other for other in keys if group and other.rpartition(".")[0].lower() == group.lower()]
+    beside = {other.rpartition(".")[2]: other for other in known}
+    if found := nearest(name, beside):
+        return beside[found]
+    foreign = re.compile(rf"TRAINER\.(?!{re.escape(own.rpartition('.')[2])}\.)\w+\.") if own else re.compile(r"(?!)")
+    others = [other for other in keys if not foreign.match(other) and other not in beside.values()]
+    if not beside and (found := nearest(key, others)):
+        return found
+    by_name = {}
+    for other in sorted(others, key=lambda other: not other.startswith(f"{own}.")):
+        by_name.setdefault(other.rpartition(".")[2], other)
+    return by_name.get(name.upper() if beside else nearest(name, by_name))
 
 
 def parse(text):

@@ -121,10 +121,11 @@ def load(cfg, files=(), opts=(), opts_from="command line"):
     entries += [(opts_from, key, value) for key, value in zip(opts[::2], opts[1::2], strict=True)]
 
     leaves = flatten(cfg)
+    own = _own_group({"TRAINER.NAME": leaves.get("TRAINER.NAME"), **{key: value for _, key, value in entries}})
     merged, sources = {}, {}
     for source, key, value in entries:
         if key not in leaves:
-            problems.append(f"{source}: {_unknown(key, leaves)}")
+            problems.append(f"{source}: {_unknown(key, leaves, own)}")
             continue
         setting = _settings.get(key)
         default = setting.default if setting else leaves[key]
@@ -222,11 +223,22 @@ def _is_leaf(node, name):
     return isinstance(node, CfgNode) and name in node
 
 
-def _unknown(key, leaves):
-    near = nearest_key(key, leaves)
-    return f"{key}: no such setting" + (
-        f"; did you mean {near}?" if near else "; see config.yaml of any run for all keys"
-    )
+def _own_group(values):
+    """The group of settings of the trainer that is named, "TRAINER.COOP", or "" where that is not known."""
+    from dassl.engine.build import TRAINER_REGISTRY  # the engine declares its settings here
+
+    name = str(values["TRAINER.NAME"])
+    section = getattr(TRAINER_REGISTRY.get(name), "section", "") if name in TRAINER_REGISTRY else ""
+    return section and f"TRAINER.{section}"
+
+
+def _unknown(key, leaves, own):
+    if near := nearest_key(key, leaves, own):
+        return f"{key}: no such setting; did you mean {near}?"
+    group = key.rpartition(".")[0] + "."
+    beside = sorted(leaf.removeprefix(group) for leaf in leaves if leaf.startswith(group)) if group != "." else []
+    hint = f"{group[:-1]} has {', '.join(beside)}" if beside else "see config.yaml of any run for all keys"
+    return f"{key}: no such setting; {hint}"
 
 
 def _forbidden(key, value):

@@ -183,7 +183,7 @@ class TaskSpace:
             ValueError: not T lists, an empty one, or a label that is not there or there twice.
         """
         if len(keep) != self.num_tasks:
-            raise ValueError(f"one list of labels a task is needed: found {len(keep)} for {self.num_tasks} tasks")
+            raise ValueError(f"one list of labels a task is needed: found {len(keep)}, there are {self.num_tasks}")
         tasks = []
         for task, labels in zip(self.tasks, map(list, keep), strict=True):
             bad = [c for c in labels if not 0 <= c < len(task.classnames)]

@@ -99,7 +99,7 @@ def test_many_runs_fill_one_store(tmp_path):
 
 def test_the_command_shows_and_clears(filled, tmp_path, capsys):
     main(["show", "--dir", str(tmp_path)])
-    assert f"{tmp_path}: 1 files hold 0.0 MiB" in capsys.readouterr().out
+    assert f"{tmp_path}: 1 file, 0.0 MiB" in capsys.readouterr().out
     main(["clear", "--dir", str(tmp_path)])
     assert shards(tmp_path) == [] and "removed" in capsys.readouterr().out
 

@@ -5,6 +5,7 @@ from yacs.config import CfgNode as CN
 
 from dassl import config
 from dassl.config import ConfigError, declare, get_cfg_default, load
+from dassl.config.rules import nearest_key
 from dassl.config.tree import flatten
 
 
@@ -131,3 +132,33 @@ def test_dump_is_read_back_alike(tmp_path, cfg):
     again = get_cfg_default()
     load(again, [write(tmp_path / "config.yaml", cfg.dump())])
     assert again == cfg
+
+
+KEYS = ["OPTIM.LR", "OPTIM.MAX_EPOCH", "TRAINER.NAME", "TRAINER.COCOOP.N_CTX", "TRAINER.COOP.N_CTX", "TRAINER.COOP.CSC"]
+KEYS += ["TRAINER.MTCOOP.CLASS_N_CTX", "TRAINER.MTCOOP.CSC", "TRAINER.MTCOOP.RATE", "TRAINER.MTCOOP.N_CTX"]
+
+
+@pytest.mark.parametrize(
+    ("key", "own", "expected"),
+    [
+        ("N_CTX", "TRAINER.COOP", "TRAINER.COOP.N_CTX"),
+        ("TRAINER.N_CTX", "TRAINER.COOP", "TRAINER.COOP.N_CTX"),
+        ("TRAINER.CoOp.n_ctx", "TRAINER.COOP", "TRAINER.COOP.N_CTX"),
+        ("TRAINER.COOP.CLASS_N_CTX", "TRAINER.COOP", "TRAINER.COOP.N_CTX"),
+        ("TRAINER.COOP.CLASS_N_CTX", "TRAINER.MTCOOP", "TRAINER.MTCOOP.CLASS_N_CTX"),
+        ("TRAINER.MTCOOP.CSCC", "TRAINER.COOP", "TRAINER.MTCOOP.CSC"),
+        ("TRAINER.COOP.RATE", "TRAINER.COOP", None),
+        ("CSC", "TRAINER.MTCOOP", "TRAINER.MTCOOP.CSC"),
+        ("CSC", "", "TRAINER.COOP.CSC"),
+        ("OPTMI.LR", "TRAINER.COOP", "OPTIM.LR"),
+        ("MAX_EPOCHS", "TRAINER.COOP", "OPTIM.MAX_EPOCH"),
+    ],
+)
+def test_a_misspelt_setting_is_looked_for_with_the_method_at_hand(key, own, expected):
+    assert nearest_key(key, KEYS, own) == expected
+
+
+def test_without_a_near_one_the_settings_of_the_group_are_listed(cfg):
+    cfg.TRAINER.COOP = CN({"N_CTX": 16, "CSC": False})
+    with pytest.raises(ConfigError, match=r"TRAINER.COOP.RATE: no such setting; TRAINER.COOP has CSC, N_CTX$"):
+        load(cfg, [], ["TRAINER.COOP.RATE", 1])
