@@ -12,6 +12,8 @@ is a tensor of its own, so each task's gradients are projected by themselves, as
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from clip.text_tower import TextTower
 from dassl.config import at_least, declare
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import UserError
 
 from .base import PRECISION_HELP, PRECISIONS
 from .losses import cosine_logits
@@ -34,6 +37,11 @@ declare(KEY + "CSC", False, help="a context of its own for every class; all of t
 declare(KEY + "TSC", False, help="a context of its own for every task, for joint runs on a suite")
 declare(KEY + "CLASS_TOKEN_POSITION", "end", allowed=POSITIONS, help="of the class name")
 declare(KEY + "LAMBDA", 1.0, allowed=at_least(0), help="share of the conflicting part that is taken out")
+declare(
+    KEY + "TASK_LAMBDA",
+    "",
+    help="LAMBDA of single tasks, such as 'EuroSAT=0.8,OxfordFlowers=0.8' (keys of tasks); the others have LAMBDA",
+)
 declare(KEY + "T", 1.0, help="temperature of both sides of the KL divergence")
 
 # The published hand prompts; a task that is not here has its own zero-shot template.
@@ -54,6 +62,23 @@ TEMPLATES = {
 def template(task: Task) -> str:
     """The hand prompt that a task is aligned with."""
     return TEMPLATES.get(task.key, task.templates[0])
+
+
+def task_rates(text: str) -> dict[str, float]:
+    """{key of a task: LAMBDA} of TRAINER.PROGRAD.TASK_LAMBDA. Raises UserError for what cannot be read."""
+    rates = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, _, rate = (word.strip() for word in part.partition("="))
+        try:
+            rates[key] = float(rate)
+        except ValueError:
+            rates[key] = math.nan
+        if not key or not 0 <= rates[key] < math.inf:
+            raise UserError(
+                f"{KEY}TASK_LAMBDA {text!r}: {part!r} is not a task's key and a number of at least 0, such as "
+                "'EuroSAT=0.8'; several are separated by commas"
+            )
+    return rates
 
 
 def divergence(teacher: Tensor, student: Tensor, own: Tensor, temperature: float) -> Tensor:
@@ -91,11 +116,25 @@ class ProGrad(MTCoOpHard):
         found = super().problems(cfg) + init_problems(KEY, c.N_CTX, c.CTX_INIT)
         if c.T <= 0:
             found.append(f"{KEY}T {c.T}: expected a temperature above 0 (published: 1)")
+        try:
+            task_rates(c.TASK_LAMBDA)
+        except UserError as error:
+            found.append(str(error))
         return found
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> HardSharedPrompts:
         learner = super().build_learner(cfg, tower, space)
+        c, keys = cfg.TRAINER.PROGRAD, [task.key for task in space.tasks]
+        given = task_rates(c.TASK_LAMBDA)
+        if absent := [key for key in given if key not in keys]:
+            print(f"{KEY}TASK_LAMBDA: not among the tasks of this run: {', '.join(absent)}")
+        learner.rates = [given.get(key, c.LAMBDA) for key in keys]
+        if len(set(learner.rates)) > 1 and not c.TSC:
+            raise UserError(
+                f"{KEY}TASK_LAMBDA {c.TASK_LAMBDA!r}: these tasks share a tensor of contexts, which has one LAMBDA; "
+                f"give {KEY}TSC True, a context for every task"
+            )
         learner.hand = HandPrompts(tower, space, [(template(task),) for task in space.tasks])  # no parameters
         return learner
 
@@ -114,13 +153,14 @@ class ProGrad(MTCoOpHard):
         Under PREC amp both losses have the scaler's factor. It cancels in the direction, so the aligned gradient has
         that factor too, as the scaler expects.
         """
-        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]  # one, or one a task
         kl = self.kl if self.scaler is None else self.scaler.scale(self.kl)
         general = torch.autograd.grad(kl, learned, retain_graph=True)
         self.kl = self.kl.detach()  # what it was computed from is not kept until the next step
         super().model_backward(loss)
-        for parameter, direction in zip(learned, general, strict=True):
-            parameter.grad = aligned(parameter.grad, direction, self.cfg.TRAINER.PROGRAD.LAMBDA)
+        rates = self.model.rates[: len(learned)]  # contexts that are shared have the same for all tasks
+        for parameter, direction, rate in zip(learned, general, rates, strict=True):
+            parameter.grad = aligned(parameter.grad, direction, rate)
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
         return {**super().forward_backward(batch), "kl": self.kl.item()}

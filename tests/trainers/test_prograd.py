@@ -124,24 +124,29 @@ def plain_gradients(trainer, data):
     [
         ((), ["ctx"]),
         (("TRAINER.PROGRAD.TSC", True, "TRAINER.PROGRAD.LAMBDA", 0.8), [f"learners.{t}.ctx" for t in "012"]),
+        (
+            ("TRAINER.PROGRAD.TSC", True, "TRAINER.PROGRAD.TASK_LAMBDA", "shades=0.3, gone=0.1"),
+            [f"learners.{t}.ctx" for t in "012"],
+        ),
     ],
-    ids=["shared", "TSC"],
-)  # fmt: skip
+    ids=["shared", "TSC", "TASK_LAMBDA"],
+)
 def test_a_step_uses_both_gradients_of_every_context(build, settings, names):
     trainer = build(*settings)
     assert [name for name, _ in trainer.model.named_parameters()] == [f"prompt_learner.{name}" for name in names]
-    rate, conflicts = trainer.cfg.TRAINER.PROGRAD.LAMBDA, 0
+    c, conflicts = trainer.cfg.TRAINER.PROGRAD, {}
+    rates = [0.3, 1.0, 1.0] if c.TASK_LAMBDA else [c.LAMBDA] * 3
     trainer.num_batches = 2
     for seed in range(4):  # the second task is in no batch: with TSC its context has no gradient
         data = batch([0, 2, 2, 0, 0, 2], seed)
         ce, kl = plain_gradients(trainer, data)
         found = trainer.forward_backward(data)
         assert found["kl"] > 0 and set(found) == {"loss", "acc", "kl"}
-        for parameter, a, b in zip(trainer.model.parameters(), ce, kl, strict=True):
-            expected = by_hand(a, b, rate) if b.any() else a.double()
+        for t, (parameter, a, b) in enumerate(zip(trainer.model.parameters(), ce, kl, strict=True)):
+            expected = by_hand(a, b, rates[t]) if b.any() else a.double()
             assert torch.allclose(parameter.grad.double(), expected.double(), rtol=1e-3, atol=1e-6)
-            conflicts += bool((a * b).sum() < 0)
-    assert conflicts > 0, "no step of this test projects"
+            conflicts[t] = conflicts.get(t, False) or bool((a * b).sum() < 0)
+    assert conflicts[0], "no step of this test projects"
     if trainer.cfg.TRAINER.PROGRAD.TSC:
         assert not trainer.model.prompt_learner.learners[1]["ctx"].grad.any()
 
@@ -216,6 +221,9 @@ def test_the_general_direction_comes_from_those_templates(build):
         (("TRAINER.PROGRAD.T", 0.0), "PROGRAD.T 0.0: expected a temperature above 0"),
         (("TRAINER.PROGRAD.LAMBDA", -1.0), "PROGRAD.LAMBDA"),
         (("TRAINER.PROGRAD.CSC", True, "TRAINER.PROGRAD.TSC", True), "exclude each other"),
+        (("TRAINER.PROGRAD.TASK_LAMBDA", "marks=0.8,one"), "'one' is not a task's key and a number of at least 0"),
+        (("TRAINER.PROGRAD.TASK_LAMBDA", "marks=-1"), "'marks=-1' is not a task's key"),
+        (("TRAINER.PROGRAD.TASK_LAMBDA", "marks=0.8"), "these tasks share a tensor of contexts, which has one LAMBDA"),
         (("TRAINER.PROGRAD.CTX_INIT", "a photo of a"), "has 4 tokens and TRAINER.PROGRAD.N_CTX is 16"),
     ],
 )
