@@ -28,11 +28,11 @@ class Style:
 
 
 SOURCE = Style(
-    "Colour", "flat emoji in colour", ("noto", "noto-v1", "twemoji", "fluent-emoji-flat", "streamline-emojis")
+    "Colour", "flat colour emoji", ("noto", "noto-v1", "twemoji", "fluent-emoji-flat", "streamline-emojis")
 )
 TARGETS = (
-    Style("Shaded", "emoji in colour, shaded to look three-dimensional", ("fluent-emoji",)),
-    Style("Contrast", "emoji in black and white", ("fluent-emoji-high-contrast",)),
+    Style("Shaded", "shaded colour emoji", ("fluent-emoji",)),
+    Style("Contrast", "black and white emoji", ("fluent-emoji-high-contrast",)),
     Style("Line", "icons of black lines", ("hugeicons",)),
     Style("Solid", "icons of black areas", ("game-icons", "fa7-solid")),
 )
@@ -64,7 +64,7 @@ class StyledIcon13:
         """Whether there is nothing to train on."""
         return self.style is not SOURCE
 
-    def load(self, _root: str, save: bool = True) -> Source:
+    def load(self, _root: str) -> Source:
         index = read_index()
         images = [(image["task"], image["cls"], image) for image in index["images"]]
         drawn = {(style_of(image["domain"], image["icon"]), image["split"], task, name) for task, name, image in images}

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from datasets.embedded import DOMAINS, FOLDER, TASK_KEYS, glyph, read_index
 from datasets.styles import SOURCE, STYLED, TARGETS, style_of
 from datasets.suites import ICON5, refuse_training
 from tests.datasets.settings import config
+from tools import style_sheet
 
 NAMES = [style.name for style in TARGETS]
 
@@ -142,3 +144,12 @@ def test_a_target_is_not_trained_on():
     with pytest.raises(UserError, match="Icon13Line: for testing only"):
         refuse_training(config("Icon5Line"))
     refuse_training(config("Icon5Colour"))
+
+
+def test_the_picture_in_the_docs_shows_these_sets():
+    made = np.asarray(style_sheet.sheet().convert("L"), dtype=float)
+    with Image.open(Path(__file__).parents[2] / "docs/figures/styles.png") as picture:
+        shown = np.asarray(picture.convert("L"), dtype=float)
+    assert shown.shape == made.shape
+    pictures = np.s_[:, style_sheet.LABEL :]  # the letters beside them depend on fonts
+    assert np.abs(shown - made)[pictures].mean() < 2  # fewer colours

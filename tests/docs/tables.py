@@ -21,6 +21,8 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.optim import build_lr_scheduler, build_optimizer
 from datasets.embedded import COLOUR_VENDORS, load_icon13, read_index
 from datasets.splits import RULES
+from datasets.styles import LINE_AND_SOLID, STYLED
+from datasets.suites import ICON5
 from datasets.table import FASHION20, GENERAL10, IMAGENET, PLANT6, REMOTE_SENSING, ROWS, RS8, Row
 from trainers.cocoop import CoCoOp
 from trainers.coop import CoOp
@@ -227,6 +229,26 @@ def parameter_table() -> list[str]:
     )
 
 
+def style_table() -> list[str]:
+    """The source and the targets of drawing styles, in both editions."""
+    rows = []
+    for source in STYLED.values():
+        loaded, style = source.load(""), source.style
+        vendors = ", ".join(style.vendors)
+        if style.name in ("Line", "Solid"):
+            vendors += ", part of " + ", ".join(LINE_AND_SOLID)
+        sizes = []
+        for keys in (ICON5, source.task_keys):
+            chosen = {number for number, task in enumerate(loaded.tasks) if task.key in keys}
+            sizes.append(sum(len(loaded.tasks[number].classnames) for number in chosen))
+            sizes.append(sum(item.task in chosen for item in loaded.test))
+        rows.append([style.name, style.looks, vendors, *(f"{size:,}" for size in sizes)])
+    return table(
+        ["style", "drawings", "vendors", "Icon-5 classes", "tests", "Icon-13 classes", "tests"],
+        rows,
+    )
+
+
 # ---- what is downloaded ------------------------------------------------------------------------------------------
 
 
@@ -265,6 +287,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "Icon-13 tasks": icon13_tasks,
     "Icon-13 pools": icon13_pools,
     "Icon-13 vendors": icon13_vendors,
+    "Icon-13 styles": style_table,
     "learning rates": rate_table,
     "parameters": parameter_table,
     "downloads": download_table,
