@@ -55,10 +55,15 @@ def suite_table(rows: tuple[Row, ...]) -> list[str]:
     return table(
         head,
         [
-            [number, row.name, row.classes, f"`{row.metric}`", row.rule, f"`{row.folder}/`"]
+            [_tasks(number, row), row.name, row.classes, f"`{row.metric}`", row.rule, f"`{row.folder}/`"]
             for number, row in enumerate(rows)
         ],
     )
+
+
+def _tasks(number: int, row: Row) -> str:
+    """The number of a task, or those of a dataset that is a suite by itself."""
+    return f"0 to {len(row.task_keys) - 1}" if row.task_keys else str(number)
 
 
 def prompt_table(rows: tuple[Row, ...]) -> list[str]:

@@ -51,9 +51,35 @@ def test_under_ten_lines():
     assert len(RUN) == 3 and len(RUN[0].splitlines() + RUN[1].splitlines()) < 10
 
 
+@pytest.mark.parametrize("page", [*DOCS.glob("*.md"), REPO / "README.md", *(REPO / "configs").rglob("*.yaml")], ids=str)
+def test_no_run_lies_where_a_launcher_has_its_folders(page):
+    """Launchers write below output/<dataset>/, also for a photos.yaml that somebody saves in configs/datasets/."""
+    taken = {path.stem for path in (REPO / "configs/datasets").glob("*.yaml")} | {"photos"}
+    folders = re.findall(r"--output-dir output/(\S+)", page.read_text(encoding="utf-8"))
+    assert not taken & set(folders)
+
+
+def test_a_run_from_any_folder_finds_a_relative_root_there(tmp_path):
+    """Of the page: ROOT is below the folder in which the command is given, wherever the YAML file lies."""
+    (tmp_path / "yaml").mkdir()
+    tasks = {"DATASET": {"NAME": "Suite", "TASKS": [{"ROOT": "photos"}]}}
+    (tmp_path / "yaml" / "photos.yaml").write_text(json.dumps(tasks))
+    for name in SHADES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (8, 8), SHADES[name]).save(tmp_path / "photos" / name / f"{number}.png")
+    command = (
+        "--trainer ZeroshotCLIP --eval-only --dataset-config-file yaml/photos.yaml --output-dir out INPUT.SIZE (64,64)"
+    )
+    command += " MODEL.BACKBONE.NAME tiny DATALOADER.NUM_WORKERS 0 DATALOADER.FEATURE_CACHE False"
+    done = subprocess.run([sys.executable, REPO / "train.py", *command.split()], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/results.json").read_text())["tasks"][0]["images"] == 3
+
+
 def test_the_run(followed):
     project, printed = followed
-    found = json.loads((project / "output" / "photos" / "results.json").read_text())
+    found = json.loads((project / "output" / "runs" / "photos" / "results.json").read_text())
     (task,) = found["tasks"]
     assert found["status"] == "complete" and found["trainer"] == "MTCoOp" and found["epoch"] == 50
     assert (task["key"], task["name"]) == ("photos", "farm animals image classification")
