@@ -6,7 +6,9 @@
 #   SHOTS="1 2 4 8 16" CLS_SAMPLE_RATE=0.1 sh all_methods.sh general10 rn50_ep50 DATALOADER.FEATURE_BANK True
 # A method that has no config file of the name CFG in configs/trainers/METHOD takes that of CFG without its epochs
 # (rn50_ep50: rn50), or its published one (CoCoOp rn50_c4_ep10_batch1_ctxv1, KgCoOp rn50_ep100_ctxv1); one that has none
-# of them is left out with a line saying so.
+# of them is left out with a line saying so. What the papers set by suite or number of shots is set here: ProGrad has
+# CoOp's epochs where CFG is BACKBONE_ep50 and there are such files (50 with 1 shot, 100 up to 4, 200 with more), and with
+# 8 shots or more LAMBDA 0.8 on DTD, EuroSAT and Oxford Flowers; PLOT has 2 prompts a class on General-10, 4 elsewhere.
 # Environment: SHOTS (default "1 2 4"), METHODS (which rows, default all), JOBS (how many runs at a time, see pool.sh),
 # CLS_SAMPLE_RATE (class-sampled training of CATA, CSTA, CATS and CSTS; published: 0.1 on General-10, none elsewhere).
 
@@ -38,7 +40,15 @@ if [ -n "$EXPECTED" ]; then stop "CLS_SAMPLE_RATE has to be $EXPECTED; found \"$
 
 # config TRAINER: CONFIG becomes the name of the config file that this trainer takes; fails if there is none
 config() {
-    for CONFIG in "$CFG" "${CFG%_ep*}" "${CFG%%_*}" "$(echo "$CFG" | sed 's/_ep.*//')_c4_ep10_batch1_ctxv1" \
+    config_first=$CFG
+    if [ "$1 ${CFG##*_}" = "ProGrad ep50" ]; then
+        config_first=${CFG%_ep50} # 200 epochs
+        case $SHOTS in
+            1) config_first=$CFG ;;
+            [2-4]) config_first=${config_first}_ep100 ;;
+        esac
+    fi
+    for CONFIG in "$config_first" "$CFG" "${CFG%_ep*}" "${CFG%%_*}" "$(echo "$CFG" | sed 's/_ep.*//')_c4_ep10_batch1_ctxv1" \
         "$(echo "$CFG" | sed 's/_ep.*//')_ep100_ctxv1"; do
         if [ -f "$REPO/configs/trainers/$1/$CONFIG.yaml" ]; then return 0; fi
     done
@@ -72,9 +82,18 @@ row() {
         CoCoOp) LINE="main_cocoop.sh $DATASET $CONFIG $SHOTS True" FOLDER=$RUNS/tscTrue ;;
         ProGrad)
             LINE="main_prograd.sh $DATASET $CONFIG $SHOTS 16 1.0 False True"
+            if [ "$DATASET" = general10 ] && { [ "$SHOTS" -ge 8 ] || [ "$SHOTS" -le 0 ]; }; then # 0 and -1: all images
+                LINE="$LINE TRAINER.PROGRAD.TASK_LAMBDA DescribableTextures=0.8,EuroSAT=0.8,OxfordFlowers=0.8"
+            fi
             FOLDER=$RUNS/nctx16_lambda1.0_cscFalse_tscTrue ;;
         KgCoOp) LINE="main_kgcoop.sh $DATASET $CONFIG $SHOTS 8.0 True" FOLDER=$RUNS/w8.0_tscTrue ;;
-        PLOT) LINE="main_plot.sh $DATASET $CONFIG $SHOTS 4 16 False True" FOLDER=$RUNS/n4_nctx16_cscFalse_tscTrue ;;
+        PLOT)
+            case $DATASET in
+                general10) N=2 ;;
+                *) N=4 ;;
+            esac
+            LINE="main_plot.sh $DATASET $CONFIG $SHOTS $N 16 False True"
+            FOLDER=$RUNS/n${N}_nctx16_cscFalse_tscTrue ;;
         "SoftCPT*") LINE="main_mtcoop_star.sh $DATASET $CONFIG $SHOTS 16" FOLDER=$RUNS/star_nctx16 ;;
         *)
             LINE="main_mtcoop.sh $DATASET $CONFIG $SHOTS $SOFT lin 1"

@@ -18,7 +18,7 @@ ROWS = {  # row: trainer, config file for general10 rn50_ep50, settings of the m
     "CoCoOp": ("CoCoOp", "rn50_c4_ep10_batch1_ctxv1", {"TSC": "True"}),
     "ProGrad": ("ProGrad", "rn50_ep50", {"TSC": "True", "LAMBDA": "1.0", "N_CTX": "16"}),
     "KgCoOp": ("KgCoOp", "rn50_ep100_ctxv1", {"TSC": "True", "W": "8.0"}),
-    "PLOT": ("PLOT", "rn50_ep50", {"TSC": "True", "N": "4", "N_CTX": "16"}),
+    "PLOT": ("PLOT", "rn50_ep50", {"TSC": "True", "N": "2", "N_CTX": "16"}),
     "SoftCPT*": ("MTCoOp", "rn50_ep50", {"TASK_FEATURE": "rand", "N_CTX": "16"}),
     "NATA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("0", "False", "False", "False"), strict=True))),
     "NATS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("0", "False", "True", "False"), strict=True))),
@@ -48,6 +48,40 @@ def test_every_row_runs_with_its_published_settings_and_stands_in_the_table(clon
         assert {key: found.get(key) for key in wanted} == wanted
     assert table(done) == ["experiment", *ROWS] * 2
     assert "missing" not in done.stdout  # of the seeds asked for
+
+
+SHARES = "DescribableTextures=0.8,EuroSAT=0.8,OxfordFlowers=0.8"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "cfg", "wanted"),  # of ProGrad: shots -> config file, TASK_LAMBDA; of PLOT: N
+    [
+        (
+            "general10",
+            "rn50_ep50",
+            ({"1": ("rn50_ep50", None), "4": ("rn50_ep100", None), "8": ("rn50", SHARES), "16": ("rn50", SHARES)}, "2"),
+        ),
+        ("plant6", "rn50_ep50", ({"2": ("rn50_ep100", None), "16": ("rn50", None)}, "4")),
+        ("icon5", "tiny_ep20", ({"4": ("tiny_ep20", None), "16": ("tiny_ep20", None)}, "4")),
+    ],
+)
+def test_what_papers_set_by_suite_and_shots(clone, dataset, cfg, wanted):
+    for name in ("rn50", "rn50_ep100"):
+        clone._touch("configs/trainers/ProGrad", name)
+    shots, prompts = wanted
+    where = {"SHOTS": " ".join(shots), "SEEDS": "1", "JOBS": "1", "METHODS": "ProGrad PLOT"}
+    done = clone.sh("all_methods.sh", dataset, cfg, **where)
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for options, pairs in map(split_arguments, clone.runs()):
+        if options["--trainer"] == "PLOT":
+            assert pairs["TRAINER.PLOT.N"] == prompts and f"/n{prompts}_" in options["--output-dir"]
+            continue
+        assert pairs["TRAINER.PROGRAD.LAMBDA"] == "1.0"
+        file = options["--config-file"].rpartition("/")[2].removesuffix(".yaml")
+        found[pairs["DATASET.NUM_SHOTS"]] = file, pairs.get("TRAINER.PROGRAD.TASK_LAMBDA")
+    assert found == shots
+    assert table(done) == ["experiment", "ProGrad", "PLOT"] * 2 * len(shots)
 
 
 def test_class_sampling_is_of_the_variants_with_class_features(clone):
