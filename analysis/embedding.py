@@ -131,9 +131,12 @@ def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool)
             getattr(axes, f"set_{axis}ticklabels")([])
         if not flat:
             axes.view_init(elev=22, azim=-60)
-            axes.set_box_aspect((1, 1, 1), zoom=1.05)
+            axes.set_box_aspect((1, 1, 1), zoom=1.12)
     handles, texts = axes.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside lower center", ncols=min(len(names), 5))
+    figure.legend(handles, texts, loc="lower center" if not flat else "outside lower center", ncols=min(len(names), 5))
+    if not flat:  # the layout engine does not see what stands around a box in perspective
+        figure.set_layout_engine(None)
+        figure.subplots_adjust(left=0.01, right=0.96, bottom=0.12 + 0.02 * (len(names) // 5), top=0.88, wspace=0.1)
 
 
 def main(arguments: list[str] | None = None) -> int:

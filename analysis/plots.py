@@ -87,10 +87,13 @@ def figure(path: str, columns: Sequence[str], rows: Sequence[dict], width: float
         drawn = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(drawn)
         yield drawn
+        drawn.draw_without_rendering()  # lays everything out, once for both files
+        drawn.set_layout_engine("none")
+        box = drawn.get_tightbbox().padded(0.08)  # inches
         files = {}
         for ending, about in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):  # same input, same bytes
             buffer = io.BytesIO()
-            drawn.savefig(buffer, format=ending[1:], dpi=DPI, metadata=about, bbox_inches="tight", pad_inches=0.08)
+            drawn.savefig(buffer, format=ending[1:], dpi=DPI, metadata=about, bbox_inches=box)
             files[path + ending] = buffer.getvalue()
     files[path + ".csv"] = as_csv(columns, rows).encode()
     mkdir_if_missing(os.path.dirname(os.path.abspath(path)))
@@ -123,8 +126,9 @@ def heat_map(axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[st
     axes.set_yticks(range(len(rows)), [wrapped(name, 40) for name in rows], fontsize=8)
     axes.tick_params(length=0)
     for (i, j), value in np.ndenumerate(values):
-        dark = image.norm(value) < 0.6
-        axes.text(j, i, format(value, text), ha="center", va="center", fontsize=7, color="w" if dark else "k")
+        dark, number = image.norm(value) < 0.6, format(value, text)
+        number = format(0.0, text) if float(number) == 0 else number  # not -0.00
+        axes.text(j, i, number, ha="center", va="center", fontsize=7, color="w" if dark else "k")
     beyond = "max" if values.max() > image.norm.vmax else "neither"
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.5, aspect=15, extend=beyond)
     bar.set_label(label, fontsize=8)

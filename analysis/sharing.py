@@ -129,18 +129,13 @@ def draw(figure, rows: list[dict], names: list[str]) -> None:
     map_of, against = figure.subplots(1, 2)
     T = len(names)
     predicted, actual = (np.array([row[key] for row in rows]) for key in ("predicted", "actual"))
-    plots.heat_map(map_of, actual.reshape(T, T), names, names, ".2g", "length of the move of a context")
+    plots.heat_map(map_of, actual.reshape(T, T), names, names, ".1e", "length of the move of a context")
     map_of.set_xlabel("step on the loss of")
     map_of.set_ylabel("moves the context of")
-    seen = predicted > 0  # a task without a loss moves nothing, and a logarithm needs numbers above 0
     own = np.eye(T, dtype=bool).ravel()
     for number, (which, label) in enumerate(((own, "a task by itself"), (~own, "a task by another"))):
-        against.plot(predicted[seen & which], actual[seen & which], ls="", ms=5, label=label, **plots.series(number))
-    if seen.any():
-        ends = predicted[seen].min(), predicted[seen].max()
-        against.plot(ends, ends, color="0.3", lw=0.8, zorder=0, label="actual = predicted")
-        against.set_xscale("log")
-        against.set_yscale("log")
+        against.plot(predicted[which], actual[which], ls="", ms=5, label=label, **plots.series(number))
+    against.axline((0, 0), slope=1, color="0.3", lw=0.8, zorder=0, label="actual = predicted")
     against.set_xlabel("predicted move (norm of the change of a context)")
     against.set_ylabel("actual move")
     against.legend()

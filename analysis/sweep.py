@@ -116,7 +116,7 @@ def draw(figure, rows: list[dict], layout: Layout, choice: Choice, zero_shot: fl
     of = choice.task[1] if choice.task else "mean over tasks"
     panels = figure.subplots(1, 1 + spread, squeeze=False)[0]
     names = list(dict.fromkeys(row["series"] for row in rows))
-    shift = 0.06 if len(order) > 1 else 0.12  # series side by side, so that bars do not hide each other
+    shift = min(0.06, 0.5 / len(names))  # series side by side, so that bars do not hide each other
     for number, name in enumerate(names):
         own = [row for row in rows if row["series"] == name]
         x = [order.index(row["value"]) + shift * (number - (len(names) - 1) / 2) for row in own]

@@ -1,0 +1,63 @@
+"""Where figures go, what they share."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from analysis import plots
+from dassl.utils import UserError
+
+
+def test_matplotlib_waits_until_something_is_drawn():
+    program = "import sys, analysis, analysis.plots; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_places(tmp_path):
+    assert plots.output(None, tmp_path, "tasks") == str(tmp_path / "figures" / "tasks")
+    for name in ("a", "a.png", "a.csv"):
+        assert plots.output(str(tmp_path / "new" / name), "", "") == str(tmp_path / "new" / "a")
+    assert plots.output(str(tmp_path / "lr0.1"), "", "") == str(tmp_path / "lr0.1")
+    (tmp_path / "file").touch()
+    for wrong, text in ((tmp_path, "is a folder"), (tmp_path / "file" / "a", "cannot write")):
+        with pytest.raises(UserError, match=text):
+            plots.output(str(wrong), "", "tasks")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_drawing_that_fails_leaves_what_was_there(tmp_path):
+    path = str(tmp_path / "deep" / "a")
+
+    def draw(text):
+        with plots.figure(path, ["n"], [{"n": 1}], 2, 2) as figure:
+            figure.add_subplot().set_title("cost in $, 50 % of $")
+            if text:
+                raise RuntimeError(text)
+
+    draw("")
+    before = [(tmp_path / "deep" / f"a{ending}").read_bytes() for ending in plots.ENDINGS]
+    with pytest.raises(RuntimeError, match="bug"):
+        draw("bug")
+    draw("")  # the same figure, the same bytes
+    assert [(tmp_path / "deep" / f"a{ending}").read_bytes() for ending in plots.ENDINGS] == before
+    assert len(list((tmp_path / "deep").iterdir())) == 3
+
+
+def test_names_do_not_touch():
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 13, 20):
+        for where in (rng.random(count), np.full(count, 0.99), np.linspace(0, 1, count)):
+            found = plots.spread_out(where, 0.05)
+            order = np.argsort(where, kind="stable")
+            assert (np.diff(found[order]) > 0.05 - 1e-9).all()
+            assert found.min() > -1e-9 and found.max() < 1 + 1e-9
+    apart = np.array([0.9, 0.1, 0.5])
+    assert plots.spread_out(apart, 0.05) == pytest.approx(apart)
+
+
+def test_names_are_whole():
+    name = "birds, reptiles, sea animals and insects"
+    assert plots.wrapped(name).replace("\n", " ") == name and max(map(len, plots.wrapped(name).split("\n"))) <= 26
+    assert plots.wrapped("") == ""

@@ -1,0 +1,106 @@
+"""Curves from the folders that launchers fill."""
+
+import statistics
+
+import pytest
+
+from analysis import sweep
+from tests.analysis.figures import refused, rows_of
+from tests.reporting.written import result, write
+
+LAYOUTS = {
+    "length": (
+        {"nctx16": (50, 54), "nctx2": (40, 41), "tnctx4": (50, 54)},
+        [
+            ("of class prompts (N_CTX)", "2", "nctx2"),
+            ("of class prompts (N_CTX)", "16", "nctx16"),
+            ("of task prompts (TASK_N_CTX)", "4", "tnctx4"),
+        ],
+    ),
+    "task_feature": (
+        {"te": (1, 2), "rand": (3, 5), "te_dim1024": (4, 4), "te_dim16": (6, 7)},
+        [
+            ("Rand: learned", "d", "rand"),
+            ("TE: from the text encoder", "16", "te_dim16"),
+            ("TE: from the text encoder", "1024", "te_dim1024"),
+            ("TE: from the text encoder", "d", "te"),
+        ],
+    ),
+    "backbones": (
+        {"RN50/CoOp-CA": (60,), "ViT-B-16/CoOp-CA": (70, 72), "ViT-B-16/SoftCPT-NATA": (74, 73)},
+        [
+            ("CoOp-CA", "RN50", "RN50/CoOp-CA"),
+            ("CoOp-CA", "ViT-B-16", "ViT-B-16/CoOp-CA"),
+            ("SoftCPT-NATA", "ViT-B-16", "ViT-B-16/SoftCPT-NATA"),
+        ],
+    ),
+    "stability": (
+        {"CoOp-CA/16shots": (60, 61), "CoOp-CA/2shots": (50, 54), "SoftCPT-NATA/2shots": (55, 55)},
+        [
+            ("CoOp-CA", "2", "CoOp-CA/2shots"),
+            ("CoOp-CA", "16", "CoOp-CA/16shots"),
+            ("SoftCPT-NATA", "2", "SoftCPT-NATA/2shots"),
+        ],
+    ),
+    "icon5": (
+        {"MTCoOp/tiny_ep20_4shots/nctx16": (50, 52), "VPT/tiny_ep20_1shots/deep": (30, 31)},
+        [
+            ("MTCoOp/tiny_ep20/nctx16", "4", "MTCoOp/tiny_ep20_4shots/nctx16"),
+            ("VPT/tiny_ep20/deep", "1", "VPT/tiny_ep20_1shots/deep"),
+        ],
+    ),
+}
+
+
+def fill(folder, content):
+    for name, values in content.items():
+        for seed, value in enumerate(values, 1):
+            write(folder / name / f"seed{seed}", results=result(float(value), (value + 1.0, value - 1.0)))
+    return folder
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_launchers_folder(tmp_path, name, capsys):
+    content, places = LAYOUTS[name]
+    folder = fill(tmp_path / name, content)
+    write(folder / "figures")  # of an earlier call
+    assert sweep.main([str(folder)]) == 0
+    rows = rows_of(folder / "figures" / "sweep")
+    assert [(row["series"], row["value"], row["experiment"]) for row in rows] == places
+    for row in rows:
+        values = content[row["experiment"]]
+        mean = sum(values) / len(values)
+        assert float(row["mean_percent"]) == pytest.approx(mean) and int(row["n"]) == len(values)
+        if len(values) > 1:
+            std = statistics.pstdev(values)
+            assert float(row["std_points"]) == pytest.approx(std)
+            assert float(row["relative_std_percent"]) == pytest.approx(100 * std / mean)
+        else:
+            assert row["std_points"] == row["relative_std_percent"] == ""
+    assert len(capsys.readouterr().out.splitlines()) == 3 + len(rows)
+
+
+def test_a_task_and_zero_shot(tmp_path):
+    folder = fill(tmp_path / "length", LAYOUTS["length"][0])
+    zero = write(tmp_path / "zs", results=result(45.0))
+    out = tmp_path / "s"
+    arguments = [str(folder), "--keyword", "food (raw)", "--zero-shot", str(zero), "--relative-std", "--out", str(out)]
+    assert sweep.main(arguments) == 0
+    rows = rows_of(out)
+    assert [float(row["mean_percent"]) for row in rows] == [39.5, 51.0, 51.0]
+    assert rows[0]["number"] == "overall_metric of food (raw)"
+
+
+def test_folders_that_say_nothing(tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    mixed = fill(tmp_path / "mixed", {"nctx2": (1,), "other": (2,)})
+    length = fill(tmp_path / "length", {"nctx2": (1,)})
+    for text, arguments in {
+        "no finished run below": (empty,),
+        "no such folder": (tmp_path / "nowhere",),
+        "cannot tell what was swept from the folder nctx2": (mixed,),
+        "no such folder: ": (length, "--zero-shot", tmp_path / "gone"),
+    }.items():
+        assert text in refused(capsys, sweep.main, *arguments, "--out", tmp_path / "s")
+    assert not (tmp_path / "s.png").exists()
