@@ -10,38 +10,21 @@
 # What is finished is skipped. Then the table, python -m reporting.domain_shift.
 
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_tables.sh"
 . "$SCRIPTS/lib_xd.sh"
 
-ROWS="ZeroshotCLIP CoOp CoCoOp VPT-shallow VPT-deep UPT SoftCPT"
 if [ $# -eq 0 ]; then set -- icon5_colour tiny_ep20; fi
 if [ $# -lt 2 ] || [ -z "$(shifted "$1")" ]; then
     stop "arguments: DATASET CFG [KEY VALUE ...], DATASET icon5_colour, icon13_colour or imagenet; found \"$*\""
 fi
 DATASET=$1 CFG=$2
 shift 2
-METHODS=${METHODS:-$ROWS}
-for METHOD in $METHODS; do
-    case " $ROWS " in
-        *" $METHOD "*) ;;
-        *) stop "METHODS: there is no row \"$METHOD\"; rows: $ROWS" ;;
-    esac
-done
+methods ZeroshotCLIP CoOp CoCoOp VPT-shallow VPT-deep UPT SoftCPT
 case $DATASET in
     imagenet) SHOTS=${SHOTS:-16} TSC=False ;; # one task
     *) SHOTS=${SHOTS:-4} TSC=True ;;
 esac
-EXPECTED=$(expectation SHOTS "$SHOTS")
-if [ -n "$EXPECTED" ]; then stop "SHOTS has to be $EXPECTED; found \"$SHOTS\""; fi
-
-# config TRAINER NAME ...: CONFIG becomes the first of the names that is a config file of the trainer
-config() {
-    config_folder=$REPO/configs/trainers/$1
-    shift
-    for CONFIG in "$@"; do
-        if [ -f "$config_folder/$CONFIG.yaml" ]; then return; fi
-    done
-    stop "$METHOD: none of $* is a config file in $config_folder"
-}
+check_shots
 
 # row: CALL, what comes after xd_train.sh and xd_test.sh, and FOLDER, where it leads to, for METHOD
 row() {

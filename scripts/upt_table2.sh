@@ -6,12 +6,12 @@
 # A row of the paper is one run for all tasks, each with prompts of its own (TSC), or with PER_TASK=yes a run a task.
 # CoOp takes the file CFG_ctxv1 of configs/trainers/CoOp where there is one, SoftCPT and MTUPT CFG_ep50 where there is no
 # CFG.
-# Environment: SHOTS (default 4), ROWS (which, default all), PER_TASK (yes or no, the default) and TASKS (numbers of the
+# Environment: SHOTS (default 4), METHODS (which rows, default all), PER_TASK (yes or no, the default) and TASKS (numbers of the
 # tasks, default all of the suite), JOBS (how many runs at a time, see pool.sh).
 
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_tables.sh"
 
-ALL="CoOp VPT-shallow VPT-deep Joint Shared MLP UPT SoftCPT-NATA MTUPT-soft MTUPT-hard"
 case ${1:-} in
     -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
     "" | [A-Z]*) set -- icon5 tiny_ep20 "$@" ;;
@@ -21,33 +21,17 @@ if [ $# -lt 2 ] || [ ! -f "$REPO/configs/datasets/$1.yaml" ]; then
 fi
 DATASET=$1 CFG=$2
 shift 2
-SHOTS=${SHOTS:-4} ROWS=${ROWS:-$ALL} PER_TASK=${PER_TASK:-no}
-for ROW in $ROWS; do
-    case " $ALL " in
-        *" $ROW "*) ;;
-        *) stop "ROWS: there is no row \"$ROW\"; rows: $ALL" ;;
-    esac
-done
+SHOTS=${SHOTS:-4} PER_TASK=${PER_TASK:-no}
+methods CoOp VPT-shallow VPT-deep Joint Shared MLP UPT SoftCPT-NATA MTUPT-soft MTUPT-hard
+check_shots
 if [ -n "${TASK:-}" ]; then stop "TASK=$TASK is set, which this script does not know; PER_TASK=yes runs every task"; fi
-EXPECTED=$(expectation SHOTS "$SHOTS")
-if [ -n "$EXPECTED" ]; then stop "SHOTS has to be $EXPECTED; found \"$SHOTS\""; fi
 case $PER_TASK in
     yes) TASKS=${TASKS:-$(cd -- "$REPO" && "$PYTHON" -m scripts.suite_tasks "configs/datasets/$DATASET.yaml" "$@")} ;;
     no) ;;
     *) stop "PER_TASK has to be yes or no; found \"$PER_TASK\"" ;;
 esac
 
-# config TRAINER NAME ...: CONFIG becomes the first of these that is a file of this trainer
-config() {
-    config_trainer=$1
-    shift
-    for CONFIG in "$@"; do
-        if [ -f "$REPO/configs/trainers/$config_trainer/$CONFIG.yaml" ]; then return; fi
-    done
-    stop "$ROW: configs/trainers/$config_trainer has none of: $*"
-}
-
-# row: sets LINE (script and arguments) and FOLDER (its results) for ROW; LAST is what follows a row of the paper
+# row: sets LINE (script and arguments) and FOLDER (its results) for METHOD; LAST is what follows a row of the paper
 row() {
     case $PER_TASK in
         no) OWN=True LAST=/seed\* ;;
@@ -55,17 +39,17 @@ row() {
             OWN=False # a run of one task has one set of prompts
             case $TASKS in *\ *) LAST=/task\* ;; *) LAST=/task$TASKS ;; esac ;;
     esac
-    case $ROW in
+    case $METHOD in
         CoOp)
             config CoOp "${CFG}_ctxv1" "$CFG"
             LINE="main_coop.sh $DATASET $CONFIG $SHOTS 4 False $OWN" FOLDER=CoOp NAME=nctx4_cscFalse_tsc$OWN ;;
         VPT-*)
             config VPT "$CFG"
-            case $ROW in *deep) DEEP=True ;; *) DEEP=False ;; esac
+            case $METHOD in *deep) DEEP=True ;; *) DEEP=False ;; esac
             LINE="main_vpt.sh $DATASET $CONFIG $SHOTS 4 $DEEP $OWN" FOLDER=VPT NAME=nctx4_deep${DEEP}_tsc$OWN ;;
         Joint | Shared | MLP | UPT)
             config UPT "$CFG"
-            MODE=$(echo "$ROW" | tr '[:upper:]' '[:lower:]')
+            MODE=$(echo "$METHOD" | tr '[:upper:]' '[:lower:]')
             LINE="main_upt.sh $DATASET $CONFIG $SHOTS $MODE 8 $OWN" FOLDER=UPT NAME=mode${MODE}_nctx8_tsc$OWN ;;
         SoftCPT-NATA)
             config MTCoOp "$CFG" "${CFG}_ep50"
@@ -73,24 +57,24 @@ row() {
             NAME=cnctx0_ccscFalse_tnctx4_tcscFalse_nctx16_cscFalse_typelin_ratio1_loss LAST=/seed\* ;;
         MTUPT-*)
             config MTUPT "$CFG" "${CFG}_ep50"
-            LINE="main_mtupt.sh $DATASET $CONFIG $SHOTS ${ROW#*-} upt 8" FOLDER=MTUPT
-            NAME=sharing${ROW#*-}_modeupt_nctx8 LAST=/seed\* ;;
+            LINE="main_mtupt.sh $DATASET $CONFIG $SHOTS ${METHOD#*-} upt 8" FOLDER=MTUPT
+            NAME=sharing${METHOD#*-}_modeupt_nctx8 LAST=/seed\* ;;
     esac
     FOLDER=$OUTPUT/output/$DATASET/$FOLDER/${CONFIG}_${SHOTS}shots/$NAME
 }
 
-export OUTPUT SEEDS
+export OUTPUT PYTHON SEEDS
 LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
 trap 'rm -f "$LIST"' EXIT
 for SEED in $SEEDS; do
-    for ROW in $ROWS; do
+    for METHOD in $METHODS; do
         row
         case $LAST in
             /task*)
                 for NUMBER in $TASKS; do
-                    printf '%s\t%s\t%s\n' "$ROW, task $NUMBER, seed $SEED" "$SEED" "$LINE $NUMBER"
+                    printf '%s\t%s\t%s\n' "$METHOD, task $NUMBER, seed $SEED" "$SEED" "$LINE $NUMBER"
                 done ;;
-            *) printf '%s\t%s\t%s\n' "$ROW, seed $SEED" "$SEED" "$LINE" ;;
+            *) printf '%s\t%s\t%s\n' "$METHOD, seed $SEED" "$SEED" "$LINE" ;;
         esac
     done
 done >"$LIST"
@@ -100,9 +84,9 @@ if [ -n "$DRY_RUN" ]; then exit; fi
 
 cd "$REPO"
 set -- # the arguments have been used
-for ROW in $ROWS; do
+for METHOD in $METHODS; do
     row
-    set -- "$@" "$ROW=$FOLDER$LAST"
+    set -- "$@" "$METHOD=$FOLDER$LAST"
 done
 echo
 # shellcheck disable=SC2086  # a list of seeds

@@ -105,7 +105,7 @@ class Clone:
 
     def sh(self, script: str, *arguments: str, cwd: Path | None = None, shell=("sh",), **environment: str):
         """Run a script of the clone; PYTHON is the stand-in unless given, "" leaves it out."""
-        ours = ("SEEDS", "OUTPUT", "YOUR_DATA_PATH", "SHOTS", "TASK", "TASKS", "ROWS", "PER_TASK")
+        ours = ("SEEDS", "OUTPUT", "YOUR_DATA_PATH", "SHOTS", "TASK", "TASKS", "METHODS", "PER_TASK")
         known = {name: value for name, value in os.environ.items() if name not in ours}
         settings = {"PYTHON": str(self.interpreter), "STANDIN": str(self.record), "PRELOAD": "False", **environment}
         for name, value in settings.items():

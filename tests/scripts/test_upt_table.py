@@ -54,7 +54,7 @@ def test_every_row_is_one_run_a_seed_and_stands_in_the_table(clone):
 
 
 def test_rows_of_the_paper_for_each_task_by_itself(clone):
-    where = {"SEEDS": "1", "PER_TASK": "yes", "TASKS": "0 1", "ROWS": "VPT-deep UPT MTUPT-soft", "JOBS": "1"}
+    where = {"SEEDS": "1", "PER_TASK": "yes", "TASKS": "0 1", "METHODS": "VPT-deep UPT MTUPT-soft", "JOBS": "1"}
     done = clone.sh("upt_table2.sh", **where)
     assert done.returncode == 0, done.stderr
     runs = [found(run) for run in clone.runs()]
@@ -68,7 +68,7 @@ def test_rows_of_the_paper_for_each_task_by_itself(clone):
     assert all(config == "tiny_ep20" for _, config, _, _ in runs)  # icon5 and its model without arguments
     assert [section.get("TSC") for _, _, section, _ in runs] == ["False"] * 4 + [None]
     assert first_column(done)[:4] == ["method", "VPT-deep", "UPT", "MTUPT-soft"]
-    alone = clone.sh("upt_table2.sh", **where | {"TASKS": "1", "ROWS": "UPT"})  # as of a suite with one task
+    alone = clone.sh("upt_table2.sh", **where | {"TASKS": "1", "METHODS": "UPT"})  # as of a suite with one task
     assert alone.returncode == 0 and len(clone.runs()) == 5 and first_column(alone)[:2] == ["method", "UPT"]
 
 
@@ -76,8 +76,8 @@ def test_rows_of_the_paper_for_each_task_by_itself(clone):
     ("arguments", "environment", "message"),
     [
         ("icon6 tiny_ep20", {}, 'DATASET a file of configs/datasets; found "icon6 tiny_ep20"'),
-        ("icon5 rn50_ep50", {"ROWS": "VPT-deep"}, "VPT-deep: configs/trainers/VPT has none of: rn50_ep50"),
-        ("", {"ROWS": "UPT CLIP"}, 'there is no row "CLIP"; rows: CoOp VPT-shallow'),
+        ("icon5 rn50_ep50", {"METHODS": "VPT-deep"}, "VPT-deep: none of rn50_ep50 is a config file in"),
+        ("", {"METHODS": "UPT CLIP"}, 'there is no row "CLIP"; rows: CoOp VPT-shallow'),
         ("", {"PER_TASK": "True"}, 'PER_TASK has to be yes or no; found "True"'),
         ("", {"SHOTS": "few"}, 'SHOTS has to be a whole number of images a class (0 or -1: all of them); found "few"'),
         ("", {"TASK": "2"}, "TASK=2 is set, which this script does not know"),
@@ -98,7 +98,7 @@ def test_on_the_published_data_all_settings_are_valid():
         "PER_TASK": "yes",
         "TASKS": "10",
     }
-    for name in ("TASK", "ROWS", "OUTPUT", "JOBS"):
+    for name in ("TASK", "METHODS", "OUTPUT", "JOBS"):
         environment.pop(name, None)
     command = ["sh", str(REPOSITORY / "scripts/upt_table2.sh"), "general11", "vit_b16", "--dry-run"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
