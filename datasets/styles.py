@@ -27,9 +27,7 @@ class Style:
     vendors: tuple[str, ...] = ()
 
 
-SOURCE = Style(
-    "Colour", "flat colour emoji", ("noto", "noto-v1", "twemoji", "fluent-emoji-flat", "streamline-emojis")
-)
+SOURCE = Style("Colour", "flat colour emoji", ("noto", "noto-v1", "twemoji", "fluent-emoji-flat", "streamline-emojis"))
 TARGETS = (
     Style("Shaded", "shaded colour emoji", ("fluent-emoji",)),
     Style("Contrast", "black and white emoji", ("fluent-emoji-high-contrast",)),
