@@ -55,12 +55,8 @@ def wrapped(name: str, width: int = 26) -> str:
 def output(given: str | None, folder: str | os.PathLike, name: str) -> str:
     """Path of a figure's files without their ending: `given` (an ending of ours is left off), or folder/figures/name.
 
-    Asked before anything slow: raises UserError where matplotlib is missing or the files cannot be written.
+    Asked before anything slow: raises UserError where the files cannot be written.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UserError("figures need matplotlib, which is not installed: pip install -r requirements.txt") from None
     path = given or os.path.join(folder, "figures", name)
     stem, ending = os.path.splitext(path)
     path = stem if ending in ENDINGS else path
