@@ -12,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dassl.utils.texts import counted
 from dassl.utils.transfer import not_a_download
 from datasets import readers
-from datasets.folders import MOST, counted, listing, q, some
+from datasets.folders import MOST, listing, q, some
 from datasets.packed import archives_in, unpacking
 from datasets.published import OTHER_FOLDERS, plain
 from datasets.table import Row

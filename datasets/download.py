@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dassl.utils.texts import counted
 from dassl.utils.transfer import DRIVE
 from datasets.check import asked_for
-from datasets.folders import counted, q
+from datasets.folders import q
 from datasets.install import (
     MB,
     Busy,

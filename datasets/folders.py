@@ -33,11 +33,6 @@ def q(path: str | os.PathLike) -> str:
     return shlex.quote(os.fspath(path))
 
 
-def counted(number: int, what: str) -> str:
-    """A number with its noun: "1 image", "2,000 images", "2 classes"."""
-    return f"{number:,} {what}" + ("" if number == 1 else "es" if what.endswith("s") else "s")
-
-
 def are(number: int) -> str:
     """ "is" for one, else "are"."""
     return "is" if number == 1 else "are"

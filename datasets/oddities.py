@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dassl.data.images import read_header
+from dassl.utils.texts import counted
 from datasets import diagnose, splits
 from datasets.diagnose import Mistake
-from datasets.folders import counted, listing, q, some
+from datasets.folders import listing, q, some
 from datasets.known.row import Row
 from datasets.published import IMAGES
 from datasets.source import SPLITS, Source

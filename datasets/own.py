@@ -20,8 +20,9 @@ from typing import Any
 
 from dassl.data.tasks import DEFAULT_TEMPLATES, METRICS
 from dassl.utils import UserError
+from dassl.utils.texts import counted
 from datasets.classnames import in_words
-from datasets.folders import counted, some
+from datasets.folders import some
 from datasets.own_forms import METADATA, TABLES, Listing, is_number, read_listing
 from datasets.own_splits import own_split
 from datasets.source import SPLITS, Item, Source, SourceTask

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dassl.utils import UserError
-from datasets.folders import are, counted, some
+from dassl.utils.texts import counted
+from datasets.folders import are, some
 from datasets.readers import IMAGE_ENDINGS, image_names, subfolders
 
 PARTS = {

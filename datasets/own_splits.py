@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from dassl.utils import UserError, atomic_write
+from dassl.utils.texts import counted
 from datasets.fewshot import rank
-from datasets.folders import are, counted, some
+from datasets.folders import are, some
 from datasets.own_forms import Listing
 from datasets.source import SPLITS
 from datasets.splits import SPLIT_SEED

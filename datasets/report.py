@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils import is_user_error
+from dassl.utils.texts import counted
 from datasets import diagnose, oddities, readers, splits
 from datasets.diagnose import Mistake
-from datasets.folders import counted, listing, some
+from datasets.folders import listing, some
 from datasets.published import size_line
 from datasets.source import SPLITS, Source
 

@@ -93,10 +93,9 @@ class RowSource:
             names = [name for task in split.classnames for name in task]
             known = {*row.rename, *row.rename.values()} if len(row.rename) == row.classes else set(names)
             odd = [name for name in names if name not in known]
-            hint = (
-                f"not among the expected ones: {', '.join(odd[:5])}" if odd else f"first ones: {', '.join(names[:5])}"
-            )
-            raise ValueError(f"{row.name} ({where}): found {sum(counts)} classes, expected {row.classes}; {hint}")
+            hint = f"; first ones: {', '.join(names[:5])}" if names else ""
+            hint = f"; not among the expected ones: {', '.join(odd[:5])}" if odd else hint
+            raise ValueError(f"{row.name} ({where}): found {sum(counts)} classes, expected {row.classes}{hint}")
 
     def _save(self, folder: Path, split: Split, start: int) -> None:
         """Save a split that was made; its paths begin at `start`."""

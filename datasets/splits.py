@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils import atomic_write
+from dassl.utils.texts import counted
 from datasets.fewshot import rank
-from datasets.folders import are, counted
+from datasets.folders import are
 from datasets.readers import Raw
 from datasets.source import SPLITS, Item
 

@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datasets.folders import are, counted, some
+from dassl.utils.texts import counted
+from datasets.folders import are, some
 from datasets.readers import Raw, image_names, in_folders, lines_of, subfolders
 
 if TYPE_CHECKING:
