@@ -21,30 +21,32 @@ def nest(folder, name):
     aside.rename(folder / name)
 
 
-def caltech_too_deep(root):
-    layouts.make("Caltech101", root)
-    nest(root / "caltech-101", "caltech-101")
+def nested(dataset, folder, *names):
+    """What puts all that lies in a folder of a dataset into `names`, one after the other."""
+
+    def change(root):
+        layouts.make(dataset, root)
+        for name in names:
+            nest(root / folder, name)
+
+    return change
 
 
-def dtd_two_too_deep(root):
-    layouts.make("DescribableTextures", root)
-    nest(root / "dtd", "dtd")
-    nest(root / "dtd", "dtd-r1.0.1")
+def moved(dataset, here, there):
+    """What gives a folder or file of a dataset another place."""
+
+    def change(root):
+        layouts.make(dataset, root)
+        (root / here).rename(root / there)
+
+    return change
 
 
-def images_in_images(root):
-    layouts.make("EuroSAT", root)
-    nest(root / "eurosat/2750", "2750")
-
-
-def flat_images_in_images(root):
-    layouts.make("OxfordPets", root)
-    nest(root / "oxford_pets/images", "images")
-
-
-def aircraft_data(root):
-    layouts.make("FGVCAircraft", root)
-    nest(root / "fgvc_aircraft", "data")
+caltech_too_deep = nested("Caltech101", "caltech-101", "caltech-101")
+dtd_two_too_deep = nested("DescribableTextures", "dtd", "dtd", "dtd-r1.0.1")
+images_in_images = nested("EuroSAT", "eurosat/2750", "2750")
+flat_images_in_images = nested("OxfordPets", "oxford_pets/images", "images")
+aircraft_data = nested("FGVCAircraft", "fgvc_aircraft", "data")
 
 
 def aircraft_archive(root):
@@ -53,24 +55,10 @@ def aircraft_archive(root):
     (root / "fgvc_aircraft").rename(root / "fgvc-aircraft-2013b")
 
 
-def folder_capitals(root):
-    layouts.make("OxfordPets", root)
-    (root / "oxford_pets").rename(root / "Oxford_Pets")
-
-
-def images_capitals(root):
-    layouts.make("OxfordPets", root)
-    (root / "oxford_pets/images").rename(root / "oxford_pets/Images")
-
-
-def list_capitals(root):
-    layouts.make("OxfordPets", root)
-    (root / "oxford_pets/annotations/test.txt").rename(root / "oxford_pets/annotations/Test.txt")
-
-
-def torchvision_name(root):
-    layouts.make("OxfordPets", root)
-    (root / "oxford_pets").rename(root / "oxford-iiit-pet")
+folder_capitals = moved("OxfordPets", "oxford_pets", "Oxford_Pets")
+images_capitals = moved("OxfordPets", "oxford_pets/images", "oxford_pets/Images")
+list_capitals = moved("OxfordPets", "oxford_pets/annotations/test.txt", "oxford_pets/annotations/Test.txt")
+torchvision_name = moved("OxfordPets", "oxford_pets", "oxford-iiit-pet")
 
 
 def without_folder(root):
@@ -90,9 +78,7 @@ def classes_too_high(root):
     (root / "aside").rename(root / "eurosat")
 
 
-def other_images_name(root):
-    layouts.make("EuroSAT", root)
-    (root / "eurosat/2750").rename(root / "eurosat/EuroSAT_RGB")
+other_images_name = moved("EuroSAT", "eurosat/2750", "eurosat/EuroSAT_RGB")
 
 
 def one_deeper_in_root(root):
