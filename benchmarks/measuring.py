@@ -32,17 +32,23 @@ SIDES = ("plain", "ours")
 MIB = 2**20
 
 
-def alternate(sides: dict[str, Callable], repeat: int, device: torch.device, warm_up: bool = True) -> dict[str, float]:
+def alternate(
+    sides: dict[str, Callable],
+    repeat: int,
+    device: torch.device,
+    warm_up: bool = True,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
     """Median seconds of each side over `repeat` rounds that run all of them in turn, after one more as warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(not warm_up, repeat + 1):
         for name, run in sides.items():
             _wait(device)
-            begin = time.perf_counter()
+            begin = clock()
             run()
             _wait(device)
             if turn:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(clock() - begin)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 

@@ -1,6 +1,7 @@
 """Every benchmark runs at a tiny size and says what it claims to say. No time is asserted."""
 
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -163,17 +164,18 @@ def test_a_step_of_a_method_is_that_of_its_trainer():
     softcpt = methods.build(methods.ALL["CATS"], clip_model, space, "cpu").model
     assert softcpt.csc and softcpt.task_prompt_learner.ctx.shape == (6, 4, 64)
     probe = methods.build(methods.ALL["LinearProbe"], clip_model, space, "cpu")
-    assert methods.fitting(probe, space, 2) > 0 and probe.model.weight.abs().sum() > 0
+    assert methods.fitting(probe, space, 2, time.perf_counter) > 0 and probe.model.weight.abs().sum() > 0
 
 
 def test_methods_that_are_chosen_and_their_memory(monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(methods, "memory", lambda *call: calls.append(call) or dict.fromkeys(call[2], 7.0))
     chosen = ["--methods", "NATA", "ProtoNet"]
-    methods.main([*TINY[:-1], "--scale", "0.02", "--batch", "3", *chosen, "--memory"])
+    methods.main([*TINY[:-1], "--scale", "0.02", "--batch", "3", *chosen, "--memory", "--clock", "processor"])
     out = capsys.readouterr().out
     assert [line.split("  ")[0] for line in out.splitlines()[3:6]] == ["ProtoNet", "CoOp-CA", "NATA"]
     assert calls[0][2] == ["CoOp-CA", "NATA"] and "peak MiB" in out and "in all" in out
+    assert "times of the processor" in out
     methods.main([*TINY, "--scale", "0.02", "--batch", "3", *chosen, "--measure", "NATA"])
     assert int(capsys.readouterr().out) > 0
     with pytest.raises(UserError, match="UPT puts prompts into a ViT's image tower, and RN50 has none; try ViT-B/16"):

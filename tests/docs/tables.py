@@ -17,29 +17,17 @@ import torch
 import datasets  # noqa: F401
 import trainers
 from dassl.config import get_cfg_default, load
-from dassl.data.tasks import Task, TaskSpace
 from dassl.optim import build_lr_scheduler, build_optimizer
 from datasets.embedded import COLOUR_VENDORS, load_icon13, read_index
 from datasets.splits import RULES
 from datasets.styles import LINE_AND_SOLID, STYLED
 from datasets.suites import ICON5
 from datasets.table import FASHION20, GENERAL10, IMAGENET, PLANT6, REMOTE_SENSING, ROWS, RS8, Row
-from trainers.cocoop import CoCoOp
-from trainers.coop import CoOp
-from trainers.kgcoop import KgCoOp
-from trainers.mtcoop import MTCoOp
-from trainers.mtcoop_hard import MTCoOpHard
-from trainers.plot import PLOT
-from trainers.prograd import ProGrad
+from tests.docs.method_tables import methods, prompted, table, variants
 
 REPO = Path(__file__).resolve().parents[2]
 DOCS = REPO / "docs"
 WIDTH = 120
-
-
-def table(head: list[str], rows: list[list]) -> list[str]:
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, *rows)]
-    return [lines[0], "|" + "-|" * len(head), *lines[1:]]
 
 
 def wrapped(text: str) -> list[str]:
@@ -169,69 +157,7 @@ def rate_table() -> list[str]:
     return table(head, [[n, *(f"{1000 * rate[e - 1]:.2f}" for e in EPOCHS)] for n, rate in rates.items()])
 
 
-# ---- learnable parameters ----------------------------------------------------------------------------------------
-
-
-class RN50Text:
-    """The sizes of RN50's text tower and nothing behind them: what a learner is built from."""
-
-    width, output_dim, context_length, device = 512, 1024, 77, torch.device("cpu")
-
-    @staticmethod
-    def embed(ids):
-        return torch.zeros(*ids.shape, 512)
-
-    @staticmethod
-    def encode(texts):
-        return torch.zeros(len(texts), 1024)
-
-
-METHODS = {
-    "CoOp-MT": (MTCoOpHard, "N_CTX 16"),
-    "CoOp-CA": (MTCoOpHard, "N_CTX 16 TSC True"),
-    "CoOp-CS": (MTCoOpHard, "N_CTX 16 CSC True"),
-    "CoOp, one task": (CoOp, "N_CTX 16"),
-    "CoCoOp": (CoCoOp, "N_CTX 4 TSC True"),
-    "KgCoOp": (KgCoOp, "N_CTX 4 TSC True"),
-    "ProGrad": (ProGrad, "N_CTX 16 TSC True"),
-    "PLOT, N = 4": (PLOT, "N 4 N_CTX 16 TSC True"),
-    "PLOT, N = 2": (PLOT, "N 2 N_CTX 16 TSC True"),
-    "SoftCPT-NATA": (MTCoOp, "TASK_N_CTX 4"),
-    "SoftCPT-NATA, M = 8": (MTCoOp, "TASK_N_CTX 8"),
-    "SoftCPT-NATS": (MTCoOp, "TASK_N_CTX 4 TASK_CSC True"),
-    "SoftCPT*": (MTCoOp, "TASK_FEATURE rand"),
-    "SoftCPT-NATA, mlp": (MTCoOp, "TASK_N_CTX 4 PG_TYPE mlp"),
-    "SoftCPT-NATA, transformer": (MTCoOp, "TASK_N_CTX 4 PG_TYPE transformer"),
-    "SoftCPT-CATA": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4"),
-    "SoftCPT-CATS": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4 TASK_CSC True"),
-    "SoftCPT-CSTA": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4 CLASS_CSC True"),
-    "SoftCPT-CSTS": (MTCoOp, "TASK_N_CTX 4 CSC True CLASS_N_CTX 4 CLASS_CSC True TASK_CSC True"),
-}
-
-
-def learnable(method: str, space: TaskSpace | None = None) -> int:
-    """Learnable parameters of a method of METHODS with RN50 on the tasks of `space`, by default General-10."""
-    trainer, settings = METHODS[method]
-    words = settings.split()
-    pairs = [
-        part
-        for key, value in zip(words[::2], words[1::2], strict=True)
-        for part in (f"TRAINER.{trainer.section}.{key}", value)
-    ]
-    cfg = get_cfg_default()
-    load(cfg, [], pairs)
-    space = space or TaskSpace(
-        tuple(Task(row.name, row.task_name, tuple(f"class {i}" for i in range(row.classes))) for row in GENERAL10)
-    )
-    learner = trainer.build_learner(cfg, RN50Text(), space)
-    return sum(p.numel() for p in learner.parameters() if p.requires_grad)
-
-
-def parameter_table() -> list[str]:
-    return table(
-        ["method", "trainer", "settings", "learnable parameters"],
-        [[name, f"`{t.__name__}`", f"`{settings}`", f"{learnable(name):,}"] for name, (t, settings) in METHODS.items()],
-    )
+# ---- styles -------------------------------------------------------------------------------------------------------
 
 
 def style_table() -> list[str]:
@@ -294,7 +220,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "Icon-13 vendors": icon13_vendors,
     "Icon-13 styles": style_table,
     "learning rates": rate_table,
-    "parameters": parameter_table,
+    "methods": methods,
+    "method variants": variants,
+    "methods with visual prompts": prompted,
     "downloads": download_table,
 }
 

@@ -19,7 +19,8 @@ from datasets import readers, suites
 from datasets.rows import RowSource
 from datasets.table import Row
 from tests.datasets.settings import config
-from tests.docs.tables import DOCS, REPO, TABLES, WIDTH, learnable, learning_rates, renewed
+from tests.docs.method_tables import learnable
+from tests.docs.tables import DOCS, REPO, TABLES, WIDTH, learning_rates, renewed
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 CODE = {  # file as a page names it -> the page
@@ -172,16 +173,17 @@ def test_learnable_parameters_are_the_published_ones():
     assert learnable("CoOp-MT") == 8_192
     assert learnable("CoOp-CA") == 81_920
     assert learnable("CoOp-CS") == 9_756_672
-    assert learnable("SoftCPT-NATA") == 8_390_656
-    assert learnable("SoftCPT-NATA, M = 8") == 8_392_704
+    assert learnable("NATA") == 8_390_656
+    assert learnable("NATA, M = 8") == 8_392_704
+    assert learnable("LinearProbe") == 1_191 * 1_024 + 1_191 and learnable("ProtoNet") == 1_191 * 1_024
     for tasks, context in ((1, 8_192), (6, 49_152), (20, 163_840)):  # one task, Plant-6, Fashion-20
         space = TaskSpace(tuple(Task(f"t{t}", f"task {t}", ("a", "b")) for t in range(tasks)))
-        assert learnable("CoOp-CA", space) == context
+        assert learnable("CoOp-CA", space) == learnable("CoOp", space) == context
         assert learnable("CoCoOp", space) == tasks * 100_928
         assert learnable("KgCoOp", space) == tasks * 2_048
         assert learnable("ProGrad", space) == tasks * 8_192
-        assert learnable("PLOT, N = 4", space) == tasks * 32_768
-    assert learnable("CoOp, one task", space) == 8_192
+        assert learnable("PLOT", space) == tasks * 32_768
+        assert learnable("PLOT, N = 2", space) == tasks * 16_384
 
 
 def test_zero_shot_figures(tmp_path):

@@ -8,7 +8,7 @@ from dassl.config import ConfigError
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from tests.docs.tables import RN50Text
+from tests.docs.method_tables import RN50Text
 from tests.models import state_dict, tiny_vit
 from tests.suite import config
 from trainers.meta_networks import build_meta_network, reads
