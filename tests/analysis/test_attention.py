@@ -30,7 +30,7 @@ def test_weights_are_those_of_the_layers_by_hand(run, tmp_path, pictures, name, 
     trainer, folder = run(*method)
     out = tmp_path / "seen"
     task = () if trainer.model.groups == 1 else ("--task", "marks")
-    assert attention.main([folder, *pictures, *task, "--layer", str(layer), "--out", str(out)]) == 0
+    assert attention.main([folder, *pictures, *task, "--layer", str(layer), "--prompts", "1", "--out", str(out)]) == 0
     tokens = trainer.model.prompts()[1].detach()  # (G, I, K, W)
     tokens = tokens[2 if task else 0].expand(2, -1, -1, -1)
     transform = build_transform(trainer.cfg, is_train=False)

@@ -39,6 +39,7 @@ OURS = (
     "add-a-method.md",
     "add-a-dataset.md",
     "own-data.md",
+    "analyses.md",
 )
 
 
