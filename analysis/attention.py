@@ -26,6 +26,7 @@ from trainers.prompted import PromptedTrainer
 
 COLUMNS = ("image", "layer", "query", "key", "patch_row", "patch_column", "weight")
 SIDE = 1.35  # inches of a panel
+MOST = 40  # images in one figure
 
 
 def check(cfg, trainer: type, space) -> None:
@@ -125,6 +126,8 @@ def main(arguments: list[str] | None = None) -> int:
     def work():
         out = plots.output(options.out, options.run, "attention")
         paths = find_images(options.images)
+        if len(paths) > MOST:
+            raise UserError(f"{len(paths)} images: a figure has room for {MOST}, give fewer at a time")
         trainer = open_run(options.run, options.load_epoch, check=check)
         task = own_task(trainer, options.task)
         transform = build_transform(trainer.cfg, is_train=False)
