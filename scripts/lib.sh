@@ -352,25 +352,6 @@ several_jobs() {
     matches "$JOBS" '[1-9][0-9]*' || stop "JOBS has to be a number of runs, at least 1; found \"$JOBS\""
 }
 
-# ---------------------------------------------------------------------------------------------------- SoftCPT
-
-MTCOOP_ARGS="DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
-
-# mtcoop_settings: from the arguments, MTCOOP_FOLDER (published; "_loss" has an empty tail there too) and MTCOOP_KEYS
-# (no value contains a space, arguments() saw to it)
-mtcoop_settings() {
-    TASKID=
-    one_task
-    MTCOOP_FOLDER=$DATASET/MTCoOp/${CFG}_${SHOTS}shots/cnctx${CLASS_N_CTX}_ccsc${CLASS_CSC}
-    MTCOOP_FOLDER=${MTCOOP_FOLDER}_tnctx${TASK_N_CTX}_tcsc${TASK_CSC}_nctx${N_CTX}_csc${CSC}
-    MTCOOP_FOLDER=${MTCOOP_FOLDER}_type${PG_TYPE}_ratio${PG_RATIO}_loss${MTCOOP_TAIL:-}$TASK_FOLDER
-    MTCOOP_KEYS="DATASET.NUM_SHOTS $SHOTS $TASK_KEYS
-        TRAINER.MTCOOP.CLASS_N_CTX $CLASS_N_CTX TRAINER.MTCOOP.CLASS_CSC $CLASS_CSC
-        TRAINER.MTCOOP.TASK_N_CTX $TASK_N_CTX TRAINER.MTCOOP.TASK_CSC $TASK_CSC
-        TRAINER.MTCOOP.N_CTX $N_CTX TRAINER.MTCOOP.CSC $CSC
-        TRAINER.MTCOOP.PG_TYPE $PG_TYPE TRAINER.MTCOOP.PG_RATIO $PG_RATIO"
-}
-
 # ---------------------------------------------------------------------------------------------------- installation
 
 # python_version PYTHON: "3.12.1", also of interpreters too old for this project; nothing when it does not start

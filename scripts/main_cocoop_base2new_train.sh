@@ -6,12 +6,10 @@
 
 TRAINER=CoCoOp
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "DATASET CFG SHOTS TSC TASKID:optional" "icon5 tiny_ep20 4 True" "$@"
 shift "$ARGC"
-one_task
 
-FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/tsc${TSC}$TASK_FOLDER
-# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
-run_seeds "$OUTPUT/output/base2new/$FOLDER/base" \
-    DATASET.SUBSAMPLE_CLASSES base DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
-    TRAINER.COCOOP.TSC "$TSC" "$@"
+method_settings
+# shellcheck disable=SC2086  # pairs without spaces
+run_base "$OUTPUT/output/base2new/$FOLDER" $KEYS "$@"

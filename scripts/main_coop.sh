@@ -7,12 +7,10 @@
 
 TRAINER=CoOp
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "DATASET CFG SHOTS N_CTX CSC TSC TASKID:optional" "icon5 tiny_ep20 4 16 False True" "$@"
 shift "$ARGC"
-one_task
 
-FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/nctx${N_CTX}_csc${CSC}_tsc${TSC}$TASK_FOLDER
-# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
-run_seeds "$OUTPUT/output/$FOLDER" \
-    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
-    TRAINER.COOP.N_CTX "$N_CTX" TRAINER.COOP.CSC "$CSC" TRAINER.COOP.TSC "$TSC" "$@"
+method_settings
+# shellcheck disable=SC2086  # pairs without spaces
+run_seeds "$OUTPUT/output/$FOLDER" $KEYS "$@"

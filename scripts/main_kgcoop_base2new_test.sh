@@ -5,12 +5,10 @@
 
 TRAINER=KgCoOp
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "DATASET CFG SHOTS W TSC TASKID:optional" "icon5 tiny_ep20 4 8.0 True" "$@"
 shift "$ARGC"
-one_task
 
-FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/w${W}_tsc${TSC}$TASK_FOLDER
-# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
-run_new "$OUTPUT/output/base2new/$FOLDER" \
-    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
-    TRAINER.KGCOOP.W "$W" TRAINER.KGCOOP.TSC "$TSC" "$@"
+method_settings
+# shellcheck disable=SC2086  # pairs without spaces
+run_new "$OUTPUT/output/base2new/$FOLDER" $KEYS "$@"

@@ -6,6 +6,7 @@
 
 TRAINER=MTCoOp
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "$MTCOOP_ARGS" "icon5 tiny_ep20 4 0 False 4 False 16 False lin 1" "$@"
 shift "$ARGC"
 

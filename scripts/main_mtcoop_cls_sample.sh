@@ -5,6 +5,7 @@
 
 TRAINER=MTCoOp
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "$MTCOOP_ARGS CLS_SAMPLE_RATE" "icon5 tiny_ep20 4 4 False 4 False 16 True lin 1 0.1" "$@"
 shift "$ARGC"
 

@@ -7,12 +7,10 @@
 
 TRAINER=MTCoOpHard
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "DATASET CFG SHOTS N_CTX CSC TSC" "icon5 tiny_ep20 4 16 False True" "$@"
 shift "$ARGC"
-TASKID=
-one_task
 
-# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
-run_seeds "$OUTPUT/output/$DATASET/$TRAINER/${CFG}_${SHOTS}shots/nctx${N_CTX}_csc${CSC}_tsc${TSC}$TASK_FOLDER" \
-    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
-    TRAINER.MTCOOPH.N_CTX "$N_CTX" TRAINER.MTCOOPH.CSC "$CSC" TRAINER.MTCOOPH.TSC "$TSC" "$@"
+method_settings
+# shellcheck disable=SC2086  # pairs without spaces
+run_seeds "$OUTPUT/output/$FOLDER" $KEYS "$@"

@@ -5,13 +5,10 @@
 
 TRAINER=PLOT
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "DATASET CFG SHOTS N N_CTX CSC TSC TASKID:optional" "icon5 tiny_ep20 4 4 16 False True" "$@"
 shift "$ARGC"
-one_task
 
-FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/n${N}_nctx${N_CTX}_csc${CSC}_tsc${TSC}$TASK_FOLDER
-# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
-run_new "$OUTPUT/output/base2new/$FOLDER" \
-    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
-    TRAINER.PLOT.N "$N" TRAINER.PLOT.N_CTX "$N_CTX" \
-    TRAINER.PLOT.CSC "$CSC" TRAINER.PLOT.TSC "$TSC" "$@"
+method_settings
+# shellcheck disable=SC2086  # pairs without spaces
+run_new "$OUTPUT/output/base2new/$FOLDER" $KEYS "$@"

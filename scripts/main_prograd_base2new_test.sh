@@ -5,13 +5,10 @@
 
 TRAINER=ProGrad
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "DATASET CFG SHOTS N_CTX LAMBDA CSC TSC TASKID:optional" "icon5 tiny_ep20 4 16 1.0 False True" "$@"
 shift "$ARGC"
-one_task
 
-FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/nctx${N_CTX}_lambda${LAMBDA}_csc${CSC}_tsc${TSC}$TASK_FOLDER
-# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
-run_new "$OUTPUT/output/base2new/$FOLDER" \
-    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS \
-    TRAINER.PROGRAD.N_CTX "$N_CTX" TRAINER.PROGRAD.LAMBDA "$LAMBDA" \
-    TRAINER.PROGRAD.CSC "$CSC" TRAINER.PROGRAD.TSC "$TSC" "$@"
+method_settings
+# shellcheck disable=SC2086  # pairs without spaces
+run_new "$OUTPUT/output/base2new/$FOLDER" $KEYS "$@"

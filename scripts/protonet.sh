@@ -6,10 +6,10 @@
 
 TRAINER=ProtoNet
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
 arguments "DATASET CFG SHOTS METRIC TASKID:optional" "icon5 tiny 4 cosine" "$@"
 shift "$ARGC"
-one_task
 
-# shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
-run_seeds "$OUTPUT/output/$DATASET/$TRAINER/${CFG}_${SHOTS}shots/metric$METRIC$TASK_FOLDER" \
-    DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS TRAINER.PROTONET.METRIC "$METRIC" "$@"
+method_settings
+# shellcheck disable=SC2086  # pairs without spaces
+run_seeds "$OUTPUT/output/$FOLDER" $KEYS "$@"

@@ -86,6 +86,32 @@ def test_training_and_base_to_new(clone, name, trainer, arguments, settings, fol
             assert options["--model-dir"] == f"{output}/base2new/{below}/base/seed2" and options["--load-epoch"] == "20"
 
 
+CSC, KEY = "CSC True: every class learns a context of its own", "TRAINER.PROGRAD.CSC"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("coop", "icon5 tiny_ep20 4 16 True False", CSC),
+        ("plot", "icon5 tiny_ep20 4 4 16 True False 2", CSC),
+        ("prograd", f"icon5 tiny_ep20 4 16 1.0 False True {KEY} True", CSC),
+        ("prograd", f"icon5 tiny_ep20 4 16 1.0 True False {KEY} False", None),
+        ("mtcoop", "icon5 tiny_ep20 4 4 True 4 False 16 True lin 1", f"CLASS_{CSC}"),
+        ("mtcoop", "icon5 tiny_ep20 4 4 False 4 True 16 True lin 1", None),
+    ],
+)
+def test_contexts_of_classes_are_refused_before_the_base_classes_are_learned(clone, name, arguments, message):
+    done = clone.sh(f"main_{name}_base2new_train.sh", *arguments.split(), SEEDS="1")
+    if message is None:
+        assert done.returncode == 0 and len(clone.runs()) == 1
+        return
+    assert done.returncode == 2 and clone.runs() == []
+    assert done.stderr.startswith(f"main_{name}_base2new_train.sh: {message}, and new classes have none")
+    assert f"main_{name}.sh trains on all classes with it" in done.stderr
+    dry = clone.sh(f"main_{name}_base2new_train.sh", *arguments.split(), "--dry-run")
+    assert dry.returncode == 2 and dry.stderr == done.stderr
+
+
 def test_mistakes(clone):
     done = clone.sh("main_kgcoop.sh", "icon5", "tiny_ep20", "4", "heavy", "Yes", "faces")
     assert done.returncode == 2 and clone.runs() == []

@@ -1,0 +1,68 @@
+# Shared by the launchers of methods (main_*.sh, protonet.sh), which source it after lib.sh: what the arguments become.
+
+# method_settings: from the arguments FOLDER, DATASET/TRAINER/CFG_SHOTSshots/nameVALUE_nameVALUE[/taskTASKID], and KEYS,
+# TRAINER.SECTION.NAME VALUE for each argument after SHOTS (no value contains a space, arguments() saw to it)
+method_settings() {
+    case " $arg_names " in
+        *" TASKID:optional "*) ;;
+        *) TASKID= ;;
+    esac
+    one_task
+    case $TRAINER in
+        MTCoOpHard) method_section=MTCOOPH ;;
+        *) method_section=$(echo "$TRAINER" | tr a-z A-Z) ;;
+    esac
+    FOLDER=
+    KEYS="DATASET.NUM_SHOTS $SHOTS $TASK_KEYS"
+    for method_name in $arg_names; do
+        case $method_name in
+            DATASET | CFG | SHOTS | TASKID:optional) continue ;;
+        esac
+        eval "method_value=\$$method_name"
+        FOLDER=${FOLDER}_$(echo "$method_name" | tr -d _ | tr A-Z a-z)$method_value
+        KEYS="$KEYS TRAINER.$method_section.$method_name $method_value"
+    done
+    FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/${FOLDER#_}$TASK_FOLDER
+}
+
+# run_base FOLDER TRAIN_ARGS...: base to new, first half: training on the base classes, into FOLDER/base/seedS. Stops at
+# once where the second half cannot be: new classes have no context if every class learns one of its own.
+run_base() {
+    base_folder=$1
+    shift
+    base_key=
+    for base_word in "$@"; do # a repeated key keeps its last value
+        case $base_key in
+            TRAINER.MTCOOP.CSC) ;; # generated out of the class's name
+            TRAINER.*.CSC | TRAINER.*.CLASS_CSC) eval "base_${base_key##*.}=\$base_word" ;;
+        esac
+        base_key=$base_word
+    done
+    for base_key in CSC CLASS_CSC; do
+        eval "base_value=\${base_$base_key:-}"
+        if [ "$base_value" = True ]; then
+            stop "$base_key True: every class learns a context of its own, and new classes have none, so base to new \
+cannot be tested. Give $base_key False; $(basename -- "$0" _base2new_train.sh).sh trains on all classes with it."
+        fi
+    done
+    run_seeds "$base_folder/base" DATASET.SUBSAMPLE_CLASSES base "$@"
+}
+
+# ---------------------------------------------------------------------------------------------------- SoftCPT
+
+MTCOOP_ARGS="DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
+
+# mtcoop_settings: from the arguments, MTCOOP_FOLDER (published; "_loss" has an empty tail there too) and MTCOOP_KEYS
+# (no value contains a space, arguments() saw to it)
+mtcoop_settings() {
+    TASKID=
+    one_task
+    MTCOOP_FOLDER=$DATASET/MTCoOp/${CFG}_${SHOTS}shots/cnctx${CLASS_N_CTX}_ccsc${CLASS_CSC}
+    MTCOOP_FOLDER=${MTCOOP_FOLDER}_tnctx${TASK_N_CTX}_tcsc${TASK_CSC}_nctx${N_CTX}_csc${CSC}
+    MTCOOP_FOLDER=${MTCOOP_FOLDER}_type${PG_TYPE}_ratio${PG_RATIO}_loss${MTCOOP_TAIL:-}$TASK_FOLDER
+    MTCOOP_KEYS="DATASET.NUM_SHOTS $SHOTS $TASK_KEYS
+        TRAINER.MTCOOP.CLASS_N_CTX $CLASS_N_CTX TRAINER.MTCOOP.CLASS_CSC $CLASS_CSC
+        TRAINER.MTCOOP.TASK_N_CTX $TASK_N_CTX TRAINER.MTCOOP.TASK_CSC $TASK_CSC
+        TRAINER.MTCOOP.N_CTX $N_CTX TRAINER.MTCOOP.CSC $CSC
+        TRAINER.MTCOOP.PG_TYPE $PG_TYPE TRAINER.MTCOOP.PG_RATIO $PG_RATIO"
+}
