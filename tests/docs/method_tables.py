@@ -98,7 +98,7 @@ def measured(backbone: str) -> tuple[dict[str, dict], list[str]]:
     flags = " ".join(f"--{flag} {found[flag]:g}" if flag == "scale" else f"--{flag} {found[flag]}" for flag in command)
     said = (
         f"{found['classes']} classes in {found['tasks']} tasks, {found['tasks_in_batch']} of them in the batch; "
-        f"{found['dtype']}, {found['threads']} thread{'s' * (found['threads'] > 1)} of a {found['processor']} "
+        f"{found['dtype']}, {found['threads']} thread{'s' * (found['threads'] > 1)} of an {found['processor']} "
         f"{found['device'].upper()}, torch {found['torch'].split('+')[0]}"
         f"{', time of the processor' * (found['clock'] == 'processor')}; 1.00 is {_seconds(found, 'seconds')} with "
         f"features given and {_seconds(found, 'live_seconds')} with the image tower:"
