@@ -79,7 +79,7 @@ VARIANTS = {  # other settings of the same methods
     "NATA, M = 8": Method("MTCoOp", "CLASS_N_CTX 0 TASK_N_CTX 8"),
     "NATA, mlp": Method("MTCoOp", "CLASS_N_CTX 0 TASK_N_CTX 4 PG_TYPE mlp"),
     "NATA, transformer": Method("MTCoOp", "CLASS_N_CTX 0 TASK_N_CTX 4 PG_TYPE transformer"),
-    "CATA, class-sampled": Method("MTCoOp", "CSC True CLASS_N_CTX 4 TASK_N_CTX 4 CLS_SAMPLE_RATE 0.1"),
+    "CATA, class-sampled": Method("MTCoOp", "CSC True CLASS_N_CTX 4 CLS_SAMPLE_RATE 0.1"),
 }
 PROMPTED = {  # prompts in the image tower, for a ViT
     "VPT-shallow": Method("VPT", "N_CTX 4 DEEP False"),

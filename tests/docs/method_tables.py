@@ -6,6 +6,7 @@ Costs are read from docs/measured/, which `python -m benchmarks.methods ... --js
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -94,8 +95,17 @@ def measured(backbone: str) -> tuple[dict[str, dict], list[str]]:
     if not file.exists():
         return {}, []
     found = json.loads(file.read_text(encoding="utf-8"))
-    command = ["suite", "scale", "backbone", "batch", "shots", "repeat", "clock"]
-    flags = " ".join(f"--{flag} {found[flag]:g}" if flag == "scale" else f"--{flag} {found[flag]}" for flag in command)
+    parts = ["python -m benchmarks.methods"]  # which stay on one line each
+    for flag in ("suite", "scale", "backbone", "batch", "shots", "repeat", "clock"):
+        parts.append(f"--{flag} " + (f"{found[flag]:g}" if flag == "scale" else str(found[flag])))
+    names = [row["method"] for row in found["rows"]]
+    if not {*METHODS, *VARIANTS} <= {*names}:
+        parts += [f"--methods {shlex.quote(names[0])}", *map(shlex.quote, names[1:])]
+    command = [parts[0]]
+    for part in parts[1:]:
+        if len(command[-1]) + len(part) > 115:
+            command.append("   ")
+        command[-1] += " " + part
     said = (
         f"{found['classes']} classes in {found['tasks']} tasks, {found['tasks_in_batch']} of them in the batch; "
         f"{found['dtype']}, {found['threads']} thread{'s' * (found['threads'] > 1)} of an {found['processor']} "
@@ -104,7 +114,7 @@ def measured(backbone: str) -> tuple[dict[str, dict], list[str]]:
         f"features given and {_seconds(found, 'live_seconds')} with the image tower:"
     )
     wrapped = textwrap.wrap(said, 120, break_on_hyphens=False, break_long_words=False)
-    lines = ["", *wrapped, "", "```sh", f"python -m benchmarks.methods {flags}", "```"]
+    lines = ["", *wrapped, "", "```sh", *(line + " \\" for line in command[:-1]), command[-1], "```"]
     return {row["method"]: row for row in found["rows"]}, lines
 
 
