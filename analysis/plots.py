@@ -80,12 +80,12 @@ def figure(path: str, columns: Sequence[str], rows: Sequence[dict], width: float
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        drawn = Figure(figsize=(width, height), layout="constrained")
+        drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")  # letters are as wide as their pixels
         FigureCanvasAgg(drawn)
         yield drawn
         drawn.draw_without_rendering()  # lays everything out, once for both files
         drawn.set_layout_engine("none")
-        box = drawn.get_tightbbox().padded(0.08)  # inches
+        box = drawn.get_tightbbox().padded(0.1)  # inches
         files = {}
         for ending, about in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):  # same input, same bytes
             buffer = io.BytesIO()

@@ -9,10 +9,14 @@ KEYS = ("shades", "one", "marks")  # tasks of the test suite
 
 
 def rows_of(path):
-    """Rows of path.csv, after a look at the other two files: a picture with something on it, a PDF that is whole."""
+    """Rows of path.csv, after a look at the other two files: a picture with something on it and nothing cut at its
+    edges, a PDF that is whole.
+    """
     with Image.open(f"{path}.png") as image:
         picture = np.asarray(image.convert("RGB"))
     assert min(picture.shape[:2]) > 200 and (picture < 250).any(-1).mean() > 0.01
+    edges = (picture[[0, -1]], picture[:, [0, -1]])
+    assert all((edge > 250).all() for edge in edges)
     with open(f"{path}.pdf", "rb") as file:
         content = file.read()
     assert content.startswith(b"%PDF") and content.rstrip().endswith(b"%%EOF")
