@@ -1,6 +1,6 @@
 #!/bin/sh
 # Table 1 of the UPT paper (Zang et al.): every method learns one dataset and is tested on its shifted test sets.
-#   sh upt_table1.sh                                    the embedded suite: icon5_colour tiny_ep20, 4 shots
+#   sh upt_table1.sh [KEY VALUE ...]                    the embedded suite: icon5_colour tiny_ep20, 4 shots
 #   sh upt_table1.sh icon13_colour tiny_ep20            all 13 tasks, and so more test drawings
 #   sh upt_table1.sh imagenet vit_b16_ep50              16 shots, as published
 # Rows: zero-shot, CoOp, CoCoOp, VPT-shallow, VPT-deep and UPT (4 prompts in each tower that has some), SoftCPT-NATA. On a
@@ -13,7 +13,9 @@
 . "$SCRIPTS/lib_tables.sh"
 . "$SCRIPTS/lib_xd.sh"
 
-if [ $# -eq 0 ]; then set -- icon5_colour tiny_ep20; fi
+case ${1:-} in
+    "" | [A-Z]*) set -- icon5_colour tiny_ep20 "$@" ;;
+esac
 if [ $# -lt 2 ] || [ -z "$(shifted "$1")" ]; then
     stop "arguments: DATASET CFG [KEY VALUE ...], DATASET icon5_colour, icon13_colour or imagenet; found \"$*\""
 fi
