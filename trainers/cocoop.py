@@ -21,8 +21,9 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 
-from .base import PRECISION_HELP, PRECISIONS, MultiTaskTrainer
-from .prompts import PromptLearner, init_problems
+from .base import PRECISION_HELP, PRECISIONS
+from .mtcoop_hard import MTCoOpHard
+from .prompts import PromptLearner
 
 KEY = "TRAINER.COCOOP."
 declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
@@ -105,18 +106,13 @@ class ConditionalPrompts(nn.Module):
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(MultiTaskTrainer):
+class CoCoOp(MTCoOpHard):
     """Contexts that depend on the image. With TSC every task of a suite has a context and a network of its own."""
 
     section = "COCOOP"
-
-    def problems(self, cfg) -> list[str]:
-        return init_problems(KEY, cfg.TRAINER.COCOOP.N_CTX, cfg.TRAINER.COCOOP.CTX_INIT)
-
-    @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ConditionalPrompts:
-        c = cfg.TRAINER.COCOOP
-        return ConditionalPrompts(tower, space, n_ctx=c.N_CTX, init=c.CTX_INIT, sharing="task" if c.TSC else "all")
+    prompts = ConditionalPrompts
+    position = ""
+    words_set_length = False
 
     def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         wanted = self.task_of_column[columns] == task[:, None]

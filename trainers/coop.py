@@ -11,7 +11,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import PRECISION_HELP, PRECISIONS
 from .mtcoop_hard import MTCoOpHard
-from .prompts import POSITIONS, init_problems
+from .prompts import POSITIONS
 
 KEY = "TRAINER.COOP."
 declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
@@ -28,6 +28,4 @@ class CoOp(MTCoOpHard):
 
     section = "COOP"
     position = "CLASS_TOKEN_POSITION"
-
-    def problems(self, cfg) -> list[str]:
-        return super().problems(cfg) + init_problems(KEY, cfg.TRAINER.COOP.N_CTX, cfg.TRAINER.COOP.CTX_INIT)
+    words_set_length = False

@@ -17,10 +17,9 @@ from dassl.config import at_least, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PRECISION_HELP, PRECISIONS, MultiTaskTrainer
+from .base import PRECISION_HELP, PRECISIONS
 from .losses import cosine_logits
-from .mtcoop_hard import HardSharedPrompts
-from .prompts import init_problems
+from .mtcoop_hard import HardSharedPrompts, MTCoOpHard
 from .zsclip import HandPrompts
 
 KEY = "TRAINER.KGCOOP."
@@ -58,18 +57,13 @@ def guidance(text: Tensor, hand: Tensor, task_of_column: Tensor, task: Tensor) -
 
 
 @TRAINER_REGISTRY.register()
-class KgCoOp(MultiTaskTrainer):
+class KgCoOp(MTCoOpHard):
     """CoOp near the hand-made prompts."""
 
     section = "KGCOOP"
-
-    def problems(self, cfg) -> list[str]:
-        return init_problems(KEY, cfg.TRAINER.KGCOOP.N_CTX, cfg.TRAINER.KGCOOP.CTX_INIT)
-
-    @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> GuidedPrompts:
-        c = cfg.TRAINER.KGCOOP
-        return GuidedPrompts(tower, space, n_ctx=c.N_CTX, init=c.CTX_INIT, sharing="task" if c.TSC else "all")
+    prompts = GuidedPrompts
+    position = ""
+    words_set_length = False
 
     def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         with self.autocast():

@@ -14,7 +14,7 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PRECISION_HELP, PRECISIONS, MultiTaskTrainer
-from .prompts import POSITIONS, PromptLearner, class_owners
+from .prompts import POSITIONS, PromptLearner, class_owners, init_problems
 
 KEY = "TRAINER.MTCOOPH."
 declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
@@ -60,25 +60,34 @@ class HardSharedPrompts(nn.Module):
 
 @TRAINER_REGISTRY.register()
 class MTCoOpHard(MultiTaskTrainer):
-    """CoOp-MT, CoOp-CA and CoOp-CS."""
+    """CoOp-MT, CoOp-CA and CoOp-CS; and what all methods share that learn contexts as CoOp does.
+
+    Their settings N_CTX, CTX_INIT and TSC, with CSC and the position of the class name where they have them, are given
+    to a module `prompts`.
+    """
 
     section = "MTCOOPH"
-    position = "TOKEN_POSITION"  # what the section calls the position of the class name
+    prompts: type[nn.Module] = HardSharedPrompts
+    position = "TOKEN_POSITION"  # what the section calls the position of the class name; "": it stands at the end
+    words_set_length = True  # False: initial words have to be as many tokens as N_CTX says
 
     def problems(self, cfg) -> list[str]:
         c, key, found = cfg.TRAINER[self.section], f"TRAINER.{self.section}.", []
-        if c.CSC and c.TSC:
+        if c.get("CSC") and c.TSC:
             found.append(
                 f"{key}CSC True and {key}TSC True exclude each other: a context is one per class or one per task"
             )
         if c.N_CTX < 1 and not c.CTX_INIT:
             found.append(f"{key}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
-        return found
+        return found if self.words_set_length else found + init_problems(key, c.N_CTX, c.CTX_INIT)
 
     @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> HardSharedPrompts:
-        c = cfg.TRAINER[cls.section]
-        sharing = "class" if c.CSC else "task" if c.TSC else "all"
-        return HardSharedPrompts(
-            tower, space, n_ctx=c.N_CTX, init=c.CTX_INIT, position=c[cls.position], sharing=sharing
-        )
+    def options(cls, c) -> dict:
+        """Keyword arguments of `prompts` out of the section `c`."""
+        sharing = "class" if c.get("CSC") else "task" if c.TSC else "all"
+        found = {"n_ctx": c.N_CTX, "init": c.CTX_INIT, "sharing": sharing}
+        return found | ({"position": c[cls.position]} if cls.position else {})
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> nn.Module:
+        return cls.prompts(tower, space, **cls.options(cfg.TRAINER[cls.section]))

@@ -24,7 +24,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import PRECISION_HELP, PRECISIONS
 from .mtcoop_hard import MTCoOpHard
-from .prompts import POSITIONS, PromptLearner, class_owners, init_problems
+from .prompts import POSITIONS, PromptLearner, class_owners
 from .sinkhorn import transport_plan
 
 KEY = "TRAINER.PLOT."
@@ -116,22 +116,20 @@ class PLOT(MTCoOpHard):
     """Images are their local features; those of a task are matched with its classes as in a run of the task alone."""
 
     section = "PLOT"
+    prompts = TransportPrompts
     position = "CLASS_TOKEN_POSITION"
+    words_set_length = False
     local_features = True
 
     def problems(self, cfg) -> list[str]:
-        c = cfg.TRAINER.PLOT
-        found = super().problems(cfg) + init_problems(KEY, c.N_CTX, c.CTX_INIT)
+        c, found = cfg.TRAINER.PLOT, super().problems(cfg)
         if c.EPS <= 0:
             found.append(f"{KEY}EPS {c.EPS}: expected a number above 0 (published: 0.1)")
         return found
 
     @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> TransportPrompts:
-        c = cfg.TRAINER.PLOT
-        sharing = "class" if c.CSC else "task" if c.TSC else "all"
-        options = {"n_prompts": c.N, "n_ctx": c.N_CTX, "init": c.CTX_INIT, "position": c[cls.position]}
-        return TransportPrompts(tower, space, sharing=sharing, **options)
+    def options(cls, c) -> dict:
+        return super().options(c) | {"n_prompts": c.N}
 
     def _match(self, local: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, C) and the plans' entropies (B, C)."""

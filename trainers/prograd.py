@@ -26,7 +26,7 @@ from dassl.utils import UserError
 from .base import PRECISION_HELP, PRECISIONS
 from .losses import cosine_logits
 from .mtcoop_hard import HardSharedPrompts, MTCoOpHard
-from .prompts import POSITIONS, init_problems
+from .prompts import POSITIONS
 from .zsclip import HandPrompts
 
 KEY = "TRAINER.PROGRAD."
@@ -110,10 +110,10 @@ class ProGrad(MTCoOpHard):
 
     section = "PROGRAD"
     position = "CLASS_TOKEN_POSITION"
+    words_set_length = False
 
     def problems(self, cfg) -> list[str]:
-        c = cfg.TRAINER.PROGRAD
-        found = super().problems(cfg) + init_problems(KEY, c.N_CTX, c.CTX_INIT)
+        c, found = cfg.TRAINER.PROGRAD, super().problems(cfg)
         if c.T <= 0:
             found.append(f"{KEY}T {c.T}: expected a temperature above 0 (published: 1)")
         try:

@@ -24,7 +24,7 @@ def read(monkeypatch):
     """Paths of the images that are read in this process: each goes through the image tower once."""
     paths = []
     original = data_manager.read_image
-    monkeypatch.setattr(data_manager, "read_image", lambda path: paths.append(path) or original(path))
+    monkeypatch.setattr(data_manager, "read_image", lambda path, *how: paths.append(path) or original(path, *how))
     return paths
 
 

@@ -238,7 +238,7 @@ def read(monkeypatch):
     """Paths of the images that are read."""
     paths = []
     original = data_manager.read_image
-    monkeypatch.setattr(data_manager, "read_image", lambda path: paths.append(path) or original(path))
+    monkeypatch.setattr(data_manager, "read_image", lambda path, *how: paths.append(path) or original(path, *how))
     return paths
 
 
