@@ -15,6 +15,13 @@ for SHOTS in $ALL_SHOTS; do
 done
 arguments "DATASET CFG MAXTASKID:optional" "icon5 tiny 4" "$@"
 shift "$ARGC"
+if [ -n "$MAXTASKID" ]; then # a suite that does not say which tasks it has finds out later
+    LAST=$(cd -- "$REPO" && "$PYTHON" -m scripts.suite_tasks "configs/datasets/$DATASET.yaml" "$@" 2>/dev/null) || LAST=
+    LAST=${LAST##* }
+    if [ "$MAXTASKID" -gt "${LAST:-$MAXTASKID}" ]; then
+        stop "MAXTASKID has to be the number of a task of $DATASET, 0 to $LAST, found \"$MAXTASKID\""
+    fi
+fi
 
 probe() {
     for SHOTS in $ALL_SHOTS; do

@@ -1,5 +1,9 @@
 """Launchers of linear probe, ProtoNet and the ensemble, and any launcher on each task of a suite by itself."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from scripts import suite_tasks
@@ -24,6 +28,17 @@ def test_linear_probe_runs_tasks_shots_and_seeds(clone):
     options, pairs = runs(clone)[-1]
     assert options["--trainer"] == "LinearProbe" and options["--seed"] == "3"
     assert pairs == {"DATASET.NUM_SHOTS": "16", "DATASET.SUBSAMPLE_TASKS": "task1"}
+
+
+def test_linear_probe_of_a_task_that_is_not_there_runs_nothing(tmp_path):
+    done = subprocess.run(
+        ["sh", str(REPOSITORY / "scripts/linearprob.sh"), "icon5", "tiny", "5"],
+        env={**os.environ, "PYTHON": sys.executable, "OUTPUT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert done.stderr == 'linearprob.sh: MAXTASKID has to be the number of a task of icon5, 0 to 4, found "5"\n'
 
 
 def test_linear_probe_of_all_tasks_at_once(clone):
