@@ -77,7 +77,7 @@ fi
 
 pool_folder=$(mktemp -d "${TMPDIR:-/tmp}/softcpt.XXXXXX")
 pool_waiting=
-trap 'rm -rf "$pool_folder"; ${pool_waiting:+kill "$pool_waiting"} 2>/dev/null' EXIT
+trap 'rm -rf "$pool_folder"; ${pool_waiting:+kill "$pool_waiting"} 2>/dev/null || true' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 cat >"$pool_folder/list"

@@ -37,7 +37,8 @@ def ask(address, arguments):
     if not started:
         os.execv(sys.executable, [sys.executable, *arguments])
     for number in SIGNALS:
-        signal.signal(number, lambda number, _frame: server.send(bytes([number])))
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of nohup
+            signal.signal(number, lambda number, _frame: server.send(bytes([number])))
     return int(server.makefile().read() or 1)  # nothing: the run was killed together with the one it came from
 
 
@@ -49,10 +50,11 @@ def serve(address):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for a GPU must not start CUDA, which survives no fork
     try:
+        os.close(os.pidfd_open(os.getpid()))
         for name in ("datasets", "trainers", "dassl.engine"):
             importlib.import_module(name)
-    except ImportError:
-        return None  # train.py says what is missing
+    except (AttributeError, OSError, ImportError):
+        return None  # an old kernel, or a Python built for one; or a missing package, which train.py names
     gc.freeze()  # or collecting garbage would copy what all of them share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     waiting.settimeout(2)
@@ -70,6 +72,7 @@ def serve(address):
 
 def attend(caller):
     """Start what `caller` asks for and pass on signals and exit status; in the new process: return what it is."""
+    os.setsid()  # the caller passes signals on; those of the terminal, or of its group of processes, would come twice
     text, terminal, _, _ = socket.recv_fds(caller, 1 << 16, 3)
     while not text.endswith(b"\n"):
         more = caller.recv(1 << 16)
@@ -77,12 +80,12 @@ def attend(caller):
             os._exit(1)  # the caller is gone
         text += more
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    caller.send(STARTED)  # before it is true: a caller that hears nothing begins a run itself
     run = os.fork()
     if run == 0:
         caller.close()
         return json.loads(text), terminal
     ended = os.pidfd_open(run)
-    caller.send(STARTED)
     while True:
         ready, _, _ = select.select([ended, caller], [], [])
         if ended in ready:
@@ -90,7 +93,10 @@ def attend(caller):
             code = os.waitstatus_to_exitcode(status)
             caller.sendall(str(code if code >= 0 else 128 - code).encode())  # killed: as a shell has it
             os._exit(0)
-        number = caller.recv(1)
+        try:
+            number = caller.recv(1)
+        except ConnectionError:
+            number = b""
         os.kill(run, number[0] if number else signal.SIGTERM)
         if not number:
             os._exit(0)
@@ -98,7 +104,6 @@ def attend(caller):
 
 def become(asked, terminal):
     """Turn this process into the run."""
-    os.setsid()  # the caller passes signals on; those of the terminal would come twice
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)

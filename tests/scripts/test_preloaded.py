@@ -42,7 +42,7 @@ def waiting(tmp_path):
     (tmp_path / "trainers" / "__init__.py").write_text("import os\nimported = os.getpid()\n")
     (tmp_path / "train.py").write_text(RUN)
     socket = tmp_path / "socket"
-    server = subprocess.Popen([sys.executable, str(scripts / SCRIPT.name), str(socket)])
+    server = subprocess.Popen([sys.executable, str(scripts / SCRIPT.name), str(socket)], start_new_session=True)
     for _ in range(500):
         if socket.exists():
             break
@@ -100,9 +100,68 @@ def test_a_killed_caller_ends_its_run(waiting, tmp_path):
     raise AssertionError("the run goes on")
 
 
+def test_an_ignored_signal_stays_ignored(waiting, tmp_path):
+    """As with nohup, when the terminal is closed."""
+    (tmp_path / "train.py").write_text("import sys\nprint('begins', flush=True)\nsys.exit(int(sys.stdin.readline()))")
+    caller = subprocess.Popen(
+        ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command(*waiting)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert caller.stdout.readline() == "begins\n"
+    caller.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    caller.communicate("5\n", timeout=30)
+    assert caller.returncode == 5
+
+
+def test_signals_to_a_group_of_processes_leave_no_run_behind(waiting):
+    """As timeout sends them: the process that waits, and the caller."""
+    environment = {**os.environ, "ASKED": "x", "PYTHONUNBUFFERED": "1"}
+    caller = subprocess.Popen(command(*waiting, "wait"), env=environment, stdout=subprocess.PIPE, text=True)
+    waits = int(caller.stdout.readline().split(" ")[0])
+    os.killpg(waits, signal.SIGTERM)
+    time.sleep(0.2)
+    caller.send_signal(signal.SIGTERM)
+    assert caller.wait(30) == 143  # that of the run
+
+
+def test_a_process_that_cannot_tell_when_runs_end_begins_none(tmp_path, waiting):
+    """Some kernels, and Pythons built for them, have no pidfd_open."""
+    lacking = tmp_path / "lacking.py"
+    lacking.write_text(
+        "import os, runpy, sys\ndel os.pidfd_open\nsys.argv = sys.argv[1:]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    socket = tmp_path / "other"
+    call = [sys.executable, str(lacking), str(tmp_path / "scripts" / SCRIPT.name), str(socket)]
+    assert subprocess.run(call, timeout=60).returncode == 0
+    done = ask(tmp_path, socket, "6")
+    assert done.returncode == 6 and done.stdout.count("by me 6") == 1
+
+
 def test_without_anybody_waiting_a_run_begins_by_itself(waiting, tmp_path):
     done = ask(waiting[0], tmp_path / "no socket", "4")
     assert done.returncode == 4 and "by me 4" in done.stdout
+
+
+@pytest.mark.parametrize(("failing", "status"), [("", 0), ("2", 3)])
+def test_the_status_of_a_list_is_that_of_its_runs_when_nobody_waits(clone, failing, status):
+    """A path that is too long for a socket ends the process that would wait."""
+    long = clone.record / ("long " * 25)
+    long.mkdir()
+    lines = [f"seed {seed}\t{seed}\tmain_coop.sh icon5 tiny_ep20 1 4 False False" for seed in (1, 2)]
+    done = subprocess.run(
+        ["sh", str(clone.folder / "scripts" / "pool.sh")],
+        input="\n".join(lines) + "\n",
+        env={**os.environ, "PYTHON": str(clone.interpreter), "STANDIN": str(clone.record), "TMPDIR": str(long)}
+        | {"OUTPUT": str(clone.record), "JOBS": "1", "PRELOAD": "True", "FAIL_SEED": failing},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert len(clone.runs()) == 2
 
 
 def test_launchers_runs_side_by_side_are_forked_and_the_same(tmp_path):
