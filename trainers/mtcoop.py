@@ -26,6 +26,8 @@ from .meta_networks import PG_TYPES, build_meta_network, reads
 from .prompts import POSITIONS, NameTokens, PromptLearner, class_owners, saved_rows
 
 TASK_FEATURES = ("te", "rand")  # the paper's "TE" and "Rand"
+# of class features; CLASS_N_CTX, too, but the published commands give it in any case
+NEED_CSC = ("CLASS_CSC", "CLASS_CTX_INIT", "CLASS_TOKEN_POSITION", "CLS_SAMPLE_RATE", "FREEZE_CLS_PROMPT")
 
 KEY = "TRAINER.MTCOOP."
 declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
@@ -244,8 +246,8 @@ class MTCoOp(MultiTaskTrainer):
     def problems(self, cfg) -> list[str]:
         c, found = cfg.TRAINER.MTCOOP, []
         if not c.CSC:
-            for key, off in (("CLASS_CSC", False), ("CLS_SAMPLE_RATE", 0.0), ("FREEZE_CLS_PROMPT", False)):
-                if c[key] != off:
+            for key in NEED_CSC:
+                if changed(c, key):
                     found.append(f"{KEY}{key} {c[key]} needs {KEY}CSC True")
             if c.PG_TYPE in ("linmean", "lincls"):
                 found.append(f"{KEY}PG_TYPE {c.PG_TYPE} reads class features, which need {KEY}CSC True")
@@ -255,6 +257,13 @@ class MTCoOp(MultiTaskTrainer):
             found.append(f"{KEY}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
         return found + self._task_problems(c) + self._network_problems(c)
 
+    def meaning(self, c) -> dict[str, object]:
+        names = ["TOKEN_POSITION", "PG_TYPE"]
+        names += ["TASK_TOKEN_POSITION"] if c.TASK_FEATURE == "te" else []
+        names += ["CLASS_TOKEN_POSITION"] if c.CSC else []
+        names += ["PG_HEADS"] if c.PG_TYPE == "transformer" else []
+        return {name: c[name] for name in names}
+
     def _task_problems(self, c) -> list[str]:
         found = []
         if c.TASK_FEATURE == "te":
@@ -263,7 +272,7 @@ class MTCoOp(MultiTaskTrainer):
             if changed(c, "TASK_FEATURE_NORM"):
                 found.append(f"{KEY}TASK_FEATURE_NORM {c.TASK_FEATURE_NORM} needs {KEY}TASK_FEATURE rand")
         else:
-            for key in ("TASK_CSC", "TASK_CTX_INIT", "TASK_TOKEN_POSITION"):
+            for key in ("TASK_N_CTX", "TASK_CSC", "TASK_CTX_INIT", "TASK_TOKEN_POSITION"):
                 if changed(c, key):
                     found.append(
                         f"{KEY}{key} {c[key]} is of task prompts, and {KEY}TASK_FEATURE rand has none: the features "

@@ -81,6 +81,9 @@ class MTCoOpHard(MultiTaskTrainer):
             found.append(f"{key}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
         return found if self.words_set_length else found + init_problems(key, c.N_CTX, c.CTX_INIT)
 
+    def meaning(self, c) -> dict[str, object]:
+        return {self.position: c[self.position]} if self.position else {}
+
     @classmethod
     def options(cls, c) -> dict:
         """Keyword arguments of `prompts` out of the section `c`."""

@@ -19,7 +19,7 @@ from .base import PRECISION_HELP, PRECISIONS
 from .meta_networks import build_meta_network
 from .prompted import PromptedTrainer
 from .prompts import NameTokens, PromptLearner
-from .unified import Unify, declare_unified, unified_problems, unified_settings
+from .unified import Unify, declare_unified, unified_meaning, unified_problems, unified_settings
 from .upt import UnifiedLearner, learned_sets
 
 META_NETWORKS = ("lin", "mlp", "transformer")
@@ -114,6 +114,10 @@ class MTUPT(PromptedTrainer):
         if c.PG_TYPE == "transformer" and c.PG_HIDDEN % c.PG_HEADS:
             found.append(f"{KEY}PG_HEADS {c.PG_HEADS} does not divide {KEY}PG_HIDDEN {c.PG_HIDDEN}")
         return found
+
+    def meaning(self, c) -> dict[str, object]:
+        found = unified_meaning(c, self.text_tower.width)
+        return {**found, "PG_HEADS": c.PG_HEADS} if c.SHARING == "soft" and c.PG_TYPE == "transformer" else found
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> UnifiedLearner:

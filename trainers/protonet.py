@@ -47,6 +47,9 @@ class ProtoNet(FittedTrainer):
 
     section = "PROTONET"
 
+    def meaning(self, c) -> dict[str, object]:
+        return {"METRIC": c.METRIC}  # prototypes of cosine are means of normalised features
+
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Prototypes:
         return Prototypes(space, tower.output_dim)

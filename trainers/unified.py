@@ -52,6 +52,11 @@ def unified_settings(c) -> dict:
     return {name: c[name.upper()] for name in names}
 
 
+def unified_meaning(c, width: int) -> dict[str, object]:
+    """What the shapes of learned tensors do not show of a section's settings; `width` of the text tower."""
+    return {"HEADS": c.HEADS or default_heads(c.WIDTH or width)} if c.MODE == "upt" else {}
+
+
 def default_heads(width: int) -> int:
     """One for each 64 numbers, as in CLIP's layers; fewer where that does not divide the width."""
     return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)

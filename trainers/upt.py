@@ -20,7 +20,7 @@ from dassl.engine import TRAINER_REGISTRY
 from .base import PRECISION_HELP, PRECISIONS
 from .prompted import PromptedLearner, PromptedTrainer, PromptSets
 from .prompts import NameTokens
-from .unified import UnifiedPrompts, declare_unified, unified_problems, unified_settings
+from .unified import UnifiedPrompts, declare_unified, unified_meaning, unified_problems, unified_settings
 
 KEY = "TRAINER.UPT."
 declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
@@ -80,6 +80,9 @@ class UPT(PromptedTrainer):
 
     def problems(self, cfg) -> list[str]:
         return super().problems(cfg) + unified_problems(KEY, cfg.TRAINER.UPT)
+
+    def meaning(self, c) -> dict[str, object]:
+        return unified_meaning(c, self.text_tower.width)
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> UnifiedLearner:

@@ -126,12 +126,15 @@ def options(**settings):
 
 WRONG = {
     "PG_TYPE linmean reads class features": {"PG_TYPE": "linmean"},
+    "CLASS_CTX_INIT a photo of needs TRAINER.MTCOOP.CSC True": {"CLASS_CTX_INIT": "a photo of"},
+    "CLASS_TOKEN_POSITION front needs TRAINER.MTCOOP.CSC True": {"CLASS_TOKEN_POSITION": "front"},
     "PG_TYPE lincls reads class features": {"PG_TYPE": "lincls"},
     "PG_HIDDEN 8 is read by TRAINER.MTCOOP.PG_TYPE mlp and transformer only": {"PG_HIDDEN": 8},
     "PG_HEADS 4 is read by TRAINER.MTCOOP.PG_TYPE transformer only": {"PG_TYPE": "mlp", "PG_HEADS": 4},
     "PG_LAYERS 2 is read by": {"PG_LAYERS": 2},
     "PG_HEADS 8 does not divide TRAINER.MTCOOP.PG_HIDDEN 20": {"PG_TYPE": "transformer", "PG_HIDDEN": 20},
     "TASK_CSC True is of task prompts": {"TASK_FEATURE": "rand", "TASK_CSC": True},
+    "TASK_N_CTX 8 is of task prompts": {"TASK_FEATURE": "rand", "TASK_N_CTX": 8},
     "TASK_CTX_INIT a task of is of task prompts": {"TASK_FEATURE": "rand", "TASK_CTX_INIT": "a task of"},
     "lincls reads no task feature: TRAINER.MTCOOP.TASK_FEATURE rand": {
         "TASK_FEATURE": "rand",
