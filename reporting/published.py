@@ -42,8 +42,10 @@ class Published:
         return methods.get(NAMES.get(experiment.label, experiment.label), {})
 
     def overall(self, experiment: Experiment) -> Stat | None:
-        """The number beside an experiment's overall value: of its images a class, or the average of the row."""
+        """The number beside an experiment's overall value: of its images a class, of its only task, or the average."""
         row, shots = self.row(experiment), {run.settings.get("shots") for run in experiment.finished}
+        if len(tasks := experiment.tasks()) == 1 and tasks[0].key in row:
+            return row[tasks[0].key]
         if any(column.isdigit() for column in row):
             return row.get(str(shots.pop())) if len(shots) == 1 else None
         return row.get(AVERAGE)

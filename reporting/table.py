@@ -245,6 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not any(experiment.finished for experiment in experiments):
             raise ReportError("no finished run in any of: " + ", ".join(str(x.folder) for x in experiments))
         choice = choose(options.keyword, experiments)
+        if choice.task and (options.published or options.per_task_columns):
+            raise ReportError(f"--keyword {options.keyword}: a metric is needed with --published or --per-task-columns")
     except ReportError as error:
         print(error, file=sys.stderr)
         return 2

@@ -63,6 +63,22 @@ def test_numbers_of_the_same_data_stand_below_and_beside(tmp_path, capsys):
     assert len(rows["MTUPT-soft"]) == 4 and "here: ViT-B/16, 16 images a class" in out
 
 
+def test_a_dataset_of_several_columns_has_its_own(tmp_path, capsys):
+    """ImageNet's number in the table of its shifted sets, and not their average."""
+    data = result(71.0, suite="ImageNet", shots=16)
+    data["tasks"] = [{**data["tasks"][0], **numbers(71.0), "key": "ImageNet"}]
+    write(tmp_path / "seed1", results=data)
+    rows = rows_of(show(capsys, "--published", "upt1", f"CoOp={tmp_path}"))
+    assert rows["CoOp"] == ["71.00", "71.51", "-0.51"]
+
+
+@pytest.mark.parametrize("option", [["--published", "upt2"], ["--per-task-columns"]])
+def test_one_task_has_neither_average_nor_published_overall_value(tmp_path, capsys, option):
+    folder = experiment(tmp_path / "joint", (40.0, 50.0))
+    assert table.main([*option, "--keyword", "a", f"Joint={folder}"]) == 2
+    assert "--keyword a: a metric is needed" in capsys.readouterr().err
+
+
 def test_other_data_are_said_to_be_others(tmp_path, capsys):
     folder = experiment(tmp_path / "joint", (40.0, 50.0), backbone="tiny")
     out = show(capsys, "--published", "upt2", f"Joint={folder}")
