@@ -6,8 +6,9 @@ One panel is zero-shot CLIP, the other the run, for the test images of some clas
 classes apart: logits differ by x . (w_c - w_b), x the normalised image feature and w_c the normalised text features,
 so what matters lies in the span of the classifiers about their mean. Its first three principal directions are the axes
 (exact for up to four classes; with fewer than four, principal directions of what is left of the image features follow).
-Points are x in these axes, lines go from the origin towards w_c minus the mean: an image is of the class on whose line
-it lies furthest out. Lines are drawn as long as the points lie far.
+Points are x in these axes, lines go from the origin towards w_c minus the mean: an image is of the class with the
+largest inner product of point and line, how far out it lies along the line times the line's length. The longest line is
+drawn as long as the furthest point lies far.
 
 --tsne: two dimensions through scikit-learn, of image features and classifiers, each about their own mean and
 normalised, since images and texts lie apart in CLIP.

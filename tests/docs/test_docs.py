@@ -40,6 +40,7 @@ OURS = (
     "add-a-dataset.md",
     "own-data.md",
     "analyses.md",
+    "domain-shift.md",
 )
 
 
