@@ -32,9 +32,9 @@ def expected_sha256(url: str) -> str | None:
 def download(url: str, root: str | os.PathLike, digest: str | None = None) -> Path:
     """Fetch `url` into folder `root` and return the path; a file that is there and verifies is used as it is.
 
-    It goes on where it was interrupted; the final name appears only once the checksum (`digest`, or the one in the URL)
-    holds. Raises UserError with URL, file name, place and SHA-256 when there is no network, and when a finished file does
-    not verify.
+    It goes on where it was interrupted; the final name appears only once the checksum (`digest`, or the one in the
+    URL) holds. Raises UserError with URL, file name, place and SHA-256 when there is no network, and when a finished
+    file does not verify.
     """
     digest = digest or expected_sha256(url)
     target = Path(root) / url.rsplit("/", 1)[-1]
