@@ -121,7 +121,7 @@ def split_change(trainer, directory):
 def warn_of_split(trainer, config_file="", model_dir=""):
     """Print a line when the splits have changed since the run whose config.yaml, or whose model, is used."""
     again = config_file and os.path.basename(config_file) == "config.yaml"
-    for directory in dict.fromkeys(filter(None, (again and os.path.dirname(config_file) or "", model_dir))):
+    for directory in dict.fromkeys(filter(None, (again and (os.path.dirname(config_file) or "."), model_dir))):
         if change := split_change(trainer, directory):
             print(f"WARNING: {change}, and the numbers of the two cannot be compared")
 

@@ -157,7 +157,7 @@ def test_no_worker_outlives_a_run(run, epochs, status):
     assert len(list(ToyKept.kept.pop().train_loader_x)) == 3  # it starts them again if it has to
 
 
-def test_splits_that_have_changed_are_told(run, tmp_path):
+def test_splits_that_have_changed_are_told(run, tmp_path, monkeypatch):
     first = tmp_path / "run"
     assert run("OPTIM.MAX_EPOCH", 2)[0] == 0
     again = ("--config-file", first / "config.yaml")  # the last one given counts
@@ -172,6 +172,9 @@ def test_splits_that_have_changed_are_told(run, tmp_path):
         hashes = [read_json(tmp_path / name / "results.json")["hashes"]["split"][:12] for name in ("run", output)]
         assert status == 0 and f"in {first} " in line and all(value in line for value in hashes)
     assert "WARNING: the splits" not in run(*again, "--seed", 5, output="g")[1]  # which may have drawn others
+    with monkeypatch.context() as there:
+        there.chdir(first)
+        assert "WARNING: the splits" in run("--config-file", "config.yaml", "OPTIM.MAX_EPOCH", 2, output="h")[1]
 
     record = read_json(first / "results.json")
     write_json({**record, "status": "running"}, first / "results.json")
