@@ -13,6 +13,7 @@
 # CLS_SAMPLE_RATE (class-sampled training of CATA, CSTA, CATS and CSTS; published: 0.1 on General-10, none elsewhere).
 
 . "$(dirname -- "$0")/lib.sh"
+help_wanted "$@"
 
 ROWS="ZeroshotCLIP ZeroshotCLIP2 LinearProbe ProtoNet CoOp-MT CoOp-CA CoOp-CS CoCoOp ProGrad KgCoOp PLOT SoftCPT*
     NATA NATS CATA CSTA CATS CSTS"

@@ -6,6 +6,7 @@
 # JOBS (environment) runs at a time, see pool.sh; with JOBS=1 everything they print is shown.
 
 . "$(dirname -- "$0")/lib.sh"
+help_wanted "$@"
 
 if [ -z "$DRY_RUN" ]; then prepare_python; fi
 export OUTPUT

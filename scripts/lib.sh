@@ -80,6 +80,18 @@ expectation() {
     esac
 }
 
+# own_comment: the comment at the head of the script
+own_comment() {
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+}
+
+# help_wanted "$@": -h or --help shows the script's comment and ends it
+help_wanted() {
+    case ${1:-} in
+        -h | --help) own_comment; exit 0 ;;
+    esac
+}
+
 # usage: the text for a call that cannot be understood
 usage() {
     echo "usage: sh $(basename -- "$0") $(echo "$arg_names" | sed 's/\([A-Z_]*\):optional/[\1]/g') [KEY VALUE ...] [--dry-run] [--overwrite]"

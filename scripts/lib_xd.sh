@@ -22,9 +22,11 @@ shifted() {
 
 # method_first "$@": LAUNCHER from the first argument; -h, --help and no argument at all show the script's own comment
 method_first() {
-    case ${1:-} in
-        "" | -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; if [ -n "${1:-}" ]; then exit 0; else exit 2; fi ;;
-    esac
+    help_wanted "$@"
+    if [ -z "${1:-}" ]; then
+        own_comment >&2
+        exit 2
+    fi
     launcher "$1"
     if [ -n "${TASK:-}" ]; then stop "TASK=$TASK is set; give the number of a task as TASKID, the last argument of $LAUNCHER"; fi
 }

@@ -10,14 +10,9 @@
 
 LAUNCHER=$(basename -- "${1:-}")
 DATASET=${2:-}
-per_task_usage() {
-    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
-}
-if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
-    per_task_usage
-    exit 0
-elif [ $# -eq 0 ]; then
-    per_task_usage >&2
+help_wanted "$@"
+if [ $# -eq 0 ]; then
+    own_comment >&2
     stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"\""
 elif [ -z "$LAUNCHER" ] || [ ! -f "$SCRIPTS/$LAUNCHER" ] || ! grep -q '^arguments ' "$SCRIPTS/$LAUNCHER"; then
     stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"${1:-}\""

@@ -10,6 +10,7 @@
 # (environment; default: True, with a GPU False, where it has not been tried).
 
 . "$(dirname -- "$0")/lib.sh"
+help_wanted "$@"
 
 # pool_run LINE "$@": the launcher of a line of the list
 pool_run() {

@@ -13,6 +13,7 @@
 . "$SCRIPTS/lib_tables.sh"
 . "$SCRIPTS/lib_xd.sh"
 
+help_wanted "$@"
 case ${1:-} in
     "" | [A-Z]*) set -- icon5_colour tiny_ep20 "$@" ;;
 esac

@@ -12,8 +12,8 @@
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_tables.sh"
 
+help_wanted "$@"
 case ${1:-} in
-    -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 0 ;;
     "" | [A-Z]*) set -- icon5 tiny_ep20 "$@" ;;
 esac
 if [ $# -lt 2 ] || [ ! -f "$REPO/configs/datasets/$1.yaml" ]; then

@@ -60,6 +60,18 @@ def test_runs_of_the_launcher_are_taken_over_and_finished_tests_skipped(clone):
     assert len(clone.runs()) == 5 and all("--overwrite" in run for run in clone.runs()[3:])
 
 
+def test_tests_made_anew_leave_the_model_alone(clone):
+    assert clone.sh("xd_train.sh", *UPT, SEEDS="1").returncode == 0
+    for _ in range(2):
+        done = clone.sh("xd_test.sh", "--overwrite", *UPT, SEEDS="1", TARGETS="dtd")
+        assert done.returncode == 0, done.stderr
+    (model, _), *tests = runs(clone)
+    assert "--overwrite" not in model and len(tests) == 2
+    for options, _ in tests:
+        assert "--overwrite" in options and options["--model-dir"] == model["--output-dir"]
+        assert options["--output-dir"].endswith("/xd/dtd/seed1")
+
+
 def test_the_other_ten(clone):
     (clone.folder / "scripts/main_upt.sh").write_text('echo "$XD_TARGETS"\n')
     assert clone.sh("xd_test.sh", *UPT, TARGETS="others").stdout.split() == TEN.split()

@@ -297,6 +297,14 @@ def test_all_mistakes_at_once_with_the_values_found(clone):
     assert "found: DATASET=icon9 CFG=tiny_ep20 SHOTS=x N_CTX=16 CSC=False TSC=True" in done.stderr
 
 
+@pytest.mark.parametrize("script", ["all_methods", "demo", "per_task", "pool", "upt_table1", "upt_table2", "xd_test"])
+def test_scripts_of_several_launchers_show_their_comment(clone, script):
+    done = clone.sh(f"{script}.sh", "--help")
+    assert (done.returncode, done.stderr, clone.runs()) == (0, "", [])
+    head = (clone.folder / "scripts" / f"{script}.sh").read_text().split("\n\n")[0].splitlines()[1:]
+    assert done.stdout.splitlines() == [line.removeprefix("#").removeprefix(" ") for line in head]
+
+
 def test_help(clone):
     done = clone.sh("zeroshot.sh", "--help")
     assert done.returncode == 0
