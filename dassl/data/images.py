@@ -111,15 +111,6 @@ def decoded_once():
         _kept = None
 
 
-def image_exists(path: str | os.PathLike) -> bool:
-    """Whether `read_image` would find the file or the member of the archive."""
-    path = os.fspath(path)
-    found = _split_archive(path)
-    if found is None:
-        return os.path.isfile(path)
-    return found[1] in _archive(found[0]).NameToInfo
-
-
 def image_stamp(path: str | os.PathLike) -> list:
     """What tells whether an image file is still the same one, without reading it; plain values.
 
