@@ -11,19 +11,19 @@ help_wanted "$@"
 if [ -z "$DRY_RUN" ]; then prepare_python; fi
 export OUTPUT
 
-# A seed's first run computes the features of its training views, which the seed's other runs find: so the seeds of the
-# first method come first.
+# A seed's first run computes the features of its training views, which the seed's other runs find: so the seeds of one
+# method come first. It is the slowest, and the fastest comes last: then the processors end at nearly the same time.
 job() { printf '%s\t%s\t%s\n' "$@"; }
 {
     job ZeroshotCLIP 1 "zeroshot.sh icon5 tiny_ep20"
     for seed in $SEEDS; do
-        job "CoOp-MT, seed $seed" "$seed" "main_mtcoop_hard.sh icon5 tiny_ep20 4 16 False False"
+        job "SoftCPT-NATA, seed $seed" "$seed" "main_mtcoop.sh icon5 tiny_ep20 4 0 False 4 False 16 False lin 1"
     done
     for seed in $SEEDS; do
         job "CoOp-CA, seed $seed" "$seed" "main_mtcoop_hard.sh icon5 tiny_ep20 4 16 False True"
     done
     for seed in $SEEDS; do
-        job "SoftCPT-NATA, seed $seed" "$seed" "main_mtcoop.sh icon5 tiny_ep20 4 0 False 4 False 16 False lin 1"
+        job "CoOp-MT, seed $seed" "$seed" "main_mtcoop_hard.sh icon5 tiny_ep20 4 16 False False"
     done
 } | sh "$SCRIPTS/pool.sh" $FLAGS "$@"
 if [ -n "$DRY_RUN" ]; then exit; fi

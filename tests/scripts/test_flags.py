@@ -80,7 +80,7 @@ def test_pool_passes_the_flags_on(clone, jobs):
     done = clone.sh(*demo, "--dry-run", **where)
     assert done.returncode == 0 and done.stdout == "", done.stderr
     comments, calls = listed(clone)
-    assert comments == ["# ZeroshotCLIP", "# CoOp-MT, seed 2", "# CoOp-CA, seed 2", "# SoftCPT-NATA, seed 2"]
+    assert comments == ["# ZeroshotCLIP", "# SoftCPT-NATA, seed 2", "# CoOp-CA, seed 2", "# CoOp-MT, seed 2"]
     assert [options["--trainer"] for options, _ in calls] == ["ZeroshotCLIP", "MTCoOpHard", "MTCoOpHard", "MTCoOp"]
     workers = {"1": None, "3": "0"}[jobs]  # as the runs themselves would have them
     assert {(pairs["OPTIM.LR"], pairs.get("DATALOADER.NUM_WORKERS")) for _, pairs in calls} == {("0.01", workers)}
