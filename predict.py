@@ -44,6 +44,8 @@ def read_run(folder):
         inner = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         runs = [name for name in inner if os.path.isfile(os.path.join(folder, name, "config.yaml"))]
         hint = f"; runs in it: {', '.join(runs)}" if runs else "; expected the --output-dir of a run"
+        if not os.path.isdir(folder):
+            raise UserError(f"{folder}: no such folder; expected the --output-dir of a run")
         raise UserError(f"{folder} is no folder of a run, there is no config.yaml in it{hint}")
     cfg = get_cfg_default()
     load(cfg, [recorded])

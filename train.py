@@ -81,7 +81,7 @@ def run(args, started):
     setup_logger(cfg.OUTPUT_DIR, append=True)
     log_only(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
     print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
-    warn_of_unused(cfg, args.opts)
+    warn_of_unused(cfg, args.opts, args.config_file)
     with closing(build_trainer(cfg)) as trainer:
         if args.eval_only and trainer.learns:  # then check_arguments has seen --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)

@@ -164,9 +164,11 @@ def main(arguments: list[str] | None = None) -> int:
         layout, places = layout_of(experiments, folder)
         choice = choose(options.keyword, experiments)
         rows = table(experiments, layout, places, choice)
-        level = None
+        level, compared = None, [run for each in experiments for run in each.finished]
         if options.zero_shot:
-            level = stat([choice.overall(run) for run in load_experiment(Path(options.zero_shot)).finished])
+            zero_shot = load_experiment(Path(options.zero_shot)).finished
+            compared += zero_shot
+            level = stat([choice.overall(run) for run in zero_shot])
             if level is None:
                 raise UserError(f"--zero-shot {options.zero_shot}: no finished run in it")
         spread = layout.spread or options.relative_std
@@ -175,6 +177,8 @@ def main(arguments: list[str] | None = None) -> int:
         size = (5.6 + 4.2 * spread, 3.7 + 0.2 * lines)
         with plots.figure(out, COLUMNS, rows, *size) as figure:
             draw(figure, rows, layout, choice, level and level.mean, spread)
+        if choice.task is None and len({tuple((task.id, task.name) for task in run.tasks) for run in compared}) > 1:
+            print("note: not all have the same tasks: their means are not comparable")
         for row in rows:
             std = "" if row["std_points"] is None else f" ± {row['std_points']:.2f}"
             print(f"{row['series']}, {row['value']}: {row['mean_percent']:.2f}{std} % (n = {row['n']})")

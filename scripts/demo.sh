@@ -15,7 +15,6 @@ export OUTPUT
 # method come first. It is the slowest, and the fastest comes last: then the processors end at nearly the same time.
 job() { printf '%s\t%s\t%s\n' "$@"; }
 {
-    job ZeroshotCLIP 1 "zeroshot.sh icon5 tiny_ep20"
     for seed in $SEEDS; do
         job "SoftCPT-NATA, seed $seed" "$seed" "main_mtcoop.sh icon5 tiny_ep20 4 0 False 4 False 16 False lin 1"
     done
@@ -25,6 +24,7 @@ job() { printf '%s\t%s\t%s\n' "$@"; }
     for seed in $SEEDS; do
         job "CoOp-MT, seed $seed" "$seed" "main_mtcoop_hard.sh icon5 tiny_ep20 4 16 False False"
     done
+    job ZeroshotCLIP 1 "zeroshot.sh icon5 tiny_ep20"
 } | sh "$SCRIPTS/pool.sh" $FLAGS "$@"
 if [ -n "$DRY_RUN" ]; then exit; fi
 

@@ -263,12 +263,12 @@ run_failed() {
     if [ -d "$run_dir" ]; then
         run_log=$(find "$run_dir" -name 'log.txt*' -newer "$run_marker" | sort | tail -n 1)
     fi
-    if [ -z "$run_log" ]; then
-        echo "it wrote no log; its message is above"
-    elif [ "$run_status" -eq 2 ]; then
+    if [ "$run_status" -eq 2 ]; then
         # a mistake of the user's, which train.py has just named in full: not a second time
-        echo "its message is above; when that is mended, the same command goes on from here"
+        echo "its message is above; when that is mended, the same command (or one with better arguments) goes on"
         return
+    elif [ -z "$run_log" ]; then
+        echo "it wrote no log; its message is above"
     else
         echo "last lines of $run_log:"
         tail -n 15 "$run_log" | sed 's/^/    /'

@@ -104,6 +104,7 @@ if [ "$JOBS" -eq 1 ]; then
     exit 0
 fi
 
+trap 'echo "interrupted; the same command goes on from the last checkpoints" >&2; exit 130' INT
 awk '{ print NR }' "$pool_folder/list" |
     xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% $FLAGS "$@"
 if [ -d "$pool_folder/failed" ]; then exit "$(cat "$pool_folder/failed/status")"; fi

@@ -3,6 +3,9 @@
 import os
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
+
+import yaml
 
 from dassl.config import config_hash, differences
 from dassl.engine.build import TRAINER_REGISTRY
@@ -126,8 +129,10 @@ def warn_of_split(trainer, config_file="", model_dir=""):
             print(f"WARNING: {change}, and the numbers of the two cannot be compared")
 
 
-def warn_of_unused(cfg, opts):
-    """Print a line about settings on the command line, [KEY, VALUE, ...], that belong to other methods.
+def warn_of_unused(cfg, opts, file=None):
+    """Print a line about settings that belong to other methods: on the command line, [KEY, VALUE, ...], or in `file`.
+
+    A file that has settings of the method at hand, such as the config.yaml of a run, may have those of others, too.
 
     Those of hand-made prompts (ZSCLIP) belong to every method, which may start from them or be compared with them.
     """
@@ -140,6 +145,10 @@ def warn_of_unused(cfg, opts):
             f"WARNING: {cfg.TRAINER.NAME} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "
             "see docs/settings.md"
         )
+    in_file = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("TRAINER") if file else None
+    named = [name for name, value in (in_file or {}).items() if isinstance(value, dict) and name != "ZSCLIP"]
+    if section and named and section not in named:
+        print(f"WARNING: {file} has settings of {', '.join(named)}, which {cfg.TRAINER.NAME} does not read")
 
 
 def write_failure(cfg, error):

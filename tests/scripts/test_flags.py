@@ -80,8 +80,8 @@ def test_pool_passes_the_flags_on(clone, jobs):
     done = clone.sh(*demo, "--dry-run", **where)
     assert done.returncode == 0 and done.stdout == "", done.stderr
     comments, calls = listed(clone)
-    assert comments == ["# ZeroshotCLIP", "# SoftCPT-NATA, seed 2", "# CoOp-CA, seed 2", "# CoOp-MT, seed 2"]
-    assert [options["--trainer"] for options, _ in calls] == ["ZeroshotCLIP", "MTCoOpHard", "MTCoOpHard", "MTCoOp"]
+    assert comments == ["# SoftCPT-NATA, seed 2", "# CoOp-CA, seed 2", "# CoOp-MT, seed 2", "# ZeroshotCLIP"]
+    assert [options["--trainer"] for options, _ in calls] == ["MTCoOp", "MTCoOpHard", "MTCoOpHard", "ZeroshotCLIP"]
     workers = {"1": None, "3": "0"}[jobs]  # as the runs themselves would have them
     assert {(pairs["OPTIM.LR"], pairs.get("DATALOADER.NUM_WORKERS")) for _, pairs in calls} == {("0.01", workers)}
     for _ in range(2):
