@@ -114,6 +114,8 @@ arguments() {
     shift 2
     arg_found=
     arg_problems=
+    arg_task=
+    TASKID= # an argument, nothing of the environment
     ARGC=0
     case ${1:-} in
         -h | --help) usage; exit 0 ;;
@@ -148,6 +150,9 @@ arguments() {
         if [ $# -eq 1 ]; then
             add_problem "the setting $1 has no value"
             shift
+        elif [ "$1" = DATASET.SUBSAMPLE_TASKS ] && matches "$2" 'task[0-9]+'; then
+            arg_task=${2#task} # for one_task
+            shift 2
         else
             shift 2
         fi
@@ -183,10 +188,7 @@ RUN_AGAIN=
 run() {
     run_dir=$1
     shift
-    case "${TASK:+ $* }" in
-        "" | *" DATASET.SUBSAMPLE_TASKS task${TASK:-} "*) ;;
-        *) stop "TASK=$TASK, and this script runs something else: it does not know TASK, or got another TASKID" ;;
-    esac
+    check_tasks "$@"
     set -- --root "$DATA" --trainer "$TRAINER" \
         --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" \
         --config-file "$REPO/configs/trainers/$TRAINER/$CFG.yaml" \
@@ -227,6 +229,26 @@ run() {
     fi
     rm -f "$run_marker"
     trap - INT TERM HUP
+}
+
+# check_tasks TRAIN_ARGS...: ends the script unless the tasks of the run are those of its folder, see one_task
+check_tasks() {
+    check_found=all check_key=
+    for check_word in "$@"; do # a repeated key keeps its last value
+        if [ "$check_key" = DATASET.SUBSAMPLE_TASKS ]; then check_found=$check_word; fi
+        check_key=$check_word
+    done
+    if [ "${TASK:-${TASKID:-}}" != "${TASKID:-}" ]; then
+        stop "TASK=$TASK, and this script runs something else: it does not know TASK, or got another TASKID"
+    elif [ "$check_found" = "${TASKID:+task}${TASKID:-all}" ]; then
+        return
+    elif [ -n "${TASKID:-}" ]; then
+        stop "DATASET.SUBSAMPLE_TASKS $check_found, and this is the folder of task $TASKID: leave the setting out"
+    elif [ -z "${TASK_FOLDER+set}" ]; then
+        stop "DATASET.SUBSAMPLE_TASKS $check_found: this script runs all tasks of a suite; leave the setting out"
+    fi
+    stop "DATASET.SUBSAMPLE_TASKS $check_found has no folder here. One task: task2, by its number. Several, each by itself: \
+TASKS=\"0 2\" sh scripts/per_task.sh and this command. Several together: python train.py with an --output-dir for them."
 }
 
 # dry_run WORD...: notes a call of train.py, or one line that begins with #, for the end of the first script that has
@@ -344,10 +366,10 @@ run_targets() {
     done
 }
 
-# one_task: TASK_KEYS and TASK_FOLDER for an optional TASKID, or else TASK of the environment: that task of the suite
-# alone, in a folder of its own
+# one_task: TASK_KEYS and TASK_FOLDER for an optional TASKID, or else TASK of the environment, or DATASET.SUBSAMPLE_TASKS
+# taskN among the pairs: that task of the suite alone, in a folder of its own
 one_task() {
-    TASKID=${TASKID:-${TASK:-}}
+    TASKID=${TASKID:-${TASK:-$arg_task}}
     TASK_FOLDER=${TASKID:+/task$TASKID}
     TASK_KEYS=${TASKID:+DATASET.SUBSAMPLE_TASKS task$TASKID}
 }

@@ -3,10 +3,6 @@
 # method_settings: from the arguments FOLDER, DATASET/TRAINER/CFG_SHOTSshots/nameVALUE_nameVALUE[/taskTASKID], and KEYS,
 # TRAINER.SECTION.NAME VALUE for each argument after SHOTS (no value contains a space, arguments() saw to it)
 method_settings() {
-    case " $arg_names " in
-        *" TASKID:optional "*) ;;
-        *) TASKID= ;;
-    esac
     one_task
     case $TRAINER in
         MTCoOpHard) method_section=MTCOOPH ;;
@@ -55,7 +51,6 @@ MTCOOP_ARGS="DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX C
 # mtcoop_settings: from the arguments, MTCOOP_FOLDER (published; "_loss" has an empty tail there too) and MTCOOP_KEYS
 # (no value contains a space, arguments() saw to it)
 mtcoop_settings() {
-    TASKID=
     one_task
     MTCOOP_FOLDER=$DATASET/MTCoOp/${CFG}_${SHOTS}shots/cnctx${CLASS_N_CTX}_ccsc${CLASS_CSC}
     MTCOOP_FOLDER=${MTCOOP_FOLDER}_tnctx${TASK_N_CTX}_tcsc${TASK_CSC}_nctx${N_CTX}_csc${CSC}

@@ -57,6 +57,11 @@ if [ "${1:-}" = --job ]; then # one of several at a time: --job FOLDER NUMBER [K
 fi
 
 several_jobs
+case " $* " in
+    *" DATASET.SUBSAMPLE_TASKS "*)
+        stop "DATASET.SUBSAMPLE_TASKS: these runs and their table are of a whole suite; for some of its tasks, call the \
+launchers themselves" ;;
+esac
 
 # more threads than processors make each of them wait for all the others
 if [ "$JOBS" -gt 1 ]; then

@@ -111,6 +111,41 @@ def test_any_launcher_for_each_task(clone, command, folder):
     assert out.count("skipped, finished already") == 2 and len(clone.runs()) == 3
 
 
+@pytest.mark.parametrize(("command", "folder"), LAUNCHERS.items(), ids=[c.split()[0] for c in LAUNCHERS])
+def test_a_task_given_as_a_setting_has_the_folder_of_that_task(clone, command, folder):
+    for setting in (["DATASET.SUBSAMPLE_TASKS", "task3"], []):
+        done = clone.sh(*command.split(), *setting, TASK="" if setting else "3", SEEDS="1", SHOTS="4")
+        assert done.returncode == 0, done.stderr
+    [(options, pairs)] = runs(clone)  # the second time it was there
+    parent = f"{clone.folder}/outputd/" if folder.startswith("../") else f"{clone.folder}/output/"
+    assert options["--output-dir"] == parent + folder.removeprefix("../outputd/").format(3)
+    assert pairs["DATASET.SUBSAMPLE_TASKS"] == "task3"
+
+
+COOP = "icon5 tiny_ep20 4 16 False True"
+TASK_MISTAKES = {
+    f"main_coop.sh {COOP} DATASET.SUBSAMPLE_TASKS faces,task2": "faces,task2 has no folder here. One task: task2",
+    f"main_coop.sh {COOP} 1 DATASET.SUBSAMPLE_TASKS task2": "task2, and this is the folder of task 1: leave",
+    "linearprob.sh icon5 tiny 4 DATASET.SUBSAMPLE_TASKS task2": "task2, and this is the folder of task 0: leave",
+    f"per_task.sh main_coop.sh {COOP} DATASET.SUBSAMPLE_TASKS task2": "task2, and this is the folder of task 0: leave",
+    "analysis_length.sh icon5 tiny_ep20 4 DATASET.SUBSAMPLE_TASKS task2": "this script runs all tasks of a suite",
+    "demo.sh DATASET.SUBSAMPLE_TASKS task2": "these runs and their table are of a whole suite",
+}
+
+
+@pytest.mark.parametrize(("command", "message"), TASK_MISTAKES.items(), ids=[c.split()[0] for c in TASK_MISTAKES])
+def test_tasks_without_a_folder_of_their_own_are_refused(clone, command, message):
+    done = clone.sh(*command.split(), TASKS="0 2" if command.startswith("per_task") else "")
+    assert done.returncode == 2 and clone.runs() == []
+    assert "DATASET.SUBSAMPLE_TASKS" in done.stderr and message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_all_tasks_may_be_given_as_a_setting(clone):
+    assert clone.sh("main_coop.sh", *COOP.split(), "DATASET.SUBSAMPLE_TASKS", "all", SEEDS="1").returncode == 0
+    assert folders(clone) == ["icon5/CoOp/tiny_ep20_4shots/nctx16_cscFalse_tscTrue/seed1"]
+
+
 def test_the_first_failure_stops(clone):
     arguments = ("per_task.sh", "protonet.sh", "icon5", "tiny", "4", "cosine")
     done = clone.sh(*arguments, TASKS="0 1", FAIL_SEED="2")

@@ -23,7 +23,7 @@ def test_base_to_new_and_its_table(tmp_path):
     for script in ("main_mtcoop_base2new_train.sh", "main_mtcoop_base2new_test.sh"):
         done = sh(script, output, ARGUMENTS)
         assert done.returncode == 0, done.stderr
-    [new] = output.glob("output/base2new/icon5/MTCoOp/tiny_ep20_1shots/cnctx0_*_loss/new/seed1/results.json")
+    [new] = output.glob("output/base2new/icon5/MTCoOp/tiny_ep20_1shots/cnctx0_*_loss/task2/new/seed1/results.json")
     results = json.loads(new.read_text())
     assert (results["status"], results["protocol"], results["trainer"]) == ("complete", "new", "MTCoOp")
     assert [task["id"] for task in results["tasks"]] == [2]
