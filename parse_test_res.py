@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
 from reporting.experiments import Choice, Experiment, ReportError, choose, find_experiments, load_experiment
-from reporting.export import as_csv, as_json
+from reporting.export import as_csv, as_json, emit, output_options
 from reporting.relative import TEXT as RELATIVE
 from reporting.relative import relative_stds, relative_table
 from reporting.runs import SETTINGS
@@ -44,9 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--relative-std", action="store_true", help="std / mean over seeds as well (for the table and --json)"
     )
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    output.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+    output_options(parser)
     return parser
 
 
@@ -77,6 +75,12 @@ def load(options) -> tuple[list[Experiment], list[Halves]]:
 
 def show(options, experiments: list[Experiment], pairs: list[Halves], choice: Choice) -> None:
     """Print tables for people."""
+    show_means(options, experiments, pairs, choice)
+    if options.relative_std:
+        print(f"\n{RELATIVE}\n\n{relative_table(experiments, choice)}")
+
+
+def show_means(options, experiments: list[Experiment], pairs: list[Halves], choice: Choice) -> None:
     print(options.directory)
     print(f"{spread_text(options.ci95)};\n{number_text(choice)}\n")
     if not options.multi_exp:
@@ -123,22 +127,18 @@ def main(arguments: list[str] | None = None) -> int:
         notes = "\n".join(f"note: {note}" for note in pairs[0].notes())
     elif options.multi_exp:
         notes = "\n".join(filter(None, (notes, average_note(experiments))))
-    if options.json:
-        more = {"base_to_new": [as_plain(pair, choice, options.ci95) for pair in pairs]} if pairs else {}
-        if options.relative_std:
-            more["relative_std"] = {experiment.label: relative_stds(experiment, choice) for experiment in experiments}
-        print(as_json(experiments, choice, options.ci95, **more), end="")
-    elif options.csv:
-        print(
-            as_csv(experiments, choice, options.ci95, [as_plain(pair, choice, options.ci95) for pair in pairs]), end=""
-        )
-    else:
-        show(options, experiments, pairs, choice)
-        if options.relative_std:
-            print(f"\n{RELATIVE}\n\n{relative_table(experiments, choice)}")
-        notes = "\n" + notes if notes else ""
-    if notes:
-        print(notes, file=sys.stderr if options.json or options.csv else sys.stdout)
+    how = (choice, options.ci95)
+    plain = [as_plain(pair, *how) for pair in pairs]
+    more = {"base_to_new": plain} if pairs else {}
+    if options.relative_std:
+        more["relative_std"] = {experiment.label: relative_stds(experiment, choice) for experiment in experiments}
+    emit(
+        options,
+        notes,
+        as_json=lambda: as_json(experiments, *how, **more),
+        as_csv=lambda: as_csv(experiments, *how, plain),
+        show=lambda: show(options, experiments, pairs, choice),
+    )
     return 0
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reporting.experiments import Choice, Experiment, ReportError, Seeds, Stat, load_experiment, spread, stat
+from reporting.export import emit, output_options
 from reporting.runs import METRICS, canonical
 from reporting.table import WIDTH, cell, number_text, render, spread_text, width
 
@@ -185,9 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--keyword", default="overall_metric", metavar="K", help=f"which number: {', '.join(METRICS)}")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there")
     parser.add_argument("--ci95", action="store_true", help="95 %% interval in place of the standard deviation")
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    output.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+    output_options(parser)
     parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder of the runs on the source")
     return parser
 
@@ -204,18 +203,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     notes = "\n".join(f"note: {row.label}: {note}" for row in rows for note in row.notes(options.seeds))
-    if options.json:
-        data = {"number": choice.number, "spread": "ci95" if options.ci95 else "std", "ddof": 0}
-        print(json.dumps({**data, "rows": as_plain(rows, choice, *how)}, indent=2, ensure_ascii=False))
-    elif options.csv:
-        print(as_csv(as_plain(rows, choice, *how)), end="")
-    else:
-        title = f"{options.title}\n" if options.title else ""
-        means = "" if options.cross else f"{AVERAGE}: of source and targets; {OOD}: of the targets alone;\n"
-        print(f"{title}{spread_text(options.ci95)};\n{means}{number_text(choice)}\n\n{as_table(rows, choice, *how)}")
-        notes = "\n" + notes if notes else ""
-    if notes:
-        print(notes, file=sys.stderr if options.json or options.csv else sys.stdout)
+    data = {"number": choice.number, "spread": "ci95" if options.ci95 else "std", "ddof": 0}
+    data["rows"] = plain = as_plain(rows, choice, *how)
+    title = f"{options.title}\n" if options.title else ""
+    means = "" if options.cross else f"{AVERAGE}: of source and targets; {OOD}: of the targets alone;\n"
+    head = f"{title}{spread_text(options.ci95)};\n{means}{number_text(choice)}"
+    emit(
+        options,
+        notes,
+        as_json=lambda: json.dumps(data, indent=2, ensure_ascii=False) + "\n",
+        as_csv=lambda: as_csv(plain),
+        show=lambda: print(f"{head}\n\n{as_table(rows, choice, *how)}"),
+    )
     return 0
 
 

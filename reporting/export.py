@@ -1,8 +1,11 @@
 """Experiments as JSON and CSV, every number unrounded."""
 
+import argparse
 import csv
 import io
 import json
+import sys
+from collections.abc import Callable
 
 from reporting.experiments import Choice, Experiment, Stat, stat
 
@@ -88,3 +91,22 @@ def as_csv(experiments: list[Experiment], choice: Choice, ci95: bool, pairs: lis
             numbers = ["" if value[key] is None else value[key] for key in ("n", "mean", "spread")]
             writer.writerow([label, row["id"], row["name"], choice.number, "", *numbers, "", "", ""])
     return text.getvalue()
+
+
+def output_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `emit` reads."""
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    output.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+
+
+def emit(options, notes: str, as_json: Callable[[], str], as_csv: Callable[[], str], show: Callable[[], None]) -> None:
+    """Print what is asked for: JSON, CSV or, with `show`, tables. Notes stand below tables, beside data on stderr."""
+    if options.json or options.csv:
+        print((as_json if options.json else as_csv)(), end="")
+    else:
+        show()
+    if notes and (options.json or options.csv):
+        print(notes, file=sys.stderr)
+    elif notes:
+        print("\n" + notes)

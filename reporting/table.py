@@ -59,8 +59,12 @@ def seeds_table(experiment: Experiment, choice: Choice, ci95: bool = False) -> s
             values = [choice.of_task(run, (task.id, task.name)) for run in runs]
             number = task.metric if choice.number == "overall_metric" else choice.number
             rows.append([task.name, number or "-", _images(task.images), values])
-    kind = choice.number if choice.task is None else _declared(experiment, choice)
-    rows.append([overall, kind, "", [choice.overall(run) for run in runs]])
+    kind, images = choice.number, ""  # of all tasks
+    if choice.task is not None:
+        task = next(task for task in experiment.tasks() if (task.id, task.name) == choice.task)
+        kind = (task.metric if choice.number == "overall_metric" else choice.number) or "-"
+        images = _images(task.images)
+    rows.append([overall, kind, images, [choice.overall(run) for run in runs]])
 
     def lines(with_seeds: bool):
         header = ["task", "metric", "images", *([run.label for run in runs] if with_seeds else []), "mean", "n"]
@@ -77,12 +81,6 @@ def seeds_table(experiment: Experiment, choice: Choice, ci95: bool = False) -> s
 
 def _images(count: int | None) -> str:
     return "-" if count is None else f"{count:,}"
-
-
-def _declared(experiment: Experiment, choice: Choice) -> str:
-    if choice.number != "overall_metric":
-        return choice.number
-    return next((task.metric for task in experiment.tasks() if (task.id, task.name) == choice.task), "") or "-"
 
 
 def _average(stats: list[Stat | None]) -> str:

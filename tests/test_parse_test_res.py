@@ -87,7 +87,8 @@ def test_keyword(three, capsys):
         data = parse_json(capsys, three, "--keyword", keyword)
         assert data["task"] == "food (raw)"
         assert data["experiments"][0]["overall"]["mean"] == pytest.approx(82.0)
-    assert "faces" not in parse(capsys, three, "--keyword", "task1")[1]
+    out = parse(capsys, three, "--keyword", "task1")[1]
+    assert "faces" not in out and rows_of(out)["food (raw)"][:2] == ["overall_acc", "1,200"]
     status, _, err = parse(capsys, three, "--keyword", "fotos")
     assert status == 2
     assert "macro_f1" in err
