@@ -72,9 +72,14 @@ def show(value):
 
 
 def nearest(word, words):
-    """The word of `words` most like `word`, or None."""
+    """The word of `words` most like `word`, or None. An abbreviation of it ("lin" of "linear") is more than distant
+    likeness ("linmean").
+    """
     lower = {str(candidate).lower(): candidate for candidate in words}
-    found = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
+    word = str(word).lower()
+    alike = [difflib.get_close_matches(word, lower, n=1, cutoff=cutoff) for cutoff in (0.8, 0.6)]
+    short = sorted((candidate for candidate in lower if len(candidate) > 2 and word.startswith(candidate)), key=len)
+    found = alike[0] or short[-1:] or alike[1]
     return lower[found[0]] if found else None
 
 

@@ -5,7 +5,7 @@ from yacs.config import CfgNode as CN
 
 from dassl import config
 from dassl.config import ConfigError, declare, get_cfg_default, load
-from dassl.config.rules import nearest_key
+from dassl.config.rules import nearest, nearest_key
 from dassl.config.tree import flatten
 
 
@@ -50,6 +50,12 @@ def test_later_sources_win_and_values_take_the_defaults_type(tmp_path, cfg):
     assert cfg.DATASET.SUBSAMPLE_TASKS == "task3" and cfg.USE_CUDA is False
     load(cfg, [], ["DATASET.SUBSAMPLE_TASKS", "[0, 2]", "DATASET.NAME", "123"])
     assert cfg.DATASET.SUBSAMPLE_TASKS == [0, 2] and cfg.DATASET.NAME == "123"
+
+
+def test_the_nearest_of_several_words():
+    kinds = ("lin", "linmean", "lincls", "mlp", "transformer")
+    wrong = {"linear": "lin", "Lineer": "lin", "linmeen": "linmean", "linclass": "lincls", "mlps": "mlp", "tree": None}
+    assert {word: nearest(word, kinds) for word in wrong} == wrong
 
 
 def test_all_problems_at_once_with_source_key_and_nearest(tmp_path, cfg):
