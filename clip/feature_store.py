@@ -13,10 +13,11 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from safetensors.numpy import save
 from dassl.utils import atomic_write, counted
 
 DIGEST = 16  # bytes that identify a view; two of 10^9 views coincide with probability 10^-21
+_STORE = re.compile(f"[0-9a-f]{{{2 * DIGEST}}}")  # name of a store's folder
 
 
 def default_folder() -> Path:
@@ -75,11 +77,16 @@ class FeatureStore:
                 raise ValueError("its checksum is wrong")
             if zlib.crc32(digests) != int(about["digests_crc32"]):
                 raise ValueError("its checksum is wrong")
-            os.utime(path)  # a shard in use is the last to be removed
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            print(f"Feature cache: {path} is not used and will be computed anew ({error})")
-            path.unlink(missing_ok=True)
+        except OSError as error:  # not ours to read, or just removed by another run
+            print(f"Feature cache: {path} cannot be read and will be computed anew ({error})")
             return
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            print(f"Feature cache: {path} is not used and will be computed anew ({error})")
+            with suppress(OSError):  # in somebody else's folder it stays
+                path.unlink(missing_ok=True)
+            return
+        with suppress(OSError):
+            os.utime(path)  # a shard in use is the last to be removed
         for row, name in enumerate(digests):
             self._where.setdefault(name.tobytes(), (features, row))
 
@@ -154,11 +161,11 @@ def usage(folder: Path | str | None = None) -> list[tuple[Path, int, float]]:
     """(shard, bytes, time of last use) of all stores below `folder`."""
     found = []
     for path in Path(folder or default_folder()).glob("*/*.safetensors"):
-        try:
-            stat = path.stat()
-        except FileNotFoundError:  # another run has just removed it
+        if not _STORE.fullmatch(path.parent.name):  # weights of a model, say: nothing of ours, and not ours to remove
             continue
-        found.append((path, stat.st_size, stat.st_mtime))
+        with suppress(OSError):  # another run has just removed it
+            stat = path.stat()
+            found.append((path, stat.st_size, stat.st_mtime))
     return found
 
 
@@ -169,18 +176,23 @@ def prune(limit: float, folder: Path | str | None = None) -> int:
     for path, size, _ in shards:
         if total <= limit:
             break
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:  # of another user
+            continue
         total -= size
         removed += 1
     return removed
 
 
 def clear(folder: Path | str | None = None) -> tuple[int, int]:
-    """Remove all stores below `folder`; returns (shards, bytes)."""
+    """Remove all stores below `folder`; returns (shards, bytes) that went."""
     shards = usage(folder)
-    for path in {path.parent for path, _, _ in shards}:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(shards), sum(size for _, size, _ in shards)
+    for path in Path(folder or default_folder()).glob("*"):
+        if _STORE.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+    gone = [size for path, size, _ in shards if not path.exists()]
+    return len(gone), sum(gone)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -129,6 +129,8 @@ def _why_no_prompts(inner: nn.Module, text: nn.Module) -> str:
     if getattr(text, "cls_emb", None) is not None:
         return "its text feature is read at a class token"
     pool = getattr(inner, "text_pool_type", getattr(text, "pool_type", "argmax"))
+    if pool == "eos":
+        return "its text feature is read at an [EOS] of another vocabulary"
     if pool != "argmax":
         return f"its text feature is pooled by {pool!r} and not read at [EOS]"
     return ""

@@ -7,6 +7,7 @@ they are a function of, and every run, method and number of shots that needs the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
@@ -27,6 +28,8 @@ declare("DATALOADER.FEATURE_CACHE_DIR", "", help="folder of both; '': $SOFTCPT_C
 declare("DATALOADER.FEATURE_CACHE_GB", 20.0, allowed=at_least(0), help="the features not used for longest go beyond it")
 
 SHARD, SHARD_BYTES = 2048, 64 * 2**20  # views in a file, or their bytes: what an interrupted run loses at most
+
+NAMELESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>|\bLambda\(\)")  # in the text of a transform: it could be any function
 
 
 class FeatureLoader:
@@ -145,6 +148,8 @@ def why_not(loader: DataLoader | None) -> str:
         return "it gives several images an item"
     if getattr(items, "k_tfm", 1) > 1 or getattr(items, "return_img0", False):
         return "DATALOADER.K_TRANSFORMS or RETURN_IMG0 asks for several images an item"
+    if nameless := NAMELESS.search(repr(items.transform)):
+        return f"its transform contains {nameless[0]}, whose __repr__ does not say what it does"
     return ""
 
 

@@ -78,6 +78,39 @@ def test_a_folder_that_cannot_be_written_serves_the_run_alone(tmp_path, capsys):
     assert "cannot write" in capsys.readouterr().out
 
 
+def test_features_of_another_user_are_read_and_stay(filled, tmp_path, monkeypatch, capsys):
+    """A shared folder that this user may read only: neither the time of use nor a damaged file can be changed."""
+
+    def denied(*args, **options):
+        raise PermissionError(13, "Permission denied")
+
+    damaged = FeatureStore({"weights": "other"}, tmp_path)
+    damaged.add(names(1), features(1))
+    path = next(damaged.folder.glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1])
+    monkeypatch.setattr("os.utime", denied)
+    monkeypatch.setattr("pathlib.Path.unlink", denied)
+    again = FeatureStore(KIND, tmp_path)
+    again.refresh()
+    assert np.array_equal(again.rows(names(2)), features(2)) and capsys.readouterr().out == ""
+    other = FeatureStore({"weights": "other"}, tmp_path)
+    other.refresh()
+    assert other.missing(names(1)) == [0] and "not used and will be computed anew" in capsys.readouterr().out
+    assert prune(0, tmp_path) == 0 and len(shards(tmp_path)) == 2
+    monkeypatch.setattr("clip.feature_store.safe_open", denied)
+    again = FeatureStore(KIND, tmp_path)
+    again.refresh()
+    assert again.missing(names(1, 2)) == [0, 1] and "cannot be read" in capsys.readouterr().out
+
+
+def test_files_that_are_not_features_are_never_removed(filled, tmp_path):
+    weights = tmp_path / "models" / "weights.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights of a model")
+    assert len(usage(tmp_path)) == 1 and prune(0, tmp_path) == 1
+    assert clear(tmp_path) == (0, 0) and not filled.folder.exists() and weights.exists()
+
+
 def test_many_runs_fill_one_store(tmp_path):
     def fill(start):
         store = FeatureStore(KIND, tmp_path)

@@ -55,6 +55,41 @@ def test_every_name_makes_training_images_of_the_right_size(cfg, image, name):
     assert (len({v.sum().item() for v in views}) == 1) == (name in fixed)
 
 
+CHANGES = {  # another value of every setting of the transforms, and the step that it changes
+    "CROP_PADDING": (6, "random_crop"),
+    "RRCROP_SCALE": ((0.5, 1.0), "random_resized_crop"),
+    "CUTOUT_N": (3, "cutout"),
+    "CUTOUT_LEN": (5, "cutout"),
+    "GN_MEAN": (0.1, "gaussian_noise"),
+    "GN_STD": (0.4, "gaussian_noise"),
+    "RANDAUGMENT_N": (4, "randaugment_fixmatch"),
+    "RANDAUGMENT_M": (20, "randaugment"),
+    "COLORJITTER_H": (0.3, "colorjitter"),
+    "RGS_P": (0.9, "randomgrayscale"),
+    "GB_P": (0.1, "gaussian_blur"),
+    "GB_K": (5, "gaussian_blur"),
+    "PIXEL_MEAN": ([0.5, 0.5, 0.5], "normalize"),
+    "SIZE": ((48, 48), "random_translation"),
+    "INTERPOLATION": ("bilinear", "random_translation"),
+}
+
+
+def test_the_text_of_a_transform_says_all_it_depends_on(cfg):
+    """Image features are kept under it: equal for equal settings in any process, different for any other setting."""
+
+    def text(name, **changed):
+        own = cfg.clone()
+        for key, value in changed.items():
+            own.INPUT[key] = value
+        return repr(build_transform(own, choices=[name]))
+
+    for name in TRANSFORMS:
+        assert text(name) == text(name) and " at 0x" not in text(name), name
+    for key, (value, name) in CHANGES.items():
+        assert text(name, **{key: value}) != text(name), key
+    assert text("randaugment2") != text("randaugment_fixmatch").replace("fixmatch", "2")
+
+
 def test_all_together_and_none(cfg, image):
     assert build_transform(cfg, choices=TRANSFORMS)(image).shape == (3, 32, 32)
     assert build_transform(cfg, choices=[])(image).shape == (3, 32, 32)

@@ -128,6 +128,20 @@ def test_where_the_bank_cannot_serve(run, capsys):
         run("views", "DATALOADER.K_TRANSFORMS", 2)
 
 
+def test_transforms_of_the_project_share_and_a_nameless_one_does_not(run, monkeypatch, capsys):
+    """A step that does not say what it depends on could be any other one of its class."""
+    cutout = ("INPUT.TRANSFORMS", ["random_resized_crop", "normalize", "cutout"], "DATALOADER.FEATURE_BANK", True)
+    first = run("first", *cutout)
+    assert run("second", *cutout)[2] == 0
+    other = run("other", *cutout, "INPUT.CUTOUT_LEN", 30)
+    assert other[2] == 2 * 40 and other[0] != first[0]
+    capsys.readouterr()
+    monkeypatch.setattr("dassl.data.transforms.transforms.Cutout.__repr__", object.__repr__)
+    live = run("live", *cutout, "DATALOADER.FEATURE_CACHE", False)
+    assert live[0] == pytest.approx(first[0], rel=1e-5) and live[2] == 2 * 40 + 18
+    assert "FEATURE_BANK is not used: its transform contains <dassl." in capsys.readouterr().out
+
+
 def test_a_feature_does_not_depend_on_what_else_was_missing(run, tmp_path):
     """Bit for bit: kernels round differently for other batch sizes."""
     from clip.feature_store import FeatureStore

@@ -163,7 +163,14 @@ def _normalize(cfg) -> T.Normalize:
     return T.Normalize(mean=list(cfg.PIXEL_MEAN), std=list(cfg.PIXEL_STD))
 
 
-class RandomTranslation:
+class _Step:
+    """A step whose `repr` says all it depends on: features are kept under the text of their transform."""
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
+
+
+class RandomTranslation(_Step):
     """With probability p: enlarge to 9/8 of the size and cut a random window out; else resize only. PIL -> PIL."""
 
     def __init__(self, size: tuple[int, int], interpolation: InterpolationMode, p: float = 0.5):
@@ -176,7 +183,7 @@ class RandomTranslation:
         return self.shift(image) if random.random() < self.p else self.resize(image)
 
 
-class RandomMagnitude:
+class RandomMagnitude(_Step):
     """RandAugment whose n operations get a random magnitude each, and are applied with probability p. PIL -> PIL."""
 
     def __init__(self, n: int, p: float = 1.0):
@@ -190,7 +197,7 @@ class RandomMagnitude:
         return image
 
 
-class Cutout:
+class Cutout(_Step):
     """Set n squares of `length` pixels to zero, their centres anywhere in the image. (3, H, W) -> (3, H, W)."""
 
     def __init__(self, n: int = 1, length: int = 16):
@@ -206,7 +213,7 @@ class Cutout:
         return image
 
 
-class GaussianNoise:
+class GaussianNoise(_Step):
     """Add normal noise with probability p. (3, H, W) -> (3, H, W)."""
 
     def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5):
@@ -216,7 +223,7 @@ class GaussianNoise:
         return image if random.random() >= self.p else image + torch.randn(image.shape) * self.std + self.mean
 
 
-class InstanceNorm:
+class InstanceNorm(_Step):
     """Every channel of the image to mean 0 and standard deviation 1. (3, H, W) -> (3, H, W)."""
 
     def __call__(self, image: Tensor) -> Tensor:
