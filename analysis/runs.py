@@ -17,6 +17,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer, store
 from dassl.engine.progress import progress
 from dassl.utils import UserError, is_user_error
 from predict import read_run, without_data
+from reporting.experiments import Experiment
 
 
 def open_run(
@@ -87,6 +88,13 @@ def features_of(trainer, items: Sequence, what: str, prompts: bool = True) -> Te
                 with trainer.autocast():
                     found.append(trainer.image_tower(images).float().cpu())
     return torch.nn.functional.normalize(torch.cat(found), dim=-1)
+
+
+def print_notes(experiments: Sequence[Experiment]) -> None:
+    """What a reader of their numbers has to know, such as seeds without a result, below the numbers."""
+    for experiment in experiments:
+        for note in experiment.notes():
+            print(f"note: {experiment.label}: {note}")
 
 
 def run_command(work: Callable[[], None]) -> int:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import plots
-from analysis.runs import run_command
+from analysis.runs import print_notes, run_command
 from dassl.utils import UserError
 from reporting.experiments import Choice, Experiment, choose, find_experiments, load_experiment, stat
 from reporting.relative import relative_stds
@@ -158,7 +158,8 @@ def main(arguments: list[str] | None = None) -> int:
     def work():
         folder = Path(options.folder)
         out = plots.output(options.out, folder, "sweep")
-        experiments = [each for each in find_experiments(folder) if each.finished]
+        everything = find_experiments(folder)
+        experiments = [each for each in everything if each.finished]
         if not experiments:
             raise UserError(f"no finished run below {folder}")
         layout, places = layout_of(experiments, folder)
@@ -182,6 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         for row in rows:
             std = "" if row["std_points"] is None else f" ± {row['std_points']:.2f}"
             print(f"{row['series']}, {row['value']}: {row['mean_percent']:.2f}{std} % (n = {row['n']})")
+        print_notes(everything)
 
     return run_command(work)
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from analysis import plots
-from analysis.runs import features_of, open_run, run_command
+from analysis.runs import features_of, open_run, print_notes, run_command
 from dassl.utils import UserError
 from reporting.experiments import Experiment, load_experiment
 from reporting.runs import Run, TaskResult, read_run
@@ -207,6 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
         for row in rows:
             print(f"{row['name']}: visual {row['visual_variance']:.4f}, text {row['text_variance']:.4f}")
         print("\n".join(lines), end="\n" if lines else "")
+        print_notes(list(experiments.values()))
 
     return run_command(work)
 

@@ -91,6 +91,20 @@ def test_a_task_and_zero_shot(tmp_path):
     assert rows[0]["number"] == "overall_metric of food (raw)"
 
 
+def test_what_is_not_in_the_figure_is_told(tmp_path, capsys):
+    folder = fill(tmp_path / "length", {"nctx2": (1, 2), "nctx4": (3,)})
+    write(folder / "nctx4" / "seed2", results={"status": "interrupted"})
+    write(folder / "nctx8" / "seed1", results={"status": "failed"})
+    assert sweep.main([str(folder), "--out", str(tmp_path / "s")]) == 0
+    assert [row["value"] for row in rows_of(tmp_path / "s")] == ["2", "4"]
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert [note.partition(" (")[0] for note in notes] == [
+        "note: nctx4: unfinished: seed2",
+        "note: nctx8: missing: seed 2",
+        "note: nctx8: unfinished: seed1",
+    ]
+
+
 def test_folders_that_say_nothing(tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()

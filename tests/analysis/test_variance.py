@@ -90,11 +90,14 @@ def test_improvements_over_zero_shot(run, tmp_path, experiment, capsys):
     assert "CoOp, improvement and intra-class visual variance: r -" in out.replace("r = +0.000", "r -")
 
 
-def test_a_task_without_result_is_left_out(run, tmp_path, experiment):
+def test_a_task_without_result_is_left_out(run, tmp_path, experiment, capsys):
     _, folder = run("ZeroshotCLIP")
-    assert variance.main([folder, f"A={experiment('a', [50.0, 60.0])}", "--out", str(tmp_path / "v")]) == 0
+    some = experiment("a", [50.0, 60.0])
+    write(some / "seed2", results={"status": "interrupted"})
+    assert variance.main([folder, f"A={some}", "--out", str(tmp_path / "v")]) == 0
     rows = rows_of(tmp_path / "v")
     assert rows[1]["A_percent"] == "60.0" and rows[2]["A_percent"] == ""
+    assert "note: A: unfinished: seed2" in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared(run, tmp_path, experiment, capsys):
