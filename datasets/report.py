@@ -22,6 +22,7 @@ from datasets.published import size_line
 from datasets.source import SPLITS, Source
 
 MISTAKES, BAD = 4, 20  # of a dataset that are printed
+NOTHING = "no such folder"
 
 
 @dataclass
@@ -110,7 +111,7 @@ def absent(name: str, source: Any, root: str, train: bool = True) -> Report | No
     report.folder, report.declared = str(place), row.classes
     with_split = bool(root) and source.split_file(root) is not None
     gone = [entry for entry in diagnose.expected(row, with_split) if not diagnose.there(place / entry, entry)]
-    report.problem = f"not there: {some(gone, 6)}" if place.is_dir() else "no such folder"
+    report.problem = f"not there: {some(gone, 6)}" if place.is_dir() else NOTHING
     if row.train_folders and not source.missing(root, train=False):
         report.problem += "; without training images there are only zero-shot and tests of trained models"
     report.expected = _tree(row)
@@ -254,10 +255,11 @@ def _sizes(report: Report) -> tuple[int, int, int]:
     return len(report.split_hashes), report.classes or 0, sum(report.images.values())
 
 
-def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root: str) -> list[str]:
+def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root: str, brief: bool = False) -> list[str]:
     """Why a suite is not usable, as lines: the verdict, then every dataset that stands in the way; [] if it is usable.
 
-    Where all of it is explained by a wrong data root, that is said once.
+    Where all of it is explained by a wrong data root, that is said once. `brief`: datasets of which nothing is there
+    are named together, and what should be there is left to `datasets.check`.
     """
     bad = [report for report in reports if report.status != "usable"]
     if not bad:
@@ -274,6 +276,16 @@ def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root:
     if len(reports) == 1 and reports == bad:
         text[0] += f": {reports[0].problem}"
         return text + [line for report in bad for line in report.lines()[1:]]
+    nothing = [
+        report for report in bad if report.command and report.problem.startswith(NOTHING) and not report.mistakes
+    ]
+    if brief and len(nothing) > 1:
+        names = [report.name for report in nothing]
+        hand = [report.name for report in nothing if report.by_hand]
+        text += [_line("no folder", ", ".join(names)), _line("get them", diagnose.download(" ".join(names), root))]
+        text += [_line("by hand", f"{', '.join(hand)}: that command tells how")] if hand else []
+        text.append(_line("details", "the same with datasets.check: what belongs where, sizes and sources"))
+        bad = [report for report in bad if report not in nothing]
     for report in bad:
         text += ["", *report.lines()]
     return text
@@ -289,10 +301,10 @@ def require_usable(label: str, sources: Mapping[str, Any], root: str) -> dict[st
     reports = [report for name, source in sources.items() if (report := absent(name, source, root, train=False))]
     if reports:  # found out before anything is read
         others = [Report(name) for name in sources if name not in {report.name for report in reports}]
-        raise FileNotFoundError("\n".join(refusal(label, reports + others, sources, root)))
+        raise FileNotFoundError("\n".join(refusal(label, reports + others, sources, root, brief=True)))
     found = {name: examine(name, source, root, run=True) for name, source in sources.items()}
     reports = [report for report, _ in found.values()]
-    if text := "\n".join(refusal(label, reports, sources, root)):
+    if text := "\n".join(refusal(label, reports, sources, root, brief=True)):
         if any(report.absent for report in reports):
             raise FileNotFoundError(text)
         raise ValueError(text)

@@ -162,6 +162,7 @@ class Suite(DatasetBaseMT):
         places = {split: Places(split) for split in SPLITS}
         renamed = new_names(wanted.TASK_NAMES, tasks)
         by_task = {name: _by_task(source) for name, source in sources.items()}
+        self.more_images = False  # whether there are training images that have not been drawn
         for number, name, index, key in chosen:
             source = sources[name]
             digest.update(source.split_digest(index).encode())
@@ -186,7 +187,8 @@ class Suite(DatasetBaseMT):
                 kept = [place for place in numbers if items[place].label in new_label]
                 if split != "test":
                     shots = val_shots(wanted.NUM_SHOTS) if split == "val" else wanted.NUM_SHOTS
-                    kept = _drawn(items, kept, shots, cfg)
+                    there, kept = len(kept), _drawn(items, kept, shots, cfg)
+                    self.more_images |= split == "train" and len(kept) < there
                 for item in map(items.__getitem__, kept):
                     label = new_label[item.label]
                     path = f"{source.root}/{item.path}"
@@ -294,7 +296,7 @@ def refuse_training(cfg) -> None:
     root = _root(cfg)
     found = [report for name, source in rows.items() if (report := absent(name, source, root))]
     if found and not any(source.missing(root, train=False) for source in rows.values()):  # else all is said at once
-        raise FileNotFoundError("\n".join(refusal(cfg.DATASET.NAME, found, rows, root)))
+        raise FileNotFoundError("\n".join(refusal(cfg.DATASET.NAME, found, rows, root, brief=True)))
 
 
 def register(name: str, tasks: tuple[str, ...], doc: str) -> type[Suite]:

@@ -2,13 +2,15 @@
 
 state       prints complete, unfinished or none. With the arguments train.py is about to get, a finished run that was
             made with other settings is an error: skipping it would pass its numbers off as those asked for. Settings
-            that decide no number may differ, such as the workers that pool.sh leaves out of runs side by side.
+            that decide no number may differ, such as the workers that pool.sh leaves out of runs side by side, or the
+            epochs of a method that has none.
 last_epoch  prints the number of the last epoch of a finished training run
 error       prints the first line of the error a failed run left behind, if any
 
-Exit status 2 with a message on stderr when the question cannot be answered.
+Exit status 2 with a message on stderr when the question cannot be answered, 3 for a finished run of other settings.
 """
 
+import contextlib
 import re
 import sys
 from pathlib import Path
@@ -28,6 +30,10 @@ DECIDES_NO_NUMBER |= {
     "TEST.ZERO_SHOT_CHECK",
 }
 DECIDES_NO_NUMBER |= {f"TRAIN.{key}" for key in ("PRINT_FREQ", "CHECKPOINT_FREQ", "CHECKPOINT_KEEP", "TENSORBOARD")}
+
+
+class OtherSettings(ValueError):
+    """A finished run was made with other settings than those asked for."""
 
 
 def pairs(arguments: list[str]) -> dict[str, str]:
@@ -59,31 +65,40 @@ def state(folder: Path, arguments: list[str]) -> str:
     # a run repeated from its config.yaml records no pairs: nothing to compare
     keys = sorted(key for key in recorded.keys() | asked.keys() if recorded.get(key) != asked.get(key))
     keys = [key for key in keys if key not in DECIDES_NO_NUMBER]
-    if recorded and asked and keys and not _same(folder, arguments):
-        there = ", ".join(f"{key} {recorded.get(key, '(not given)')}" for key in keys)
-        now = ", ".join(f"{key} {asked.get(key, '(not given)')}" for key in keys)
-        raise ValueError(
+    if not (recorded and asked and keys):
+        return "complete"
+    changed = _changed(folder, arguments)
+    if changed is None:
+        changed = [(key, recorded.get(key, "(not given)"), asked.get(key, "(not given)")) for key in keys]
+    if changed:
+        there = ", ".join(f"{key} {value}" for key, value, _ in changed)
+        now = ", ".join(f"{key} {value}" for key, _, value in changed)
+        raise OtherSettings(
             f"{folder} holds a finished run made with other settings.\n  there: {there}\n  now:   {now}\n"
             "--overwrite makes it anew; or set OUTPUT to another folder."
         )
     return "complete"
 
 
-def _same(folder: Path, arguments: list[str]) -> bool:
-    """Whether the settings are those of the run after all, as 0.002 and 2e-3 are.
+def _changed(folder: Path, arguments: list[str]) -> list[tuple] | None:
+    """(key, value of the run, value asked for) of the settings that differ, which 0.002 and 2e-3 do not.
+
+    None where that cannot be told: without PyTorch, or without the run's config.yaml.
 
     Raises:
         ValueError, FileNotFoundError: a mistake in the arguments, which then is what is wrong.
     """
     try:
         from dassl.config import differences
+        from dassl.engine.build import unread
         from reporting.dry_run import configuration
 
-        cfg = configuration(arguments)
+        with contextlib.redirect_stdout(sys.stderr):  # warnings are not the answer
+            cfg = configuration(arguments)
     except ImportError:
-        return False  # where PyTorch is missing, the words alone decide
+        return None
     recorded = folder / "config.yaml"
-    return recorded.is_file() and not differences(cfg, recorded)
+    return differences(cfg, recorded, unread(cfg)) if recorded.is_file() else None
 
 
 def last_epoch(folder: Path) -> int:
@@ -127,7 +142,7 @@ def main(arguments: list[str]) -> int:
             print(last_epoch(folder) if question == "last_epoch" else error(folder))
     except (ValueError, FileNotFoundError) as problem:
         print(problem, file=sys.stderr)
-        return 2
+        return 3 if isinstance(problem, OtherSettings) else 2
     return 0
 
 

@@ -13,34 +13,25 @@
 # CLS_SAMPLE_RATE (class-sampled training of CATA, CSTA, CATS and CSTS; published: 0.1 on General-10, none elsewhere).
 
 . "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_tables.sh"
 help_wanted "$@"
 
-ROWS="ZeroshotCLIP ZeroshotCLIP2 LinearProbe ProtoNet CoOp-MT CoOp-CA CoOp-CS CoCoOp ProGrad KgCoOp PLOT SoftCPT*
-    NATA NATS CATA CSTA CATS CSTS"
 set -f # SoftCPT* is a name
 if [ $# -lt 2 ] || [ ! -f "$REPO/configs/datasets/$1.yaml" ]; then
     stop "arguments: DATASET CFG [KEY VALUE ...], DATASET a file of configs/datasets; found \"$*\""
 fi
 DATASET=$1 CFG=$2
 shift 2
-METHODS=${METHODS:-$ROWS}
+methods ZeroshotCLIP ZeroshotCLIP2 LinearProbe ProtoNet CoOp-MT CoOp-CA CoOp-CS CoCoOp ProGrad KgCoOp PLOT 'SoftCPT*' \
+    NATA NATS CATA CSTA CATS CSTS
 ALL_SHOTS=${SHOTS:-1 2 4}
-for METHOD in $METHODS; do
-    case " $(echo $ROWS) " in
-        *" $METHOD "*) ;;
-        *) stop "METHODS: there is no row \"$METHOD\"; rows: $(echo $ROWS)" ;;
-    esac
-done
-for SHOTS in $ALL_SHOTS; do
-    EXPECTED=$(expectation SHOTS "$SHOTS")
-    if [ -n "$EXPECTED" ]; then stop "SHOTS has to be numbers, each $EXPECTED; found \"$SHOTS\""; fi
-done
+for SHOTS in $ALL_SHOTS; do check_shots; done
 RATE=${CLS_SAMPLE_RATE:-}
 EXPECTED=$(expectation CLS_SAMPLE_RATE "${RATE:-0}")
 if [ -n "$EXPECTED" ]; then stop "CLS_SAMPLE_RATE has to be $EXPECTED; found \"$RATE\""; fi
 
-# config TRAINER: CONFIG becomes the name of the config file that this trainer takes; fails if there is none
-config() {
+# own_config TRAINER: CONFIG becomes the name of the config file that this trainer takes; fails if there is none
+own_config() {
     config_first=$CFG
     if [ "$1 ${CFG##*_}" = "ProGrad ep50" ]; then
         config_first=${CFG%_ep50} # 200 epochs
@@ -49,18 +40,14 @@ config() {
             [2-4]) config_first=${config_first}_ep100 ;;
         esac
     fi
-    for CONFIG in "$config_first" "$CFG" "${CFG%_ep*}" "${CFG%%_*}" "$(echo "$CFG" | sed 's/_ep.*//')_c4_ep10_batch1_ctxv1" \
-        "$(echo "$CFG" | sed 's/_ep.*//')_ep100_ctxv1"; do
-        if [ -f "$REPO/configs/trainers/$1/$CONFIG.yaml" ]; then return 0; fi
-    done
-    return 1
+    find_config "$1" "$config_first" "$CFG" "${CFG%_ep*}" "${CFG%%_*}" \
+        "$(echo "$CFG" | sed 's/_ep.*//')_c4_ep10_batch1_ctxv1" "$(echo "$CFG" | sed 's/_ep.*//')_ep100_ctxv1"
 }
 
-# row METHOD: sets TRAINER_NAME, LINE (script and arguments) and FOLDER (its results, in PLACE) for SHOTS; fails without
-# config
+# row: sets TRAINER_NAME, LINE (script and arguments) and FOLDER (its results) for METHOD and SHOTS; fails without config
 row() {
-    TRAINER_NAME=$1 SOFT='' PLACE=output
-    case $1 in
+    TRAINER_NAME=$METHOD SOFT='' PLACE=output
+    case $METHOD in
         CoOp-*) TRAINER_NAME=MTCoOpHard ;;
         NATA) TRAINER_NAME=MTCoOp SOFT="0 False 4 False 16 False" ;;
         NATS) TRAINER_NAME=MTCoOp SOFT="0 False 4 True 16 False" ;;
@@ -70,11 +57,11 @@ row() {
         CSTS) TRAINER_NAME=MTCoOp SOFT="4 True 4 True 16 True" ;;
         "SoftCPT*") TRAINER_NAME=MTCoOp ;;
     esac
-    config "$TRAINER_NAME" || return 1
+    own_config "$TRAINER_NAME" || return 1
     RUNS=$DATASET/$TRAINER_NAME/${CONFIG}_${SHOTS}shots
-    case $1 in
-        ZeroshotCLIP) LINE="zeroshot.sh $DATASET $CONFIG" FOLDER=$1/$CONFIG/$DATASET ;;
-        ZeroshotCLIP2) LINE="zeroshot2.sh $DATASET $CONFIG" FOLDER=$1/$CONFIG/$DATASET ;;
+    case $METHOD in
+        ZeroshotCLIP) LINE="zeroshot.sh $DATASET $CONFIG" FOLDER=$METHOD/$CONFIG/$DATASET ;;
+        ZeroshotCLIP2) LINE="zeroshot2.sh $DATASET $CONFIG" FOLDER=$METHOD/$CONFIG/$DATASET ;;
         LinearProbe) LINE="linearprob.sh $DATASET $CONFIG" FOLDER=$RUNS ;;
         ProtoNet) LINE="protonet.sh $DATASET $CONFIG $SHOTS cosine" FOLDER=$RUNS/metriccosine ;;
         CoOp-MT) hard False False ;;
@@ -100,11 +87,16 @@ row() {
             LINE="main_mtcoop.sh $DATASET $CONFIG $SHOTS $SOFT lin 1"
             # shellcheck disable=SC2086
             FOLDER=$RUNS/$(printf 'cnctx%s_ccsc%s_tnctx%s_tcsc%s_nctx%s_csc%s_typelin_ratio1_loss' $SOFT)
-            case "$1 $RATE" in
+            case "$METHOD $RATE" in
                 C*\ ?*) # CATA to CSTS, and there is a rate
                     LINE="main_mtcoop_cls_sample.sh $DATASET $CONFIG $SHOTS $SOFT lin 1 $RATE"
                     FOLDER=${FOLDER}_csr$RATE PLACE=outputd ;;
             esac ;;
+    esac
+    FOLDER=$OUTPUT/$PLACE/$FOLDER
+    case $METHOD in
+        Zeroshot*) ;; # one run
+        *) FOLDER=$FOLDER/seed\* ;; # not those of single tasks, which may lie beside them
     esac
 }
 
@@ -133,10 +125,10 @@ jobs() {
 
 export OUTPUT SEEDS
 LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
-trap 'rm -f "$LIST"' EXIT
+at_end 'rm -f "$LIST"'
 for SHOTS in $ALL_SHOTS; do
     for METHOD in $METHODS; do
-        if ! row "$METHOD"; then
+        if ! row; then
             echo "left out: $METHOD, configs/trainers/$TRAINER_NAME has no $CFG.yaml" >&2
         else
             jobs
@@ -147,21 +139,11 @@ done >"$LIST"
 SHOTS=$ALL_SHOTS sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
 if [ -n "$DRY_RUN" ]; then exit; fi
 
-cd "$REPO"
+case $DATASET in # suites that the published table has; of RS-8 only the number of tasks and classes is known
+    general10 | plant6 | fashion20) PUBLISHED="--published softcpt" ;;
+    *) PUBLISHED= ;;
+esac
 for SHOTS in $ALL_SHOTS; do
-    set -- # the arguments have been used
-    for METHOD in $METHODS; do
-        if ! row "$METHOD" || [ ! -d "$OUTPUT/$PLACE/$FOLDER" ]; then continue; fi
-        case $METHOD in
-            Zeroshot*) ;; # one run
-            *) FOLDER=$FOLDER/seed\* ;; # not those of single tasks, which may lie beside them
-        esac
-        set -- "$@" "$METHOD=$OUTPUT/$PLACE/$FOLDER"
-    done
-    case $DATASET in # suites that the published table has; of RS-8 only the number of tasks and classes is known
-        general10 | plant6 | fashion20) set -- --published softcpt "$@" ;;
-    esac
-    echo
-    # shellcheck disable=SC2086  # a list of seeds
-    "$PYTHON" -m reporting.table --seeds $SEEDS --costs --title "$DATASET, $CFG, $SHOTS images a class" "$@"
+    # shellcheck disable=SC2086  # lists
+    table reporting.table $PUBLISHED --seeds $SEEDS --costs --title "$DATASET, $CFG, $SHOTS images a class"
 done

@@ -201,7 +201,16 @@ run() {
     if [ -n "${RUN_AGAIN:-$OVERWRITE}" ]; then
         run_state=none
     else
-        run_state=$(run_info state "$run_dir" "$@") || exit $?
+        run_status=0
+        run_state=$(run_info state "$run_dir" "$@") || run_status=$?
+        case $run_status in
+            0) ;;
+            3) # a finished run of other settings, which stays as it is
+                if [ -z "${POOL_REFUSED:-}" ]; then exit 2; fi
+                echo "$run_dir" >>"$POOL_REFUSED" # for pool.sh, which goes on with the others
+                return ;;
+            *) exit "$run_status" ;;
+        esac
     fi
     case $run_state in
         complete)
@@ -251,6 +260,14 @@ check_tasks() {
 TASKS=\"0 2\" sh scripts/per_task.sh and this command. Several together: python train.py with an --output-dir for them."
 }
 
+# at_end COMMAND: runs it when the script ends, also by a signal, with which not every shell runs an EXIT trap
+at_end() {
+    # shellcheck disable=SC2064  # to be expanded now
+    trap "$1" EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
 # dry_run WORD...: notes a call of train.py, or one line that begins with #, for the end of the first script that has
 # called this function or dry_run_begin
 dry_run() {
@@ -262,9 +279,7 @@ dry_run_begin() {
     if [ -n "${SOFTCPT_DRY_RUN:-}" ]; then return; fi
     SOFTCPT_DRY_RUN=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
     export SOFTCPT_DRY_RUN
-    trap dry_run_end EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    at_end dry_run_end
 }
 
 # dry_run_end: prints what has been noted and what is wrong with it

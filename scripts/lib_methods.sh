@@ -1,5 +1,38 @@
 # Shared by the launchers of methods (main_*.sh, protonet.sh), which source it after lib.sh: what the arguments become.
 
+# launch HOW "$@": what a launcher of TRAINER does with its arguments. HOW is run_seeds, or for base to new run_base or
+# run_new.
+launch() {
+    launch_how=$1
+    shift
+    launch_cfg=tiny_ep20 launch_task=" TASKID:optional"
+    case $TRAINER in
+        CoCoOp) launch_names="TSC" launch_example="True" ;;
+        CoOp) launch_names="N_CTX CSC TSC" launch_example="16 False True" ;;
+        KgCoOp) launch_names="W TSC" launch_example="8.0 True" ;;
+        MTCoOp) launch_names=$MTCOOP_NAMES launch_example="0 False 4 False 16 False lin 1" launch_task= ;;
+        MTCoOpHard) launch_names="N_CTX CSC TSC" launch_example="16 False True" launch_task= ;;
+        MTUPT) launch_names="SHARING MODE N_CTX" launch_example="soft upt 8" ;;
+        PLOT) launch_names="N N_CTX CSC TSC" launch_example="4 16 False True" ;;
+        ProGrad) launch_names="N_CTX LAMBDA CSC TSC" launch_example="16 1.0 False True" ;;
+        ProtoNet) launch_names="METRIC" launch_example="cosine" launch_cfg=tiny ;;
+        UPT) launch_names="MODE N_CTX TSC" launch_example="upt 8 True" ;;
+        VPT) launch_names="N_CTX DEEP TSC" launch_example="4 True True" ;;
+    esac
+    arguments "DATASET CFG SHOTS $launch_names$launch_task" "icon5 $launch_cfg 4 $launch_example" "$@"
+    shift "$ARGC"
+    case $TRAINER in
+        MTCoOp) mtcoop_settings ;;
+        *) method_settings ;;
+    esac
+    case $launch_how in
+        run_seeds) launch_place=output ;;
+        *) launch_place=output/base2new ;;
+    esac
+    # shellcheck disable=SC2086  # pairs without spaces
+    "$launch_how" "$OUTPUT/$launch_place/$FOLDER" $KEYS "$@"
+}
+
 # method_settings: from the arguments FOLDER, DATASET/TRAINER/CFG_SHOTSshots/nameVALUE_nameVALUE[/taskTASKID], and KEYS,
 # TRAINER.SECTION.NAME VALUE for each argument after SHOTS (no value contains a space, arguments() saw to it)
 method_settings() {
@@ -46,16 +79,16 @@ cannot be tested. Give $base_key False; $(basename -- "$0" _base2new_train.sh).s
 
 # ---------------------------------------------------------------------------------------------------- SoftCPT
 
-MTCOOP_ARGS="DATASET CFG SHOTS CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
+MTCOOP_NAMES="CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
 
-# mtcoop_settings: from the arguments, MTCOOP_FOLDER (published; "_loss" has an empty tail there too) and MTCOOP_KEYS
-# (no value contains a space, arguments() saw to it)
+# mtcoop_settings: from the arguments, FOLDER (published; "_loss" has an empty tail there too) and KEYS (no value contains
+# a space, arguments() saw to it)
 mtcoop_settings() {
     one_task
-    MTCOOP_FOLDER=$DATASET/MTCoOp/${CFG}_${SHOTS}shots/cnctx${CLASS_N_CTX}_ccsc${CLASS_CSC}
-    MTCOOP_FOLDER=${MTCOOP_FOLDER}_tnctx${TASK_N_CTX}_tcsc${TASK_CSC}_nctx${N_CTX}_csc${CSC}
-    MTCOOP_FOLDER=${MTCOOP_FOLDER}_type${PG_TYPE}_ratio${PG_RATIO}_loss${MTCOOP_TAIL:-}$TASK_FOLDER
-    MTCOOP_KEYS="DATASET.NUM_SHOTS $SHOTS $TASK_KEYS
+    FOLDER=$DATASET/MTCoOp/${CFG}_${SHOTS}shots/cnctx${CLASS_N_CTX}_ccsc${CLASS_CSC}
+    FOLDER=${FOLDER}_tnctx${TASK_N_CTX}_tcsc${TASK_CSC}_nctx${N_CTX}_csc${CSC}
+    FOLDER=${FOLDER}_type${PG_TYPE}_ratio${PG_RATIO}_loss${MTCOOP_TAIL:-}$TASK_FOLDER
+    KEYS="DATASET.NUM_SHOTS $SHOTS $TASK_KEYS
         TRAINER.MTCOOP.CLASS_N_CTX $CLASS_N_CTX TRAINER.MTCOOP.CLASS_CSC $CLASS_CSC
         TRAINER.MTCOOP.TASK_N_CTX $TASK_N_CTX TRAINER.MTCOOP.TASK_CSC $TASK_CSC
         TRAINER.MTCOOP.N_CTX $N_CTX TRAINER.MTCOOP.CSC $CSC

@@ -7,9 +7,4 @@
 TRAINER=CoCoOp
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_methods.sh"
-arguments "DATASET CFG SHOTS TSC TASKID:optional" "icon5 tiny_ep20 4 True" "$@"
-shift "$ARGC"
-
-method_settings
-# shellcheck disable=SC2086  # pairs without spaces
-run_base "$OUTPUT/output/base2new/$FOLDER" $KEYS "$@"
+launch run_base "$@"

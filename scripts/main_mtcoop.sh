@@ -7,9 +7,4 @@
 TRAINER=MTCoOp
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_methods.sh"
-arguments "$MTCOOP_ARGS" "icon5 tiny_ep20 4 0 False 4 False 16 False lin 1" "$@"
-shift "$ARGC"
-
-mtcoop_settings
-# shellcheck disable=SC2086  # pairs without spaces
-run_seeds "$OUTPUT/output/$MTCOOP_FOLDER" $MTCOOP_KEYS "$@"
+launch run_seeds "$@"

@@ -8,9 +8,4 @@
 TRAINER=PLOT
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_methods.sh"
-arguments "DATASET CFG SHOTS N N_CTX CSC TSC TASKID:optional" "icon5 tiny_ep20 4 4 16 False True" "$@"
-shift "$ARGC"
-
-method_settings
-# shellcheck disable=SC2086  # pairs without spaces
-run_seeds "$OUTPUT/output/$FOLDER" $KEYS "$@"
+launch run_seeds "$@"

@@ -6,9 +6,4 @@
 TRAINER=ProGrad
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_methods.sh"
-arguments "DATASET CFG SHOTS N_CTX LAMBDA CSC TSC TASKID:optional" "icon5 tiny_ep20 4 16 1.0 False True" "$@"
-shift "$ARGC"
-
-method_settings
-# shellcheck disable=SC2086  # pairs without spaces
-run_new "$OUTPUT/output/base2new/$FOLDER" $KEYS "$@"
+launch run_new "$@"

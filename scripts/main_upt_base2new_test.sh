@@ -6,9 +6,4 @@
 TRAINER=UPT
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_methods.sh"
-arguments "DATASET CFG SHOTS MODE N_CTX TSC TASKID:optional" "icon5 tiny_ep20 4 upt 8 True" "$@"
-shift "$ARGC"
-
-method_settings
-# shellcheck disable=SC2086  # pairs without spaces
-run_new "$OUTPUT/output/base2new/$FOLDER" $KEYS "$@"
+launch run_new "$@"

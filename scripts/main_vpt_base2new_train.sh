@@ -7,9 +7,4 @@
 TRAINER=VPT
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_methods.sh"
-arguments "DATASET CFG SHOTS N_CTX DEEP TSC TASKID:optional" "icon5 tiny_ep20 4 4 True True" "$@"
-shift "$ARGC"
-
-method_settings
-# shellcheck disable=SC2086  # pairs without spaces
-run_base "$OUTPUT/output/base2new/$FOLDER" $KEYS "$@"
+launch run_base "$@"

@@ -14,7 +14,7 @@ help_wanted "$@"
 if [ $# -eq 0 ]; then
     own_comment >&2
     stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"\""
-elif [ -z "$LAUNCHER" ] || [ ! -f "$SCRIPTS/$LAUNCHER" ] || ! grep -q '^arguments ' "$SCRIPTS/$LAUNCHER"; then
+elif [ -z "$LAUNCHER" ] || [ ! -f "$SCRIPTS/$LAUNCHER" ] || ! grep -Eq '^(arguments|launch) ' "$SCRIPTS/$LAUNCHER"; then
     stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"${1:-}\""
 elif [ -n "${TASK:-}" ]; then
     stop "TASK=$TASK is set for one task; TASKS=\"$TASK\" restricts this script to it"

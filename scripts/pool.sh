@@ -5,7 +5,8 @@
 #   sh scripts/pool.sh [KEY VALUE ...] [--dry-run] [--overwrite] <LIST
 # JOBS at a time (environment; default: as many as there are processors, at most 4), which share the processors. Of
 # several at a time only beginnings and ends are shown; with JOBS=1 all that they print. After a failure nothing new is
-# started, the first one's last lines are shown and its status is the script's.
+# started, the first one's last lines are shown and its status is the script's. Finished runs of other settings are no
+# failure of the others: they are told, all the rest is made, and the status is 2.
 # On Linux the runs are forked from one process that has imported everything (preloaded.py), unless PRELOAD is False
 # (environment; default: True, with a GPU False, where it has not been tried).
 
@@ -22,10 +23,20 @@ LINE
     set -- $pool_command $FLAGS "$@"
     pool_script=$1
     shift
-    SEEDS=$pool_seeds PYTHON=$PYTHON OUTPUT=$OUTPUT sh "$SCRIPTS/$pool_script" "$@"
+    SEEDS=$pool_seeds PYTHON=$PYTHON OUTPUT=$OUTPUT POOL_REFUSED=$POOL_REFUSED sh "$SCRIPTS/$pool_script" "$@"
 }
 
-TAB=$(printf '\t')
+# pool_end: how all of it has ended
+pool_end() {
+    if [ -d "$pool_folder/failed" ]; then exit "$(cat "$pool_folder/failed/status")"; fi
+    pool_refused=$(cat "$pool_folder"/*.refused 2>/dev/null | wc -l | tr -d ' ')
+    if [ "$pool_refused" -gt 0 ]; then
+        stop "finished with other settings, and left as they are: $pool_refused of the runs. The same command with \
+--overwrite makes everything anew, with OUTPUT=FOLDER in another place."
+    fi
+}
+
+TAB=$(printf '\t') POOL_REFUSED=
 
 if [ "${1:-}" = --job ]; then # one of several at a time: --job FOLDER NUMBER [KEY VALUE ...]
     pool_folder=$2 pool_number=$3
@@ -38,8 +49,14 @@ if [ "${1:-}" = --job ]; then # one of several at a time: --job FOLDER NUMBER [K
     pool_start=$(date +%s)
     echo "$pool_name: starts"
     pool_status=0
+    POOL_REFUSED=$pool_folder/$pool_number.refused
     pool_run "$pool_line" "$@" >"$pool_log" 2>&1 || pool_status=$?
-    if [ "$pool_status" -eq 0 ]; then
+    if [ "$pool_status" -eq 0 ] && [ -s "$POOL_REFUSED" ]; then
+        {
+            echo "$pool_name: not made, finished already with other settings"
+            grep -e '^  there: ' -e '^  now: ' "$pool_log" | awk '!seen[$0]++'
+        } >&2
+    elif [ "$pool_status" -eq 0 ]; then
         pool_new=$(grep -c -e '^starts: ' -e '^goes on: ' "$pool_log") || true
         if [ "$pool_new" -gt 0 ]; then
             echo "$pool_name: finished after $(($(date +%s) - pool_start)) s"
@@ -83,9 +100,7 @@ fi
 
 pool_folder=$(mktemp -d "${TMPDIR:-/tmp}/softcpt.XXXXXX")
 pool_waiting=
-trap 'rm -rf "$pool_folder"; ${pool_waiting:+kill "$pool_waiting"} 2>/dev/null || true' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+at_end 'rm -rf "$pool_folder"; ${pool_waiting:+kill "$pool_waiting"} 2>/dev/null || true'
 cat >"$pool_folder/list"
 export PYTHON OUTPUT
 
@@ -102,14 +117,16 @@ if [ "$PRELOAD $(uname)" = "True Linux" ] && [ "$(wc -l <"$pool_folder/list")" -
 fi
 
 if [ "$JOBS" -eq 1 ]; then
+    POOL_REFUSED=$pool_folder/all.refused
     while IFS= read -r pool_line <&3; do
         echo "== ${pool_line%%"$TAB"*}"
         pool_run "$pool_line" "$@"
     done 3<"$pool_folder/list"
+    pool_end
     exit 0
 fi
 
 trap 'echo "interrupted; the same command goes on from the last checkpoints" >&2; exit 130' INT
 awk '{ print NR }' "$pool_folder/list" |
     xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% $FLAGS "$@"
-if [ -d "$pool_folder/failed" ]; then exit "$(cat "$pool_folder/failed/status")"; fi
+pool_end

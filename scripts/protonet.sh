@@ -7,9 +7,4 @@
 TRAINER=ProtoNet
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_methods.sh"
-arguments "DATASET CFG SHOTS METRIC TASKID:optional" "icon5 tiny 4 cosine" "$@"
-shift "$ARGC"
-
-method_settings
-# shellcheck disable=SC2086  # pairs without spaces
-run_seeds "$OUTPUT/output/$FOLDER" $KEYS "$@"
+launch run_seeds "$@"

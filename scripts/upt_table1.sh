@@ -57,11 +57,11 @@ row() {
             FOLDER=cnctx0_ccscFalse_tnctx4_tcscFalse_nctx16_cscFalse_typelin_ratio1_loss ;;
         ZeroshotCLIP)
             config ZeroshotCLIP "$CFG" "$BASE"
-            FOLDER=output/ZeroshotCLIP/$CONFIG/$DATASET
+            FOLDER=$OUTPUT/output/ZeroshotCLIP/$CONFIG/$DATASET
             return ;;
     esac
     CALL="$TRAINER $DATASET $CONFIG $SHOTS $SETTINGS"
-    FOLDER=output/$DATASET/$TRAINER/${CONFIG}_${SHOTS}shots/$FOLDER
+    FOLDER=$OUTPUT/output/$DATASET/$TRAINER/${CONFIG}_${SHOTS}shots/$FOLDER
 }
 
 # jobs SCRIPT: lines for pool.sh
@@ -89,7 +89,7 @@ pool() {
 export OUTPUT PYTHON SEEDS
 for METHOD in $METHODS; do row; done # says what is wrong before anything is run
 LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
-trap 'rm -f "$LIST"' EXIT
+at_end 'rm -f "$LIST"'
 jobs xd_train.sh >"$LIST"
 if [ -n "$DRY_RUN" ]; then
     jobs xd_test.sh >>"$LIST"
@@ -100,13 +100,5 @@ pool "$@" # all of it before the first test: side by side, a test could come bef
 jobs xd_test.sh >"$LIST"
 pool "$@"
 
-set -- # the arguments have been used
-for METHOD in $METHODS; do
-    row
-    set -- "$@" "$METHOD=$OUTPUT/$FOLDER"
-done
-echo
-cd "$REPO"
-# shellcheck disable=SC2086  # lists
-"$PYTHON" -m reporting.domain_shift --seeds $SEEDS --targets $(shifted "$DATASET") \
-    --title "$DATASET, $CFG, $SHOTS images a class" "$@"
+# shellcheck disable=SC2046,SC2086  # lists
+table reporting.domain_shift --seeds $SEEDS --targets $(shifted "$DATASET") --title "$DATASET, $CFG, $SHOTS images a class"

@@ -31,7 +31,7 @@ case $PER_TASK in
     *) stop "PER_TASK has to be yes or no; found \"$PER_TASK\"" ;;
 esac
 
-# row: sets LINE (script and arguments) and FOLDER (its results) for METHOD; LAST is what follows a row of the paper
+# row: sets LINE (script and arguments), FOLDER (its results) and LAST (the end of FOLDER: a task or a seed) for METHOD
 row() {
     case $PER_TASK in
         no) OWN=True LAST=/seed\* ;;
@@ -60,12 +60,12 @@ row() {
             LINE="main_mtupt.sh $DATASET $CONFIG $SHOTS ${METHOD#*-} upt 8" FOLDER=MTUPT
             NAME=sharing${METHOD#*-}_modeupt_nctx8 LAST=/seed\* ;;
     esac
-    FOLDER=$OUTPUT/output/$DATASET/$FOLDER/${CONFIG}_${SHOTS}shots/$NAME
+    FOLDER=$OUTPUT/output/$DATASET/$FOLDER/${CONFIG}_${SHOTS}shots/$NAME$LAST
 }
 
 export OUTPUT PYTHON SEEDS
 LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
-trap 'rm -f "$LIST"' EXIT
+at_end 'rm -f "$LIST"'
 for SEED in $SEEDS; do
     for METHOD in $METHODS; do
         row
@@ -82,13 +82,6 @@ done >"$LIST"
 sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
 if [ -n "$DRY_RUN" ]; then exit; fi
 
-cd "$REPO"
-set -- # the arguments have been used
-for METHOD in $METHODS; do
-    row
-    set -- "$@" "$METHOD=$FOLDER$LAST"
-done
-echo
 # shellcheck disable=SC2086  # a list of seeds
-"$PYTHON" -m reporting.table --seeds $SEEDS --per-task-columns --published upt2 --keyword overall_acc --costs \
-    --title "$DATASET, $CFG, $SHOTS images a class" "$@"
+table reporting.table --seeds $SEEDS --per-task-columns --published upt2 --keyword overall_acc --costs \
+    --title "$DATASET, $CFG, $SHOTS images a class"

@@ -40,6 +40,7 @@ class MultiTaskTrainer(TrainerX):
     """
 
     section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
+    unread = ()  # beginnings of settings that most methods read and this one does not
     learns = True  # False: nothing to train, the method can be evaluated without a model
     frozen_features = True  # False: the method needs more than the frozen tower's output, so no cache serves
     local_features = False  # True: `features` are the image tower's local tokens (B, P, d), one for each patch
@@ -188,7 +189,8 @@ class MultiTaskTrainer(TrainerX):
         if split or not self._compared():
             return super().test(split)
         try:
-            self.zero_shot = ZeroShotCheck(self.cfg, self.clip, self.text_tower, self.space)
+            more_images = getattr(self.dm.dataset, "more_images", self.cfg.DATASET.NUM_SHOTS > 0)
+            self.zero_shot = ZeroShotCheck(self.cfg, self.clip, self.text_tower, self.space, more_images)
         except (FileNotFoundError, UserError) as error:  # of hand-made prompts, which the method itself may not need
             print(f"WARNING: not compared with zero-shot CLIP: {error}")
             return super().test(split)

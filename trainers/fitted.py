@@ -70,6 +70,7 @@ class FittedTrainer(MultiTaskTrainer):
     nothing: one run of a suite and a run for each task give the same classifiers.
     """
 
+    unread = ("OPTIM.", "DATALOADER.TRAIN_X.")
     needs_validation = False  # whether `fit` is given validation images
 
     # ---- what a method gives

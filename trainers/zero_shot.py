@@ -20,7 +20,7 @@ declare("TEST.ZERO_SHOT_CHECK", True, help="compare what was learned with zero-s
 
 SHOWN = 5  # tasks named in the warning
 ADVICE = (
-    "To try: more images a class (DATASET.NUM_SHOTS), more epochs (OPTIM.MAX_EPOCH), less augmentation "
+    "To try: {more}more epochs (OPTIM.MAX_EPOCH), less augmentation "
     "(INPUT.TRANSFORMS), the best model on validation (TEST.FINAL_MODEL best_val), class names in plain words; or use "
     "the hand-made prompts themselves (ZeroshotCLIP)"
 )
@@ -29,15 +29,17 @@ ADVICE = (
 class ZeroShotCheck:
     """Results of zero-shot CLIP, one template a task, on the batches a method is tested on.
 
-    For each batch: `expect(label (B,), task (B,))`, then `see(features (B, d))`.
+    For each batch: `expect(label (B,), task (B,))`, then `see(features (B, d))`. `more_images`: whether there are
+    training images that have not been used, which the advice then begins with.
     """
 
-    def __init__(self, cfg, clip: CLIP, tower: TextTower, space: TaskSpace):
+    def __init__(self, cfg, clip: CLIP, tower: TextTower, space: TaskSpace, more_images: bool = True):
         from .zsclip import HandPrompts, ZeroshotCLIP  # they are trainers, and trainers import this
 
         self.text = HandPrompts(tower, space, ZeroshotCLIP.templates(cfg, space)).features  # (N, d)
         self.scale = clip.logit_scale.exp()
         self.evaluator = ClassificationMT(cfg, space=space)
+        self.advice = ADVICE.format(more="more images a class (DATASET.NUM_SHOTS), " if more_images else "")
         self._target: tuple[Tensor, Tensor] | None = None
 
     def expect(self, label: Tensor, task: Tensor) -> None:
@@ -64,7 +66,7 @@ class ZeroShotCheck:
             more = f", and {len(worse) - SHOWN} more" if len(worse) > SHOWN else ""
             of = f" of {len(pairs)} tasks" if len(pairs) > 1 else " task"
             mean = f"; {_both('mean', report['mean'], own['mean'])}" if len(pairs) > 1 else ""
-            print(f"WARNING: below zero-shot CLIP on {len(worse)}{of}: {', '.join(named)}{more}{mean}. {ADVICE}")
+            print(f"WARNING: below zero-shot CLIP on {len(worse)}{of}: {', '.join(named)}{more}{mean}. {self.advice}")
         keys = ("id", "key", "name", "metric", "value", "overall_acc", "mean_acc", "macro_f1")
         return {"tasks": [{key: task[key] for key in keys} for task in own["tasks"]], "mean": own["mean"]}
 

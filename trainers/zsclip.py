@@ -111,6 +111,7 @@ class ZeroshotCLIP(MultiTaskTrainer):
 
     section = "ZSCLIP"
     learns = False
+    unread = ("OPTIM.", "DATALOADER.TRAIN_X.")
 
     def check_cfg(self, cfg) -> None:
         read_templates(cfg.TRAINER.ZSCLIP.TEMPLATES)  # before anything slow

@@ -170,8 +170,11 @@ def config_hash(cfg):
     return hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def differences(cfg, file):
-    """Settings that decide a run's numbers and differ from a config.yaml: [(key, value in the file, in `cfg`)]."""
+def differences(cfg, file, unread=()):
+    """Settings that decide a run's numbers and differ from a config.yaml: [(key, value in the file, in `cfg`)].
+
+    `unread`: beginnings of further settings that decide none.
+    """
     with open(file, encoding="utf-8") as stream:
         old = flatten(CfgNode(yaml.safe_load(stream) or {}))
     new = flatten(cfg)
@@ -179,7 +182,11 @@ def differences(cfg, file):
     for key in sorted(set(old) | set(new)):
         default = _settings[key].default if key in _settings else "(not set)"  # a file older than the setting
         a, b = old.get(key, default), new.get(key, default)
-        if key not in PLACES and json.dumps(a, default=str) != json.dumps(b, default=str):
+        if (
+            key not in PLACES
+            and not key.startswith(tuple(unread))
+            and json.dumps(a, default=str) != json.dumps(b, default=str)
+        ):
             found.append((key, a, b))
     return found
 

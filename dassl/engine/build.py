@@ -33,6 +33,22 @@ declare("TRAIN.TENSORBOARD", True, help="write scalars to OUTPUT_DIR/tensorboard
 declare("TRAINER.NAME", "", allowed=one_of(TRAINER_REGISTRY.registered_names, extra=("",)), help="trainer")
 
 
+def unread(cfg):
+    """Beginnings of the settings that the method of `cfg` does not read, so that they decide none of its numbers.
+
+    These are other methods' sections and what the method names as `unread`; of a method written for Dassl, which has no
+    `section`, nothing is known: (). Hand-made prompts (ZSCLIP) every method may start from or be compared with.
+    """
+    if cfg.TRAINER.NAME not in TRAINER_REGISTRY:
+        return ()
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if not getattr(method, "section", ""):
+        return ()
+    own = {getattr(kind, "section", "") for kind in method.__mro__} | {"ZSCLIP"}
+    groups = [name for name, value in cfg.TRAINER.items() if isinstance(value, dict)]
+    return (*(f"TRAINER.{name}." for name in groups if name not in own), *getattr(method, "unread", ()))
+
+
 def build_trainer(cfg):
     """The trainer cfg.TRAINER.NAME names, built with `cfg`."""
     check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())

@@ -10,6 +10,7 @@ import tempfile
 import yaml
 
 from dassl.config import differences
+from dassl.engine.build import unread
 from dassl.engine.store import model_names, saved_epochs
 from dassl.utils import read_json
 from dassl.utils.errors import UserError
@@ -63,7 +64,7 @@ def prepare_output(cfg, overwrite=False, learn=True):
         if cfg.SEED < 0:
             with open(recorded, encoding="utf-8") as stream:
                 cfg.SEED = yaml.safe_load(stream).get("SEED", cfg.SEED)
-        changed = differences(cfg, recorded)
+        changed = differences(cfg, recorded, unread(cfg))
         if changed:  # of a finished one too: who asked for other numbers must not be told that all is well
             kind = "a finished" if state == FINISHED else "an unfinished"
             lines = [f"{key}: {old} there, {new} here" for key, old, new in changed[:20]]

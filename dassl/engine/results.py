@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from dassl.config import config_hash, differences
-from dassl.engine.build import TRAINER_REGISTRY
+from dassl.engine.build import TRAINER_REGISTRY, unread
 from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, read_json, versions, write_json
 
 EMPTY_MEAN = {"value": None, "overall_acc": None, "mean_acc": None, "macro_f1": None}
@@ -133,13 +133,10 @@ def warn_of_unused(cfg, opts, file=None):
     """Print a line about settings that belong to other methods: on the command line, [KEY, VALUE, ...], or in `file`.
 
     A file that has settings of the method at hand, such as the config.yaml of a run, may have those of others, too.
-
-    Those of hand-made prompts (ZSCLIP) belong to every method, which may start from them or be compared with them.
     """
     section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
-    groups = {f"TRAINER.{name}." for name, value in cfg.TRAINER.items() if isinstance(value, dict)}
-    groups -= {f"TRAINER.{section}.", "TRAINER.ZSCLIP."}
-    unused = [key for key in dict.fromkeys(opts[::2]) if section and key.startswith(tuple(groups))]
+    groups = tuple(group for group in unread(cfg) if group.startswith("TRAINER."))
+    unused = [key for key in dict.fromkeys(opts[::2]) if key.startswith(groups)]
     if unused:
         print(
             f"WARNING: {cfg.TRAINER.NAME} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "

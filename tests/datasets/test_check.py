@@ -155,7 +155,12 @@ def test_a_run_refuses_with_the_same_words(tmp_path, capsys, monkeypatch):
     _, text = checked(capsys, "Plant6", "--root", tmp_path / "data")
     assert refused.splitlines()[0].removeprefix("error: ") == text.splitlines()[0]
     assert "Plant6: 5 of 6 datasets not found below DATASET.ROOT" in refused
-    assert refused.split("\n\n", 1)[1] == text.strip().split("\n\n", 2)[2]
+    [mushroom] = [part for part in text.strip().split("\n\n") if part.startswith("KaggleMushroom")]
+    head, *rest = refused.split("\n\n")
+    assert rest == [mushroom]  # nothing is there of the others: they stand in the head, all together
+    gone = ["FruitVegetable", "KaggleVegetable", "PlantSeedlingV1", "PlantVillage"]
+    assert f"get them   python -m datasets.download {' '.join(gone)} --root {tmp_path}/data" in head
+    assert f"by hand    {', '.join(gone[:3])}: that command tells how" in head and head.count("\n") == 4
     assert f"mv {tmp_path}/data/Kaggle-Mushroom {tmp_path}/data/kaggle_mushroom" in refused
 
 

@@ -1,10 +1,13 @@
 """The two commands of the README: their installation and what they run."""
 
 import os
+import signal
+import subprocess
+import time
 
 import pytest
 
-from tests.scripts.clone import split_arguments
+from tests.scripts.clone import REPOSITORY, split_arguments
 
 OLD = """#!/bin/sh
 case "$2" in *print*) echo 3.8.10 ;; *) exit 1 ;; esac
@@ -68,6 +71,48 @@ def test_demo_stops_with_the_failing_run(clone, jobs):
     assert len(clone.runs()) == 2 if jobs == "1" else 2 <= len(clone.runs()) < 10
     assert done.stderr.count("ValueError: the loss is nan") + done.stderr.count("error: the loss is nan") >= 1
     assert not table_of(done)
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_finished_runs_of_other_settings_stay_and_the_others_are_made(clone, jobs):
+    assert clone.sh("demo.sh", SEEDS="1").returncode == 0
+    [coop] = clone.folder.glob("output/icon5/MTCoOpHard/*/nctx16_cscFalse_tscFalse/seed1/results.json")
+    coop.unlink()
+    done = clone.sh("demo.sh", "OPTIM.LR", "0.1", SEEDS="1", JOBS=jobs)
+    assert done.returncode == 2 and not table_of(done)
+    assert len(clone.runs()) == 5 and coop.exists()
+    assert done.stderr.count("now:   OPTIM.LR 0.1") == 3 and done.stderr.count("left as they are: 3 of the runs") == 1
+    assert "--overwrite makes everything anew" in done.stderr.splitlines()[-1]
+    done = clone.sh("demo.sh", "OPTIM.LR", "0.1", "--overwrite", SEEDS="1", JOBS=jobs)
+    assert done.returncode == 0 and len(clone.runs()) == 9
+
+
+WAITING = """#!/bin/sh
+echo $$ >"$RECORD"
+exec sleep 60
+"""
+
+
+@pytest.mark.parametrize("script", ["all_methods.sh icon5 tiny_ep20", "upt_table1.sh", "upt_table2.sh"])
+def test_an_interrupted_table_leaves_no_temporary_files(tmp_path, script):
+    temporary, python, record = (tmp_path / name for name in ("tmp", "python", "record"))
+    temporary.mkdir()
+    python.write_text(WAITING)
+    python.chmod(0o755)
+    file, *arguments = script.split()
+    environment = {name: value for name, value in os.environ.items() if name not in ("TASK", "SHOTS", "PER_TASK")}
+    environment |= {"PYTHON": str(python), "RECORD": str(record), "TMPDIR": str(temporary), "OUTPUT": str(tmp_path)}
+    environment |= {"METHODS": "CoOp-MT" if "all" in script else "CoOp", "JOBS": "2", "PRELOAD": "False", "SEEDS": "1"}
+    command = ["sh", str(REPOSITORY / "scripts" / file), *arguments]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    going = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+    while not (record.exists() and record.read_text()):
+        assert going.poll() is None
+        time.sleep(0.02)
+    assert len(list(temporary.iterdir())) == 2  # the list, and the folder of pool.sh
+    os.killpg(going.pid, signal.SIGTERM)
+    assert going.wait(30) == 143
+    assert list(temporary.iterdir()) == []
 
 
 def test_number_of_jobs_has_to_be_one(clone):

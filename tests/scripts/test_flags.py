@@ -215,8 +215,36 @@ def test_a_mistake_over_a_finished_run_is_named_and_not_the_settings(tmp_path, c
         (("OPTIM.LR", "0.5"), "holds a finished run made with other settings"),
     ):
         status, out, err = state(*pairs)
-        assert (status, out) == (2, "") and message in err
+        assert (status, out) == (3 if "other" in message else 2, "") and message in err
     assert state("OPTIM.LR", "2e-3") == (0, "complete\n", "")
+
+
+def test_settings_that_a_method_does_not_read_do_not_make_its_run_another_one(tmp_path, capsys):
+    def state(trainer, config, *pairs):
+        folder = tmp_path / trainer
+        if not folder.exists():
+            folder.mkdir()
+            words = call(folder, "SEED", "1", trainer=trainer, config=config)
+            (folder / "results.json").write_text(json.dumps({"status": "complete", "command": ["train.py", *words]}))
+            (folder / "config.yaml").write_text(dry_run.configuration(words).dump())
+        words = call(folder, "SEED", "1", *pairs, trainer=trainer, config=config)
+        return run_info.main(["state", str(folder), *words]), *capsys.readouterr()
+
+    epochs, plot, templates = ("OPTIM.MAX_EPOCH", "1"), ("TRAINER.PLOT.N", "2"), ("TRAINER.ZSCLIP.ENSEMBLE", "task")
+    for trainer, config in (("ZeroshotCLIP", "tiny_ep20"), ("ProtoNet", "tiny")):
+        status, out, errors = state(trainer, config, *epochs, *plot)
+        assert (status, out) == (
+            0,
+            "complete\n",
+        ) and "does not read TRAINER.PLOT.N" in errors  # out is the answer alone
+    assert state("CoOp", "tiny_ep20", *plot)[0] == 0
+    for trainer, config, pairs, there, now in (
+        ("CoOp", "tiny_ep20", (*epochs, *plot), "OPTIM.MAX_EPOCH 20", "OPTIM.MAX_EPOCH 1"),
+        ("ZeroshotCLIP", "tiny_ep20", (*epochs, *templates), "TRAINER.ZSCLIP.ENSEMBLE imagenet", "ENSEMBLE task"),
+    ):
+        status, _, errors = state(trainer, config, *pairs)
+        lines = errors.splitlines()[-3:]
+        assert status == 3 and lines[0] == f"  there: {there}" and lines[1].endswith(now) and "--overwrite" in lines[2]
 
 
 def test_settings_of_other_methods_are_told(tmp_path, capsys):

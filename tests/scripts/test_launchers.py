@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -317,6 +318,8 @@ def test_examples_name_config_files_that_exist():
         if "\nTRAINER=" not in text:
             continue
         trainer = next(line for line in text.splitlines() if line.startswith("TRAINER=")).split("=")[1]
-        dataset, config = text.split('arguments "', 1)[1].split('" "', 1)[1].split('"')[0].split()[:2]
+        if path.name.endswith("_base2new_test.sh"):
+            continue  # it has the arguments of the other half
+        dataset, config = re.search(rf"^# +.*sh {path.name} (\S+) (\S+)", text, re.MULTILINE).groups()
         assert (REPOSITORY / f"configs/datasets/{dataset}.yaml").is_file(), path
         assert (REPOSITORY / f"configs/trainers/{trainer}/{config}.yaml").is_file(), path

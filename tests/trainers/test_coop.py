@@ -109,8 +109,9 @@ def test_configurations_are_what_their_names_say(path):
         "tokens": int(part.get("c", 4 if begins else 16)),
     }
     command = re.search(r"sh scripts/(\S+) (.*)", path.read_text())
-    script = (REPO / "scripts" / command[1]).read_text()
-    names = re.search(r'^arguments "(.*?)"', script, re.MULTILINE)[1].split()
+    launchers = (REPO / "scripts/lib_methods.sh").read_text()
+    own = re.search(rf'^ +{trainer}\) launch_names="(.*?)"', launchers, re.MULTILINE)[1]
+    names = ["DATASET", "CFG", "SHOTS", *own.split(), "TASKID"]
     assert command[1] == f"main_{trainer.lower()}.sh" and command[2].split()[1] == name
     assert 0 <= len(names) - len(command[2].split()) <= 1
     given = dict(zip(names, command[2].split(), strict=False))

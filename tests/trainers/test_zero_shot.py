@@ -51,8 +51,10 @@ def test_no_image_is_encoded_twice(weights, tmp_path):
     assert sum(seen) == 18 and built.run_extra["zero_shot"]["mean"]["value"] is not None
 
 
-def test_the_warning_names_tasks_and_both_numbers_and_leaves_the_result_alone(weights, tmp_path, capsys):
+@pytest.mark.parametrize("more", [True, False])
+def test_the_warning_names_tasks_and_both_numbers_and_leaves_the_result_alone(more, weights, tmp_path, capsys):
     built = build_trainer(config(tmp_path, "MTCoOpHard", weights))
+    built.dm.dataset.more_images = more  # as of a suite whose images have not all been drawn
     right = built.model_inference
     built.model_inference = lambda images: -right(images)  # the least likely class
     built.train()
@@ -64,6 +66,7 @@ def test_the_warning_names_tasks_and_both_numbers_and_leaves_the_result_alone(we
     assert f"on {len(worse)} of 3 tasks" in line
     for a, b in worse:
         assert f"{a['name']} {a['value']:.2f}% (zero-shot {b['value']:.2f}%)" in line
+    assert ("more images a class" in line) == more
     assert f"mean {found['mean']['value']:.2f}% (zero-shot {found['zero_shot']['mean']['value']:.2f}%)" in line
     block, problem = final_test_block(out.splitlines())
     assert not problem and block.numbers["overall_metric"] == pytest.approx(found["mean"]["value"], abs=0.01)
