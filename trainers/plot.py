@@ -46,7 +46,7 @@ declare(KEY + "THRESH", 1e-2, allowed=at_least(0), help="mean change of the row 
 PIECE = 2**26  # similarities that are matched at a time: 256 MB in fp32
 
 
-class PromptSets(PromptLearner):
+class SeveralPrompts(PromptLearner):
     """M prompts in place of each one of PromptLearner's: `forward(select (N',)) -> Prompts`, M of each name in turn.
 
     Contexts have a dimension M before L: `ctx` (M, L, D), (N, M, L, D), or `learners.<t>.ctx` (M, L, D). Prompts that
@@ -84,7 +84,7 @@ class TransportPrompts(nn.Module):
         super().__init__()
         self.tower = tower
         owners = class_owners(space) if sharing == "class" else [task.owner for task in space.tasks]
-        self.prompt_learner = PromptSets(
+        self.prompt_learner = SeveralPrompts(
             tower, space.classnames, sharing=sharing, task_of_name=space.task_of_column, owners=owners, **options
         )
 

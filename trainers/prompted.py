@@ -17,7 +17,7 @@ from .losses import cosine_logits
 from .prompts import saved_rows, unique
 
 
-class PromptSets(nn.ModuleList):
+class TaskPrompts(nn.ModuleList):
     """G sets of prompts: one for all tasks, or one for each of `owners` (task keys), each made by `make`.
 
     `forward()` stacks what they give, tuples of tensors (...) or None: a tuple of (G, ...) or None. A set is saved with

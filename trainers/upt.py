@@ -18,7 +18,7 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PRECISION_HELP, PRECISIONS
-from .prompted import PromptedLearner, PromptedTrainer, PromptSets
+from .prompted import PromptedLearner, PromptedTrainer, TaskPrompts
 from .prompts import NameTokens
 from .unified import UnifiedPrompts, declare_unified, unified_meaning, unified_problems, unified_settings
 
@@ -58,7 +58,7 @@ class UnifiedLearner(PromptedLearner):
         task prompts they come from.
         """
         task_prompts = getattr(self.sets, "task_prompt_learner", None)
-        label = "context" if isinstance(self.sets, PromptSets) else "generated context"
+        label = "context" if isinstance(self.sets, TaskPrompts) else "generated context"
         names = [label] if self.groups == 1 else [f"{label} of {owner}" for owner in self.owners]
         yield from zip(names, self.prompts()[0][:, 0], strict=True)
         if task_prompts is not None:
@@ -68,7 +68,7 @@ class UnifiedLearner(PromptedLearner):
 def learned_sets(tower: TextTower, space: TaskSpace, *, shared: bool = True, **unified) -> UnifiedLearner:
     """A learner whose raw prompts and network are learned directly; `unified` as of `Unify`."""
     owners = None if shared else [task.owner for task in space.tasks]
-    sets = PromptSets(lambda: UnifiedPrompts(tower, **unified), owners)
+    sets = TaskPrompts(lambda: UnifiedPrompts(tower, **unified), owners)
     return UnifiedLearner(tower, space, sets, unified["n_ctx"] // 2, shared)
 
 

@@ -17,7 +17,7 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PRECISION_HELP, PRECISIONS
-from .prompted import PromptedLearner, PromptedTrainer, PromptSets
+from .prompted import PromptedLearner, PromptedTrainer, TaskPrompts
 from .zsclip import HandPrompts
 
 KEY = "TRAINER.VPT."
@@ -57,7 +57,7 @@ class VisualPromptLearner(PromptedLearner):
         super().__init__(space, sharing == "all", tower.device)
         layers, width, patch = ImageTower(tower.clip).require_prompts()
         owners = [task.owner for task in space.tasks] if sharing == "task" else None
-        self.sets = PromptSets(lambda: VisualContext(layers if deep else 1, n_ctx, width, patch), owners)
+        self.sets = TaskPrompts(lambda: VisualContext(layers if deep else 1, n_ctx, width, patch), owners)
         self.hand = HandPrompts(tower, space, [(template,) if template else task.templates[:1] for task in space.tasks])
 
     def prompts(self) -> tuple[None, Tensor]:
