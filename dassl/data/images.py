@@ -27,6 +27,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from dassl.utils.errors import UserError
 
+READING = "transparent on white, 16-bit grey too"  # another text where other pixels come of what is transparent
 _WORKER_MARK = "Caught "  # how torch begins the text of an exception it carries over from a loader's worker
 _OPEN_ARCHIVES = 16
 
@@ -115,17 +116,19 @@ def image_stamp(path: str | os.PathLike) -> list:
     """What tells whether an image file is still the same one, without reading it; plain values.
 
     A file: its absolute path, size and time of change. A member of an archive: its name, size and CRC, wherever the
-    archive lies. A missing image has its path alone.
+    archive lies. A missing image has its path alone. What can be transparent (all but JPEG) also has the rule by which
+    it is read, so that features made by another rule are not taken for its own.
     """
     path = os.fspath(path)
+    rule = [] if path.lower().endswith((".jpg", ".jpeg")) else [READING]
     found = _split_archive(path)
     if found is not None and (member := _archive(found[0]).NameToInfo.get(found[1])) is not None:
-        return [found[1], member.file_size, member.CRC]
+        return [found[1], member.file_size, member.CRC, *rule]
     try:
         stat = os.stat(path)
     except OSError:
         return [path]
-    return [os.path.abspath(path), stat.st_size, stat.st_mtime_ns]
+    return [os.path.abspath(path), stat.st_size, stat.st_mtime_ns, *rule]
 
 
 def _reason(path: str, error: Exception) -> str:
@@ -153,7 +156,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _on_white(image.convert("RGBA"))
     if image.mode == "I" or image.mode.startswith("I;16"):
         array = np.asarray(image)
+        clear = image.info.get("transparency")
         image = Image.fromarray((array.clip(0, 65535) >> 8).astype(np.uint8))
+        if isinstance(clear, int):  # the grey of that value, in all of its 16 bits
+            image.paste(255, mask=Image.fromarray(array == clear))
     return image.convert("RGB")
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from dassl.config import get_cfg_default
 from dassl.data.data_manager import DatasetWrapper
 from dassl.data.datasets import Datum
-from dassl.data.images import read_header
+from dassl.data.images import image_stamp, read_header
 from dassl.utils import read_image
 
 RED = (204, 0, 51)  # in the web palette
@@ -90,6 +90,27 @@ def test_a_colour_that_stands_for_transparent(tmp_path, mode, colours):
     image.save(tmp_path / "x.png", transparency=colours[1])
     first = colours[0] if mode == "RGB" else colours[:1] * 3
     assert np.asarray(read_image(tmp_path / "x.png"))[0].tolist() == [list(first), [255, 255, 255]]
+
+
+def test_a_transparent_grey_of_sixteen_bits(tmp_path):
+    grey = np.array([[0x1234, 0x1200, 0x12FF, 0xFFFF, 0]], dtype=np.uint16)
+    for name, colour, expected in (("one", 0x1234, [255, 18, 18, 255, 0]), ("none", 7, [18, 18, 18, 255, 0])):
+        Image.fromarray(grey).save(tmp_path / f"{name}.png", transparency=colour)
+        assert np.asarray(read_image(tmp_path / f"{name}.png"))[0].tolist() == [[value] * 3 for value in expected]
+
+
+def test_features_of_images_that_another_rule_has_read_are_not_found(tmp_path, monkeypatch):
+    for name in ("x.png", "x.jpg", "y.JPEG"):
+        Image.new("RGB", (2, 2)).save(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "x.png", "x.png")
+        archive.write(tmp_path / "x.jpg", "x.jpg")
+    names = ("x.png", "x.jpg", "y.JPEG", "a.zip/x.png", "a.zip/x.jpg")
+    before = [image_stamp(tmp_path / name) for name in names]
+    assert before == [image_stamp(tmp_path / name) for name in names]
+    monkeypatch.setattr("dassl.data.images.READING", "by another rule")
+    changed = [image_stamp(tmp_path / name) != stamp for name, stamp in zip(names, before, strict=True)]
+    assert changed == [True, False, False, True, False]  # what no rule about transparency concerns is kept
 
 
 def test_opaque_images_have_the_pixels_they_had(tmp_path):
