@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dassl.utils import UserError
-from dassl.utils.transfer import Damaged, Unreachable, fetch, origin_of
+from dassl.utils.transfer import Damaged, Unreachable, alone, fetch, origin_of
 from dassl.utils.transfer import hexdigest as sha256
 
 __all__ = ["cache_dir", "download", "expected_sha256", "read_state_dict", "sha256"]
@@ -39,16 +39,25 @@ def download(url: str, root: str | os.PathLike, digest: str | None = None) -> Pa
     digest = digest or expected_sha256(url)
     target = Path(root) / url.rsplit("/", 1)[-1]
     by_hand = f"Fetch {url} by hand and put it at {target}" + (f"\n  SHA-256 {digest}" if digest else "")
-    if target.is_file():
+
+    def there() -> bool:
+        if not target.is_file():
+            return False
         if digest is None or (found := sha256(target)) == digest:
-            return target
+            return True
         raise UserError(
             f"{target} is not the file it should be: its SHA-256 is {found}, expected {digest}. "
             f"Delete it to download it again. {by_hand}"
         )
+
+    if there():
+        return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        fetch(url, target, f"sha256:{digest}" if digest else "")
+        with alone(target.parent, wait=True):  # runs begun together would write one and the same unfinished file
+            if there():
+                return target
+            fetch(url, target, f"sha256:{digest}" if digest else "")
     except Damaged as error:
         raise UserError(f"The download of {url} does not verify: {error}. {by_hand}") from None
     except (Unreachable, OSError) as error:

@@ -16,12 +16,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dassl.utils.texts import counted
-from dassl.utils.transfer import DRIVE
+from dassl.utils.transfer import DRIVE, Busy
 from datasets.check import asked_for
 from datasets.folders import q
 from datasets.install import (
     MB,
-    Busy,
     NoRoom,
     Options,
     about,

@@ -10,11 +10,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dassl.utils.transfer import DRIVE, Damaged, Unreachable, fetch, fetch_from_drive, origin_of, part_size, verify
+from dassl.utils.transfer import (
+    DRIVE,
+    Damaged,
+    Unreachable,
+    alone,
+    fetch,
+    fetch_from_drive,
+    origin_of,
+    part_size,
+    verify,
+)
 from datasets.archives import ArchiveError, DamagedArchive, UnsafeArchive, is_archive, unpack
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
@@ -27,10 +36,6 @@ TEMPORARY = ".unpacking-"
 
 class NoRoom(Exception):
     """The disk is too small; the text says how much is needed and free."""
-
-
-class Busy(Exception):
-    """Another process is installing the same dataset."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def install(row: Row, options: Options) -> dict[RemoteFile, list[str]]:
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _alone(row, folder):
+        with alone(folder):  # a second process would mend the same files
             for left in folder.glob(TEMPORARY + "*"):
                 options.say(f"{row.name}: removed what an interrupted run had begun to unpack")
                 shutil.rmtree(left)
@@ -281,24 +286,3 @@ def size(count: int) -> str:
 def about(megabytes: int) -> str:
     """ " (about 90 MB)"; "" where it is not known."""
     return f" (about {size(megabytes * MB)})" if megabytes > 1 else ""
-
-
-@contextmanager
-def _alone(row: Row, folder: Path) -> Iterator[None]:
-    """Keep a second process from the same dataset, where the system and the disk know such locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy("another download of it is running") from None
-        except OSError:  # some network disks have no locks
-            pass
-        yield
-    finally:
-        os.close(handle)

@@ -16,7 +16,8 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -38,6 +39,37 @@ class Unreachable(Exception):
 
 class Damaged(Unreachable):
     """A file that arrived, but is not the one that was published; it has been deleted."""
+
+
+class Busy(Exception):
+    """Another process fetches into the same folder."""
+
+
+@contextmanager
+def alone(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep a second process from fetching into `folder`, where the system and the disk know such locks.
+
+    Raises Busy, or with `wait` says so and waits, while another one does.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise Busy("another download of it is running") from None
+            print(f"waiting for another run, which downloads to {folder}", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # some network disks have no locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def fetch(url: str, target: Path, checksum: str = "", room: Callable[[int], None] | None = None) -> None:

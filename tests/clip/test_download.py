@@ -8,6 +8,7 @@ import pytest
 
 from clip.weights import download
 from dassl.utils import UserError, transfer
+from dassl.utils.transfer import alone
 
 BODY = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -52,6 +53,23 @@ def test_download_verifies_and_is_reused(server, tmp_path):
     download(url, tmp_path / "cache")
     assert Handler.requests == [0]
     assert list((tmp_path / "cache").iterdir()) == [path]
+
+
+def test_runs_begun_together_fetch_once(server, tmp_path, capsys):
+    pytest.importorskip("fcntl", reason="without locks each fetches for itself")
+    url, found = f"{server}/models/{DIGEST}/model.pt", []
+    with alone(tmp_path):  # as if another were at it, so that both have to wait
+        both = [threading.Thread(target=lambda: found.append(download(url, tmp_path))) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        text = ""
+        while text.count("waiting for another run") < 2:
+            text += capsys.readouterr().out
+        assert Handler.requests == []
+    for thread in both:
+        thread.join()
+    assert found == [tmp_path / "model.pt"] * 2 and found[0].read_bytes() == BODY
+    assert Handler.requests == [0] and list(tmp_path.iterdir()) == found[:1]
 
 
 def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
