@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 
+import dassl  # noqa: F401  # isort: skip  before the packages it needs: it says which are missing
 import numpy as np
 import torch
 
@@ -97,22 +98,26 @@ def as_text(found: dict) -> str:
     return f"{found['word']}{others} {found['distance']:.4f}"
 
 
-def at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+def at_least(least: int):
+    """The type of an argument that is a whole number of at least `least`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least {least}")
+        return int(text)
+
+    return read
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="folder of a finished run, with config.yaml and a checkpoint")
-    parser.add_argument("--topk", type=at_least_one, default=5, help="words for each vector (default 5)")
+    parser.add_argument("--topk", type=at_least(1), default=5, help="words for each vector (default 5)")
     parser.add_argument(
         "--metric", choices=METRICS, default=METRICS[0], help="distance (default, as published: euclidean)"
     )
     parser.add_argument(
-        "--classes", type=int, default=5, help="of contexts that are one a class: first classes of a task (0: all)"
+        "--classes", type=at_least(0), default=5, help="of contexts that are one a class: first classes of a task (0: all)"
     )
     parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -120,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     def work():
         trainer = open_run(options.run, options.load_epoch)
-        contexts = interpret(trainer, options.topk, options.metric, max(options.classes, 0))
+        contexts = interpret(trainer, options.topk, options.metric, options.classes)
         head = {"run": options.run, "trainer": trainer.cfg.TRAINER.NAME, "epoch": trainer.epochs_done}
         if options.json:
             print(json.dumps({**head, "metric": options.metric, "contexts": contexts}, indent=2, ensure_ascii=False))

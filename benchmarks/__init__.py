@@ -11,3 +11,5 @@ python -m benchmarks.growth --suite general10 --backbone RN50          cost agai
 
 Weights are random, of the real geometry; names are synthetic, of realistic length. Nothing is downloaded.
 """
+
+import dassl  # noqa: F401  before the packages it needs: it says which are missing

@@ -33,9 +33,12 @@ def bare(tmp_path_factory):
     return str(folder / "bin/python")
 
 
-@pytest.mark.parametrize(
-    "command", ["train.py --trainer CoOp", "predict.py run image.png", "-m datasets.check icon5"], ids=str.split
-)
+PROGRAMS = ["train.py --trainer CoOp", "predict.py run image.png", "interpret_prompt.py run", "-m datasets.check icon5"]
+PROGRAMS += ["-m analysis.tasks run", "-m benchmarks.methods", "-m clip.feature_store", "-m tools.pretrain_tiny"]
+PROGRAMS += ["-m scripts.suite_tasks configs/datasets/icon5.yaml"]
+
+
+@pytest.mark.parametrize("command", PROGRAMS, ids=str.split)
 def test_programs_name_what_is_missing(bare, command):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run([bare, *command.split()], cwd=PROJECT, env=environment, capture_output=True, text=True)
