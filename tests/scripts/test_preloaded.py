@@ -27,12 +27,12 @@ if sys.argv[1] == "raise":
 sys.exit(int(sys.argv[1]))
 """
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="runs are forked on Linux only")
+FORKED = hasattr(os, "pidfd_open")
 
 
 @pytest.fixture
-def waiting(tmp_path):
-    """A project with a process that waits for its runs: (folder, socket)."""
+def project(tmp_path):
+    """The folder of a project whose runs say who they are."""
     scripts = tmp_path / "scripts"
     scripts.mkdir()
     (scripts / SCRIPT.name).write_text(SCRIPT.read_text())
@@ -41,13 +41,22 @@ def waiting(tmp_path):
         (tmp_path / name / "__init__.py").touch()
     (tmp_path / "trainers" / "__init__.py").write_text("import os\nimported = os.getpid()\n")
     (tmp_path / "train.py").write_text(RUN)
-    socket = tmp_path / "socket"
-    server = subprocess.Popen([sys.executable, str(scripts / SCRIPT.name), str(socket)], start_new_session=True)
+    return tmp_path
+
+
+@pytest.fixture
+def waiting(project):
+    """The project with a process that waits for its runs: (folder, socket)."""
+    if not FORKED:
+        pytest.skip("runs are forked on Linux only")
+    socket = project / "socket"
+    call = [sys.executable, str(project / "scripts" / SCRIPT.name), str(socket)]
+    server = subprocess.Popen(call, start_new_session=True)
     for _ in range(500):
         if socket.exists():
             break
         time.sleep(0.02)
-    yield tmp_path, socket
+    yield project, socket
     server.terminate()
     server.wait()
 
@@ -127,11 +136,11 @@ def test_signals_to_a_group_of_processes_leave_no_run_behind(waiting):
     assert caller.wait(30) == 143  # that of the run
 
 
-def test_a_process_that_cannot_tell_when_runs_end_begins_none(tmp_path, waiting):
+def test_a_process_that_cannot_tell_when_runs_end_begins_none(tmp_path, project):
     """Some kernels, and Pythons built for them, have no pidfd_open."""
     lacking = tmp_path / "lacking.py"
     lacking.write_text(
-        "import os, runpy, sys\ndel os.pidfd_open\nsys.argv = sys.argv[1:]\n"
+        "import os, runpy, sys\nvars(os).pop('pidfd_open', None)\nsys.argv = sys.argv[1:]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     socket = tmp_path / "other"
@@ -141,8 +150,8 @@ def test_a_process_that_cannot_tell_when_runs_end_begins_none(tmp_path, waiting)
     assert done.returncode == 6 and done.stdout.count("by me 6") == 1
 
 
-def test_without_anybody_waiting_a_run_begins_by_itself(waiting, tmp_path):
-    done = ask(waiting[0], tmp_path / "no socket", "4")
+def test_without_anybody_waiting_a_run_begins_by_itself(project):
+    done = ask(project, project / "no socket", "4")
     assert done.returncode == 4 and "by me 4" in done.stdout
 
 
@@ -164,14 +173,15 @@ def test_the_status_of_a_list_is_that_of_its_runs_when_nobody_waits(clone, faili
     assert len(clone.runs()) == 2
 
 
+@pytest.mark.skipif(not FORKED, reason="runs are forked on Linux only")
 def test_launchers_runs_side_by_side_are_forked_and_the_same(tmp_path):
     repository = SCRIPT.parents[1]
     environment = {name: value for name, value in os.environ.items() if name not in ("PRELOADED", "SEEDS")}
     environment |= {"PYTHON": sys.executable, "SOFTCPT_CACHE": str(tmp_path / "cache"), "JOBS": "2"}
-    settings = ["OPTIM.MAX_EPOCH", "1", "DATALOADER.FEATURE_BANK", "False", "DATASET.SUBSAMPLE_TASKS", "task0"]
+    settings = ["OPTIM.MAX_EPOCH", "1", "DATALOADER.FEATURE_BANK", "False"]
     numbers = []
     for preload in ("True", "False"):
-        lines = [f"seed {seed}\t{seed}\tmain_coop.sh icon5 tiny_ep20 1 4 False False" for seed in (1, 2)]
+        lines = [f"seed {seed}\t{seed}\tmain_coop.sh icon5 tiny_ep20 1 4 False False 0" for seed in (1, 2)]
         done = subprocess.run(
             ["sh", str(repository / "scripts" / "pool.sh"), *settings],
             input="\n".join(lines) + "\n",
