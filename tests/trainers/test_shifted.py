@@ -95,6 +95,14 @@ def test_on_another_dataset_contexts_of_tasks_and_classes_are_refused(learner, n
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("name, settings", [("CoOp", {"TSC": True}), ("CoOp", {"CSC": True}), ("VPT", {"TSC": True})])
+def test_two_shifted_sets_of_one_task_are_told_to_need_a_run_each(learner, name, settings):
+    pair = TaskSpace((*SHIFTED.tasks, Task("ImageNetR", "colours", ("white",), task_of="ImageNet")))
+    trained = learner(name, settings, SOURCE).state_dict()
+    with pytest.raises(UserError, match="two of this suite would need the one of 'ImageNet.*in a run each"):
+        learner(name, settings, pair).load_state_dict(trained)
+
+
 def test_a_class_that_the_source_lacks_needs_a_shared_context(learner):
     """Names decide: a shifted set with a new class is refused with contexts of classes, not with those of tasks."""
     space = TaskSpace((Task("ImageNetR", "colours", ("white", "mauve"), task_of="ImageNet"),))
