@@ -19,7 +19,7 @@ from clip.text_tower import TextTower
 from dassl.data.tasks import Task, TaskSpace
 from trainers.cocoop import ConditionalPrompts
 
-from .common import PlainTower, backbone, options, start, suite
+from .common import PlainTower, backbone, options, positive, start, suite
 from .measuring import SIDES, add_memory_options, by_image, machine, memory, peak_over_base, report, row
 
 
@@ -46,9 +46,9 @@ class Pass:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
-    parser.add_argument("--images", type=int, default=8, help="B, images of a batch")
-    parser.add_argument("--classes", type=int, default=37, help="C")
-    parser.add_argument("--plain-images", type=int, help="images of the plain side (default: what fits)")
+    parser.add_argument("--images", type=positive, default=8, help="B, images of a batch")
+    parser.add_argument("--classes", type=positive, default=37, help="C")
+    parser.add_argument("--plain-images", type=positive, help="images of the plain side (default: what fits)")
     add_memory_options(parser)
     args = parser.parse_args(argv)
 

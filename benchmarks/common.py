@@ -129,10 +129,10 @@ def options(description: str, n_ctx: int = 16, repeat: int = 5, suites: bool = T
         parser.add_argument("--scale", type=_share, default=1.0, help="share of each task's classes, in (0, 1]")
     parser.add_argument("--backbone", type=_backbone, default="RN50", help="RN50, ViT-B/16, tiny, …")
     if n_ctx:
-        parser.add_argument("--n-ctx", type=_count, default=n_ctx, help="L, context tokens")
-    parser.add_argument("--repeat", type=_count, default=repeat, help="rounds that the medians are taken over")
+        parser.add_argument("--n-ctx", type=positive, default=n_ctx, help="L, context tokens")
+    parser.add_argument("--repeat", type=positive, default=repeat, help="rounds that the medians are taken over")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
     return parser
 
@@ -152,14 +152,25 @@ def _share(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def positive(text: str) -> int:
+    """A flag's number, at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
     return value
 
 
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise argparse.ArgumentTypeError(f"{name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return name
+
+
 def _backbone(name: str) -> str:
     if name != TINY and architecture(name) not in open_clip.list_models():
         raise argparse.ArgumentTypeError(f"{name!r} is no architecture of open_clip; try {', '.join(OPENAI)} or {TINY}")
+    if name != TINY and "hf_model_name" in open_clip.get_model_config(architecture(name))["text_cfg"]:
+        raise argparse.ArgumentTypeError(f"the text tower of {name!r} is a Hugging Face model, which takes no prompts")
     return name

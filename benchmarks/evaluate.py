@@ -17,7 +17,7 @@ from dassl.data.tasks import TaskSpace
 from trainers.losses import cosine_logits
 from trainers.mtcoop import SoftCPT
 
-from .common import PlainTower, backbone, options, relative, start, suite
+from .common import PlainTower, backbone, options, positive, relative, start, suite
 from .measuring import SIDES, alternate, machine, report, row
 
 
@@ -50,8 +50,8 @@ class Evaluation:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], repeat=1)
-    parser.add_argument("--batch", type=int, default=100, help="B, images of a batch")
-    parser.add_argument("--batches", type=int, default=20, help="n, batches of the evaluation")
+    parser.add_argument("--batch", type=positive, default=100, help="B, images of a batch")
+    parser.add_argument("--batches", type=positive, default=20, help="n, batches of the evaluation")
     args = parser.parse_args(argv)
 
     clip, space = backbone(args.backbone, args.dtype, args.device), suite(args.suite, args.scale)

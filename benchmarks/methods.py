@@ -33,7 +33,7 @@ from dassl.utils import UserError
 from predict import without_data
 from trainers.fitted import FittedTrainer, Samples
 
-from .common import backbone, options, start, suite
+from .common import backbone, options, positive, start, suite
 from .measuring import alternate, machine, machine_line, memory, peak_over_base, print_table
 
 
@@ -230,9 +230,9 @@ def show(result: dict) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], n_ctx=0)
-    parser.add_argument("--batch", type=int, default=32, help="B, images of a step")
+    parser.add_argument("--batch", type=positive, default=32, help="B, images of a step")
     parser.add_argument(
-        "--shots", type=int, default=16, help="training images of a class for linear probe and ProtoNet"
+        "--shots", type=positive, default=16, help="training images of a class for linear probe and ProtoNet"
     )
     parser.add_argument(
         "--clock",

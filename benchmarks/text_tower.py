@@ -15,7 +15,7 @@ from clip.text_tower import TextTower
 from dassl.data.tasks import TaskSpace
 from trainers.prompts import SHARING, PromptLearner
 
-from .common import NAME_TOKENS, PlainTower, backbone, options, reduced, relative, start, suite
+from .common import NAME_TOKENS, PlainTower, backbone, options, positive, reduced, relative, start, suite
 from .measuring import (
     SIDES,
     add_memory_options,
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--sharing", choices=SHARING, default="all", help="of the context: by all, by a task, by none")
-    parser.add_argument("--plain-classes", type=int, help="classes the plain tower is measured on (default: what fits)")
+    parser.add_argument("--plain-classes", type=positive, help="classes of the plain tower (default: what fits)")
     add_memory_options(parser)
     args = parser.parse_args(argv)
 

@@ -20,7 +20,7 @@ from dassl.data.tasks import TaskSpace
 from trainers.losses import cosine_logits, multitask_cross_entropy, present_columns
 from trainers.mtcoop import SoftCPT
 
-from .common import PlainTower, backbone, options, reduced, relative, start, suite
+from .common import PlainTower, backbone, options, positive, reduced, relative, start, suite
 from .measuring import SIDES, add_memory_options, alternate, machine, memory, peak_over_base, report, row
 
 
@@ -73,9 +73,9 @@ class Step:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=32, help="B, images of a step")
+    parser.add_argument("--batch", type=positive, default=32, help="B, images of a step")
     parser.add_argument("--bank", action="store_true", help="image features are given")
-    parser.add_argument("--plain-classes", type=int, help="classes of the plain step (default: what fits)")
+    parser.add_argument("--plain-classes", type=positive, help="classes of the plain step (default: what fits)")
     add_memory_options(parser)
     args = parser.parse_args(argv)
 

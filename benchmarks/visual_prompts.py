@@ -17,8 +17,9 @@ from torch import Tensor
 
 from clip.image_tower import ImageTower, VisualPrompts
 from clip.model import CLIP
+from dassl.utils import UserError
 
-from .common import backbone, free_memory, options, start
+from .common import backbone, free_memory, options, positive, start
 from .measuring import SIDES, add_memory_options, by_image, machine, memory, peak_over_base, report, row
 
 KEPT = 20  # numbers that the plain way keeps for each number of a token, in every layer, about
@@ -69,17 +70,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
     parser.set_defaults(backbone="ViT-B/16")
-    parser.add_argument("--images", type=int, default=32, help="B, images of a batch")
-    parser.add_argument("--tasks", type=int, default=10, help="T, each with prompts of its own")
+    parser.add_argument("--images", type=positive, default=32, help="B, images of a batch")
+    parser.add_argument("--tasks", type=positive, default=10, help="T, each with prompts of its own")
     parser.add_argument("--layers", type=int, default=0, help="layers with new prompts; 1: shallow, 0: all (deep)")
     parser.add_argument("--first", type=int, default=0, help="layer of the first prompts")
     parser.add_argument("--checkpoint", action="store_true", help="ours computes activations again")
-    parser.add_argument("--plain-images", type=int, help="images of the plain side (default: what fits)")
+    parser.add_argument("--plain-images", type=positive, help="images of the plain side (default: what fits)")
     add_memory_options(parser)
     args = parser.parse_args(argv)
 
     clip, device = backbone(args.backbone, args.dtype, args.device), torch.device(args.device)
     layers, W, patch = ImageTower(clip).require_prompts()
+    if not (0 <= args.first < layers and 0 <= args.layers <= layers - args.first):
+        raise UserError(
+            f"--first {args.first} --layers {args.layers}: {args.backbone} has layers 0 to {layers - 1}; "
+            f"expected --first among them and --layers 0 (all from there) to {layers} - FIRST"
+        )
     tokens = 1 + args.n_ctx + (clip.visual.input_resolution // patch) ** 2
     one = KEPT * layers * tokens * W * clip.dtype.itemsize  # bytes of one image on the plain side
     wanted = args.plain_images or max(1, int(0.7 * free_memory(device) / one))

@@ -188,3 +188,26 @@ def test_wrong_flags_are_refused(program, flag, capsys):
     with pytest.raises(SystemExit):
         program.main(flag)
     assert flag[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "flag"),
+    [
+        (train_step, ["--batch", "0"]),
+        (train_step, ["--device", "nothing"]),
+        (evaluate, ["--batches", "0"]),
+        (cocoop, ["--images", "-1"]),
+        (visual_prompts, ["--tasks", "0"]),
+        (text_tower, ["--plain-classes", "0"]),
+        (text_tower, ["--backbone", "roberta-ViT-B-32"]),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_runs(program, flag, capsys):
+    with pytest.raises(SystemExit):
+        program.main(flag)
+    assert f"{flag[0]}: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_layers_that_the_tower_does_not_have():
+    with pytest.raises(UserError, match="tiny has layers 0 to 5"):
+        visual_prompts.main([*TINY, "--first", "6"])
