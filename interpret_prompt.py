@@ -117,7 +117,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--metric", choices=METRICS, default=METRICS[0], help="distance (default, as published: euclidean)"
     )
     parser.add_argument(
-        "--classes", type=at_least(0), default=5, help="of contexts that are one a class: first classes of a task (0: all)"
+        "--classes",
+        type=at_least(0),
+        default=5,
+        help="of contexts that are one a class: first classes of a task (0: all)",
     )
     parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -166,6 +166,15 @@ def test_a_run_as_text_and_as_json(build, tmp_path, capsys):
     assert lines[2] == "context of shades" and lines[3].startswith("   1  ") and len(lines) == 1 + 3 * 5
 
 
+@pytest.mark.parametrize("wrong", [("--topk", "0"), ("--topk", "two"), ("--classes", "-2")])
+def test_numbers_that_cannot_be(wrong, capsys):
+    with pytest.raises(SystemExit) as stop:
+        interpret_prompt.main(["run", *wrong])
+    least = {"--topk": 1, "--classes": 0}[wrong[0]]
+    assert stop.value.code == 2
+    assert f"{wrong[1]!r}: expected a whole number of at least {least}" in capsys.readouterr().err
+
+
 def refused(capsys, *arguments):
     assert interpret_prompt.main(list(arguments)) == 2
     out, err = capsys.readouterr()

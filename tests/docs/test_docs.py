@@ -55,7 +55,10 @@ def file_of(name, text):
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """What is printed in the pages, run in one process of its own: {run: results.json}, and the settings page."""
+    """What is printed in the pages, run in one process of its own: {run: results.json}, and the settings page.
+
+    The page's method is given to the contract tests as well, as it says.
+    """
     folder = tmp_path_factory.mktemp("printed")
     for name, source in CODE.items():
         (folder / name).write_text(file_of(name, page(source)))
@@ -78,6 +81,12 @@ import linear_head, my_birds, text_adapter, train
 for command in {commands!r}:
     if train.main(command):
         sys.exit(1)
+import torch
+from tests.contract import test_trainers as contract
+from tests.models import state_dict, tiny_vit
+folder = Path({str(folder)!r})
+torch.save(state_dict(tiny_vit()), folder / "vit.pt")
+contract.test_base_to_new("TextAdapterCLIP", (), {{"vit": (folder / "vit.pt", 32)}}, folder / "contract")
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPO)
     assert found.returncode == 0, found.stdout + found.stderr
