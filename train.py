@@ -96,14 +96,14 @@ def run(args, started):
 
 def main(argv=None):
     args, started = parse(argv), []  # started: the configuration, once the output folder is the run's own
-    from dassl.engine.results import write_failure
-    from dassl.utils import close_logger, is_user_error, log_only
+    from dassl.engine import output, results
+    from dassl.utils import is_user_error, log_only
 
     try:
         run(args, started)
     except Exception as error:
         for cfg in started:
-            write_failure(cfg, error)
+            results.write_failure(cfg, error)
         log_only(f"error: {error}" if is_user_error(error) else traceback.format_exc())
         if not is_user_error(error):
             raise
@@ -112,7 +112,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         return print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr) or 130
     finally:
-        close_logger()
+        output.leave_output()
     return 0
 
 

@@ -5,6 +5,7 @@ import glob
 import os
 import random
 import shutil
+import socket
 import tempfile
 
 import yaml
@@ -12,10 +13,17 @@ import yaml
 from dassl.config import differences
 from dassl.engine.build import unread
 from dassl.engine.store import model_names, saved_epochs
-from dassl.utils import read_json
+from dassl.utils import close_logger, read_json
 from dassl.utils.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two runs out of one folder
+    fcntl = None
+
 NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
+LOCK = ".lock"  # in the folder of a run while it is going on; one that a killed run has left keeps nobody out
+_held = {}  # folders this process has for itself: their locks, open files
 
 
 def run_state(directory):
@@ -41,8 +49,8 @@ def prepare_output(cfg, overwrite=False, learn=True):
         NEW, UNFINISHED (goes on) or FINISHED (nothing to do, which is printed).
 
     Raises:
-        UserError: the folder cannot be written; or it holds a run of other settings, or an unfinished one that this
-            run, which only tests, must not touch.
+        UserError: the folder cannot be written; or another run is going on in it; or it holds a run of other settings,
+            or an unfinished one that this run, which only tests, must not touch.
     """
     directory = cfg.OUTPUT_DIR
     try:
@@ -54,6 +62,7 @@ def prepare_output(cfg, overwrite=False, learn=True):
         raise UserError(
             f"cannot write to the output folder {directory} ({reason}); choose another: --output-dir"
         ) from None
+    hold(directory)
     if overwrite:
         remove_run(directory)
     state = run_state(directory)
@@ -77,6 +86,56 @@ def prepare_output(cfg, overwrite=False, learn=True):
     else:
         settle_seed(cfg)
     return state
+
+
+def hold(directory):
+    """Have a folder for this process alone, until `leave_output` or its end.
+
+    The lock is the process's own: a worker that outlives a killed run does not keep the next one out.
+
+    Raises:
+        UserError: another run is going on in it, on this machine or, where the disk knows locks, on another one.
+    """
+    directory = os.path.realpath(directory)
+    if fcntl is None or directory in _held:
+        return
+    path = os.path.join(directory, LOCK)
+    while True:
+        try:
+            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  open as long as the folder is held
+        except OSError:  # another user's run was killed here
+            return
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            who = file.read().strip()
+            file.close()
+            raise UserError(
+                f"{directory}: another run is going on in this folder{who and f' ({who})'}; wait for its end or choose "
+                "another --output-dir"
+            ) from None
+        except OSError:  # some network disks have no locks
+            file.close()
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                break
+        file.close()  # whoever had the lock removed this file between the two
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    file.flush()
+    _held[directory] = file
+
+
+def leave_output():
+    """Close the log and let others have the folders that this process has held."""
+    close_logger()
+    for directory, file in _held.items():
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(directory, LOCK))
+        file.close()
+    _held.clear()
 
 
 def settle_seed(cfg):

@@ -1,6 +1,7 @@
 """train.py: exit status, one message a mistake, finished and unfinished folders."""
 
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -229,6 +230,32 @@ def test_unwritable_output_folder(run, tmp_path):
     (tmp_path / "file").touch()
     fails(run(output="file"), "cannot write to the output folder")
     fails(run(output="file/below"), "cannot write to the output folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no such locks")
+def test_two_runs_do_not_share_a_folder(run, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    code = "import sys; from dassl.engine.output import hold; hold(sys.argv[1]); print('holds', flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with other:
+        assert other.stdout.readline() == "holds\n"
+        for flag in ((), ("--overwrite",)):
+            fails(
+                run("OPTIM.MAX_EPOCH", 1, *flag), "another run is going on", f"process {other.pid} on ", "--output-dir"
+            )
+        assert [path.name for path in folder.iterdir()] == [".lock"]  # nothing of it was touched
+        assert run("OPTIM.MAX_EPOCH", 1, output="elsewhere")[0] == 0
+        other.kill()  # what it leaves behind keeps nobody out
+        other.wait()
+    assert (folder / ".lock").exists()
+    assert run("OPTIM.MAX_EPOCH", 1)[0] == 0 and not (folder / ".lock").exists()
 
 
 def test_broken_image_and_bug(run, tmp_path):
