@@ -9,6 +9,7 @@ environment and signals, so nothing tells it from `python train.py ARGUMENT ...`
 nobody waits at SOCKET.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -36,10 +37,28 @@ def ask(address, arguments):
         started = False
     if not started:
         os.execv(sys.executable, [sys.executable, *arguments])
+    # Python's own handlers run between two of its instructions: of a signal that comes just before a system call they
+    # would hear when that returns. A number written to a socket is not missed.
+    arrived, numbers = socket.socketpair()
+    numbers.setblocking(False)
+    signal.set_wakeup_fd(numbers.fileno())
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as of nohup
-            signal.signal(number, lambda number, _frame: server.send(bytes([number])))
-    return int(server.makefile().read() or 1)  # nothing: the run was killed together with the one it came from
+            signal.signal(number, lambda number, _frame: None)
+    status = b""
+    while True:
+        ready, _, _ = select.select([server, arrived], [], [])
+        if arrived in ready:
+            with contextlib.suppress(ConnectionError):  # it has ended by itself
+                server.send(arrived.recv(16))
+        if server in ready:
+            try:
+                more = server.recv(16)
+            except ConnectionError:
+                more = b""
+            if not more:
+                return int(status or 1)  # nothing: the run was killed together with the one it came from
+            status += more
 
 
 def serve(address):
