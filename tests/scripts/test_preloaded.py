@@ -31,6 +31,14 @@ sys.exit(int(sys.argv[1]))
 FORKED = hasattr(os, "pidfd_open")
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Whatever started these tests, as a shell does in the background, may have it ignored, and children inherit it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def project(tmp_path):
     """The folder of a project whose runs say who they are."""
