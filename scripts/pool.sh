@@ -3,10 +3,11 @@
 #   LABEL   SEEDS   SCRIPT ARGUMENT ...
 # and the arguments of this script are added to each of them.
 #   sh scripts/pool.sh [KEY VALUE ...] [--dry-run] [--overwrite] <LIST
-# JOBS at a time (environment; default: as many as there are processors, at most 4), which share the processors. Of
-# several at a time only beginnings and ends are shown; with JOBS=1 all that they print. After a failure nothing new is
-# started, the first one's last lines are shown and its status is the script's. Finished runs of other settings are no
-# failure of the others: they are told, all the rest is made, and the status is 2.
+# JOBS at a time (environment; default: with several processors one more than there are, at most 4, so that in the end
+# none is idle while a run is left), which share the processors. Of several at a time only beginnings and ends are
+# shown; with JOBS=1 all that they print. After a failure nothing new is started, the first one's last lines are shown
+# and its status is the script's. Finished runs of other settings are no failure of the others: they are told, all the
+# rest is made, and the status is 2.
 # On Linux the runs are forked from one process that has imported everything (preloaded.py), unless PRELOAD is False
 # (environment; default: True, with a GPU False, where it has not been tried).
 
@@ -73,7 +74,9 @@ if [ "${1:-}" = --job ]; then # one of several at a time: --job FOLDER NUMBER [K
     exit 0
 fi
 
+pool_given=${JOBS:-}
 several_jobs
+if [ -z "$pool_given" ] && [ "$JOBS" -gt 1 ] && [ "$JOBS" -lt 4 ]; then JOBS=$((JOBS + 1)); fi
 case " $* " in
     *" DATASET.SUBSAMPLE_TASKS "*)
         stop "DATASET.SUBSAMPLE_TASKS: these runs and their table are of a whole suite; for some of its tasks, call the \
@@ -126,6 +129,9 @@ if [ "$JOBS" -eq 1 ]; then
     exit 0
 fi
 
+pool_threads="$OMP_NUM_THREADS threads"
+if [ "$OMP_NUM_THREADS" = 1 ]; then pool_threads="a thread"; fi
+echo "$(wc -l <"$pool_folder/list" | tr -d ' ') runs, $JOBS at a time, $pool_threads each"
 trap 'echo "interrupted; the same command goes on from the last checkpoints" >&2; exit 130' INT
 awk '{ print NR }' "$pool_folder/list" |
     xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% $FLAGS "$@"

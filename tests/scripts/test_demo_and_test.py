@@ -57,6 +57,22 @@ def test_demo_side_by_side_makes_the_same_runs(clone):
     assert table_of(again) == table_of(done) != []
 
 
+@pytest.mark.parametrize(
+    ("processors", "jobs", "said"),
+    [(1, "", ""), (2, "", "3 at a time, a thread"), (3, "", "4 at a time, a thread"), (8, "", "4 at a time, 2 threads")]
+    + [(2, "2", "2 at a time, a thread")],
+)
+def test_how_many_runs_stand_side_by_side(clone, tmp_path, processors, jobs, said):
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "getconf").write_text(f"#!/bin/sh\necho {processors}\n")
+    (tmp_path / "tools" / "getconf").chmod(0o755)
+    path = f"{tmp_path / 'tools'}:{os.environ['PATH']}"
+    done = clone.sh("demo.sh", SEEDS="1", PATH=path, JOBS=jobs, PRELOAD="False", OMP_NUM_THREADS="")
+    assert done.returncode == 0, done.stderr
+    assert (f"4 runs, {said} each\n" if said else "== ZeroshotCLIP\n") in done.stdout
+    assert said or "at a time" not in done.stdout
+
+
 def test_demo_with_other_seeds_misses_none(clone):
     done = clone.sh("demo.sh", SEEDS="2")
     assert done.returncode == 0, done.stderr
