@@ -129,7 +129,7 @@ def become(asked, terminal):
     for number, file in enumerate(terminal):
         os.dup2(file, number)
         os.close(file)
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    sys.stdout.reconfigure(line_buffering=os.isatty(1) or bool(asked["environment"].get("PYTHONUNBUFFERED")))
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])

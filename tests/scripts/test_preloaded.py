@@ -60,7 +60,8 @@ def waiting(project):
         pytest.skip("runs are forked on Linux only")
     socket = project / "socket"
     call = [sys.executable, str(project / "scripts" / SCRIPT.name), str(socket)]
-    server = subprocess.Popen(call, start_new_session=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # that is the run's
+    server = subprocess.Popen(call, start_new_session=True, env=environment)
     for _ in range(500):
         if socket.exists():
             break
