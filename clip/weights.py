@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from dassl.utils import UserError
+from dassl.utils.files import hexdigest as sha256
 from dassl.utils.transfer import Damaged, Unreachable, alone, fetch, origin_of
-from dassl.utils.transfer import hexdigest as sha256
 
 __all__ = ["cache_dir", "download", "expected_sha256", "read_state_dict", "sha256"]
 

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from dassl.utils.files import not_a_download
 from dassl.utils.texts import counted
-from dassl.utils.transfer import not_a_download
 from datasets import readers
 from datasets.folders import MOST, listing, q, some
 from datasets.packed import archives_in, unpacking

@@ -1,5 +1,6 @@
 """Folders, JSON, and files that are either whole or absent."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -66,3 +67,28 @@ def write_json(obj, fpath):
     with atomic_write(fpath) as stream:
         json.dump(obj, stream, indent=2, ensure_ascii=False)
         stream.write("\n")
+
+
+def hexdigest(path, kind="sha256"):
+    """Checksum of a file as a hex string; `kind` is "md5" or "sha256"."""
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def not_a_download(path):
+    """What was saved in place of the wanted file: "a web page, not the file", a Git LFS pointer or "an empty file".
+
+    Returns "" for every other file.
+    """
+    with open(path, "rb") as stream:
+        head = stream.read(512).lstrip()
+    if not head:
+        return "an empty file"
+    if head[:15].lower().startswith((b"<!doctype html", b"<html", b"<head")):
+        return "a web page, not the file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file"
+    return ""

@@ -7,7 +7,6 @@ name; its way to Google Drive is used here.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import importlib.util
 import json
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dassl.utils.files import atomic_write
+from dassl.utils.files import atomic_write, hexdigest, not_a_download
 
 BLOCK = 1 << 20
 TIMEOUT = 60  # seconds without a byte
@@ -152,21 +151,6 @@ def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
     os.replace(part, target)
 
 
-def not_a_download(path: Path) -> str:
-    """What a file is that was saved in place of the one that was wanted (a web page, a pointer, nothing); "" if none
-    of these.
-    """
-    with open(path, "rb") as file:
-        head = file.read(512).lstrip()
-    if not head:
-        return "an empty file"
-    if head[:15].lower().startswith((b"<!doctype html", b"<html", b"<head")):
-        return "a web page, not the file"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file"
-    return ""
-
-
 def verify(path: Path, checksum: str = "") -> None:
     """Raises Damaged for a file that is a web page, a pointer or empty, or whose checksum is not `checksum`."""
     found = not_a_download(path)
@@ -256,12 +240,3 @@ def _reason(error: Exception) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def hexdigest(path: str | os.PathLike, kind: str = "sha256") -> str:
-    """Checksum of a file in hex; `kind` is "md5" or "sha256"."""
-    digest = hashlib.new(kind, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

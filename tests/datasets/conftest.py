@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.datasets import layouts
-from tests.datasets.offered import offer, server  # noqa: F401  fixtures
 
 
 @pytest.fixture(scope="session")

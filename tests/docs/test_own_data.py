@@ -12,7 +12,7 @@ from PIL import Image
 
 from dassl.data.tasks import METRICS
 from datasets.own import KEYS, OwnSource
-from datasets.own_splits import RULES
+from datasets.own.splits import RULES
 from tests.docs.tables import DOCS, REPO
 
 PAGE = (DOCS / "own-data.md").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ from dassl.utils import transfer
 from datasets.suites import SOURCES
 from datasets.table import ROWS
 from tests.datasets import layouts
-from tests.datasets.published_archives import published
-from tests.datasets.web import Server, serve
+from tests.datasets.fetch.published import published
+from tests.datasets.fetch.web import Server, serve
 
 
 @pytest.fixture

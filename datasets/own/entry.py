@@ -23,8 +23,8 @@ from dassl.utils import UserError
 from dassl.utils.texts import counted
 from datasets.classnames import in_words
 from datasets.folders import some
-from datasets.own_forms import METADATA, TABLES, Listing, is_number, read_listing
-from datasets.own_splits import own_split
+from datasets.own.forms import METADATA, TABLES, Listing, is_number, read_listing
+from datasets.own.splits import own_split
 from datasets.source import SPLITS, Item, Source, SourceTask
 
 KEYS = ("NAME", "ROOT", "TASK_NAME", "DESCRIPTION", "CLASSNAMES", "TEMPLATE", "METRIC", "SPLIT")

@@ -8,7 +8,7 @@ from PIL import Image
 import train
 from dassl.data.datasets import build_dataset
 from tests.datasets.checking import checked, field
-from tests.datasets.own_images import class_folders, draw
+from tests.datasets.own.images import class_folders, draw
 from tests.datasets.settings import config
 
 

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from datasets import archives, install
 from datasets.download import main
+from datasets.fetch import archives, install
 from datasets.suites import SOURCES
 from datasets.table import ROWS
-from tests.datasets.offered import change, content_of, leftovers
+from tests.datasets.fetch.conftest import change, content_of, leftovers
 
 PUBLIC = [row.name for row in ROWS.values() if any(file.urls or file.drive for file in row.files if not file.optional)]
 LARGE = {"ImageNetV2", "ImageNetSketch", "ImageNetR"}  # like ImageNetA

@@ -13,7 +13,7 @@ from dassl.config import ConfigError, config_hash, get_cfg_default, load
 from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from dassl.data.views import image_key
-from tests.datasets.own_images import class_folders, draw, jsonl, table
+from tests.datasets.own.images import class_folders, draw, jsonl, table
 from tests.datasets.settings import config
 
 PARTS = {"train": "train_x", "val": "val", "test": "test"}
@@ -228,7 +228,7 @@ def test_data_that_cannot_be_written_to(tmp_path, capsys, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("datasets.own_splits.atomic_write", refuse)
+    monkeypatch.setattr("datasets.own.splits.atomic_write", refuse)
     first = names(own({"ROOT": str(folder)}), folder)
     assert "not saved" in capsys.readouterr().out and not list(folder.glob("*.json"))
     assert names(own({"ROOT": str(folder)}), folder) == first

@@ -13,7 +13,7 @@ from dassl.utils import UserError, atomic_write
 from dassl.utils.texts import counted
 from datasets.fewshot import rank
 from datasets.folders import are, some
-from datasets.own_forms import Listing
+from datasets.own.forms import Listing
 from datasets.source import SPLITS
 from datasets.splits import SPLIT_SEED
 

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from datasets.archives import ArchiveError, DamagedArchive, UnsafeArchive, unpack
+from datasets.fetch.archives import ArchiveError, DamagedArchive, UnsafeArchive, unpack
 
 
 def tar(path, *entries, mode="w:gz"):

@@ -10,8 +10,8 @@ import pytest
 from datasets.download import main
 from datasets.suites import SOURCES
 from tests.datasets import layouts
-from tests.datasets.offered import leftovers
-from tests.datasets.published_archives import published
+from tests.datasets.fetch.conftest import leftovers
+from tests.datasets.fetch.published import published
 
 
 def test_archives_are_kept_if_wanted(offer, tmp_path, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 import datasets  # noqa: F401
 from dassl.data.datasets import build_dataset
-from tests.datasets.own_images import class_folders, draw, table
+from tests.datasets.own.images import class_folders, draw, table
 from tests.datasets.settings import config
 
 

@@ -24,7 +24,7 @@ from dassl.utils.transfer import (
     part_size,
     verify,
 )
-from datasets.archives import ArchiveError, DamagedArchive, UnsafeArchive, is_archive, unpack
+from datasets.fetch.archives import ArchiveError, DamagedArchive, UnsafeArchive, is_archive, unpack
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
 

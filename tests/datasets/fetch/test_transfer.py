@@ -6,7 +6,7 @@ import pytest
 
 from dassl.utils import transfer
 from dassl.utils.transfer import Damaged, Unreachable, fetch, fetch_from_drive, origin_of
-from tests.datasets.web import Server, serve
+from tests.datasets.fetch.web import Server, serve
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
 MD5 = "md5:" + hashlib.md5(CONTENT).hexdigest()

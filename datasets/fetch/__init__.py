@@ -1,0 +1,1 @@
+"""Downloading datasets and laying them out. A training run never imports this package."""

@@ -1,0 +1,245 @@
+"""Fetch datasets and lay them out as their rows expect, or say how to fetch them: `python -m datasets.download --help`.
+
+What is there is left alone and what was interrupted is continued, so that the command can be given again at any time:
+also after a file was fetched by hand, which it then unpacks. Status: 0 if everything asked for is there and usable, 1
+if something is not, 2 for wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dassl.utils.texts import counted
+from dassl.utils.transfer import DRIVE, Busy
+from datasets.check import asked_for
+from datasets.fetch.install import (
+    MB,
+    NoRoom,
+    Options,
+    about,
+    at_hand,
+    check_room,
+    free_space,
+    install,
+    lacking,
+    size,
+    sources,
+    space,
+)
+from datasets.folders import q
+from datasets.known.remote import RemoteFile
+from datasets.known.row import Row
+from datasets.report import Report, examine
+from datasets.splits import RULES
+
+KAGGLE = "https://www.kaggle.com/datasets/"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.download",
+        description="Fetch datasets and lay them out below DATA; say what has to be fetched by hand.",
+        epilog="Status: 0 everything asked for is there and usable, 1 something is not, 2 wrong arguments.",
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="suite, dataset or YAML file")
+    parser.add_argument("--root", default="", metavar="DATA", help="folder for the datasets' folders")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be fetched, from where and how much")
+    parser.add_argument("--keep-archives", action="store_true", help="do not delete archives that were unpacked")
+    parser.add_argument(
+        "--mirror",
+        default="",
+        metavar="PLACE",
+        help="tried first: a URL (PLACE/<dataset folder>/<file>) or a folder (there, or directly in it)",
+    )
+    args = parser.parse_intermixed_args(argv)
+    mirror = urlsplit(args.mirror)
+    if mirror.scheme and mirror.scheme not in ("http", "https"):
+        parser.error(f"--mirror {args.mirror}: expected http://…, https://… or a folder")
+    if args.mirror and not mirror.scheme and not Path(args.mirror).expanduser().is_dir():
+        parser.error(f"--mirror {args.mirror}: there is no such folder; a URL begins with http:// or https://")
+    return args
+
+
+def wanted(names: list[str], root: str) -> dict[str, Any]:
+    """{dataset: what reads it} of suites, datasets and YAML files, each dataset once. Raises ValueError."""
+    return {name: source for asked in names for name, source in asked_for(asked, root).sources.items()}
+
+
+def download(args: argparse.Namespace) -> int:
+    """Do what was asked for; returns the exit status. Raises ValueError and OSError for wrong arguments."""
+    datasets = wanted(args.names, args.root and os.path.abspath(os.path.expanduser(args.root)))
+    if not args.root and (needy := [name for name, source in datasets.items() if hasattr(source, "row")]):
+        raise ValueError(f"{needy[0]} needs --root DATA, the folder for the datasets' folders")
+    root = Path(os.path.abspath(os.path.expanduser(args.root)))
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"--root {root} is not a folder")
+    options = Options(root, args.mirror, args.keep_archives, lambda text: print(text, flush=True))
+    reports = {name: examine(name, source, str(root))[0] for name, source in datasets.items()}
+    plan = [(s.row, lacking(s.row, root)) for n, s in datasets.items() if not _done(reports[n]) and hasattr(s, "row")]
+    for name, report in reports.items():
+        if _done(report):
+            what = "nothing to do" if hasattr(datasets[name], "row") else "nothing has to be downloaded"
+            print(f"{name}: {what}, {_found(report)}")
+        elif not hasattr(datasets[name], "row"):
+            print("\n".join(report.lines()))
+    if args.dry_run:
+        return _dry_run(plan, options, all(_done(reports[n]) or hasattr(s, "row") for n, s in datasets.items()))
+    if plan:
+        check_room(root, space(plan, options)[1] * MB, ", ".join(row.name for row, _ in plan))
+        root.mkdir(parents=True, exist_ok=True)
+    for i, (row, _) in enumerate(plan):
+        print(end="\n" if i else "")
+        reports[row.name] = _one(row, datasets[row.name], options)
+    bad = [name for name, report in reports.items() if not _done(report)]
+    if len(reports) > 1 or bad:
+        print(f"\n{len(reports) - len(bad)} of {len(reports)} usable" + (f"; not: {', '.join(bad)}" if bad else ""))
+    return 1 if bad else 0
+
+
+def _one(row: Row, source: Any, options: Options) -> Report:
+    """Install a dataset and look at it again."""
+    try:
+        failed = install(row, options)
+    except BrokenPipeError:  # nobody listens any more
+        raise
+    except (NoRoom, Busy, OSError) as error:
+        goes_on = ". What has been fetched is kept; the same command goes on from there"
+        print(f"{row.name}: {error}{goes_on if isinstance(error, OSError) else ''}.")
+        return examine(row.name, source, str(options.root))[0]
+    report, _ = examine(row.name, source, str(options.root))
+    if _done(report):
+        print(f"{row.name}: ready, {_found(report)}")
+    for line in _notes(row, report, failed, options) if _done(report) else instructions(row, report, options):
+        print(line)
+    return report
+
+
+def _notes(row: Row, report: Report, failed: dict[RemoteFile, list[str]], options: Options) -> list[str]:
+    """What is odd about a usable dataset, and what it is without."""
+    text = [_line("note", note) for note in report.notes]
+    for file, reasons in failed.items():
+        text.append(_line("note", f"{file.name} is not there ({reasons[0] if reasons else 'by hand'})"))
+        if file.name in row.split_files:
+            text.append(_line("", f"Without it the split is made by a rule: {RULES[row.rule]}."))
+        text.append(_line("", f"To use it, put it into {options.root / row.folder} before the first run:"))
+        text += [_line("", page) for page in (*_pages(file), *row.mirrors)]
+    return text
+
+
+def _done(report: Report) -> bool:
+    return report.status == "usable"
+
+
+def _found(report: Report) -> str:
+    images = counted(sum(report.images.values()), "image")
+    return f"usable: {images}, {counted(report.classes, 'class')}, {report.folder}"
+
+
+# ---- what people have to do ----------------------------------------------------------------------------------------
+
+
+def instructions(row: Row, report: Report, options: Options) -> list[str]:
+    """How to complete a dataset by hand: what, from where, to where."""
+    folder = options.root / row.folder
+    required = [file for file in row.files if not file.optional]
+    needed = [file for file in lacking(row, options.root) if not file.optional]
+    if needed:
+        text = [f"{row.name}: incomplete, by hand:"]
+        for file in needed:
+            text += ["", *_one_by_hand(file, folder)]
+        text += ["", *(_line("elsewhere", page) for page in row.mirrors)]
+        return [*text, _line("again", f"python -m datasets.download {row.name} --root {q(options.root)}")]
+    if report.absent and not required:
+        text = [f"{row.name}: has to be fetched by hand", _line("from", row.source)]
+        text.append(_line("to", f"{folder}, which should then hold"))
+        text += [_line("", f"  {line}") for line in report.expected]
+        text += [_line("size", report.size)] if report.size else []
+        steps = row.by_hand.format(folder=folder).splitlines()
+        return text + [_line("" if i else "steps", step) for i, step in enumerate(steps)]
+    text = report.lines()
+    if required:
+        place = q(folder / required[0].places[0])
+        text.append(_line("anew", f"nothing is written over; to have it fetched again, delete {place}"))
+    return text
+
+
+def _one_by_hand(file: RemoteFile, folder: Path) -> list[str]:
+    text = [_line("file", f"{file.name}{about(file.size)}")]
+    text += [_line("or" if i else "from", page) for i, page in enumerate(_pages(file))]
+    if file.page.startswith(KAGGLE):
+        name = file.page.removeprefix(KAGGLE)
+        text.append(_line("or", f"kaggle datasets download {name} -p {q(folder)}  (with an account)"))
+    text.append(_line("to", f"{folder}/{' or '.join((file.name, *file.also))}"))
+    if file.put:
+        brings = ", ".join(place if "." in place.split("/")[-1] else f"{place}/" for place in file.places)
+        text.append(
+            _line("then", f"the same command again unpacks it; or unpack it so that {folder.name}/ has {brings}")
+        )
+    return text
+
+
+def _pages(file: RemoteFile) -> list[str]:
+    """Where people find a file."""
+    return [*([file.page] if file.page else file.urls), *([DRIVE.format(file.drive)] if file.drive else [])]
+
+
+def _line(head: str, text: str) -> str:
+    return f"  {head:<9}  {text}".rstrip()
+
+
+# ---- what would be done --------------------------------------------------------------------------------------------
+
+
+def _dry_run(plan: list[tuple[Row, list[RemoteFile]]], options: Options, rest: bool) -> int:
+    """Say it without asking any server; 1 if something has to be fetched by hand."""
+    drive, possible = importlib.util.find_spec("gdown") is not None, rest
+    for row, files in plan:
+        print(f"{row.name}: to {options.root / row.folder}")
+        required = [file for file in files if not file.optional]
+        if not required:
+            possible = False
+            print(_line("by hand", row.source))
+        for file in files:
+            here, urls = at_hand(row, file, options), sources(row, file, options)
+            if here:
+                how, where = "unpack", str(here)
+            elif urls:
+                how, where = "fetch", urls[0]
+            elif file.drive:
+                how, where = "fetch" if drive else "gdown", DRIVE.format(file.drive)
+            else:
+                how, where = "by hand", file.page
+            if how in ("gdown", "by hand") and not file.optional:
+                possible = False
+            print(_line(how, f"{file.name}{about(file.size)}{', optional' if file.optional else ''}: {where}"))
+    if plan:
+        fetched, most = space(plan, options)
+        print(f"\nto fetch: about {size(fetched * MB)}; on disk at most about {size(most * MB)}; ", end="")
+        print(f"free in {options.root}: {size(free_space(options.root))}")
+    if not drive and any(file.drive for _, files in plan for file in files):
+        print("gdown: these files lie on Google Drive, which needs `pip install gdown`; or fetch them by hand")
+    return 0 if possible else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        return download(args)
+    except NoRoom as error:
+        print(f"error: {error}. Choose another --root, or fewer datasets at a time.", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        return 130
