@@ -22,7 +22,7 @@ from dassl.config import declare
 from dassl.utils import UserError
 
 from .layers import at_least_fp32, mlp, norm
-from .model import CLIP
+from .model import CLIP, is_plain_block
 
 declare(
     "MODEL.IMAGE_CHECKPOINT",
@@ -84,10 +84,7 @@ class ImageTower:
     def _reads_class_token(self) -> bool:
         v = self.visual
         return (
-            self.is_vit
-            and v.attn_pool is None
-            and v.pool_type == "tok"
-            and isinstance(v.transformer.resblocks[-1].attn, nn.MultiheadAttention)
+            self.is_vit and v.attn_pool is None and v.pool_type == "tok" and is_plain_block(v.transformer.resblocks[-1])
         )
 
     def require_prompts(self) -> tuple[int, int, int]:

@@ -116,13 +116,29 @@ def project(x: Tensor, projection: Tensor | nn.Linear | None) -> Tensor:
     return projection(x) if isinstance(projection, nn.Module) else x @ projection
 
 
+# The parameters of a transformer block that the towers read, and the two that a block may have.
+_LAYERS = ("ln_1", "attn.out_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
+_READ = {f"{layer}.{kind}" for layer in _LAYERS for kind in ("weight", "bias")}
+_READ |= {"attn.in_proj_weight", "attn.in_proj_bias"}
+_MAY_HAVE = {"ls_1.gamma", "ls_2.gamma"}
+
+
+def is_plain_block(block: nn.Module) -> bool:
+    """Whether the towers can compute `block` from its parameters, whatever the class of its attention module.
+
+    The attention needs `num_heads` and one projection for queries, keys and values (`in_proj_weight`, `in_proj_bias`,
+    `out_proj`), like `nn.MultiheadAttention` and the module that open_clip's next major release has in its place. A
+    block with further parameters (norms of the queries, scales of the heads) computes something else.
+    """
+    names = {name for name, _ in block.named_parameters()}
+    return _READ <= names <= _READ | _MAY_HAVE and hasattr(block.attn, "num_heads")
+
+
 def _why_no_prompts(inner: nn.Module, text: nn.Module) -> str:
     """Prompts need a causal tower that reads its feature at [EOS]; the reason when `inner` has another one, else ''."""
     if not all(hasattr(text, name) for name in ("transformer", "token_embedding", "positional_embedding", "ln_final")):
         return "its text tower is a Hugging Face model"
-    if not hasattr(text.transformer, "resblocks") or not all(
-        isinstance(getattr(block, "attn", None), nn.MultiheadAttention) for block in text.transformer.resblocks
-    ):
+    if not hasattr(text.transformer, "resblocks") or not all(map(is_plain_block, text.transformer.resblocks)):
         return "its text tower has attention blocks of another kind"
     if getattr(text, "attn_mask", None) is None:
         return "its text tower is not causal"
