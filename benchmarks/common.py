@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.backbones import OPENAI, TINY, load_backbone
+from clip.backbones import OPENAI, TINY, finish, load_backbone
 from clip.clip import tokenizer
-from clip.model import CLIP, finish, project
+from clip.model import CLIP, project
 from clip.text_tower import Prompts, TextTower
 from dassl.data.tasks import Task, TaskSpace
 from dassl.utils import UserError

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
 import torch
+from open_clip.model import CLIP as OpenClip
+from open_clip.model import convert_weights_to_lp
+from torch import Tensor, nn
 
 from dassl.config import declare
 from dassl.utils import UserError
 
-from .model import CLIP, CLIP_MEAN, CLIP_STD, DTYPES, build_model, finish, load_strict
+from .model import CLIP, CLIP_MEAN, CLIP_STD, DTYPES
 from .weights import cache_dir, download, expected_sha256, read_state_dict, sha256
 
 declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
@@ -182,14 +186,14 @@ def load_backbone(
     return model.to(device)
 
 
-def expand_tiny(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def expand_tiny(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The embedded model's weights with all 49,408 words: `token_remap` sends each to its row of a reduced table."""
     remap = tensors["token_remap"].long()
     whole = {name: value for name, value in tensors.items() if name != "token_remap"}
     return {**whole, "token_embedding.weight": tensors["token_embedding.weight"][remap]}
 
 
-def _tiny(tensors: dict[str, torch.Tensor], precision: str) -> CLIP:
+def _tiny(tensors: dict[str, Tensor], precision: str) -> CLIP:
     model = build_model(expand_tiny(tensors), precision)
     model.image_mean, model.image_std = TINY_MEAN, TINY_STD
     return model
@@ -229,7 +233,7 @@ def _from_open_clip(name: str, precision: str, cache: str | os.PathLike | None) 
     return model, path
 
 
-def _architecture(name: str, precision: str, quick_gelu: bool = False) -> torch.nn.Module:
+def _architecture(name: str, precision: str, quick_gelu: bool = False) -> nn.Module:
     """open_clip's model `name` with random weights."""
     stored = precision if DTYPES[precision] != torch.float32 else "fp32"  # open_clip's name; amp keeps weights in fp32
     with warnings.catch_warnings():
@@ -237,10 +241,90 @@ def _architecture(name: str, precision: str, quick_gelu: bool = False) -> torch.
         return open_clip.create_model(name, pretrained=None, precision=stored, force_quick_gelu=quick_gelu)
 
 
-def _reshaped(inner: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _reshaped(inner: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Scalars are stored as () or (1,) by different versions: take the architecture's shape."""
     want = inner.state_dict()
     return {
         key: value.reshape(want[key].shape) if key in want and value.numel() == want[key].numel() == 1 else value
         for key, value in tensors.items()
     }
+
+
+def geometry(state_dict: dict[str, Tensor]) -> dict:
+    """Widths, layers and sizes of an OpenAI-style CLIP, read off its tensors: keyword arguments of open_clip's CLIP."""
+    need = ("text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale")
+    if missing := [name for name in need if name not in state_dict]:
+        raise UserError(
+            f"These are not the weights of a CLIP with OpenAI's layout: {', '.join(missing)} missing "
+            f"(found {len(state_dict)} tensors, first {next(iter(state_dict), 'none')!r}). "
+            "Name another architecture as MODEL.BACKBONE.NAME, e.g. ViT-B-16:laion2b_s34b_b88k."
+        )
+    context, width = state_dict["positional_embedding"].shape
+    text = {
+        "context_length": context,
+        "vocab_size": state_dict["token_embedding.weight"].shape[0],
+        "width": width,
+        "heads": width // 64,
+        "layers": _count(state_dict, r"transformer\.resblocks\.(\d+)\."),
+    }
+    if "visual.proj" in state_dict:  # a ViT
+        conv = state_dict["visual.conv1.weight"]  # (W, 3, patch, patch)
+        grid = round((state_dict["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+        layers = _count(state_dict, r"visual\.transformer\.resblocks\.(\d+)\.")
+        vision = {"layers": layers, "width": conv.shape[0], "patch_size": conv.shape[-1], "head_width": 64}
+        vision["image_size"] = conv.shape[-1] * grid
+    else:
+        grid = round((state_dict["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
+        layers = tuple(_count(state_dict, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
+        vision = {
+            "layers": layers,
+            "width": state_dict["visual.layer1.0.conv1.weight"].shape[0],
+            "image_size": grid * 32,
+        }
+    return {"embed_dim": state_dict["text_projection"].shape[1], "vision_cfg": vision, "text_cfg": text}
+
+
+def _count(state_dict: dict[str, Tensor], pattern: str) -> int:
+    return len({found.group(1) for name in state_dict if (found := re.match(pattern, name))})
+
+
+def build_model(state_dict: dict[str, Tensor], precision: str = "fp32", quick_gelu: bool = True) -> CLIP:
+    """A frozen `CLIP` from OpenAI-style weights, all dimensions read off the tensors.
+
+    Loaded in fp32 and converted afterwards: open_clip's own builder for OpenAI's files rounds every weight to fp16 on
+    the way.
+    """
+    extra = {"input_resolution", "context_length", "vocab_size"}  # plain numbers inside OpenAI's archives
+    weights = {name: value.float() for name, value in state_dict.items() if name not in extra}
+    cast = DTYPES[precision] if DTYPES[precision] != torch.float32 else None
+    inner = OpenClip(**geometry(weights), quick_gelu=quick_gelu, cast_dtype=cast)
+    weights["logit_scale"] = weights["logit_scale"].reshape(inner.logit_scale.shape)
+    load_strict(inner, weights)
+    return finish(inner, precision)
+
+
+def load_strict(inner: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load every tensor, refusing missing, unexpected and misshapen ones by name. Buffers that are recomputed may be
+    absent.
+    """
+    try:
+        missing, unexpected = inner.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"The weights do not fit the architecture: {' '.join(str(error).split()[:60])}") from None
+    recomputed = ("attn_mask", "position_ids", "num_batches_tracked")
+    missing = [name for name in missing if not name.endswith(recomputed)]
+    unexpected = [name for name in unexpected if not name.endswith(recomputed)]
+    if found := [_some(names, what) for names, what in ((missing, "missing"), (unexpected, "unexpected")) if names]:
+        raise UserError(f"The weights do not fit the architecture: {', '.join(found)}.")
+
+
+def _some(names: list[str], what: str) -> str:
+    count = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+    return f"{count} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+
+
+def finish(inner: nn.Module, precision: str) -> CLIP:
+    """Wrap a loaded open_clip model and bring its matrices to the towers' precision."""
+    if DTYPES[precision] != torch.float32:
+        convert_weights_to_lp(inner, DTYPES[precision])
+    return CLIP(inner, precision)

@@ -11,8 +11,8 @@ import torch
 
 from dassl.utils import atomic_write
 
-from .backbones import OPENAI, TINY, TINY_FILE, TINY_SHA256, available_models, expand_tiny, load_backbone
-from .model import CLIP, build_model
+from .backbones import OPENAI, TINY, TINY_FILE, TINY_SHA256, available_models, build_model, expand_tiny, load_backbone
+from .model import CLIP
 from .simple_tokenizer import EOS, SOS, SimpleTokenizer
 from .weights import cache_dir, download, read_state_dict
 

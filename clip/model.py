@@ -1,15 +1,9 @@
-"""A CLIP with OpenAI's attribute names over open_clip's modules, and how one is built from a state dict."""
+"""A CLIP with OpenAI's attribute names over open_clip's modules."""
 
 from __future__ import annotations
 
-import re
-
 import torch
-from open_clip.model import CLIP as OpenClip
-from open_clip.model import convert_weights_to_lp
 from torch import Tensor, nn
-
-from dassl.utils import UserError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -150,83 +144,3 @@ def _why_no_prompts(inner: nn.Module, text: nn.Module) -> str:
     if pool != "argmax":
         return f"its text feature is pooled by {pool!r} and not read at [EOS]"
     return ""
-
-
-def geometry(state_dict: dict[str, Tensor]) -> dict:
-    """Widths, layers and sizes of an OpenAI-style CLIP, read off its tensors: keyword arguments of open_clip's CLIP."""
-    need = ("text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale")
-    if missing := [name for name in need if name not in state_dict]:
-        raise UserError(
-            f"These are not the weights of a CLIP with OpenAI's layout: {', '.join(missing)} missing "
-            f"(found {len(state_dict)} tensors, first {next(iter(state_dict), 'none')!r}). "
-            "Name another architecture as MODEL.BACKBONE.NAME, e.g. ViT-B-16:laion2b_s34b_b88k."
-        )
-    context, width = state_dict["positional_embedding"].shape
-    text = {
-        "context_length": context,
-        "vocab_size": state_dict["token_embedding.weight"].shape[0],
-        "width": width,
-        "heads": width // 64,
-        "layers": _count(state_dict, r"transformer\.resblocks\.(\d+)\."),
-    }
-    if "visual.proj" in state_dict:  # a ViT
-        conv = state_dict["visual.conv1.weight"]  # (W, 3, patch, patch)
-        grid = round((state_dict["visual.positional_embedding"].shape[0] - 1) ** 0.5)
-        layers = _count(state_dict, r"visual\.transformer\.resblocks\.(\d+)\.")
-        vision = {"layers": layers, "width": conv.shape[0], "patch_size": conv.shape[-1], "head_width": 64}
-        vision["image_size"] = conv.shape[-1] * grid
-    else:
-        grid = round((state_dict["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
-        layers = tuple(_count(state_dict, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
-        vision = {
-            "layers": layers,
-            "width": state_dict["visual.layer1.0.conv1.weight"].shape[0],
-            "image_size": grid * 32,
-        }
-    return {"embed_dim": state_dict["text_projection"].shape[1], "vision_cfg": vision, "text_cfg": text}
-
-
-def _count(state_dict: dict[str, Tensor], pattern: str) -> int:
-    return len({found.group(1) for name in state_dict if (found := re.match(pattern, name))})
-
-
-def build_model(state_dict: dict[str, Tensor], precision: str = "fp32", quick_gelu: bool = True) -> CLIP:
-    """A frozen `CLIP` from OpenAI-style weights, all dimensions read off the tensors.
-
-    Loaded in fp32 and converted afterwards: open_clip's own builder for OpenAI's files rounds every weight to fp16 on
-    the way.
-    """
-    extra = {"input_resolution", "context_length", "vocab_size"}  # plain numbers inside OpenAI's archives
-    weights = {name: value.float() for name, value in state_dict.items() if name not in extra}
-    cast = DTYPES[precision] if DTYPES[precision] != torch.float32 else None
-    inner = OpenClip(**geometry(weights), quick_gelu=quick_gelu, cast_dtype=cast)
-    weights["logit_scale"] = weights["logit_scale"].reshape(inner.logit_scale.shape)
-    load_strict(inner, weights)
-    return finish(inner, precision)
-
-
-def load_strict(inner: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load every tensor, refusing missing, unexpected and misshapen ones by name. Buffers that are recomputed may be
-    absent.
-    """
-    try:
-        missing, unexpected = inner.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise UserError(f"The weights do not fit the architecture: {' '.join(str(error).split()[:60])}") from None
-    recomputed = ("attn_mask", "position_ids", "num_batches_tracked")
-    missing = [name for name in missing if not name.endswith(recomputed)]
-    unexpected = [name for name in unexpected if not name.endswith(recomputed)]
-    if found := [_some(names, what) for names, what in ((missing, "missing"), (unexpected, "unexpected")) if names]:
-        raise UserError(f"The weights do not fit the architecture: {', '.join(found)}.")
-
-
-def _some(names: list[str], what: str) -> str:
-    count = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
-    return f"{count} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-
-
-def finish(inner: nn.Module, precision: str) -> CLIP:
-    """Wrap a loaded open_clip model and bring its matrices to the towers' precision."""
-    if DTYPES[precision] != torch.float32:
-        convert_weights_to_lp(inner, DTYPES[precision])
-    return CLIP(inner, precision)

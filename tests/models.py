@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from open_clip.model import CLIP as OpenClip
 
-from clip.backbones import load_backbone
-from clip.model import CLIP, finish
+from clip.backbones import finish, load_backbone
+from clip.model import CLIP
 from tests.parity.runner import load_clip
 
 CASES = Path(__file__).parent / "parity" / "cases"

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.model import convert_weights_to_lp
 
 from clip import image_tower
-from clip import model as clip_model
 from clip.backbones import image_tower_kind
 from clip.image_tower import ImageTower, VisualPrompts
 from clip.text_tower import TextTower
@@ -201,7 +201,7 @@ def test_half_precision():
         (grad,) = torch.autograd.grad(found.float().sum(), tokens)
         assert grad.dtype == torch.float32 and relative(grad, exact_grad) < 0.05
     half = copy.deepcopy(model)
-    clip_model.convert_weights_to_lp(half, torch.bfloat16)
+    convert_weights_to_lp(half, torch.bfloat16)
     half.precision = "bf16"
     for checkpoint in (False, True):
         found = ImageTower(half, checkpoint)(images, prompts=prompts)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 import trainers  # noqa: F401  (registers the methods and declares their settings)
-from clip.model import CLIP, build_model
+from clip.backbones import build_model
+from clip.model import CLIP
 from dassl.config import get_cfg_default, load
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY, TrainerBase
