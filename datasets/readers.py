@@ -8,29 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dassl.utils import read_json
 from datasets.classnames import scene, split_camel_case, year_first
 from datasets.folders import some
-from datasets.source import Item
+from datasets.source import Item, Raw
 
 if TYPE_CHECKING:
     from datasets.known.row import Row
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2")
-
-
-@dataclass
-class Raw:
-    """What a reader found: the class names of each task, in label order, and the pools of images."""
-
-    classnames: list[tuple[str, ...]]
-    pools: dict[str, list[Item]]
-    task_names: list[str] = field(default_factory=list)  # where the data name their tasks themselves
-    listed: bool = False  # the images come from listings of their folders, so they are there
 
 
 def subfolders(folder: Path, skip: Iterable[str] = ()) -> list[str]:

@@ -32,7 +32,7 @@ class RowSource:
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
     def missing(self, root: str, train: bool = True) -> str:
-        """What is not there, in a line; "" if everything is there. Where to get it: `datasets.report`.
+        """What is not there, in a line; "" if everything is there. Where to get it: `datasets.doctor.report`.
 
         Args:
             root: the data root.

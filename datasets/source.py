@@ -29,6 +29,16 @@ class Item(NamedTuple):
     domain: int = 0
 
 
+@dataclass
+class Raw:
+    """What a reader found: the class names of each task, in label order, and the pools of images."""
+
+    classnames: list[tuple[str, ...]]
+    pools: dict[str, list[Item]]
+    task_names: list[str] = field(default_factory=list)  # where the data name their tasks themselves
+    listed: bool = False  # the images come from listings of their folders, so they are there
+
+
 @dataclass(frozen=True)
 class SourceTask:
     """A task as a dataset declares it, with the fields of `dassl.data.tasks.Task`; the suite decides its place."""

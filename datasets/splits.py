@@ -24,8 +24,7 @@ from dassl.utils import atomic_write
 from dassl.utils.texts import counted
 from datasets.fewshot import rank
 from datasets.folders import are
-from datasets.readers import Raw
-from datasets.source import SPLITS, Item
+from datasets.source import SPLITS, Item, Raw
 
 SPLIT_SEED = 1  # of the rules; never the run's seed
 FORMAT = 1

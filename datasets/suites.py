@@ -17,15 +17,15 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
 from dassl.data.tasks import Task, TaskSpace
 from dassl.data.views import replace_prefix
 from dassl.utils import UserError
-from datasets.embedded import ICON13
+from datasets.doctor.oddities import untested
+from datasets.doctor.report import absent, refusal, require_usable
 from datasets.fewshot import base_new, few_shot, task_subset, val_shots
 from datasets.folders import q
-from datasets.oddities import untested
+from datasets.icon13.source import ICON13
+from datasets.icon13.styles import STYLED
 from datasets.own import own_tasks
-from datasets.report import absent, refusal, require_usable
 from datasets.rows import RowSource
 from datasets.source import SPLITS, Places, Source
-from datasets.styles import STYLED
 from datasets.table import GENERAL10, PLANT6, ROWS, RS8
 
 # Everything that can be read: name -> an object with `task_keys`, `missing(root)` and `load(root)`.

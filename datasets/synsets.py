@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from dassl.utils.texts import counted
 from datasets.folders import are, some
-from datasets.readers import Raw, image_names, in_folders, lines_of, subfolders
+from datasets.readers import image_names, in_folders, lines_of, subfolders
+from datasets.source import Raw
 
 if TYPE_CHECKING:
     from datasets.known.row import Row

@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dassl.utils import atomic_write
-from datasets.embedded import notice
+from datasets.icon13.notice import notice
 from tools.icons import ICONIFY, SIZE, Iconify, read_emojis
 from tools.suite import VENDORS, Drawing, Finder, apply_fixes, by_class, collect, shippable, split, thin_out
 from tools.tasks import TaskSpec, read_label_fixes, read_tasks

@@ -9,7 +9,7 @@ import zipfile
 
 from PIL import Image, ImageDraw
 
-from datasets.styles import STYLED
+from datasets.icon13.styles import STYLED
 
 CLASSES = (
     "pig",

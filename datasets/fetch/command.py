@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from dassl.utils.texts import counted
 from dassl.utils.transfer import DRIVE, Busy
 from datasets.check import asked_for
+from datasets.doctor.report import Report, examine
 from datasets.fetch.install import (
     MB,
     NoRoom,
@@ -35,7 +36,6 @@ from datasets.fetch.install import (
 from datasets.folders import q
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
-from datasets.report import Report, examine
 from datasets.splits import RULES
 
 KAGGLE = "https://www.kaggle.com/datasets/"

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from datasets.known.remote import RemoteFile
-from datasets.readers import Raw
+from datasets.source import Raw
 
 NO_CHANGE: Mapping[str, str] = MappingProxyType({})
 

@@ -8,7 +8,7 @@ import train
 import trainers  # noqa: F401  the commands name them
 from dassl.config import load
 from dassl.data.datasets import build_dataset
-from datasets.styles import TARGETS
+from datasets.icon13.styles import TARGETS
 from datasets.suites import SOURCES, SUITES
 from tests.datasets.settings import config
 

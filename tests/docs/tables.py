@@ -18,9 +18,9 @@ import datasets  # noqa: F401
 import trainers
 from dassl.config import get_cfg_default, load
 from dassl.optim import build_lr_scheduler, build_optimizer
-from datasets.embedded import COLOUR_VENDORS, load_icon13, read_index
+from datasets.icon13.source import COLOUR_VENDORS, load_icon13, read_index
+from datasets.icon13.styles import LINE_AND_SOLID, STYLED
 from datasets.splits import RULES
-from datasets.styles import LINE_AND_SOLID, STYLED
 from datasets.suites import ICON5
 from datasets.table import FASHION20, GENERAL10, IMAGENET, PLANT6, REMOTE_SENSING, ROWS, RS8, Row
 from tests.docs.method_tables import methods, prompted, table, variants

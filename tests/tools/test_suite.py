@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from datasets.embedded import notice
+from datasets.icon13.notice import notice
 from tests.tools.packages import write_node_modules
 from tools.build_icon13 import build, compare, main, make_index, write
 from tools.contact_sheet import main as contact_sheet

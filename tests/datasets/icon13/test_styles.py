@@ -10,8 +10,8 @@ from PIL import Image
 
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
-from datasets.embedded import DOMAINS, FOLDER, TASK_KEYS, glyph, read_index
-from datasets.styles import SOURCE, STYLED, TARGETS, style_of
+from datasets.icon13.source import DOMAINS, FOLDER, TASK_KEYS, glyph, read_index
+from datasets.icon13.styles import SOURCE, STYLED, TARGETS, style_of
 from datasets.suites import ICON5, refuse_training
 from tests.datasets.settings import config
 from tools import style_sheet
@@ -148,7 +148,7 @@ def test_a_target_is_not_trained_on():
 
 def test_the_picture_in_the_docs_shows_these_sets():
     made = np.asarray(style_sheet.sheet().convert("L"), dtype=float)
-    with Image.open(Path(__file__).parents[2] / "docs/figures/styles.png") as picture:
+    with Image.open(Path(__file__).parents[3] / "docs/figures/styles.png") as picture:
         shown = np.asarray(picture.convert("L"), dtype=float)
     assert shown.shape == made.shape
     pictures = np.s_[:, style_sheet.LABEL :]  # the letters beside them depend on fonts

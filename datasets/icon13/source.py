@@ -1,7 +1,7 @@
 """Icon-13, the suite that ships with the project: 13 tasks, 443 classes, 5,467 icons and emoji of 14 vendors.
 
 `icon13/images.zip` is read in place; `icon13/index.json` holds tasks, classes, the split, and for every vendor
-("domain") its licence and author, from which `icon13/NOTICE` is made (`write_notice()`).
+("domain") its licence and author, from which `icon13/NOTICE` is made (`datasets.icon13.notice`).
 
 The test split is the index's. The index divides the rest into training pools of 3 to 8 images a class; the validation
 split takes one image out of every pool of at least `MIN_POOL` images: among the drawings whose glyph has no sibling
@@ -19,7 +19,7 @@ from typing import Any
 
 from datasets.source import Item, Source, SourceTask
 
-FOLDER = Path(__file__).resolve().parent / "icon13"
+FOLDER = Path(__file__).resolve().parent
 MIN_POOL = 5
 TASK_KEYS = (
     "mammals",
@@ -115,32 +115,3 @@ class _Icon13:
 
 
 ICON13 = _Icon13()
-
-
-def notice(index: dict[str, Any]) -> str:
-    """Text of the NOTICE: every vendor with author, licence, source and number of images."""
-    counts = Counter(image["domain"] for image in index["images"])
-    lines = [
-        "Icon-13: drawings by other authors, redistributed under their licences",
-        "",
-        f"images.zip holds {sum(counts.values()):,} drawings of {len(counts)} collections. Each was changed:",
-        f"rendered from SVG to {index['image_size']} x {index['image_size']} pixels on white, stored as lossless WebP.",
-        "The vendor of an image is the part of its file name before the two underscores.",
-        "This file is made from index.json.",
-    ]
-    for name in sorted(counts):
-        domain = index["domains"][name]
-        author = domain["author"]
-        lines += [
-            "",
-            f"{name} ({counts[name]} images)",
-            f"  author:  {author['name']}, {author['url']}",
-            f"  licence: {domain['license']}" + (f", {domain['license_url']}" if domain["license_url"] else ""),
-            f"  source:  {domain['source']}",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def write_notice(folder: Path = FOLDER) -> None:
-    """Make NOTICE anew; to be called after index.json has changed."""
-    (folder / "NOTICE").write_text(notice(read_index(folder)), encoding="utf-8")

@@ -9,8 +9,8 @@ import zlib
 from itertools import islice
 from pathlib import Path
 
+from datasets.doctor.published import OTHER_FOLDERS, plain
 from datasets.folders import listing, q
-from datasets.published import OTHER_FOLDERS, plain
 from datasets.table import Row
 
 ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar", ".zip", ".rar", ".7z")

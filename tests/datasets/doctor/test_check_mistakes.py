@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from datasets import diagnose
+from datasets.doctor import mistakes
 from tests.datasets import layouts
 from tests.datasets.checking import checked, field
 
-PAGE_ON_CHECK = (Path(__file__).parents[2] / "docs/data-check.md").read_text(encoding="utf-8")
+PAGE_ON_CHECK = (Path(__file__).parents[3] / "docs/data-check.md").read_text(encoding="utf-8")
 
 
 def nest(folder, name):
@@ -160,7 +160,7 @@ def test_the_page_on_it_shows_what_is_printed(tmp_path, capsys):
 
 
 def test_every_mistake_is_on_the_page():
-    source = Path(diagnose.__file__).read_text(encoding="utf-8")
+    source = Path(mistakes.__file__).read_text(encoding="utf-8")
     names = re.findall(r'Mistake\(\s*f?"([^"]+)"|name = "([^"]+)"|return "([a-z][^"]+)" if[^"]+"([^"]+)"', source)
     names = {name.replace("{what}", "images") for found in names for name in found if name}
     assert len(names) > 15

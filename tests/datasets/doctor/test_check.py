@@ -10,8 +10,8 @@ import pytest
 
 import train
 from dassl.data.datasets import build_dataset
-from datasets import deep
 from datasets.check import main
+from datasets.doctor import decode_check
 from datasets.suites import SOURCES, SUITES
 from datasets.table import ROWS
 from tests.datasets import layouts
@@ -19,7 +19,7 @@ from tests.datasets.checking import checked, field, refused
 from tests.datasets.settings import config
 from tests.datasets.split_files import zhou_pets
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 
 
 def as_json(capsys, *args):
@@ -228,7 +228,7 @@ def test_deep_shows_how_far_it_is(capsys, monkeypatch):
             seen.append((name, total))
             yield item
 
-    monkeypatch.setattr(deep, "tqdm", bar)
+    monkeypatch.setattr(decode_check, "tqdm", bar)
     assert checked(capsys, "Icon13/faces", "--deep")[0] == 0
     assert seen == [("Icon13", 372)] * 372  # all images of the task, read in place from the zip file
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasets.embedded import DOMAINS, FOLDER, ICON13, TASK_KEYS, read_index
+from datasets.icon13.source import DOMAINS, FOLDER, ICON13, TASK_KEYS, read_index
 from datasets.source import Item, Source, SourceTask
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from dassl.data.datasets import build_dataset
 from dassl.utils import read_image
-from datasets import embedded
-from datasets.embedded import COLOUR_VENDORS, DOMAINS, FOLDER, MONOCHROME_VENDORS, glyph, read_index
+from datasets.icon13 import source as embedded
+from datasets.icon13.notice import notice
+from datasets.icon13.source import COLOUR_VENDORS, DOMAINS, FOLDER, MONOCHROME_VENDORS, glyph, read_index
 from tests.datasets.settings import config
 
 
@@ -103,16 +104,13 @@ def test_colour_vendors_have_colour_and_the_others_none(icon13):
     assert not any(any(coloured[vendor]) for vendor in MONOCHROME_VENDORS if vendor != "icon-park")
 
 
-def test_notice_is_up_to_date(index, tmp_path):
+def test_notice_is_up_to_date(index):
     text = (FOLDER / "NOTICE").read_text(encoding="utf-8")
-    assert text == embedded.notice(index)
+    assert text == notice(index)
     for name, domain in index["domains"].items():
         assert f"\n{name} (" in text
         assert domain["license"] in text
         assert domain["author"]["name"] in text
-    (tmp_path / "index.json").write_bytes((FOLDER / "index.json").read_bytes())
-    embedded.write_notice(tmp_path)
-    assert (tmp_path / "NOTICE").read_text(encoding="utf-8") == text
 
 
 def test_icon5_is_five_tasks_of_icon13(icon13):

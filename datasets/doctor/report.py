@@ -15,10 +15,11 @@ from typing import Any
 
 from dassl.utils import is_user_error
 from dassl.utils.texts import counted
-from datasets import diagnose, oddities, readers, splits
-from datasets.diagnose import Mistake
+from datasets import readers, splits
+from datasets.doctor import mistakes, oddities
+from datasets.doctor.mistakes import Mistake
+from datasets.doctor.published import size_line
 from datasets.folders import listing, some
-from datasets.published import size_line
 from datasets.source import SPLITS, Source
 
 MISTAKES, BAD = 4, 20  # of a dataset that are printed
@@ -110,15 +111,15 @@ def absent(name: str, source: Any, root: str, train: bool = True) -> Report | No
     place = Path(root, row.folder) if root else Path("<root>", row.folder)
     report.folder, report.declared = str(place), row.classes
     with_split = bool(root) and source.split_file(root) is not None
-    gone = [entry for entry in diagnose.expected(row, with_split) if not diagnose.there(place / entry, entry)]
+    gone = [entry for entry in mistakes.expected(row, with_split) if not mistakes.there(place / entry, entry)]
     report.problem = f"not there: {some(gone, 6)}" if place.is_dir() else NOTHING
     if row.train_folders and not source.missing(root, train=False):
         report.problem += "; without training images there are only zero-shot and tests of trained models"
     report.expected = _tree(row)
     report.source, report.size = row.source, size_line(row)
-    report.command, report.by_hand = diagnose.download(name, root), not fetched_by_command(row)
+    report.command, report.by_hand = mistakes.download(name, root), not fetched_by_command(row)
     if root and os.path.isdir(root):
-        report.mistakes = diagnose.mistakes(row, root, with_split)
+        report.mistakes = mistakes.mistakes(row, root, with_split)
     return report
 
 
@@ -153,7 +154,7 @@ def examine(
         report.status, report.absent = "broken", isinstance(error, FileNotFoundError)
         report.problem = _without_prefix(name, str(error))
         if row:
-            report.mistakes = diagnose.mistakes(row, root, path is not None)
+            report.mistakes = mistakes.mistakes(row, root, path is not None)
             report.classes = _count_classes(row, Path(root, row.folder))
         return report, None
     bad = oddities.sample(loaded, Path(root, row.folder) if row else Path(loaded.root), name, root)
@@ -211,7 +212,7 @@ def _without_prefix(name: str, text: str) -> str:
 def _tree(row) -> list[str]:
     """What should lie in the row's folder, a line each."""
     deeper = {readers.fashion20: "<task>/<class>/*", readers.nested_class_folders: "<category>/<class>/*"}
-    inside = "*" if row.read in diagnose.FLAT else deeper.get(row.read, "<class>/*")
+    inside = "*" if row.read in mistakes.FLAT else deeper.get(row.read, "<class>/*")
     lines = [f"{folder}/{inside}" if folder else inside for folder in row.image_folders or (row.images,)] + [*row.needs]
     if row.needs and row.split_files:
         lists = "the list" if len(row.needs) == 1 else f"the {len(row.needs)} lists"
@@ -221,7 +222,7 @@ def _tree(row) -> list[str]:
 
 def _count_classes(row, place: Path) -> int | None:
     """Class folders, where the classes are the folders."""
-    if row.read in diagnose.FLAT or row.task_keys or len(row.image_folders) > 1:
+    if row.read in mistakes.FLAT or row.task_keys or len(row.image_folders) > 1:
         return None
     return sum(name not in row.skip for name in listing(place / row.images)[0])
 
@@ -266,7 +267,7 @@ def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root:
         return []
     text = [headline(label, reports, root)]
     rows = [sources[report.name].row for report in bad if report.absent and hasattr(sources[report.name], "row")]
-    if root and (found := diagnose.wrong_root(root, rows)):
+    if root and (found := mistakes.wrong_root(root, rows)):
         mistake, right = found
         text += [_line("mistake", f"{mistake.name}: {mistake.found}"), _line("fix", mistake.fix)]
         below = {row.name: absent(row.name, sources[row.name], right) for row in rows}
@@ -282,7 +283,7 @@ def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root:
     if brief and len(nothing) > 1:
         names = [report.name for report in nothing]
         hand = [report.name for report in nothing if report.by_hand]
-        text += [_line("no folder", ", ".join(names)), _line("get them", diagnose.download(" ".join(names), root))]
+        text += [_line("no folder", ", ".join(names)), _line("get them", mistakes.download(" ".join(names), root))]
         text += [_line("by hand", f"{', '.join(hand)}: that command tells how")] if hand else []
         text.append(_line("details", "the same with datasets.check: what belongs where, sizes and sources"))
         bad = [report for report in bad if report not in nothing]

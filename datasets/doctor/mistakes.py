@@ -15,9 +15,9 @@ from typing import NamedTuple
 from dassl.utils.files import not_a_download
 from dassl.utils.texts import counted
 from datasets import readers
+from datasets.doctor.archives import archives_in, unpacking
+from datasets.doctor.published import OTHER_FOLDERS, plain
 from datasets.folders import MOST, listing, q, some
-from datasets.packed import archives_in, unpacking
-from datasets.published import OTHER_FOLDERS, plain
 from datasets.table import Row
 
 FEW = 40  # a folder with more subfolders than this holds classes, not a dataset

@@ -1,4 +1,4 @@
-"""What is odd about a dataset that could be read, found without decoding an image: `datasets.report` says it.
+"""What is odd about a dataset that could be read, found without decoding an image: `datasets.doctor.report` says it.
 
 Some of it is an error (no image to test on, files that are no images), some a warning, some a note.
 """
@@ -11,11 +11,12 @@ from pathlib import Path
 
 from dassl.data.images import read_header
 from dassl.utils.texts import counted
-from datasets import diagnose, splits
-from datasets.diagnose import Mistake
+from datasets import splits
+from datasets.doctor import mistakes
+from datasets.doctor.mistakes import Mistake
+from datasets.doctor.published import IMAGES
 from datasets.folders import listing, q, some
 from datasets.known.row import Row
-from datasets.published import IMAGES
 from datasets.source import SPLITS, Source
 
 SAMPLE = 24  # images of a dataset whose first bytes are looked at
@@ -62,7 +63,7 @@ def sample(source: Source, place: Path, name: str, root: str) -> Mistake | None:
         return None  # an archive that is read in place
     items = [item for split in SPLITS for item in _spread(getattr(source, split), SAMPLE // len(SPLITS))]
     deep = f"python -m datasets.check {name} --root {q(root)} --deep   # lists all of them" if root else ""
-    return diagnose.saved_instead((Path(source.root, item.path) for item in items), "images", place, deep)
+    return mistakes.saved_instead((Path(source.root, item.path) for item in items), "images", place, deep)
 
 
 def _spread(items: list, count: int) -> list:

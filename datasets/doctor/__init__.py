@@ -1,0 +1,1 @@
+"""What is missing or wrong about datasets, and how to fix it."""
