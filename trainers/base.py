@@ -18,8 +18,8 @@ from dassl.engine import TrainerX
 from dassl.evaluation import EVALUATOR_REGISTRY, ClassificationMT
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import UserError, count_num_param, load_pretrained_weights, read_json
+from features.loader import FeatureLoader, keep_limit, store_for, too_large, why_not
 
-from .features import FeatureLoader, keep_limit, store_for, too_large, why_not
 from .losses import cosine_logits, multitask_cross_entropy, present_columns
 from .zero_shot import ZeroShotCheck
 

@@ -144,7 +144,7 @@ def test_transforms_of_the_project_share_and_a_nameless_one_does_not(run, monkey
 
 def test_a_feature_does_not_depend_on_what_else_was_missing(run, tmp_path):
     """Bit for bit: kernels round differently for other batch sizes."""
-    from clip.feature_store import FeatureStore
+    from features.store import FeatureStore
 
     def stored():
         found = {}

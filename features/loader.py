@@ -1,7 +1,7 @@
 """Image features in place of images: test features computed once for all runs, and the feature bank of training.
 
 A frozen image tower gives the same feature for the same view every time. Validation and test images have one view each;
-a training view is a function of (seed, epoch, image). So features are kept in a store (`clip.feature_store`) under what
+a training view is a function of (seed, epoch, image). So features are kept in a store (`features.store`) under what
 they are a function of, and every run, method and number of shots that needs the same ones reads them.
 """
 
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from clip.feature_store import FeatureStore, digest, prune
 from dassl.config import at_least, declare
 from dassl.data.images import image_stamp
 from dassl.data.views import KeyedViews, image_key
 from dassl.engine.progress import progress
 from dassl.utils import counted
+from features.store import FeatureStore, digest, prune
 
 declare("DATALOADER.FEATURE_CACHE", True, help="keep the features of validation and test images on disk for all runs")
 declare("DATALOADER.FEATURE_BANK", False, help="train from features of the augmented views, computed once for all runs")

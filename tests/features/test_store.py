@@ -4,7 +4,7 @@ import threading
 import numpy as np
 import pytest
 
-from clip.feature_store import FeatureStore, clear, digest, main, prune, usage
+from features.store import FeatureStore, clear, digest, main, prune, usage
 
 KIND = {"weights": "w", "transform": "t"}
 
@@ -97,7 +97,7 @@ def test_features_of_another_user_are_read_and_stay(filled, tmp_path, monkeypatc
     other.refresh()
     assert other.missing(names(1)) == [0] and "not used and will be computed anew" in capsys.readouterr().out
     assert prune(0, tmp_path) == 0 and len(shards(tmp_path)) == 2
-    monkeypatch.setattr("clip.feature_store.safe_open", denied)
+    monkeypatch.setattr("features.store.safe_open", denied)
     again = FeatureStore(KIND, tmp_path)
     again.refresh()
     assert again.missing(names(1, 2)) == [0, 1] and "cannot be read" in capsys.readouterr().out

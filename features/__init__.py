@@ -1,0 +1,1 @@
+"""Image features on disk (`store`), and in place of images (`loader`)."""
