@@ -19,18 +19,6 @@ from reporting.runs import is_run, load_results, read_run
 
 SWITCHES = ("--eval-only", "--no-train", "--overwrite")
 
-# dassl.config's PLACES, which is slow to import and not needed for anything else here
-DECIDES_NO_NUMBER = {"OUTPUT_DIR", "RESUME", "VERBOSE"}
-DECIDES_NO_NUMBER |= {"DATASET.ROOT", "DATALOADER.OLD_DATA_PATH", "DATALOADER.NEW_DATA_PATH", "DATALOADER.NUM_WORKERS"}
-DECIDES_NO_NUMBER |= {"DATALOADER.FEATURE_CACHE", "DATALOADER.FEATURE_CACHE_DIR", "DATALOADER.FEATURE_CACHE_GB"}
-DECIDES_NO_NUMBER |= {
-    "DATALOADER.FEATURE_BANK",
-    "TEST.PER_TASK_RESULT",
-    "TEST.PER_CLASS_RESULT",
-    "TEST.ZERO_SHOT_CHECK",
-}
-DECIDES_NO_NUMBER |= {f"TRAIN.{key}" for key in ("PRINT_FREQ", "CHECKPOINT_FREQ", "CHECKPOINT_KEEP", "TENSORBOARD")}
-
 
 class OtherSettings(ValueError):
     """A finished run was made with other settings than those asked for."""
@@ -64,8 +52,14 @@ def state(folder: Path, arguments: list[str]) -> str:
     recorded, asked = pairs(command[start:]), pairs(arguments)
     # a run repeated from its config.yaml records no pairs: nothing to compare
     keys = sorted(key for key in recorded.keys() | asked.keys() if recorded.get(key) != asked.get(key))
-    keys = [key for key in keys if key not in DECIDES_NO_NUMBER]
     if not (recorded and asked and keys):
+        return "complete"
+    try:
+        from dassl.config import RESULT_NEUTRAL_KEYS as neutral  # imports PyTorch, so only when arguments differ
+    except ImportError:
+        neutral = ()
+    keys = [key for key in keys if key not in neutral]
+    if not keys:
         return "complete"
     changed = _changed(folder, arguments)
     if changed is None:

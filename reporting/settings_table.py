@@ -20,7 +20,7 @@ the code that reads it. How files and arguments set them: [running.md](running.m
 An empty "allowed" means: any value of the default's type. A number stands for a whole number where the default is one.
 A list may be written as a Python literal, such as "(224, 224)", on the command line and in YAML.
 """
-PLACES = """\
+NEUTRAL = """\
 ## Settings that decide no number
 
 Two runs that differ only in these count as the same run, for resuming and in `hashes.config` of results.json.
@@ -78,9 +78,7 @@ def render() -> str:
     """The page."""
     import datasets  # noqa: F401
     import trainers  # noqa: F401
-    from dassl.config import get_cfg_default
-    from dassl.config.tree import PLACES as places
-    from dassl.config.tree import settings
+    from dassl.config import RESULT_NEUTRAL_KEYS, get_cfg_default, settings
 
     get_cfg_default()  # imports the rooms of the engine
     groups: dict[str, dict] = {}
@@ -90,8 +88,8 @@ def render() -> str:
     lines = HEAD.splitlines() + [""]
     for group in sorted(groups):
         lines += group_table(group, groups[group])
-    lines += [*PLACES.splitlines(), ""]
-    lines += textwrap.wrap(", ".join(map(code, places)) + ".", WIDTH, break_on_hyphens=False)
+    lines += [*NEUTRAL.splitlines(), ""]
+    lines += textwrap.wrap(", ".join(map(code, RESULT_NEUTRAL_KEYS)) + ".", WIDTH, break_on_hyphens=False)
     return "\n".join(lines) + "\n"
 
 

@@ -1,21 +1,21 @@
-"""Configuration: every room declares its settings, `get_cfg_default` gathers them, `load` merges files and options."""
+"""Configuration: packages declare their settings, `get_cfg_default` collects them, `load` merges files and options."""
 
+from dassl.config.files import read_settings
+from dassl.config.rules import Rule, at_least, between, one_of
 from dassl.config.tree import (
-    ConfigError,
-    Rule,
-    at_least,
-    between,
+    RESULT_NEUTRAL_KEYS,
     check,
     config_hash,
     declare,
     differences,
     get_cfg_default,
     load,
-    one_of,
     settings,
 )
+from dassl.utils.errors import ConfigError
 
 __all__ = [
+    "RESULT_NEUTRAL_KEYS",
     "ConfigError",
     "Rule",
     "at_least",
@@ -27,5 +27,6 @@ __all__ = [
     "get_cfg_default",
     "load",
     "one_of",
+    "read_settings",
     "settings",
 ]

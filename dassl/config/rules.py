@@ -2,7 +2,6 @@
 
 import ast
 import difflib
-import re
 
 
 class Rule:
@@ -72,39 +71,42 @@ def show(value):
 
 
 def nearest(word, words):
-    """The word of `words` most like `word`, or None. An abbreviation of it ("lin" of "linear") is more than distant
-    likeness ("linmean").
+    """Return the most similar of `words`, or None. Case is ignored.
+
+    An abbreviation of `word` ("lin" for "linear") is preferred to a word of moderate similarity ("linmean").
     """
     lower = {str(candidate).lower(): candidate for candidate in words}
     word = str(word).lower()
-    alike = [difflib.get_close_matches(word, lower, n=1, cutoff=cutoff) for cutoff in (0.8, 0.6)]
     short = sorted((candidate for candidate in lower if len(candidate) > 2 and word.startswith(candidate)), key=len)
-    found = alike[0] or short[-1:] or alike[1]
+    found = difflib.get_close_matches(word, lower, n=1, cutoff=0.8) or short[-1:]
+    found = found or difflib.get_close_matches(word, lower, n=1)
     return lower[found[0]] if found else None
 
 
 def nearest_key(key, keys, own=""):
-    """The known key that `key` is most likely meant to be, or None.
+    """Return the known key that `key` was most likely meant to be, or None.
 
-    In this order: the same name in the group of settings `own` ("TRAINER.COOP", that of the method at hand); a name
-    like it in the group it names, or that name elsewhere; if there is no such group, a whole path like it, or a last
-    part like it ("OPTIM.MAX_EPOCH" for "MAX_EPOCH"). Elsewhere is never among the settings of other methods.
+    Args:
+        key: the unknown key.
+        keys: the known keys.
+        own: group of the settings of the chosen method, e.g. "TRAINER.COOP"; "" if no method is known. Settings of
+            other methods are proposed only if `key` names their group.
     """
-    group, _, name = key.rpartition(".")
-    if own and group.startswith("TRAINER") and f"{own}.{name.upper()}" in keys:
-        return f"{own}.{name.upper()}"
-    known = [other for other in keys if group and other.rpartition(".")[0].lower() == group.lower()]
-    beside = {other.rpartition(".")[2]: other for other in known}
+    group, _, name = key.upper().rpartition(".")
+    groups = {}  # {group: {name: key}}
+    for other in keys:
+        groups.setdefault(other.rpartition(".")[0], {})[other.rpartition(".")[2]] = other
+    if name in groups.get(own, {}):
+        return groups[own][name]
+    beside = groups.get(nearest(group, groups), {}) if group else {}
     if found := nearest(name, beside):
         return beside[found]
-    foreign = re.compile(rf"TRAINER\.(?!{re.escape(own.rpartition('.')[2])}\.)\w+\.") if own else re.compile(r"(?!)")
-    others = [other for other in keys if not foreign.match(other) and other not in beside.values()]
-    if not beside and (found := nearest(key, others)):
-        return found
-    by_name = {}
-    for other in sorted(others, key=lambda other: not other.startswith(f"{own}.")):
-        by_name.setdefault(other.rpartition(".")[2], other)
-    return by_name.get(name.upper() if beside else nearest(name, by_name))
+    elsewhere = {}
+    for other, names in groups.items():
+        if not own or not other.startswith("TRAINER."):
+            elsewhere = {**names, **elsewhere}
+    elsewhere |= groups.get(own, {})
+    return elsewhere.get(name if beside else nearest(name, elsewhere))
 
 
 def parse(text):

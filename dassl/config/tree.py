@@ -1,35 +1,41 @@
-"""The declared settings, and how a run's configuration is put together from files and the command line."""
+"""The declared settings, and the configuration of a run: defaults, then files, then the command line."""
 
 import hashlib
 import importlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import yaml
 from yacs.config import CfgNode
 
-from dassl.config.rules import Rule, as_rule, at_least, between, coerce, nearest, nearest_key, one_of, show
+from dassl.config.files import read_settings
+from dassl.config.rules import Rule, as_rule, coerce, nearest, nearest_key, show
 from dassl.utils.errors import ConfigError
+from dassl.utils.registry import TRAINER_REGISTRY
 
-__all__ = ["Rule", "at_least", "between", "check", "config_hash", "declare", "differences", "get_cfg_default", "load"]
-__all__ += ["one_of", "settings", "ConfigError", "Setting"]
-
-# Rooms whose import declares the settings of the engine. Trainers and datasets declare theirs when they are imported.
+# Packages whose import declares the settings of the engine. Trainers and datasets declare theirs when imported.
 ROOMS = ("dassl.data", "dassl.optim", "dassl.engine", "dassl.evaluation")
 
-# Keys that say where things lie or how a run is watched: the same run with other values gives the same numbers.
-PLACES = ("OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.OLD_DATA_PATH", "DATALOADER.NEW_DATA_PATH")
-PLACES += ("DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_KEEP")
-PLACES += ("DATALOADER.FEATURE_CACHE", "DATALOADER.FEATURE_CACHE_DIR", "DATALOADER.FEATURE_CACHE_GB")
-PLACES += ("DATALOADER.FEATURE_BANK",)  # to rounding
-PLACES += ("TRAIN.TENSORBOARD", "TEST.PER_TASK_RESULT", "TEST.PER_CLASS_RESULT", "TEST.ZERO_SHOT_CHECK")
+# Settings that do not change the results of a run: folders, workers, printing and caches.
+RESULT_NEUTRAL_KEYS = ("OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT")
+RESULT_NEUTRAL_KEYS += ("DATALOADER.OLD_DATA_PATH", "DATALOADER.NEW_DATA_PATH", "DATALOADER.NUM_WORKERS")
+RESULT_NEUTRAL_KEYS += ("TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_KEEP")
+RESULT_NEUTRAL_KEYS += ("DATALOADER.FEATURE_CACHE", "DATALOADER.FEATURE_CACHE_DIR", "DATALOADER.FEATURE_CACHE_GB")
+RESULT_NEUTRAL_KEYS += ("DATALOADER.FEATURE_BANK",)  # equal up to rounding
+RESULT_NEUTRAL_KEYS += ("TRAIN.TENSORBOARD", "TEST.PER_TASK_RESULT", "TEST.PER_CLASS_RESULT", "TEST.ZERO_SHOT_CHECK")
+
+
+class Config(CfgNode):
+    """A yacs CfgNode whose `merge_from_file` understands `_BASE_` and reports all problems of the file at once."""
+
+    def merge_from_file(self, cfg_filename):
+        load(self, [cfg_filename])
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One declared key: default, rule of its values (or None), types accepted besides the default's, help, reader."""
+    """A declared setting; `declare` explains the fields."""
 
     key: str
     default: object
@@ -43,24 +49,24 @@ _settings: dict[str, Setting] = {}
 
 
 def settings():
-    """The declared settings, {key: Setting}, in order of the keys."""
+    """The declared settings, {key: Setting}, sorted by key."""
     return dict(sorted(_settings.items()))
 
 
 def declare(key, default, *, allowed=None, help="", also=(), read=None):
-    """Declare a setting; its owner does so where the code that reads it lives.
+    """Declare a setting, beside the code that reads it.
 
     Args:
         key: dotted path, e.g. "OPTIM.LR".
-        default: value and type of the setting; None accepts any value.
-        allowed: a sequence of values; a callable(value) -> bool whose docstring (or `text`) says what is expected;
-            (callable, text); or a `Rule`. For a list, each item must be allowed.
+        default: default value; its type is the type of the setting. None accepts any value.
+        allowed: the allowed values: a sequence of values; a callable(value) -> bool whose docstring (or `text`) says
+            what is expected; (callable, text); or a `Rule`. For a list, every item must be allowed.
         help: one line for people.
-        also: types accepted besides the default's, e.g. (list,).
-        read: callable(value as it was given) -> value of the default's type; TypeError says what was expected.
+        also: types accepted in addition to the type of the default, e.g. (list,).
+        read: callable(value as given) -> value of the default's type; its TypeError says what was expected.
 
     Raises:
-        ValueError: the key exists with another default, or is both a setting and a group of settings.
+        ValueError: the key is declared already with another default, or is both a setting and a group of settings.
     """
     known = _settings.get(key)
     if known is not None and (known.default != default or type(known.default) is not type(default)):
@@ -73,22 +79,22 @@ def declare(key, default, *, allowed=None, help="", also=(), read=None):
 
 
 def get_cfg_default():
-    """Configuration (yacs CfgNode) of all declared settings at their defaults."""
+    """Return a configuration (yacs CfgNode) with all declared settings at their defaults."""
     for room in ROOMS:
         importlib.import_module(room)
-    cfg = CfgNode()
+    cfg = Config()
     for key, setting in settings().items():
         *groups, leaf = key.split(".")
         node = cfg
         for group in groups:
             node = node.setdefault(group, CfgNode())
         default = setting.default
-        node[leaf] = type(default)(default) if isinstance(default, list) else default  # no list shared between runs
+        node[leaf] = type(default)(default) if isinstance(default, list) else default  # runs must not share a list
     return cfg
 
 
 def flatten(cfg, prefix=""):
-    """{dotted key: value} of the leaves of a configuration."""
+    """Return {dotted key: value} of all settings of a configuration."""
     leaves = {}
     for name, value in cfg.items():
         if isinstance(value, CfgNode):
@@ -98,30 +104,33 @@ def flatten(cfg, prefix=""):
     return leaves
 
 
-def load(cfg, files=(), opts=(), opts_from="command line"):
+def load(cfg, files=(), opts=(), opts_from="command line", only=()):
     """Merge YAML files, then KEY VALUE pairs, into `cfg`.
 
     Args:
-        cfg: configuration to change; its keys are the ones that may be set.
-        files: paths of YAML files, later ones win; empty ones are left out.
+        cfg: configuration to change. Only its keys may be set.
+        files: paths of YAML files; later files override earlier ones, empty paths are ignored. A file may name other
+            files under `_BASE_`, see `read_settings`.
         opts: [KEY, VALUE, KEY, VALUE, ...]; values are Python literals or plain text.
-        opts_from: where they come from, for messages.
+        opts_from: name of the source of `opts` in messages.
+        only: top-level names to merge, e.g. ("DATASET", "DATALOADER"); empty: all. Settings under other names are
+            ignored and need not be declared, e.g. the method's settings in the config.yaml of a run.
 
     Raises:
-        ConfigError: every problem of all sources in one message; `cfg` is unchanged then.
+        ConfigError: one message with every problem of all sources; `cfg` is unchanged then.
     """
     problems, entries = [], []
-    for file in files:
-        if file:
-            entries += [(str(file), key, value) for key, value in _read_yaml(file, cfg, problems)]
+    for file in filter(None, files):
+        entries += read_settings(file, cfg, problems, only)
     opts = list(opts)
     if len(opts) % 2:
         problems.append(f"{opts_from}: {show(opts[-1])} has no value; settings are given as KEY VALUE pairs")
         opts.pop()
-    entries += [(opts_from, key, value) for key, value in zip(opts[::2], opts[1::2], strict=True)]
+    pairs = zip(opts[::2], opts[1::2], strict=True)
+    entries += [(opts_from, key, value) for key, value in pairs if not only or key.split(".")[0] in only]
 
     leaves = flatten(cfg)
-    own = _own_group({"TRAINER.NAME": leaves.get("TRAINER.NAME"), **{key: value for _, key, value in entries}})
+    own = _method_group({"TRAINER.NAME": leaves.get("TRAINER.NAME"), **{key: value for _, key, value in entries}})
     merged, sources = {}, {}
     for source, key, value in entries:
         if key not in leaves:
@@ -149,7 +158,7 @@ def check(cfg):
     """Check the type and the allowed values of every declared setting in `cfg`.
 
     Raises:
-        ConfigError: all problems in one message.
+        ConfigError: one message with all problems.
     """
     problems = []
     for key, value in flatten(cfg).items():
@@ -165,81 +174,44 @@ def check(cfg):
 
 
 def config_hash(cfg):
-    """SHA-256 (hex) of the settings that decide a run's numbers: all but folders, workers and printing."""
-    leaves = {key: value for key, value in flatten(cfg).items() if key not in PLACES}
+    """Return the SHA-256 (hex) of all settings except RESULT_NEUTRAL_KEYS."""
+    leaves = {key: value for key, value in flatten(cfg).items() if key not in RESULT_NEUTRAL_KEYS}
     return hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def differences(cfg, file, unread=()):
-    """Settings that decide a run's numbers and differ from a config.yaml: [(key, value in the file, in `cfg`)].
+def differences(cfg, file, ignored=()):
+    """Return the settings that differ between a run's config.yaml and `cfg`, without RESULT_NEUTRAL_KEYS.
 
-    `unread`: beginnings of further settings that decide none.
+    Args:
+        cfg: configuration.
+        file: path of the config.yaml. A setting that it lacks (it was added later) counts as the default.
+        ignored: keys that begin with one of these texts are ignored, too.
+
+    Returns:
+        [(key, value in the file, value in `cfg`)], sorted by key.
     """
     with open(file, encoding="utf-8") as stream:
         old = flatten(CfgNode(yaml.safe_load(stream) or {}))
     new = flatten(cfg)
     found = []
-    for key in sorted(set(old) | set(new)):
-        default = _settings[key].default if key in _settings else "(not set)"  # a file older than the setting
+    for key in sorted(old.keys() | new.keys()):
+        default = _settings[key].default if key in _settings else "(not set)"
         a, b = old.get(key, default), new.get(key, default)
-        if (
-            key not in PLACES
-            and not key.startswith(tuple(unread))
-            and json.dumps(a, default=str) != json.dumps(b, default=str)
-        ):
+        neutral = key in RESULT_NEUTRAL_KEYS or key.startswith(tuple(ignored))
+        if not neutral and json.dumps(a, default=str) != json.dumps(b, default=str):
             found.append((key, a, b))
     return found
 
 
-def _read_yaml(file, cfg, problems):
-    """[(dotted key, value)] of a YAML file; what is wrong with the file goes to `problems`."""
-    if not os.path.isfile(file):
-        problems.append(f"{file}: no such file")
-        return []
-    try:
-        with open(file, encoding="utf-8") as stream:
-            content = yaml.safe_load(stream)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        problems.append(f"{file}: not readable as YAML: {' '.join(str(error).split())}")
-        return []
-    if content is None:
-        return []
-    if not isinstance(content, dict):
-        problems.append(f"{file}: expected settings as KEY: value, found {type(content).__name__}")
-        return []
-    found = []
-
-    def walk(node, content, prefix):
-        for name, value in content.items():
-            key = f"{prefix}{name}"
-            inner = node.get(name) if isinstance(node, CfgNode) else None
-            if isinstance(inner, CfgNode) and value is None:
-                continue  # a group whose entries are all commented out
-            if isinstance(inner, CfgNode) and not isinstance(value, dict):
-                problems.append(f"{file}: {key} = {show(value)}: a group of settings, expected {key}.<NAME> below it")
-            elif isinstance(value, dict) and (isinstance(inner, CfgNode) or not _is_leaf(node, name)):
-                walk(inner, value, key + ".")
-            else:
-                found.append((key, value))
-
-    walk(cfg, content, "")
-    return found
-
-
-def _is_leaf(node, name):
-    return isinstance(node, CfgNode) and name in node
-
-
-def _own_group(values):
-    """The group of settings of the trainer that is named, "TRAINER.COOP", or "" where that is not known."""
-    from dassl.engine.build import TRAINER_REGISTRY  # the engine declares its settings here
-
+def _method_group(values):
+    """Group of the settings of the method that TRAINER.NAME names, e.g. "TRAINER.COOP"; "" if it is unknown."""
     name = str(values["TRAINER.NAME"])
     section = getattr(TRAINER_REGISTRY.get(name), "section", "") if name in TRAINER_REGISTRY else ""
     return section and f"TRAINER.{section}"
 
 
 def _unknown(key, leaves, own):
+    """Message for a key that is not in `leaves`."""
     if near := nearest_key(key, leaves, own):
         return f"{key}: no such setting; did you mean {near}?"
     group = key.rpartition(".")[0] + "."
@@ -249,15 +221,14 @@ def _unknown(key, leaves, own):
 
 
 def _forbidden(key, value):
-    """The problem with a value, or an empty text."""
+    """Message for a value that is not allowed; "" for an allowed value."""
     setting = _settings.get(key)
     if setting is None or setting.rule is None or setting.rule(value):
         return ""
-    near, choices = None, [choice for choice in setting.rule.choices if isinstance(choice, str)]
+    choices = [choice for choice in setting.rule.choices if isinstance(choice, str)]
     words = value if isinstance(value, (list, tuple)) else [value]
     words = [word for word in words if isinstance(word, str) and word not in choices]
-    if words:
-        near = nearest(words[0], choices)
+    near = nearest(words[0], choices) if words else None
     return f"{key} = {show(value)}: expected {setting.rule.text}" + (f"; did you mean {near}?" if near else "")
 
 

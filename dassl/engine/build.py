@@ -1,9 +1,8 @@
 """The table of trainers, and the settings of a run."""
 
 from dassl.config import at_least, declare, one_of
-from dassl.utils import Registry, check_availability
-
-TRAINER_REGISTRY = Registry("TRAINER")
+from dassl.utils import check_availability
+from dassl.utils.registry import TRAINER_REGISTRY
 
 declare("VERSION", 1, help="version of the settings")
 declare("OUTPUT_DIR", "./output/run", help="folder of everything the run writes")

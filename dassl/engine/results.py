@@ -3,11 +3,8 @@
 import os
 import sys
 from datetime import datetime, timezone
-from pathlib import Path
 
-import yaml
-
-from dassl.config import config_hash, differences
+from dassl.config import config_hash, differences, read_settings
 from dassl.engine.build import TRAINER_REGISTRY, unread
 from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, read_json, versions, write_json
 
@@ -142,8 +139,8 @@ def warn_of_unused(cfg, opts, file=None):
             f"WARNING: {cfg.TRAINER.NAME} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "
             "see docs/settings.md"
         )
-    in_file = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}).get("TRAINER") if file else None
-    named = [name for name, value in (in_file or {}).items() if isinstance(value, dict) and name != "ZSCLIP"]
+    paths = [key.split(".") for _, key, _ in read_settings(file, cfg, [])] if file else []
+    named = dict.fromkeys(path[1] for path in paths if path[0] == "TRAINER" and len(path) > 2 and path[1] != "ZSCLIP")
     if section and named and section not in named:
         print(f"WARNING: {file} has settings of {', '.join(named)}, which {cfg.TRAINER.NAME} does not read")
 

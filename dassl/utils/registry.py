@@ -65,3 +65,6 @@ def _unknown(what, name, names):
     near = difflib.get_close_matches(str(name), map(str, names), n=1)
     hint = f", did you mean {near[0]}?" if near else "."
     return f"no such {what}: {name!r}{hint} Available: {', '.join(sorted(map(str, names))) or 'none'}"
+
+
+TRAINER_REGISTRY = Registry("TRAINER")  # here, so that dassl.config need not import the engine

@@ -1,4 +1,4 @@
-"""Settings: declared once, merged from files and the command line, all problems told at once."""
+"""Settings: declared once, merged from files and the command line, all problems reported at once."""
 
 import pytest
 from yacs.config import CfgNode as CN
@@ -93,6 +93,57 @@ def test_unreadable_yaml_is_one_line(tmp_path, cfg):
         load(cfg, [write(tmp_path / "b.yaml", "- 1\n")])
 
 
+def test_a_file_overrides_its_bases_and_later_bases_override_earlier_ones(tmp_path, cfg):
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts" / "root.yaml", "OPTIM:\n  LR: 0.1\n  MAX_EPOCH: 1\n  GAMMA: 0.5\nSEED: 1\n")
+    write(tmp_path / "parts" / "first.yaml", "_BASE_: root.yaml\nOPTIM:\n  LR: 0.2\n  MAX_EPOCH: 2\n")
+    write(tmp_path / "second.yaml", "INPUT:\n  SIZE: [32, 32]\nOPTIM:\n  MAX_EPOCH: 3\n")
+    file = write(tmp_path / "file.yaml", "_BASE_: [parts/first.yaml, second.yaml]\nSEED: 4\n")
+    plain = get_cfg_default()
+    flat = "OPTIM:\n  LR: 0.2\n  MAX_EPOCH: 3\n  GAMMA: 0.5\nSEED: 4\nINPUT:\n  SIZE: [32, 32]\n"
+    load(plain, [write(tmp_path / "plain.yaml", flat)])
+    load(cfg, [file])
+    assert cfg == plain and "_BASE_" not in cfg.dump()
+    merged = get_cfg_default()
+    merged.merge_from_file(file)
+    assert merged == plain
+    override = write(tmp_path / "override.yaml", "SEED: 5\n")
+    load(cfg, [file, override], ["OPTIM.LR", "0.3"])
+    assert (cfg.SEED, cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH) == (5, 0.3, 3)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": "_BASE_: b.yaml", "b": "_BASE_: a.yaml"}, "a.yaml -> b.yaml -> a.yaml: these files name each other"),
+        ({"a": "_BASE_: a.yaml"}, "a.yaml -> a.yaml: these files name each other"),
+        ({"a": "_BASE_: b.yaml", "b": "_BASE_: [gone.yaml]"}, "a.yaml -> b.yaml -> gone.yaml: no such file; a file"),
+        ({"a": "_BASE_: 3"}, "a.yaml: _BASE_ = 3: expected the path of a file, or a list of paths"),
+        ({"a": "_BASE_: b.yaml", "b": "OPTIM:\n  LRR: 1"}, "b.yaml: OPTIM.LRR: no such setting; did you mean OPTIM.LR"),
+        ({"a": "_BASE_: b.yaml", "b": "- 1"}, "a.yaml -> b.yaml: expected settings as KEY: value, found list"),
+    ],
+)
+def test_a_problem_with_a_base_is_one_message_with_the_chain_of_files(tmp_path, monkeypatch, cfg, files, message):
+    monkeypatch.chdir(tmp_path)
+    for name, text in files.items():
+        write(tmp_path / f"{name}.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        load(cfg, ["a.yaml"])
+    assert str(caught.value).startswith(f"a problem in the configuration: {message}")
+
+
+def test_only_some_top_level_names_are_read(tmp_path, cfg):
+    text = "DATASET:\n  NAME: Mine\n  ROOT: data\nTRAINER:\n  NAME: Gone\n  GONE:\n    WORDS: 3\nOPTIM: 3\n"
+    base = write(tmp_path / "base.yaml", text)
+    file = write(tmp_path / "file.yaml", f"_BASE_: {base}\nDATASET:\n  ROOT: elsewhere\nNEW: 1\n")
+    load(cfg, [file], ["SEED", "3", "DATALOADER.NUM_WORKERS", "1"], only=("DATASET", "DATALOADER"))
+    assert (cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATALOADER.NUM_WORKERS, cfg.SEED) == ("Mine", "elsewhere", 1, -1)
+    with pytest.raises(ConfigError, match=r"DATASET.NAM: no such setting"):
+        load(cfg, [], ["DATASET.NAM", "x"], only=("DATASET",))
+    with pytest.raises(ConfigError, match="4 problems"):
+        load(cfg, [file])
+
+
 def test_declaring():
     declare("OPTIM.LR", 0.0003)  # the same again is fine
     with pytest.raises(ValueError, match="declared twice, with default 0.0003 and with 1"):
@@ -123,7 +174,7 @@ def test_allowed_values_in_all_their_forms(cfg, monkeypatch):
     assert "X.LIST = ['b', 'c']: expected one of a, b" in text and "X.HALF = 2.0: expected a number from 0 to 1" in text
 
 
-def test_hash_and_differences_ignore_places(tmp_path, cfg):
+def test_hash_and_differences_ignore_result_neutral_keys(tmp_path, cfg):
     file = write(tmp_path / "config.yaml", cfg.dump())
     other = get_cfg_default()
     load(other, [], ["OUTPUT_DIR", "elsewhere", "DATALOADER.NUM_WORKERS", "0"])
@@ -160,7 +211,7 @@ KEYS += ["TRAINER.MTCOOP.CLASS_N_CTX", "TRAINER.MTCOOP.CSC", "TRAINER.MTCOOP.RAT
         ("MAX_EPOCHS", "TRAINER.COOP", "OPTIM.MAX_EPOCH"),
     ],
 )
-def test_a_misspelt_setting_is_looked_for_with_the_method_at_hand(key, own, expected):
+def test_the_nearest_key_prefers_the_settings_of_the_chosen_method(key, own, expected):
     assert nearest_key(key, KEYS, own) == expected
 
 
