@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dassl.utils import UserError
-from dassl.utils.files import hexdigest as sha256
+from dassl.utils.tools import hexdigest as sha256
 from dassl.utils.transfer import Damaged, Unreachable, alone, fetch, origin_of
 
 __all__ = ["cache_dir", "download", "expected_sha256", "read_state_dict", "sha256"]

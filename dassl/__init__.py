@@ -2,11 +2,12 @@
 
 import os
 
-from dassl.requirements import require
+from dassl.requirements import FILE, require
 
-require()
+if FILE.is_file():
+    require(FILE.read_text().split("# the test command")[0])
 
-# Before torch is imported: libgomp's threads spin for long while they wait, which slows two runs on the same cores to a
-# twentieth of their speed. A short spin costs a single run nothing. What the user has set stays.
+# Set before torch is imported: libgomp's threads busy-wait for long, which makes two runs on the same cores about 20
+# times slower. A short spin costs a single run nothing. A setting of the user is kept.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -1,46 +1,36 @@
-"""Packages of requirements.txt that are missing: one line says which, and what installs them. Standard library only."""
+"""Check that the packages of requirements.txt are installed. Uses the standard library only, as it runs before them."""
 
-import os
 import re
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
-FILE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "requirements.txt")
-MODULES = {"open_clip_torch": "open_clip", "pillow": "PIL", "scikit-learn": "sklearn"}  # not called like their package
-FOR_TESTS = ("pytest", "pytest-xdist", "ruff")
-
-
-class MissingPackages(ImportError):
-    """Packages this project needs are not installed."""
+FILE = Path(__file__).resolve().parents[1] / "requirements.txt"
+MODULES = {"open_clip_torch": "open_clip", "pillow": "PIL", "scikit-learn": "sklearn"}  # where the names differ
 
 
-def missing(file=FILE):
-    """Names of the packages of a requirements file that the running interpreter cannot import."""
-    with open(file, encoding="utf-8") as stream:
-        names = [re.match(r"[\w.-]*", line)[0] for line in stream]
-    return [name for name in names if name and name not in FOR_TESTS and find_spec(MODULES.get(name, name)) is None]
+def met(requirement):
+    """Whether NAME>=VERSION[,<VERSION] holds. Without metadata (e.g. on PYTHONPATH) the version is not checked."""
+    name, *bounds = re.split(">=|,<", requirement)
+    try:
+        found, least, *above = ([int(n) for n in re.findall(r"\d+", text)] for text in (version(name), *bounds))
+        return found >= least and all(found < bound for bound in above)
+    except PackageNotFoundError:
+        return find_spec(MODULES.get(name, name)) is not None
 
 
-def require(file=FILE):
-    """To be called before any of them is imported.
-
-    Raises:
-        MissingPackages: some are missing. A program that does not catch it ends with this one line and status 2.
-    """
-    names = missing(file) if os.path.isfile(file) else []
-    if not names:
-        return
-    usual = sys.excepthook
-
-    def hook(kind, error, trace):
-        if kind is not MissingPackages:
-            return usual(kind, error, trace)
-        print(f"error: {error}", file=sys.stderr)
+def require(text):
+    """End the program with one line and exit status 2 unless every requirement of `text` (one per line) is met."""
+    unmet = [line for line in text.splitlines() if line and line[0] != "#" and not met(line)]
+    if unmet:
+        print(
+            f"error: missing, or installed in another version: {', '.join(unmet)}. To install: {sys.executable} -m pip "
+            f"install -r {FILE} (or sh scripts/install.sh, which makes .venv)",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
-    sys.excepthook = hook
-    here = os.path.relpath(file) if os.path.dirname(file) == os.getcwd() else file
-    raise MissingPackages(
-        f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} not installed in {sys.executable}; to install: "
-        f"{sys.executable} -m pip install -r {here} (or sh scripts/install.sh, which makes .venv)"
-    )
+
+if __name__ == "__main__":
+    require(FILE.read_text())

@@ -434,7 +434,8 @@ prepare_python() {
 given_python() {
     prepare_found=$(python_version "$PYTHON") || stop "PYTHON=$PYTHON does not start"
     new_enough "$PYTHON" || stop "Python 3.10 or newer is needed, PYTHON=$PYTHON is $prepare_found"
-    if "$PYTHON" "$SCRIPTS/requirements_met.py" "$REPO/requirements.txt"; then return; fi
+    # pip may refuse to touch an environment that needs nothing, so it is called only if something is missing
+    if "$PYTHON" "$REPO/dassl/requirements.py" 2>/dev/null; then return; fi
     echo "installing what $PYTHON lacks of requirements.txt"
     "$PYTHON" -m pip install --disable-pip-version-check -r "$REPO/requirements.txt" ||
         stop "pip could not install into $PYTHON (its message is above). Without PYTHON a .venv is made instead."

@@ -7,7 +7,7 @@ import warnings
 import torch
 
 from dassl.utils.errors import UserError
-from dassl.utils.files import atomic_write, mkdir_if_missing
+from dassl.utils.tools import atomic_write, mkdir_if_missing
 
 
 def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):

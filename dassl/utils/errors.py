@@ -1,4 +1,4 @@
-"""Errors that are for the person at the keyboard, told apart from errors in the program."""
+"""Errors for the user, and how to tell them from errors of the program."""
 
 import linecache
 import os
@@ -7,28 +7,28 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong; the text says what was found, what was expected and how to fix it."""
+    """The user's input is wrong. The text says what was found, what was expected and how to fix it."""
 
 
 class ConfigError(UserError):
-    """Problems in the configuration, all of them in one text."""
+    """All problems of a configuration, in one text."""
 
 
 class UnknownNameError(UserError, KeyError):
-    """A name that is not registered. Also a KeyError, which code written for Dassl catches."""
+    """A name is not registered. Also a KeyError, because code written for Dassl catches KeyError."""
 
     __str__ = Exception.__str__  # KeyError would print the text's repr
 
 
 class NonFiniteLossError(UserError, FloatingPointError):
-    """The loss became infinite or NaN. Also a FloatingPointError, which code written for Dassl catches."""
+    """The loss is infinite or NaN. Also a FloatingPointError, because code written for Dassl catches it."""
 
 
 def is_user_error(error):
-    """Whether an exception is a message for the user (shown alone) and not a bug (shown with its traceback).
+    """Whether an exception is a message for the user (shown without a traceback) or a bug (shown with one).
 
-    UserError, FileNotFoundError, PermissionError and their like are. A plain ValueError is when it comes from a `raise`
-    statement of this project, which checks what users give with it; ValueErrors out of libraries and out of
+    User errors are UserError, FileNotFoundError, PermissionError, NotADirectoryError and IsADirectoryError. A plain
+    ValueError is a user error if a `raise` statement of this project raised it. ValueErrors from libraries and from
     expressions such as int("x") are bugs.
     """
     if isinstance(error, (UserError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)):
@@ -41,3 +41,8 @@ def is_user_error(error):
     file = os.path.abspath(trace.tb_frame.f_code.co_filename)
     inside = file.startswith(PROJECT + os.sep) and "site-packages" not in file
     return inside and linecache.getline(file, trace.tb_lineno).strip().startswith("raise ")
+
+
+def counted(number, what):
+    """A number with its noun, for messages: "1 image", "2,000 images", "2 classes"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "es" if what.endswith("s") else "s")

@@ -1,19 +1,19 @@
-"""A run's log: what is printed also goes to a file."""
+"""The log of a run: printed text also goes to a file."""
 
 import os
 import sys
 import time
 
-from dassl.utils.files import mkdir_if_missing
+from dassl.utils.tools import mkdir_if_missing
 
 
 class Logger:
-    """Stands for sys.stdout: writes to the console and to a log file, line by line on disk.
+    """A replacement of sys.stdout that writes to the console and to a log file (line-buffered).
 
     Args:
-        fpath: log file; None for the console alone.
-        append: continue an existing file.
-        console: stream to write to besides the file; default the current sys.stdout.
+        fpath: log file, or None to write to the console only.
+        append: append to an existing file instead of replacing it.
+        console: stream of the console; default: the current sys.stdout.
     """
 
     def __init__(self, fpath=None, append=False, console=None):
@@ -62,11 +62,11 @@ class Logger:
 
 
 def setup_logger(output=None, append=False):
-    """Send sys.stdout also to a log file.
+    """Write everything printed to a log file as well.
 
     Args:
-        output: folder (the file is log.txt in it), or a path ending in .txt or .log; None does nothing.
-        append: continue an existing log; without it, an existing one is kept and the new one gets the time as suffix.
+        output: folder of log.txt, or a path ending in .txt or .log; None does nothing.
+        append: append to an existing log. Otherwise an existing log is kept, and the new log's name ends in the time.
     """
     if output is None:
         return
@@ -85,6 +85,6 @@ def close_logger():
 
 
 def log_only(line):
-    """Write a line to the log file alone (a terminal shows a progress bar instead)."""
+    """Write a line to the log file only (a terminal shows a progress bar instead)."""
     if isinstance(sys.stdout, Logger):
         sys.stdout.write_file(line + "\n")

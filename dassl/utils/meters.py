@@ -1,4 +1,4 @@
-"""Running averages of what is printed during training."""
+"""Running averages of the numbers printed during training."""
 
 from collections import defaultdict
 
@@ -11,7 +11,7 @@ class AverageMeter:
     """Last value and running average.
 
     Args:
-        ema: exponential moving average with weight 0.9 on the past, instead of the mean of all values.
+        ema: use an exponential moving average (weight 0.9 on the past) instead of the mean of all values.
     """
 
     def __init__(self, ema=False):

@@ -1,8 +1,8 @@
-"""Names for classes: trainers, datasets, evaluators."""
+"""Registry: names for trainers, datasets and evaluators."""
 
 import difflib
 
-from dassl.utils.errors import UnknownNameError, UserError
+from dassl.utils.errors import UnknownNameError
 
 
 class Registry:
@@ -19,7 +19,7 @@ class Registry:
         self._objects = {}
 
     def register(self, obj=None, force=False, name=None):
-        """Register `obj` under its `__name__` (or `name`); without `obj`, a decorator.
+        """Register `obj` under its `__name__` (or `name`). Without `obj`: return a decorator.
 
         Raises:
             KeyError: the name is taken and `force` is false.
@@ -33,14 +33,12 @@ class Registry:
         return obj
 
     def get(self, name):
-        """The object of a name.
+        """The object with this name.
 
         Raises:
-            UnknownNameError: no such name (a KeyError and a ValueError).
+            UnknownNameError: the name is not registered.
         """
-        if name not in self._objects:
-            what = f'name in "{self._name}"' if name else self._name.lower()
-            raise UnknownNameError(_unknown(what, name, self._objects))
+        check_availability(name, self._objects, f'name in "{self._name}"' if name else self._name.lower())
         return self._objects[name]
 
     def registered_names(self):
@@ -53,18 +51,21 @@ class Registry:
         return f"Registry({self._name!r}: {', '.join(self._objects)})"
 
 
-def check_availability(requested, available):
-    """Raise UserError (a ValueError) when `requested` is not one of the names `available`."""
-    if requested not in available:
-        raise UserError(_unknown("name", requested, available))
+def check_availability(requested, available, what="name"):
+    """Check that `requested` is one of the names `available`; `what` names the kind of thing in the message.
 
-
-def _unknown(what, name, names):
-    if not name:
-        return f"no {what} is given. Available: {', '.join(sorted(map(str, names))) or 'none'}"
-    near = difflib.get_close_matches(str(name), map(str, names), n=1)
+    Raises:
+        UnknownNameError: it is not. The text gives the nearest name and all names.
+    """
+    if requested in available:
+        return
+    names = [str(name) for name in available]
+    known = f"Available: {', '.join(sorted(names)) or 'none'}"
+    if not requested:
+        raise UnknownNameError(f"no {what} is given. {known}")
+    near = difflib.get_close_matches(str(requested), names, n=1)
     hint = f", did you mean {near[0]}?" if near else "."
-    return f"no such {what}: {name!r}{hint} Available: {', '.join(sorted(map(str, names))) or 'none'}"
+    raise UnknownNameError(f"no such {what}: {requested!r}{hint} {known}")
 
 
 TRAINER_REGISTRY = Registry("TRAINER")  # here, so that dassl.config need not import the engine

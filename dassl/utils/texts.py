@@ -1,6 +1,1 @@
-"""Words of messages."""
-
-
-def counted(number, what):
-    """A number with its noun: "1 image", "2,000 images", "2 classes"."""
-    return f"{number:,} {what}" + ("" if number == 1 else "es" if what.endswith("s") else "s")
+from dassl.utils.errors import counted  # noqa: F401

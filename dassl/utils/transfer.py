@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dassl.utils.files import atomic_write, hexdigest, not_a_download
+from dassl.utils.tools import atomic_write, hexdigest, not_a_download
 
 BLOCK = 1 << 20
 TIMEOUT = 60  # seconds without a byte

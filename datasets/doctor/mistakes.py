@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from dassl.utils.files import not_a_download
 from dassl.utils.texts import counted
+from dassl.utils.tools import not_a_download
 from datasets import readers
 from datasets.doctor.archives import archives_in, unpacking
 from datasets.doctor.published import OTHER_FOLDERS, plain

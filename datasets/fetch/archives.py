@@ -25,7 +25,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from dassl.utils.files import not_a_download
+from dassl.utils.tools import not_a_download
 
 BLOCK = 1 << 20
 _TAR_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}

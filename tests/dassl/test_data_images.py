@@ -11,8 +11,7 @@ from PIL import Image
 from dassl.config import get_cfg_default
 from dassl.data.data_manager import DatasetWrapper
 from dassl.data.datasets import Datum
-from dassl.data.images import image_stamp, read_header
-from dassl.utils import read_image
+from dassl.data.images import image_stamp, read_header, read_image
 
 RED = (204, 0, 51)  # in the web palette
 

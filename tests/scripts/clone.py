@@ -86,6 +86,8 @@ class Clone:
         self.record.mkdir()
         for name in ("scripts", "reporting"):
             shutil.copytree(REPOSITORY / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (self.folder / "dassl").mkdir()
+        shutil.copy(REPOSITORY / "dassl/requirements.py", self.folder / "dassl")
         (self.folder / "requirements.txt").write_text("# nothing but what runs this test\npytest>=1\n")
         for name in DATASETS:
             self._touch("configs/datasets", name)

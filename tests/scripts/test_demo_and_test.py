@@ -142,7 +142,7 @@ def test_given_interpreter_gets_only_what_it_lacks(clone):
     (clone.folder / "requirements.txt").write_text("pytest>=1\nsurely-not-installed>=2\n")
     done = clone.sh("test.sh", PIP_STATUS="1")
     assert done.returncode == 2
-    assert "missing or too old: surely-not-installed>=2" in done.stdout
+    assert f"installing what {clone.interpreter} lacks of requirements.txt" in done.stdout
     assert f"pip could not install into {clone.interpreter}" in done.stderr
     [call] = clone.calls()
     assert "--upgrade" not in call
@@ -180,7 +180,7 @@ def test_own_environment_is_made_once(clone):
     assert clone.sh("test.sh", **environment).returncode == 0
     assert installations() == 2
     with open(clone.folder / "requirements.txt", "a") as file:
-        file.write("ruff\n")
+        file.write("ruff>=0.5\n")
     assert clone.sh("test.sh", **environment).returncode == 0
     assert installations() == 3
     assert sum(call.startswith("venv") for call in clone.calls()) == 1

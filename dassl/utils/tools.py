@@ -1,0 +1,198 @@
+"""Files, random states and the environment of a run."""
+
+import hashlib
+import json
+import os
+import platform
+import random
+import resource
+import secrets
+import subprocess
+import sys
+import warnings
+from contextlib import contextmanager
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from dassl.utils.errors import PROJECT
+
+# ---- files ----
+
+
+@contextmanager
+def atomic_write(path, mode="w"):
+    """Open a temporary file beside `path` and rename it to `path` once it is completely on disk.
+
+    A process that is killed leaves the old file or the new one, never a part of it. On an exception nothing changes.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def mkdir_if_missing(dirname):
+    """Create a folder and its parents if they do not exist."""
+    os.makedirs(dirname, exist_ok=True)
+
+
+def listdir_nohidden(path, sort=False):
+    """Names in a folder that do not begin with a dot."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
+
+
+def check_isfile(fpath):
+    """Return whether `fpath` is a file; warn if it is not."""
+    found = os.path.isfile(fpath)
+    if not found:
+        warnings.warn(f'no file at "{fpath}"', stacklevel=2)
+    return found
+
+
+def read_json(fpath):
+    """Content of a JSON file."""
+    with open(fpath, encoding="utf-8") as stream:
+        return json.load(stream)
+
+
+def write_json(obj, fpath):
+    """Write a JSON file (indented, atomically) and create its folder."""
+    mkdir_if_missing(os.path.dirname(os.path.abspath(fpath)))
+    with atomic_write(fpath) as stream:
+        json.dump(obj, stream, indent=2, ensure_ascii=False)
+        stream.write("\n")
+
+
+def hexdigest(path, kind="sha256"):
+    """Checksum of a file as a hex string; `kind` is "md5" or "sha256"."""
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def not_a_download(path):
+    """What was saved in place of the wanted file: "a web page, not the file", a Git LFS pointer or "an empty file".
+
+    Returns "" for every other file.
+    """
+    with open(path, "rb") as stream:
+        head = stream.read(512).lstrip()
+    if not head:
+        return "an empty file"
+    if head[:15].lower().startswith((b"<!doctype html", b"<html", b"<head")):
+        return "a web page, not the file"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file"
+    return ""
+
+
+# ---- random states ----
+
+
+def set_random_seed(seed):
+    """Seed Python, numpy and torch (CPU and all CUDA devices). 0 is a seed."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def get_rng_state():
+    """State of all random generators as tensors and plain values, which `torch.load(weights_only=True)` can read."""
+    version, internal, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    state = {
+        "python": [version, list(internal), gauss],
+        "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_rng_state(state):
+    """Restore the generators from a value of `get_rng_state`."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    cuda = state.get("cuda", [])
+    if torch.cuda.is_available() and len(cuda) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(cuda)
+
+
+@contextmanager
+def preserved_rng():
+    """Restore all random generators after the block."""
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        set_rng_state(state)
+
+
+# ---- environment ----
+
+
+def versions():
+    """Versions of Python, the platform and the packages that affect results: {name: version or None}."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "torch": torch.__version__}
+    for name in ("torchvision", "open_clip_torch", "numpy", "pillow"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # e.g. on PYTHONPATH
+            found[name] = None
+    return found
+
+
+def collect_env_info():
+    """Versions, threads and devices as lines of text."""
+    lines = [f"{name}: {version}" for name, version in versions().items()]
+    lines.append(f"threads: {torch.get_num_threads()}")
+    if torch.cuda.is_available():
+        lines.append(f"CUDA: {torch.version.cuda}, cuDNN: {torch.backends.cudnn.version()}")
+        lines += [f"GPU {i}: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    else:
+        lines.append("GPU: none")
+    return "\n".join(lines)
+
+
+def git_commit():
+    """Commit of this project's checkout, with "-dirty" if tracked files have changed; None outside a checkout."""
+    if not os.path.exists(os.path.join(PROJECT, ".git")):
+        return None  # git would report the commit of any repository that contains the project
+    try:
+        command = ["git", "-C", PROJECT, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def peak_memory_bytes(device=None):
+    """Peak memory so far in bytes: torch's allocations on a CUDA device, else the resident set of this process."""
+    if device is not None and torch.device(device).type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+# ---- lists ----
+
+
+def tolist_if_not(x):
+    """`x` as a list; a list is returned unchanged."""
+    return x if isinstance(x, list) else [x]
