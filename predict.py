@@ -36,7 +36,8 @@ def read_run(folder):
     from dassl.config import get_cfg_default, load
     from dassl.data.datasets import build_dataset
     from dassl.data.tasks import TaskSpace
-    from dassl.engine import TRAINER_REGISTRY, store
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.runs.checkpoints import require_checkpoint
     from dassl.utils import UserError, read_json
 
     recorded = os.path.join(folder, "config.yaml")
@@ -54,7 +55,7 @@ def read_run(folder):
         command = _content(os.path.join(folder, "results.json"), read_json).get("command", [])
         if "--eval-only" in command:
             raise UserError(f"{folder} only tested a model; give the folder of the run that was trained (--model-dir)")
-        store.require_checkpoint(folder)
+        require_checkpoint(folder)
     try:
         space = TaskSpace.from_plain(read_json(os.path.join(folder, "tasks.json")))
     except FileNotFoundError:  # a run older than this file: the data tell its tasks

@@ -42,7 +42,8 @@ def configure(args):
 
 def check_arguments(args, cfg):
     """Mistakes that can be seen before anything slow begins."""
-    from dassl.engine import TRAINER_REGISTRY, store
+    from dassl.engine import TRAINER_REGISTRY
+    from dassl.runs.checkpoints import require_checkpoint
     from dassl.utils import UserError
     from datasets.suites import refuse_training
 
@@ -60,21 +61,21 @@ def check_arguments(args, cfg):
     if args.model_dir and Path(args.model_dir).resolve() == Path(cfg.OUTPUT_DIR).resolve():
         raise UserError(f"--output-dir is the folder of the model that is tested, {cfg.OUTPUT_DIR}; give another one")
     if args.model_dir and trainer.learns:
-        store.require_checkpoint(args.model_dir, args.load_epoch)
+        require_checkpoint(args.model_dir, args.load_epoch)
     if cfg.RESUME not in ("", cfg.OUTPUT_DIR):  # its own folder may still be empty
-        store.require_checkpoint(cfg.RESUME)
+        require_checkpoint(cfg.RESUME)
 
 
 def run(args, started):
     import datasets  # noqa: F401  registers the datasets
     import trainers  # noqa: F401  registers the methods and declares their settings
-    from dassl.engine import build_trainer
-    from dassl.engine.output import FINISHED, prepare_output
-    from dassl.engine.results import warn_of_split, warn_of_unused
+    from dassl.engine.build import build_trainer, unread, warn_of_unused
+    from dassl.runs.compare import warn_of_split
+    from dassl.runs.folder import FINISHED, prepare_output
     from dassl.utils import collect_env_info, log_only, setup_logger
 
     check_arguments(args, cfg := configure(args))
-    if prepare_output(cfg, args.overwrite, learn=not args.eval_only) == FINISHED:
+    if prepare_output(cfg, args.overwrite, not args.eval_only, unread(cfg)) == FINISHED:
         return
     cfg.freeze()
     started.append(cfg)
@@ -96,14 +97,15 @@ def run(args, started):
 
 def main(argv=None):
     args, started = parse(argv), []  # started: the configuration, once the output folder is the run's own
-    from dassl.engine import output, results
+    from dassl.runs.folder import leave_output
+    from dassl.runs.writer import write_failure
     from dassl.utils import is_user_error, log_only
 
     try:
         run(args, started)
     except Exception as error:
         for cfg in started:
-            results.write_failure(cfg, error)
+            write_failure(cfg, error)
         log_only(f"error: {error}" if is_user_error(error) else traceback.format_exc())
         if not is_user_error(error):
             raise
@@ -112,7 +114,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         return print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr) or 130
     finally:
-        output.leave_output()
+        leave_output()
     return 0
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from dassl.data.data_manager import build_data_loader
 from dassl.data.tasks import TaskSpace
 from dassl.data.transforms import build_transform
-from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer, store
+from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.engine.progress import progress
+from dassl.runs.checkpoints import require_checkpoint
 from dassl.utils import UserError, is_user_error
 from predict import read_run, without_data
 from reporting.experiments import Experiment
@@ -47,7 +48,7 @@ def open_run(
         elif not trainer.learns:
             raise UserError(f"{folder} is a run of {cfg.TRAINER.NAME}, which learns nothing: there is no context in it")
         if trainer.learns:
-            store.require_checkpoint(folder, epoch)
+            require_checkpoint(folder, epoch)
         if root:
             cfg.DATASET.ROOT = root
         cfg.freeze()

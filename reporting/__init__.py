@@ -1,4 +1,1 @@
-"""Finished runs read back: one run (`runs`), seeds of an experiment (`experiments`), statistics, tables.
-
-Standard library only, so that results can be looked at on a machine without PyTorch.
-"""
+"""Tables of finished runs: seeds of an experiment (`experiments`), statistics, tables. Loads no PyTorch."""

@@ -42,8 +42,7 @@ def configuration(arguments: list[str]):
     import train
     import trainers  # noqa: F401  registers the methods and declares their settings
     from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine import TRAINER_REGISTRY
-    from dassl.engine.results import warn_of_unused
+    from dassl.engine.build import TRAINER_REGISTRY, warn_of_unused
     from datasets.fewshot import task_subset
 
     known = ["1" if word == LAST and before == "--load-epoch" else word for before, word in _pairs(arguments)]

@@ -15,7 +15,8 @@ import re
 import sys
 from pathlib import Path
 
-from reporting.runs import is_run, load_results, read_run
+from dassl.runs.record import has_config, read_results
+from reporting.runs import is_run, read_run
 
 SWITCHES = ("--eval-only", "--no-train", "--overwrite")
 
@@ -41,7 +42,7 @@ def state(folder: Path, arguments: list[str]) -> str:
     if not is_run(folder):
         return "none"
     try:
-        data = load_results(folder)
+        data = read_results(folder)
     except ValueError:
         return "unfinished"
     if data is None or data.get("status") != "complete":
@@ -83,23 +84,22 @@ def _changed(folder: Path, arguments: list[str]) -> list[tuple] | None:
         ValueError, FileNotFoundError: a mistake in the arguments, which then is what is wrong.
     """
     try:
-        from dassl.config import differences
         from dassl.engine.build import unread
+        from dassl.runs.compare import changed_settings
         from reporting.dry_run import configuration
 
         with contextlib.redirect_stdout(sys.stderr):  # warnings are not the answer
             cfg = configuration(arguments)
     except ImportError:
         return None
-    recorded = folder / "config.yaml"
-    return differences(cfg, recorded, unread(cfg)) if recorded.is_file() else None
+    return changed_settings(cfg, folder, unread(cfg)) if has_config(folder) else None
 
 
 def last_epoch(folder: Path) -> int:
     run = read_run(folder)
     if not run.finished:
         raise ValueError(f"no finished training run in {folder}: {run.problem}")
-    epochs = (load_results(folder) or {}).get("epochs")
+    epochs = (read_results(folder) or {}).get("epochs")
     if isinstance(epochs, int):
         return epochs
     try:
@@ -116,7 +116,7 @@ def last_epoch(folder: Path) -> int:
 
 def error(folder: Path) -> str:
     try:
-        data = load_results(folder) or {}
+        data = read_results(folder) or {}
     except ValueError as problem:
         return str(problem)
     if data.get("status") != "failed" or not data.get("error"):

@@ -1,10 +1,10 @@
 """One run folder: is it finished, and what did it measure."""
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dassl.runs.record import has_results, read_results
 from reporting.logs import final_test_block
 
 # names under which numbers are known elsewhere -> their name here
@@ -69,22 +69,7 @@ def log_files(folder: Path) -> list[Path]:
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / "results.json").is_file() or bool(log_files(folder))
-
-
-def load_results(folder: Path) -> dict | None:
-    """results.json of a run, None without one. ValueError when it is not a JSON object."""
-    path = Path(folder) / "results.json"
-    try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"results.json cannot be read: {error}") from None
-    if not isinstance(data, dict):
-        raise ValueError("results.json is no JSON object")
-    return data
+    return has_results(folder) or bool(log_files(folder))
 
 
 def read_run(folder: Path, test_log: bool = False) -> Run:
@@ -93,7 +78,7 @@ def read_run(folder: Path, test_log: bool = False) -> Run:
     seed = seed_of_name(folder.name)
     label = folder.name if folder.name else str(folder)
     try:
-        data = load_results(folder)
+        data = read_results(folder)
         if data is not None:
             return _from_results(folder, label, seed, data)
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext
 
 import torch
@@ -12,12 +11,13 @@ from clip.backbones import PRECISIONS, check_name, effective_precision, image_to
 from clip.image_tower import ImageTower, prompt_error, size_error
 from clip.model import CLIP
 from clip.text_tower import TextTower
-from dassl.config import ConfigError, differences
+from dassl.config import ConfigError
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TrainerX
 from dassl.evaluation import EVALUATOR_REGISTRY, ClassificationMT
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import UserError, count_num_param, load_pretrained_weights, read_json
+from dassl.runs.compare import refuse_other_model
+from dassl.utils import UserError, count_num_param, load_pretrained_weights
 from features.loader import FeatureLoader, keep_limit, store_for, too_large, why_not
 
 from .losses import cosine_logits, multitask_cross_entropy, present_columns
@@ -267,36 +267,5 @@ class MultiTaskTrainer(TrainerX):
         """
         self._text = None
         if directory:
-            self._check_clip(directory)
-            self._check_meaning(directory)
+            refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self.meaning)
         super().load_model(directory, epoch)
-
-    def _check_clip(self, directory) -> None:
-        file = os.path.join(directory, "results.json")
-        learned = read_json(file) if os.path.isfile(file) else {}
-        there, here = (learned.get("hashes") or {}).get("weights"), self.clip.weights_hash
-        if not (there and here) or there == here:
-            return
-        old, new = learned.get("backbone"), self.cfg.MODEL.BACKBONE.NAME
-        if old != new:
-            raise UserError(
-                f"{directory} was trained on the CLIP {old}, and this run has {new}: what is learned for one says "
-                f"nothing to the other, expected MODEL.BACKBONE.NAME {old}"
-            )
-        print(f"WARNING: {directory} was trained on other weights of {old} (SHA-256 {there[:12]}, here {here[:12]})")
-
-    def _check_meaning(self, directory) -> None:
-        file, section = os.path.join(directory, "config.yaml"), f"TRAINER.{self.section}."
-        recorded = {key: value for key, value, _ in differences(self.cfg, file)} if os.path.isfile(file) else {}
-        if "TRAINER.NAME" in recorded:  # a method with the tensors of this one, under settings of its own
-            return
-        own = self.cfg.TRAINER[self.section]
-        other = own.clone()
-        other.defrost()
-        other.update({key: recorded[section + key] for key in own if section + key in recorded})
-        then, now = self.meaning(other), self.meaning(own)
-        for key in [key for key in now if key in then and now[key] != then[key]]:
-            raise UserError(
-                f"{directory} was trained with {section}{key} {then[key]}, and this run has {now[key]}: the learned "
-                f"tensors would fit and mean something else, expected {section}{key} {then[key]}"
-            )

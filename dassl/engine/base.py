@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import torch
 
-from dassl.engine import store
+from dassl.runs import checkpoints
 from dassl.utils import get_rng_state, load_checkpoint, save_checkpoint, set_rng_state
 from dassl.utils.errors import NonFiniteLossError, UserError
 
@@ -171,7 +171,7 @@ class TrainerBase:
                 "scheduler": scheduler.state_dict() if scheduler is not None else None,
                 **common,
             }
-            save_checkpoint(store.plain(state), os.path.join(directory, name), is_best, model_name=model_name)
+            save_checkpoint(checkpoints.plain(state), os.path.join(directory, name), is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory):
         """Restore the newest epoch for which every registered model has a whole checkpoint.
@@ -180,9 +180,9 @@ class TrainerBase:
             the number of epochs done, 0 when there is no checkpoint.
         """
         names = self.get_model_names()
-        for epoch in reversed(store.saved_epochs(directory, names) if names else []):
+        for epoch in reversed(checkpoints.saved_epochs(directory, names) if names else []):
             try:
-                loaded = store.load_epoch(directory, names, epoch)
+                loaded = checkpoints.load_epoch(directory, names, epoch)
             except UserError as error:
                 print(f"Checkpoint of epoch {epoch} is left out: {error}")
                 continue
@@ -223,11 +223,11 @@ class TrainerBase:
             print("load_model() is skipped, as no folder is given")
             return
         names = self.get_model_names()
-        store.require_checkpoint(directory, epoch, names)
-        if epoch is None and not all(os.path.isfile(store.checkpoint_path(directory, name)) for name in names):
-            epoch = store.saved_epochs(directory, names)[-1]
+        checkpoints.require_checkpoint(directory, epoch, names)
+        if epoch is None and not all(os.path.isfile(checkpoints.checkpoint_path(directory, name)) for name in names):
+            epoch = checkpoints.saved_epochs(directory, names)[-1]
         for name in names:
-            path = store.checkpoint_path(directory, name, epoch)
+            path = checkpoints.checkpoint_path(directory, name, epoch)
             checkpoint = load_checkpoint(path)
             self._load_weights(name, checkpoint["state_dict"], path)
             self.epochs_done = checkpoint["epoch"]

@@ -1,6 +1,6 @@
 """The table of trainers, and the settings of a run."""
 
-from dassl.config import at_least, declare, one_of
+from dassl.config import at_least, declare, one_of, read_settings
 from dassl.utils.registry import TRAINER_REGISTRY
 
 declare("VERSION", 1, help="version of the settings")
@@ -45,6 +45,25 @@ def unread(cfg):
     own = {getattr(kind, "section", "") for kind in method.__mro__} | {"ZSCLIP"}
     groups = [name for name, value in cfg.TRAINER.items() if isinstance(value, dict)]
     return (*(f"TRAINER.{name}." for name in groups if name not in own), *getattr(method, "unread", ()))
+
+
+def warn_of_unused(cfg, opts, file=None):
+    """Print a line about settings that belong to other methods: on the command line, [KEY, VALUE, ...], or in `file`.
+
+    A file that has settings of the method at hand, such as the config.yaml of a run, may have those of others, too.
+    """
+    section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
+    groups = tuple(group for group in unread(cfg) if group.startswith("TRAINER."))
+    unused = [key for key in dict.fromkeys(opts[::2]) if key.startswith(groups)]
+    if unused:
+        print(
+            f"WARNING: {cfg.TRAINER.NAME} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "
+            "see docs/settings.md"
+        )
+    paths = [key.split(".") for _, key, _ in read_settings(file, cfg, [])] if file else []
+    named = dict.fromkeys(path[1] for path in paths if path[0] == "TRAINER" and len(path) > 2 and path[1] != "ZSCLIP")
+    if section and named and section not in named:
+        print(f"WARNING: {file} has settings of {', '.join(named)}, which {cfg.TRAINER.NAME} does not read")
 
 
 def build_trainer(cfg):

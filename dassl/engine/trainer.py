@@ -6,14 +6,15 @@ from datetime import timedelta
 
 import torch
 
-from dassl.config import check, differences
+from dassl.config import check
 from dassl.data import DataManager
-from dassl.engine import store
 from dassl.engine.base import TrainerBase
-from dassl.engine.output import settle_seed
 from dassl.engine.progress import EpochMeter, progress, run_bar
-from dassl.engine.results import split_change, write_config, write_results, write_tasks
 from dassl.evaluation import build_evaluator
+from dassl.runs import checkpoints
+from dassl.runs.compare import changed_settings, split_change
+from dassl.runs.folder import settle_seed
+from dassl.runs.writer import write_config, write_results, write_tasks
 from dassl.utils import count_num_param, counted, preserved_rng, set_random_seed
 from dassl.utils.errors import UserError
 
@@ -141,20 +142,18 @@ class SimpleTrainer(TrainerBase):
     def _resume(self):
         """Go on with the run in the output folder; if there is none, with the one in RESUME."""
         directory, names = self.output_dir, self.get_model_names()
-        if names and store.saved_epochs(directory, names) and (change := split_change(self, directory)):
+        if names and checkpoints.saved_epochs(directory, names) and (change := split_change(self, directory)):
             raise UserError(f"{change}. Put them back to go on with it, or start anew with --overwrite")
-        if self.cfg.RESUME and not (names and store.saved_epochs(directory, names)):
+        if self.cfg.RESUME and not (names and checkpoints.saved_epochs(directory, names)):
             directory = self.cfg.RESUME
             if os.path.abspath(directory) != os.path.abspath(self.output_dir):
-                store.require_checkpoint(directory, names=names)
-                recorded = os.path.join(directory, "config.yaml")
-                changed = differences(self.cfg, recorded) if os.path.isfile(recorded) else []
-                if changed:
+                checkpoints.require_checkpoint(directory, names=names)
+                if changed := changed_settings(self.cfg, directory):
                     print(f"WARNING: {directory} was trained with another {', '.join(key for key, _, _ in changed)}")
                 if change := split_change(self, directory):
                     print(f"WARNING: {change}, so that test images may be among those it was trained on")
         self.start_epoch = self.resume_model_if_exist(directory)
-        store.tidy(self.output_dir, names, self.cfg.TRAIN.CHECKPOINT_KEEP)
+        checkpoints.tidy(self.output_dir, names, self.cfg.TRAIN.CHECKPOINT_KEEP)
         if self.start_epoch > self.max_epoch:
             raise UserError(
                 f"{directory} was trained for {counted(self.start_epoch, 'epoch')}, OPTIM.MAX_EPOCH is "
@@ -169,10 +168,10 @@ class SimpleTrainer(TrainerBase):
             result = self.validate()
             if result > self.best_result:
                 self.best_result = result
-                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=store.BEST)
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=checkpoints.BEST)
         if last or (freq > 0 and (self.epoch + 1) % freq == 0):
             self.save_model(self.epoch, self.output_dir)
-            store.prune(self.output_dir, self.get_model_names(), cfg.TRAIN.CHECKPOINT_KEEP)
+            checkpoints.prune(self.output_dir, self.get_model_names(), cfg.TRAIN.CHECKPOINT_KEEP)
 
     def after_train(self):
         if self.bar is not None:

@@ -2,13 +2,6 @@
 
 from importlib import import_module
 
-from dassl.utils.checkpoints import (
-    count_num_param,
-    load_checkpoint,
-    load_pretrained_weights,
-    resume_from_checkpoint,
-    save_checkpoint,
-)
 from dassl.utils.errors import ConfigError, NonFiniteLossError, UnknownNameError, UserError, counted, is_user_error
 from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
@@ -17,6 +10,7 @@ from dassl.utils.tools import (
     atomic_write,
     check_isfile,
     collect_env_info,
+    count_num_param,
     get_rng_state,
     git_commit,
     listdir_nohidden,
@@ -32,7 +26,8 @@ from dassl.utils.tools import (
 )
 
 # Dassl's names for things in rooms that import this package. They are looked up on first use, which avoids a circle.
-ELSEWHERE = {"read_image": "dassl.data.images"}
+CHECKPOINTS = ("load_checkpoint", "load_pretrained_weights", "resume_from_checkpoint", "save_checkpoint")
+ELSEWHERE = {"read_image": "dassl.data.images"} | dict.fromkeys(CHECKPOINTS, "dassl.runs.checkpoints")
 
 
 def __getattr__(name):

@@ -190,6 +190,15 @@ def peak_memory_bytes(device=None):
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+def count_num_param(model=None, params=None):
+    """Number of scalars in a module, or in an iterable of parameters or of parameter groups."""
+    if model is not None:
+        return sum(p.numel() for p in model.parameters())
+    if params is None:
+        raise ValueError("count_num_param needs a model or parameters")
+    return sum(sum(q.numel() for q in p["params"]) if isinstance(p, dict) else p.numel() for p in params)
+
+
 # ---- lists ----
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from dassl.engine import TRAINER_REGISTRY, TrainerBase, TrainerXU, build_trainer
-from dassl.engine.store import require_checkpoint
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.runs.checkpoints import require_checkpoint
 from dassl.utils import read_json
 from dassl.utils.errors import ConfigError, NonFiniteLossError, UserError
 from tests.dassl import toy

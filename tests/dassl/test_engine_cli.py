@@ -236,7 +236,7 @@ def test_unwritable_output_folder(run, tmp_path):
 def test_two_runs_do_not_share_a_folder(run, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    code = "import sys; from dassl.engine.output import hold; hold(sys.argv[1]); print('holds', flush=True); input()"
+    code = "import sys; from dassl.runs.folder import hold; hold(sys.argv[1]); print('holds', flush=True); input()"
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(folder)],
         cwd=PROJECT,

@@ -14,7 +14,7 @@ from dassl.config import get_cfg_default, load, settings
 from dassl.data.datasets import build_dataset
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
-from dassl.engine.results import describe
+from dassl.runs.writer import describe
 from datasets import readers, suites
 from datasets.rows import RowSource
 from datasets.table import Row

@@ -70,9 +70,9 @@ def test_another_clip(build, capsys):
     other = build("b", "CoOp", (), 1)
     capsys.readouterr()
     other.load_model(first.output_dir)  # of the same name: perhaps the same, in another format
-    assert "was trained on other weights of ViT-B/16 (SHA-256 " in capsys.readouterr().out
+    assert "was trained with other weights of ViT-B/16 (SHA-256 " in capsys.readouterr().out
     named = build("c", "CoOp", (), 1, "MODEL.BACKBONE.NAME", "ViT-B/32")
-    with pytest.raises(UserError, match="trained on the CLIP ViT-B/16, and this run has ViT-B/32"):
+    with pytest.raises(UserError, match="trained with the CLIP ViT-B/16, and this run has ViT-B/32"):
         named.load_model(first.output_dir)
 
 

@@ -4,9 +4,9 @@ import os
 import sys
 from datetime import datetime, timezone
 
-from dassl.config import config_hash, differences, read_settings
-from dassl.engine.build import TRAINER_REGISTRY, unread
-from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, read_json, versions, write_json
+from dassl.config import config_hash
+from dassl.runs.record import CONFIG, RESULTS, TASKS, known_results
+from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, versions, write_json
 
 EMPTY_MEAN = {"value": None, "overall_acc": None, "mean_acc": None, "macro_f1": None}
 
@@ -16,7 +16,7 @@ def write_config(cfg):
     copy = cfg.clone()
     copy.defrost()
     copy.RESUME = ""  # repeating the run does not need the other one
-    with atomic_write(os.path.join(cfg.OUTPUT_DIR, "config.yaml")) as stream:
+    with atomic_write(os.path.join(cfg.OUTPUT_DIR, CONFIG)) as stream:
         stream.write(copy.dump())
 
 
@@ -24,7 +24,7 @@ def write_tasks(trainer):
     """Write tasks.json, what the run tells apart: with it and the model a prediction needs none of the data."""
     space = getattr(trainer.dm, "space", None)
     if space is not None:
-        write_json(space.plain(), os.path.join(trainer.cfg.OUTPUT_DIR, "tasks.json"))
+        write_json(space.plain(), os.path.join(trainer.cfg.OUTPUT_DIR, TASKS))
 
 
 def describe(cfg):
@@ -95,69 +95,16 @@ def write_results(trainer, status, report=None):
     write_json(record, _path(trainer.cfg))
 
 
-def split_change(trainer, directory):
-    """How the splits of a trainer's data differ from those of the run in `directory`: a line for people.
-
-    "" where they are the same, or cannot be compared: nothing is recorded there, or it was of other tasks. (The hash is
-    that of the full splits, but for datasets that are written for Dassl, which know no more than the images they drew.)
-    """
-    dataset, recorded = getattr(trainer.dm, "dataset", None), os.path.join(directory, "config.yaml")
-    try:
-        there = read_json(os.path.join(directory, "results.json"))["hashes"]["split"]
-        others = {key for key, _, _ in differences(trainer.cfg, recorded)}
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    full = getattr(dataset, "suite_tasks", None) is not None
-    decide = ("DATASET.NAME", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS") if full else ("DATASET.", "SEED")
-    here = getattr(dataset, "split_hash", None)
-    if not (there and here) or there == here or any(key.startswith(decide) for key in others):
-        return ""
-    return (
-        f"the splits of {trainer.cfg.DATASET.NAME} (hash {here[:12]}) are not those that the run in {directory} was "
-        f"made with ({there[:12]}): images or split files have changed since"
-    )
-
-
-def warn_of_split(trainer, config_file="", model_dir=""):
-    """Print a line when the splits have changed since the run whose config.yaml, or whose model, is used."""
-    again = config_file and os.path.basename(config_file) == "config.yaml"
-    for directory in dict.fromkeys(filter(None, (again and (os.path.dirname(config_file) or "."), model_dir))):
-        if change := split_change(trainer, directory):
-            print(f"WARNING: {change}, and the numbers of the two cannot be compared")
-
-
-def warn_of_unused(cfg, opts, file=None):
-    """Print a line about settings that belong to other methods: on the command line, [KEY, VALUE, ...], or in `file`.
-
-    A file that has settings of the method at hand, such as the config.yaml of a run, may have those of others, too.
-    """
-    section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
-    groups = tuple(group for group in unread(cfg) if group.startswith("TRAINER."))
-    unused = [key for key in dict.fromkeys(opts[::2]) if key.startswith(groups)]
-    if unused:
-        print(
-            f"WARNING: {cfg.TRAINER.NAME} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "
-            "see docs/settings.md"
-        )
-    paths = [key.split(".") for _, key, _ in read_settings(file, cfg, [])] if file else []
-    named = dict.fromkeys(path[1] for path in paths if path[0] == "TRAINER" and len(path) > 2 and path[1] != "ZSCLIP")
-    if section and named and section not in named:
-        print(f"WARNING: {file} has settings of {', '.join(named)}, which {cfg.TRAINER.NAME} does not read")
-
-
 def write_failure(cfg, error):
     """Note in results.json that the run stopped with an error; a finished run's file is left alone."""
-    try:
-        record = read_json(_path(cfg))
-    except (OSError, ValueError):
-        record = describe(cfg)
+    record = known_results(cfg.OUTPUT_DIR) or describe(cfg)
     if record.get("status") != "complete":
         record.update(status="failed", error=f"{type(error).__name__}: {error}", finished=_now())
         write_json(record, _path(cfg))
 
 
 def _path(cfg):
-    return os.path.join(cfg.OUTPUT_DIR, "results.json")
+    return os.path.join(cfg.OUTPUT_DIR, RESULTS)
 
 
 def _now():

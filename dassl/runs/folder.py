@@ -10,10 +10,10 @@ import tempfile
 
 import yaml
 
-from dassl.config import differences
-from dassl.engine.build import unread
-from dassl.engine.store import model_names, saved_epochs
-from dassl.utils import close_logger, read_json
+from dassl.runs.checkpoints import model_names, saved_epochs
+from dassl.runs.compare import changed_settings
+from dassl.runs.record import CONFIG, RESULTS, TASKS, has_config, known_results
+from dassl.utils import close_logger
 from dassl.utils.errors import UserError
 
 try:
@@ -28,22 +28,19 @@ _held = {}  # folders this process has for itself: their locks, open files
 
 def run_state(directory):
     """Whether a folder holds no run, an unfinished one (it has checkpoints), or a finished one."""
-    try:
-        status = read_json(os.path.join(directory, "results.json")).get("status")
-    except (OSError, ValueError, AttributeError):
-        status = None
-    if status == "complete":
+    if known_results(directory).get("status") == "complete":
         return FINISHED
     return UNFINISHED if os.path.isdir(directory) and saved_epochs(directory) else NEW
 
 
-def prepare_output(cfg, overwrite=False, learn=True):
+def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
     """Make cfg.OUTPUT_DIR ready, and settle cfg.SEED.
 
     Args:
         cfg: configuration, not frozen.
         overwrite: remove the run the folder holds.
         learn: whether this run trains, and so may go on with an unfinished one.
+        ignored: prefixes of settings that decide no number of this run, `dassl.engine.build.unread(cfg)`.
 
     Returns:
         NEW, UNFINISHED (goes on) or FINISHED (nothing to do, which is printed).
@@ -66,14 +63,13 @@ def prepare_output(cfg, overwrite=False, learn=True):
     if overwrite:
         remove_run(directory)
     state = run_state(directory)
-    recorded = os.path.join(directory, "config.yaml")
     if state == UNFINISHED and not learn:
         raise UserError(f"{directory} holds an unfinished training run; test into another folder: --output-dir")
-    if state != NEW and os.path.isfile(recorded):
+    if state != NEW and has_config(directory):
         if cfg.SEED < 0:
-            with open(recorded, encoding="utf-8") as stream:
+            with open(os.path.join(directory, CONFIG), encoding="utf-8") as stream:
                 cfg.SEED = yaml.safe_load(stream).get("SEED", cfg.SEED)
-        changed = differences(cfg, recorded, unread(cfg))
+        changed = changed_settings(cfg, directory, ignored)
         if changed:  # of a finished one too: who asked for other numbers must not be told that all is well
             kind = "a finished" if state == FINISHED else "an unfinished"
             lines = [f"{key}: {old} there, {new} here" for key, old, new in changed[:20]]
@@ -162,6 +158,6 @@ def remove_run(directory):
         with contextlib.suppress(OSError):
             os.rmdir(folder)
     shutil.rmtree(os.path.join(directory, "tensorboard"), ignore_errors=True)
-    for pattern in ("results.json", "config.yaml", "tasks.json", "cmat.pt", "log.txt*"):
+    for pattern in (RESULTS, CONFIG, TASKS, "cmat.pt", "log.txt*"):
         for file in glob.glob(os.path.join(glob.escape(directory), pattern)):
             os.unlink(file)

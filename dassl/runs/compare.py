@@ -1,0 +1,90 @@
+"""Whether a recorded run and the run at hand have the same settings, splits and model."""
+
+import os
+
+from dassl.config import differences
+from dassl.runs.record import CONFIG, has_config, hash_of, known_results
+from dassl.utils.errors import UserError
+
+
+def changed_settings(cfg, folder, ignored=()):
+    """Settings that decide a run's numbers and differ between `cfg` and the run in `folder`.
+
+    Args:
+        cfg: configuration of the run at hand.
+        folder: folder of a run; without a config.yaml nothing is known to differ.
+        ignored: prefixes of settings that decide no number, `dassl.engine.build.unread(cfg)`.
+
+    Returns:
+        [(key, recorded value, value in `cfg`)].
+    """
+    return differences(cfg, os.path.join(folder, CONFIG), ignored) if has_config(folder) else []
+
+
+def refuse_other_model(folder, cfg, section, weights_hash, critical):
+    """Check that the model trained in `folder` means the same in the run at hand, as far as `folder` records it.
+
+    Args:
+        folder: folder of the trained run.
+        cfg: configuration of the run at hand.
+        section: name of the method's settings, cfg.TRAINER.<section>.
+        weights_hash: SHA-256 of the weights of the run's CLIP; a different one of the same name is a warning.
+        critical: callable(settings of the method) -> {name: value} that a checkpoint's shapes do not reveal.
+
+    Raises:
+        UserError: the model was trained with another CLIP, or with other values of critical settings.
+    """
+    there, backbone = hash_of(folder, "weights"), known_results(folder).get("backbone")
+    if there and weights_hash and there != weights_hash:
+        if backbone != cfg.MODEL.BACKBONE.NAME:
+            raise UserError(
+                f"{folder} was trained with the CLIP {backbone}, and this run has {cfg.MODEL.BACKBONE.NAME}. What is "
+                f"learned with one CLIP cannot be used with another; expected MODEL.BACKBONE.NAME {backbone}"
+            )
+        print(
+            f"WARNING: {folder} was trained with other weights of {backbone} (SHA-256 {there[:12]}, here "
+            f"{weights_hash[:12]})"
+        )
+    recorded = {key: value for key, value, _ in changed_settings(cfg, folder)}
+    if "TRAINER.NAME" in recorded:  # another method with the same tensors has settings of its own
+        return
+    group, own = f"TRAINER.{section}.", cfg.TRAINER[section]
+    other = own.clone()
+    other.defrost()
+    other.update({key: recorded[group + key] for key in own if group + key in recorded})
+    then, now = critical(other), critical(own)
+    for key in now:
+        if key in then and now[key] != then[key]:
+            raise UserError(
+                f"{folder} was trained with {group}{key} {then[key]}, and this run has {now[key]}. The learned tensors "
+                f"have the same shapes but another meaning; expected {group}{key} {then[key]}"
+            )
+
+
+def split_change(trainer, directory):
+    """How the splits of a trainer's data differ from those of the run in `directory`: a line for people.
+
+    "" where they are the same, or cannot be compared: nothing is recorded there, or it was of other tasks. (The hash is
+    that of the full splits, but for datasets that are written for Dassl, which know no more than the images they drew.)
+    """
+    dataset, there = getattr(trainer.dm, "dataset", None), hash_of(directory, "split")
+    if not there or not has_config(directory):
+        return ""
+    others = {key for key, _, _ in changed_settings(trainer.cfg, directory)}
+    full = getattr(dataset, "suite_tasks", None) is not None
+    decide = ("DATASET.NAME", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS") if full else ("DATASET.", "SEED")
+    here = getattr(dataset, "split_hash", None)
+    if not here or there == here or any(key.startswith(decide) for key in others):
+        return ""
+    return (
+        f"the splits of {trainer.cfg.DATASET.NAME} (hash {here[:12]}) are not those that the run in {directory} was "
+        f"made with ({there[:12]}): images or split files have changed since"
+    )
+
+
+def warn_of_split(trainer, config_file="", model_dir=""):
+    """Print a line when the splits have changed since the run whose config.yaml, or whose model, is used."""
+    again = config_file and os.path.basename(config_file) == CONFIG
+    for directory in dict.fromkeys(filter(None, (again and (os.path.dirname(config_file) or "."), model_dir))):
+        if change := split_change(trainer, directory):
+            print(f"WARNING: {change}, and the numbers of the two cannot be compared")
