@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 
 from dassl.utils import UserError
+from dassl.utils.locks import locked
 from dassl.utils.tools import hexdigest as sha256
-from dassl.utils.transfer import Damaged, Unreachable, alone, fetch, origin_of
+from dassl.utils.transfer import Damaged, Unreachable, fetch, origin_of
 
 __all__ = ["cache_dir", "download", "expected_sha256", "read_state_dict", "sha256"]
 
@@ -54,7 +55,8 @@ def download(url: str, root: str | os.PathLike, digest: str | None = None) -> Pa
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with alone(target.parent, wait=True):  # runs begun together would write one and the same unfinished file
+        lock, text = target.with_name(target.name + ".lock"), f"waiting for another run, which downloads {target}"
+        with locked(lock, text):  # runs begun together would write one and the same unfinished file
             if there():
                 return target
             fetch(url, target, f"sha256:{digest}" if digest else "")

@@ -1,8 +1,8 @@
-"""Fetch datasets and lay them out as their rows expect, or say how to fetch them: `python -m datasets.download --help`.
+"""The command `python -m datasets.download`: download datasets, lay them out, and explain what must be done by hand.
 
-What is there is left alone and what was interrupted is continued, so that the command can be given again at any time:
-also after a file was fetched by hand, which it then unpacks. Status: 0 if everything asked for is there and usable, 1
-if something is not, 2 for wrong arguments.
+The command can be repeated at any time: existing data are left alone, interrupted downloads are resumed, and archives
+that the user downloaded by hand are unpacked. Exit code: 0 if everything requested is usable, 1 if something is not,
+2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -15,42 +15,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dassl.utils.texts import counted
-from dassl.utils.transfer import DRIVE, Busy
+from filelock import Timeout
+
+from dassl.utils import counted
+from dassl.utils.transfer import DRIVE
 from datasets.check import asked_for
 from datasets.doctor.report import Report, examine
-from datasets.fetch.install import (
-    MB,
-    NoRoom,
-    Options,
-    about,
-    at_hand,
-    check_room,
-    free_space,
-    install,
-    lacking,
-    size,
-    sources,
-    space,
-)
+from datasets.fetch.install import MB, Options, about, at_hand, free_space, install, lacking, size, sources, space
 from datasets.folders import q
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
 from datasets.splits import RULES
 
 KAGGLE = "https://www.kaggle.com/datasets/"
+SPARE = 100 * MB  # disk space that is left free
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m datasets.download",
-        description="Fetch datasets and lay them out below DATA; say what has to be fetched by hand.",
-        epilog="Status: 0 everything asked for is there and usable, 1 something is not, 2 wrong arguments.",
+        description="Download datasets and lay them out below DATA; print instructions for the others.",
+        epilog="Exit code: 0 if everything requested is usable, 1 if something is not, 2 for wrong arguments.",
     )
     parser.add_argument("names", nargs="+", metavar="NAME", help="suite, dataset or YAML file")
-    parser.add_argument("--root", default="", metavar="DATA", help="folder for the datasets' folders")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be fetched, from where and how much")
-    parser.add_argument("--keep-archives", action="store_true", help="do not delete archives that were unpacked")
+    parser.add_argument("--root", default="", metavar="DATA", help="directory that contains all dataset directories")
+    parser.add_argument("--dry-run", action="store_true", help="print sources and sizes; download nothing")
+    parser.add_argument("--keep-archives", action="store_true", help="do not delete archives after unpacking")
     parser.add_argument(
         "--mirror",
         default="",
@@ -62,20 +52,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if mirror.scheme and mirror.scheme not in ("http", "https"):
         parser.error(f"--mirror {args.mirror}: expected http://…, https://… or a folder")
     if args.mirror and not mirror.scheme and not Path(args.mirror).expanduser().is_dir():
-        parser.error(f"--mirror {args.mirror}: there is no such folder; a URL begins with http:// or https://")
+        parser.error(f"--mirror {args.mirror}: this folder does not exist; a URL begins with http:// or https://")
     return args
 
 
 def wanted(names: list[str], root: str) -> dict[str, Any]:
-    """{dataset: what reads it} of suites, datasets and YAML files, each dataset once. Raises ValueError."""
+    """{dataset: its source} of suites, datasets and YAML files. Raises ValueError."""
     return {name: source for asked in names for name, source in asked_for(asked, root).sources.items()}
 
 
 def download(args: argparse.Namespace) -> int:
-    """Do what was asked for; returns the exit status. Raises ValueError and OSError for wrong arguments."""
+    """Run the command; returns the exit code. Raises ValueError and OSError for wrong arguments."""
     datasets = wanted(args.names, args.root and os.path.abspath(os.path.expanduser(args.root)))
     if not args.root and (needy := [name for name, source in datasets.items() if hasattr(source, "row")]):
-        raise ValueError(f"{needy[0]} needs --root DATA, the folder for the datasets' folders")
+        raise ValueError(f"{needy[0]} needs --root DATA: the directory that contains all dataset directories")
     root = Path(os.path.abspath(os.path.expanduser(args.root)))
     if root.exists() and not root.is_dir():
         raise ValueError(f"--root {root} is not a folder")
@@ -90,9 +80,14 @@ def download(args: argparse.Namespace) -> int:
             print("\n".join(report.lines()))
     if args.dry_run:
         return _dry_run(plan, options, all(_done(reports[n]) or hasattr(s, "row") for n, s in datasets.items()))
-    if plan:
-        check_room(root, space(plan, options)[1] * MB, ", ".join(row.name for row, _ in plan))
-        root.mkdir(parents=True, exist_ok=True)
+    needed, free = space(plan, options)[1] * MB, free_space(root)
+    if plan and needed + SPARE > free:
+        print(
+            f"error: {', '.join(row.name for row, _ in plan)}: about {size(needed)} are needed in {root}, and "
+            f"{size(SPARE)} to spare, but {size(free)} are free. Choose another --root, or fewer datasets at a time.",
+            file=sys.stderr,
+        )
+        return 1
     for i, (row, _) in enumerate(plan):
         print(end="\n" if i else "")
         reports[row.name] = _one(row, datasets[row.name], options)
@@ -103,16 +98,19 @@ def download(args: argparse.Namespace) -> int:
 
 
 def _one(row: Row, source: Any, options: Options) -> Report:
-    """Install a dataset and look at it again."""
+    """Install a dataset and examine it again."""
+    failed = None
     try:
         failed = install(row, options)
-    except BrokenPipeError:  # nobody listens any more
+    except BrokenPipeError:  # the reader of the output is gone
         raise
-    except (NoRoom, Busy, OSError) as error:
-        goes_on = ". What has been fetched is kept; the same command goes on from there"
-        print(f"{row.name}: {error}{goes_on if isinstance(error, OSError) else ''}.")
-        return examine(row.name, source, str(options.root))[0]
+    except Timeout:
+        print(f"{row.name}: another download of it is running.")
+    except OSError as error:
+        print(f"{row.name}: {error}. Downloaded files are kept; the same command continues from there.")
     report, _ = examine(row.name, source, str(options.root))
+    if failed is None:
+        return report
     if _done(report):
         print(f"{row.name}: ready, {_found(report)}")
     for line in _notes(row, report, failed, options) if _done(report) else instructions(row, report, options):
@@ -121,10 +119,10 @@ def _one(row: Row, source: Any, options: Options) -> Report:
 
 
 def _notes(row: Row, report: Report, failed: dict[RemoteFile, list[str]], options: Options) -> list[str]:
-    """What is odd about a usable dataset, and what it is without."""
+    """Remarks on a usable dataset, and its missing optional files."""
     text = [_line("note", note) for note in report.notes]
     for file, reasons in failed.items():
-        text.append(_line("note", f"{file.name} is not there ({reasons[0] if reasons else 'by hand'})"))
+        text.append(_line("note", f"{file.name} is missing ({reasons[0] if reasons else 'by hand'})"))
         if file.name in row.split_files:
             text.append(_line("", f"Without it the split is made by a rule: {RULES[row.rule]}."))
         text.append(_line("", f"To use it, put it into {options.root / row.folder} before the first run:"))
@@ -141,11 +139,11 @@ def _found(report: Report) -> str:
     return f"usable: {images}, {counted(report.classes, 'class')}, {report.folder}"
 
 
-# ---- what people have to do ----------------------------------------------------------------------------------------
+# ---- instructions for downloads by hand ----------------------------------------------------------------------------
 
 
 def instructions(row: Row, report: Report, options: Options) -> list[str]:
-    """How to complete a dataset by hand: what, from where, to where."""
+    """How to complete a dataset by hand: the files, their pages, and where to put them."""
     folder = options.root / row.folder
     required = [file for file in row.files if not file.optional]
     needed = [file for file in lacking(row, options.root) if not file.optional]
@@ -156,7 +154,7 @@ def instructions(row: Row, report: Report, options: Options) -> list[str]:
         text += ["", *(_line("elsewhere", page) for page in row.mirrors)]
         return [*text, _line("again", f"python -m datasets.download {row.name} --root {q(options.root)}")]
     if report.absent and not required:
-        text = [f"{row.name}: has to be fetched by hand", _line("from", row.source)]
+        text = [f"{row.name}: has to be downloaded by hand", _line("from", row.source)]
         text.append(_line("to", f"{folder}, which should then hold"))
         text += [_line("", f"  {line}") for line in report.expected]
         text += [_line("size", report.size)] if report.size else []
@@ -165,7 +163,7 @@ def instructions(row: Row, report: Report, options: Options) -> list[str]:
     text = report.lines()
     if required:
         place = q(folder / required[0].places[0])
-        text.append(_line("anew", f"nothing is written over; to have it fetched again, delete {place}"))
+        text.append(_line("again", f"existing files are never overwritten; to download it again, delete {place}"))
     return text
 
 
@@ -179,7 +177,7 @@ def _one_by_hand(file: RemoteFile, folder: Path) -> list[str]:
     if file.put:
         brings = ", ".join(place if "." in place.split("/")[-1] else f"{place}/" for place in file.places)
         text.append(
-            _line("then", f"the same command again unpacks it; or unpack it so that {folder.name}/ has {brings}")
+            _line("then", f"repeat this command, which unpacks it; or unpack it so that {folder.name}/ has {brings}")
         )
     return text
 
@@ -193,11 +191,11 @@ def _line(head: str, text: str) -> str:
     return f"  {head:<9}  {text}".rstrip()
 
 
-# ---- what would be done --------------------------------------------------------------------------------------------
+# ---- dry run -------------------------------------------------------------------------------------------------------
 
 
 def _dry_run(plan: list[tuple[Row, list[RemoteFile]]], options: Options, rest: bool) -> int:
-    """Say it without asking any server; 1 if something has to be fetched by hand."""
+    """Print the plan without a request to any server; returns 1 if something has to be downloaded by hand."""
     drive, possible = importlib.util.find_spec("gdown") is not None, rest
     for row, files in plan:
         print(f"{row.name}: to {options.root / row.folder}")
@@ -210,9 +208,9 @@ def _dry_run(plan: list[tuple[Row, list[RemoteFile]]], options: Options, rest: b
             if here:
                 how, where = "unpack", str(here)
             elif urls:
-                how, where = "fetch", urls[0]
+                how, where = "download", urls[0]
             elif file.drive:
-                how, where = "fetch" if drive else "gdown", DRIVE.format(file.drive)
+                how, where = "download" if drive else "gdown", DRIVE.format(file.drive)
             else:
                 how, where = "by hand", file.page
             if how in ("gdown", "by hand") and not file.optional:
@@ -220,10 +218,10 @@ def _dry_run(plan: list[tuple[Row, list[RemoteFile]]], options: Options, rest: b
             print(_line(how, f"{file.name}{about(file.size)}{', optional' if file.optional else ''}: {where}"))
     if plan:
         fetched, most = space(plan, options)
-        print(f"\nto fetch: about {size(fetched * MB)}; on disk at most about {size(most * MB)}; ", end="")
+        print(f"\nto download: about {size(fetched * MB)}; on disk at most about {size(most * MB)}; ", end="")
         print(f"free in {options.root}: {size(free_space(options.root))}")
     if not drive and any(file.drive for _, files in plan for file in files):
-        print("gdown: these files lie on Google Drive, which needs `pip install gdown`; or fetch them by hand")
+        print("gdown: these files are on Google Drive, which needs `pip install gdown`; or download them by hand")
     return 0 if possible else 1
 
 
@@ -231,9 +229,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         return download(args)
-    except NoRoom as error:
-        print(f"error: {error}. Choose another --root, or fewer datasets at a time.", file=sys.stderr)
-        return 1
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -241,5 +236,5 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        print("\ninterrupted; the same command continues from here", file=sys.stderr)
         return 130

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dassl.data.tasks import DEFAULT_TEMPLATES, METRICS
-from dassl.utils import UserError
-from dassl.utils.texts import counted
+from dassl.utils import UserError, counted
 from datasets.classnames import in_words
 from datasets.folders import some
 from datasets.own.forms import METADATA, TABLES, Listing, is_number, read_listing

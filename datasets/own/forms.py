@@ -19,8 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl.utils import UserError
-from dassl.utils.texts import counted
+from dassl.utils import UserError, counted
 from datasets.folders import are, some
 from datasets.readers import IMAGE_ENDINGS, image_names, subfolders
 

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dassl.utils import UserError, atomic_write
-from dassl.utils.texts import counted
+from dassl.utils import UserError, atomic_write, counted
 from datasets.fewshot import rank
 from datasets.folders import are, some
 from datasets.own.forms import Listing

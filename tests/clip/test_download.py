@@ -8,7 +8,7 @@ import pytest
 
 from clip.weights import download
 from dassl.utils import UserError, transfer
-from dassl.utils.transfer import alone
+from dassl.utils.locks import locked
 
 BODY = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -36,6 +36,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def files(folder):
+    """The files in a folder; the lock of a download stays there."""
+    return [path for path in folder.iterdir() if path.suffix != ".lock"]
+
+
 @pytest.fixture()
 def server(monkeypatch):
     monkeypatch.setattr(transfer, "PAUSES", (0, 0))
@@ -52,13 +57,12 @@ def test_download_verifies_and_is_reused(server, tmp_path):
     assert path == tmp_path / "cache" / "model.pt" and path.read_bytes() == BODY
     download(url, tmp_path / "cache")
     assert Handler.requests == [0]
-    assert list((tmp_path / "cache").iterdir()) == [path]
+    assert files(tmp_path / "cache") == [path]
 
 
 def test_runs_begun_together_fetch_once(server, tmp_path, capsys):
-    pytest.importorskip("fcntl", reason="without locks each fetches for itself")
     url, found = f"{server}/models/{DIGEST}/model.pt", []
-    with alone(tmp_path):  # as if another were at it, so that both have to wait
+    with locked(tmp_path / "model.pt.lock"):  # as if another were at it, so that both have to wait
         both = [threading.Thread(target=lambda: found.append(download(url, tmp_path))) for _ in range(2)]
         for thread in both:
             thread.start()
@@ -69,7 +73,7 @@ def test_runs_begun_together_fetch_once(server, tmp_path, capsys):
     for thread in both:
         thread.join()
     assert found == [tmp_path / "model.pt"] * 2 and found[0].read_bytes() == BODY
-    assert Handler.requests == [0] and list(tmp_path.iterdir()) == found[:1]
+    assert Handler.requests == [0] and files(tmp_path) == found[:1]
 
 
 def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
@@ -83,13 +87,13 @@ def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
     Handler.cut = None
     assert download(url, tmp_path).read_bytes() == BODY
     assert Handler.requests == [0, have, have, have]  # twice in vain
-    assert list(tmp_path.iterdir()) == [tmp_path / "model.pt"]
+    assert files(tmp_path) == [tmp_path / "model.pt"]
 
 
 def test_wrong_content_is_refused(server, tmp_path):
     with pytest.raises(UserError, match="does not verify"):
         download(f"{server}/wrong/{DIGEST}/model.pt", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
     (tmp_path / "model.pt").write_bytes(b"half a file")
     with pytest.raises(UserError, match="Delete it"):
         download(f"{server}/models/{DIGEST}/model.pt", tmp_path)

@@ -62,7 +62,7 @@ def content_of(folder, places):
 
 
 def leftovers(root):
-    """Everything that is hidden, or an archive, or a part of one."""
+    """Names of hidden files but locks, of archives, and of parts of them."""
     endings = (".zip", ".tar", ".gz", ".tgz", ".part", ".json", ".damaged")
     found = [path.name for path in root.rglob("*") if path.name.startswith(".") or path.name.endswith(endings)]
-    return sorted(name for name in found if name != "cat_to_name.json")
+    return sorted(name for name in found if name != "cat_to_name.json" and not name.endswith(".lock"))

@@ -1,12 +1,12 @@
 """Downloads from other places: archives that people bring, mirrors, Google Drive, accounts."""
 
-import fcntl
 import json
 import os
 import shutil
 
 import pytest
 
+from dassl.utils.locks import locked
 from datasets.download import main
 from datasets.suites import SOURCES
 from tests.datasets import layouts
@@ -67,7 +67,7 @@ def test_a_dataset_that_is_there_but_wrong(offer, server, tmp_path, capsys):
     assert main(["EuroSAT", "--root", str(tmp_path / "data")]) == 1
     text = capsys.readouterr().out
     assert "EuroSAT: broken, found 9 classes, expected 10" in text
-    assert f"to have it fetched again, delete {folder}/2750" in text
+    assert f"to download it again, delete {folder}/2750" in text
     assert server.asked == []
 
 
@@ -103,7 +103,7 @@ def test_a_mirror_comes_first(offer, server, tmp_path, capsys):
     assert {path for path, _ in server.asked} >= {f"/all/ucf101/{file.name}" for file in row.files}
     text = capsys.readouterr().out
     assert "UCF101: ready" in text
-    assert "note       split_zhou_UCF101.json is not there" in text  # the mirror does not have it
+    assert "note       split_zhou_UCF101.json is missing" in text  # the mirror does not have it
     assert "Without it the split is made by a rule: the published test list" in text
 
 
@@ -129,7 +129,7 @@ def test_google_drive_without_gdown(offer, tmp_path, capsys):
 def test_what_needs_an_account(tmp_path, server, capsys):
     assert main(["ImageNet", "Fashion20", "--root", str(tmp_path)]) == 1
     text = capsys.readouterr().out
-    assert "ImageNet: has to be fetched by hand" in text
+    assert "ImageNet: has to be downloaded by hand" in text
     assert "images/val/<class>/*" in text
     assert f"[ImageNet('{tmp_path}/imagenet/images', part)" in text
     assert "from       Baidu pan https://pan.baidu.com/s/1ITXWaRVVXi1PLnbXVa_kjA?pwd=67c4" in text
@@ -137,14 +137,9 @@ def test_what_needs_an_account(tmp_path, server, capsys):
 
 def test_two_at_once(offer, tmp_path, capsys):
     offer("EuroSAT")
-    folder = tmp_path / "data/eurosat"
-    folder.mkdir(parents=True)
-    handle = os.open(folder, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
+    (tmp_path / "data").mkdir()
+    with locked(tmp_path / "data/.eurosat.lock"):
         assert main(["EuroSAT", "--root", str(tmp_path / "data")]) == 1
-    finally:
-        os.close(handle)
     assert "EuroSAT: another download of it is running" in capsys.readouterr().out
 
 
@@ -153,8 +148,8 @@ def test_a_suite_and_what_ships_with_the_project(server, tmp_path, capsys):
     text = capsys.readouterr().out
     assert text.startswith("Icon13: nothing has to be downloaded, usable: 5,467 images")
     assert "by hand    flowers-recognition.zip (about 235 MB): https://www.kaggle.com/datasets/alxmamaev/" in text
-    assert "fetch      Plant_leaf_diseases_dataset_without_augmentation.zip (about 868 MB): https://" in text
-    assert "to fetch: about 868 MB; on disk at most about 1.9 GB; free in " in text
+    assert "download   Plant_leaf_diseases_dataset_without_augmentation.zip (about 868 MB): https://" in text
+    assert "to download: about 868 MB; on disk at most about 1.9 GB; free in " in text
     assert not (tmp_path / "data").exists()
     assert main(["Icon5", "--root", str(tmp_path / "data")]) == 0
 
@@ -169,9 +164,12 @@ def test_what_ships_with_the_project_needs_no_root(server, capsys):
     "arguments, found",
     [
         (["OxfordPet", "--root", "x"], "did you mean OxfordPets?"),
-        (["icon13", "OxfordPets"], "error: OxfordPets needs --root DATA, the folder for the datasets' folders"),
+        (
+            ["icon13", "OxfordPets"],
+            "error: OxfordPets needs --root DATA: the directory that contains all dataset directories",
+        ),
         (["OxfordPets", "--root", "x", "--mirror", "ftp://x/y"], "expected http://…, https://… or a folder"),
-        (["OxfordPets", "--root", "x", "--mirror", "nowhere"], "there is no such folder"),
+        (["OxfordPets", "--root", "x", "--mirror", "nowhere"], "this folder does not exist"),
         (["OxfordPets", "--root", __file__], "is not a folder"),
         (["--root", "x"], "NAME"),
     ],
