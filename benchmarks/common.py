@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.backbones import OPENAI, TINY, finish, load_backbone
+from clip.backbones import OPENAI, TINY, architecture, finish, load_backbone
 from clip.clip import tokenizer
 from clip.model import CLIP, project
 from clip.text_tower import Prompts, TextTower
@@ -75,11 +75,6 @@ def backbone(name: str, dtype: str = "fp32", device: str = "cpu") -> CLIP:
     model = finish(inner, dtype)
     model.name = name
     return model.to(device)
-
-
-def architecture(name: str) -> str:
-    """open_clip's name of a backbone in OpenAI's or its own spelling."""
-    return name.replace("/", "-").replace("@336px", "-336")
 
 
 class PlainTower(TextTower):

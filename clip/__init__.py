@@ -1,9 +1,9 @@
-"""The frozen CLIP: architectures, weights and tokenizer come from open_clip; names and towers are this project's.
+"""The frozen CLIP: open_clip provides architectures, weights and tokenizer; this project provides names and towers.
 
-`from clip import clip` gives what CoOp-style code imports; trainers here use `TextTower` and `ImageTower`.
+CoOp-style code uses `from clip import clip`; the trainers of this project use `TextTower` and `ImageTower`.
 """
 
-import dassl  # noqa: F401  before the packages both need: it says which are missing
+import dassl  # noqa: F401  first, because dassl reports which required packages are missing
 
 from .clip import available_models, build_model, load, tokenize
 

@@ -1,4 +1,7 @@
-"""Backbone name -> architecture + weights: OpenAI's models, any open_clip pair, a local file, the embedded model."""
+"""Backbone name -> frozen CLIP: OpenAI's models, any open_clip pair, a local file, the embedded model.
+
+One way: name -> weight file (`fetch_weights`) -> tensors -> open_clip's module -> `CLIP`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import difflib
 import os
 import re
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import open_clip
@@ -19,7 +21,7 @@ from dassl.config import declare
 from dassl.utils import UserError
 
 from .model import CLIP, CLIP_MEAN, CLIP_STD, DTYPES
-from .weights import cache_dir, download, expected_sha256, read_state_dict, sha256
+from .weights import cache_dir, download, read_state_dict, sha256
 
 declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
 declare("MODEL.BACKBONE.PRETRAINED", True, help="accepted for compatibility: a CLIP is always pretrained")
@@ -29,33 +31,16 @@ declare(
 
 PRECISIONS = ("fp32", "fp16", "amp", "bf16")
 
-
-@dataclass(frozen=True)
-class Weights:
-    """Where the weights of a named model lie and what its images must look like."""
-
-    url: str
-    size: int  # pixels of the square input
-
-    @property
-    def sha256(self) -> str | None:
-        return expected_sha256(self.url)
-
-
-def _openai(architecture: str, size: int) -> Weights:
-    return Weights(open_clip.get_pretrained_cfg(architecture, "openai")["url"], size)
-
-
-OPENAI = {
-    "RN50": _openai("RN50", 224),
-    "RN101": _openai("RN101", 224),
-    "RN50x4": _openai("RN50x4", 288),
-    "RN50x16": _openai("RN50x16", 384),
-    "RN50x64": _openai("RN50x64", 448),
-    "ViT-B/32": _openai("ViT-B-32", 224),
-    "ViT-B/16": _openai("ViT-B-16", 224),
-    "ViT-L/14": _openai("ViT-L-14", 224),
-    "ViT-L/14@336px": _openai("ViT-L-14-336", 336),
+OPENAI = {  # OpenAI's name -> open_clip's name of the architecture; the weights are open_clip's tag `openai`
+    "RN50": "RN50",
+    "RN101": "RN101",
+    "RN50x4": "RN50x4",
+    "RN50x16": "RN50x16",
+    "RN50x64": "RN50x64",
+    "ViT-B/32": "ViT-B-32",
+    "ViT-B/16": "ViT-B-16",
+    "ViT-L/14": "ViT-L-14",
+    "ViT-L/14@336px": "ViT-L-14-336",
 }
 
 TINY = "tiny"  # the embedded model: 64 px, pixels scaled to [-1, 1]
@@ -65,52 +50,57 @@ TINY_MEAN = TINY_STD = (0.5, 0.5, 0.5)
 
 
 def available_models() -> list[str]:
-    """Names `clip.load` accepts: OpenAI's, the embedded `tiny`; besides them any open_clip pair and local files."""
+    """The named models of `clip.load`: OpenAI's and the embedded `tiny`. It also takes open_clip pairs and files."""
     return [*OPENAI, TINY]
 
 
+def architecture(name: str) -> str:
+    """open_clip's name of the architecture of backbone `name`."""
+    return OPENAI.get(name) or name.split(":")[0].replace("/", "-")
+
+
+def _of_open_clip(name: str) -> bool:
+    """Whether open_clip's configuration defines the architecture of `name`; the weights' shapes define all others."""
+    return name not in OPENAI and architecture(name) in open_clip.list_models()
+
+
 def input_size(name: str) -> int | None:
-    """Pixels of the images backbone `name` takes, known before any weights are read; None for a local file."""
-    if name in OPENAI:
-        return OPENAI[name].size
+    """Image size in pixels of backbone `name`, known before any weights are read. None for a local file."""
     if name == TINY:
         return 64
-    if ":" in name:
-        architecture, _ = _pair(name)
-        size = open_clip.get_model_config(architecture)["vision_cfg"].get("image_size", 224)
-        return size if isinstance(size, int) else max(size)
-    return None
+    if architecture(name) not in open_clip.list_models():
+        return None
+    size = open_clip.get_model_config(architecture(name))["vision_cfg"].get("image_size", 224)
+    return size if isinstance(size, int) else max(size)
 
 
 def image_tower_kind(name: str, weights: str = "") -> str:
-    """What the image tower of backbone `name` is, known before the model is built; of a local file by its tensors.
+    """Kind of the image tower of backbone `name`, known before the model is built.
 
-    "ViT" for one that reads [CLS]; else "a ResNet", "a ViT with a pool", or timm's name of it.
+    "ViT" for a ViT that reads [CLS], "a ViT with a pool", "a ResNet", or timm's name of the tower. For a local file
+    (`weights`, or `name` itself) its tensors are read.
     """
-    architecture = name.split(":")[0].replace("/", "-")
-    if name not in OPENAI and architecture in open_clip.list_models():
-        vision = open_clip.get_model_config(architecture)["vision_cfg"]
+    if _of_open_clip(name) or (name in OPENAI and not weights):
+        vision = open_clip.get_model_config(architecture(name))["vision_cfg"]
         if "timm_model_name" in vision:
             return vision["timm_model_name"]
         if isinstance(vision.get("layers"), (list, tuple)):
             return "a ResNet"
         pooled = vision.get("attentional_pool") or vision.get("pool_type", "tok") != "tok"
         return "a ViT with a pool" if pooled else "ViT"
-    path = weights or (name if name not in OPENAI and name != TINY else "")
-    resnet = "visual.attnpool.positional_embedding" in read_state_dict(path) if path else name.startswith("RN")
-    return "a ResNet" if resnet else "ViT"
+    if name == TINY and not weights:
+        return "ViT"
+    return "a ResNet" if "visual.attnpool.positional_embedding" in read_state_dict(weights or name) else "ViT"
 
 
 def check_name(name: str, weights: str = "") -> None:
-    """Raise UserError for a backbone that does not exist, naming the nearest ones; FileNotFoundError for a missing
-    file.
-    """
+    """Raise UserError for an unknown backbone, naming the nearest ones; FileNotFoundError for a missing file."""
     if weights and not os.path.isfile(weights):
         raise FileNotFoundError(f"MODEL.BACKBONE.WEIGHTS: no file at {weights}")
     if name in OPENAI or name == TINY or os.path.isfile(name):
         return
-    if weights and name.split(":")[0].replace("/", "-") in open_clip.list_models():
-        return  # the architecture is open_clip's, the weights are the file's
+    if weights and _of_open_clip(name):
+        return  # the architecture comes from open_clip, the weights from the file
     if ":" in name:
         _pair(name)
         return
@@ -124,24 +114,23 @@ def check_name(name: str, weights: str = "") -> None:
 
 
 def _pair(name: str) -> tuple[str, str]:
-    architecture, tag = name.split(":", 1)
-    architecture = architecture.replace("/", "-")
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if architecture not in open_clip.list_models():
-        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3, cutoff=0.3)
-        raise UserError(
-            f"MODEL.BACKBONE.NAME: open_clip has no architecture {architecture!r}. Nearest: {', '.join(near)}."
-        )
+    """(architecture, tag) of open_clip. Raises UserError if open_clip has no such pair."""
+    if name in OPENAI:
+        return OPENAI[name], "openai"
+    model, tag = architecture(name), name.split(":", 1)[1]
+    if model not in open_clip.list_models():
+        near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.3)
+        raise UserError(f"MODEL.BACKBONE.NAME: open_clip has no architecture {model!r}. Nearest: {', '.join(near)}.")
+    tags = open_clip.list_pretrained_tags_by_model(model)
     if tag not in tags:
         raise UserError(
-            f"MODEL.BACKBONE.NAME: open_clip has no weights {tag!r} for {architecture}. "
-            f"Its tags: {', '.join(tags) or 'none'}."
+            f"MODEL.BACKBONE.NAME: open_clip has no weights {tag!r} for {model}. Its tags: {', '.join(tags) or 'none'}."
         )
-    return architecture, tag
+    return model, tag
 
 
 def effective_precision(precision: str, device: str | torch.device) -> tuple[str, str]:
-    """The precision that can run on `device`, and one line saying so when it is not the one asked for (else "")."""
+    """The precision that runs on `device`, and a one-line message if it differs from `precision` (else "")."""
     if precision not in PRECISIONS:
         raise UserError(f"PREC: unknown precision {precision!r}, expected one of {', '.join(PRECISIONS)}.")
     if torch.device(device).type == "cpu" and precision in ("fp16", "amp"):
@@ -160,98 +149,109 @@ def load_backbone(
     device: str | torch.device = "cpu",
     cache: str | os.PathLike | None = None,
 ) -> CLIP:
-    """The frozen model `name`, optionally with the weights of a local file, in eval mode on `device`.
+    """The frozen model `name` in eval mode on `device`.
 
-    Raises UserError or FileNotFoundError with what is missing and how to get it.
+    Args:
+        name: one of `available_models()`, an open_clip pair ARCHITECTURE:TAG, or a weight file.
+        weights: a local weight file to use instead of the named weights.
+        precision: one of PRECISIONS.
+        device: of torch.
+        cache: folder for downloads, see `fetch_weights`.
+
+    Raises:
+        UserError: unknown name, failed download, or unsuitable weights. The message says what to do.
+        FileNotFoundError: `weights` does not exist.
     """
     check_name(name, weights)
     if name not in OPENAI and name != TINY and os.path.isfile(name):
         name, weights = Path(name).name, name
-    if weights:
-        model, path = _from_file(name, weights, precision)
-    elif name in OPENAI:
-        path = download(OPENAI[name].url, cache or cache_dir())
-        model = build_model(read_state_dict(path), precision)
-    elif name == TINY:
-        path = TINY_FILE
-        if sha256(path) != TINY_SHA256:
-            raise UserError(
-                f"{path} is damaged (its SHA-256 is not {TINY_SHA256}): restore it with `git checkout -- {path}`."
-            )
-        model = _tiny(read_state_dict(path), precision)
+    path = Path(weights) if weights else fetch_weights(name, cache)
+    tensors = read_state_dict(path)
+    if _of_open_clip(name) and "token_remap" not in tensors:
+        pretrained = {} if weights else open_clip.get_pretrained_cfg(*_pair(name))
+        model = _build_open_clip(architecture(name), tensors, precision, pretrained)
     else:
-        model, path = _from_open_clip(name, precision, cache)
+        model = build_model(tensors, precision)
     model.name = name
     model.weights_hash = sha256(path)
     return model.to(device)
 
 
+def weights_source(name: str) -> str:
+    """Source of the weights of a named model: a URL, a repository of the Hugging Face hub, or the embedded file.
+
+    OpenAI's names prefer the URL, which OpenAI published; pairs prefer the hub, as open_clip does.
+    """
+    if name == TINY:
+        return str(TINY_FILE)
+    found = open_clip.get_pretrained_cfg(*_pair(name))
+    first, second = ("url", "hf_hub") if name in OPENAI else ("hf_hub", "url")
+    return found.get(first) or found.get(second, "")
+
+
+def fetch_weights(name: str, cache: str | os.PathLike | None = None) -> Path:
+    """Path of the weight file of a named model or pair, downloaded on first use.
+
+    A URL of OpenAI's models is downloaded into `cache` (default `~/.cache/clip`, OpenAI's own). For everything else
+    open_clip's downloader is used, whose default is the cache of the Hugging Face hub.
+
+    Raises UserError if the file cannot be downloaded, or is damaged.
+    """
+    source = weights_source(name)
+    if name == TINY:
+        if sha256(TINY_FILE) != TINY_SHA256:
+            raise UserError(
+                f"{source} is damaged (its SHA-256 is not {TINY_SHA256}): restore it with `git checkout -- {source}`."
+            )
+        return TINY_FILE
+    if name in OPENAI and source.startswith(("http:", "https:")):
+        return download(source, cache or cache_dir())
+    try:
+        found = open_clip.get_pretrained_cfg(*_pair(name))
+        return Path(open_clip.download_pretrained(found, cache_dir=str(cache) if cache else None))
+    except Exception as error:  # the downloaders have many classes of errors
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        place = source if source.startswith("http") else f"the Hugging Face repository {source.rstrip('/')}"
+        raise UserError(
+            f"The weights of {name} cannot be downloaded ({reason}). "
+            f"Download them by hand from {place} and give the file as MODEL.BACKBONE.WEIGHTS; "
+            f"MODEL.BACKBONE.NAME stays {name}."
+        ) from None
+
+
 def expand_tiny(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The embedded model's weights with all 49,408 words: `token_remap` sends each to its row of a reduced table."""
-    remap = tensors["token_remap"].long()
+    """The embedded model's weights with all 49,408 words: `token_remap` maps each word to a row of a reduced table.
+
+    Other weights are returned unchanged.
+    """
+    if "token_remap" not in tensors:
+        return tensors
     whole = {name: value for name, value in tensors.items() if name != "token_remap"}
-    return {**whole, "token_embedding.weight": tensors["token_embedding.weight"][remap]}
+    return {**whole, "token_embedding.weight": tensors["token_embedding.weight"][tensors["token_remap"].long()]}
 
 
-def _tiny(tensors: dict[str, Tensor], precision: str) -> CLIP:
-    model = build_model(expand_tiny(tensors), precision)
-    model.image_mean, model.image_std = TINY_MEAN, TINY_STD
+def build_model(state_dict: dict[str, Tensor], precision: str = "fp32", quick_gelu: bool = True) -> CLIP:
+    """A frozen `CLIP` from OpenAI-style weights, with all dimensions read from the tensors.
+
+    The weights are loaded in fp32 and converted afterwards: open_clip's builder for OpenAI's files rounds every weight
+    to fp16 on the way. Raises UserError if the weights have another layout.
+    """
+    extra = {"input_resolution", "context_length", "vocab_size"}  # plain numbers inside OpenAI's archives
+    weights = {name: value.float() for name, value in expand_tiny(state_dict).items() if name not in extra}
+    cast = DTYPES[precision] if DTYPES[precision] != torch.float32 else None
+    inner = OpenClip(**geometry(weights), quick_gelu=quick_gelu, cast_dtype=cast)
+    load_strict(inner, weights)
+    model = finish(inner, precision)
+    if "token_remap" in state_dict:
+        model.image_mean, model.image_std = TINY_MEAN, TINY_STD
     return model
 
 
-def _from_file(name: str, weights: str, precision: str) -> tuple[CLIP, Path]:
-    path = Path(weights)
-    tensors = read_state_dict(path)
-    if "token_remap" in tensors:
-        return _tiny(tensors, precision), path
-    if name not in OPENAI and name.split(":")[0].replace("/", "-") in open_clip.list_models():
-        inner = _architecture(name.split(":")[0].replace("/", "-"), precision)
-        load_strict(inner, _reshaped(inner, tensors))
-        return finish(inner, precision), path
-    return build_model(tensors, precision), path
-
-
-def _from_open_clip(name: str, precision: str, cache: str | os.PathLike | None) -> tuple[CLIP, Path]:
-    architecture, tag = _pair(name)
-    found = open_clip.get_pretrained_cfg(architecture, tag)
-    try:
-        path = Path(open_clip.download_pretrained(found, cache_dir=str(cache) if cache else None))
-    except Exception as error:
-        place = (
-            f"the Hugging Face repository {found['hf_hub'].rstrip('/')}" if found.get("hf_hub") else found.get("url")
-        )
-        raise UserError(
-            f"The weights of {name} cannot be downloaded ({str(error).splitlines()[0][:200]}). "
-            f"Fetch them by hand from {place} and give the file as MODEL.BACKBONE.WEIGHTS; "
-            f"MODEL.BACKBONE.NAME stays {name}."
-        ) from None
-    inner = _architecture(architecture, precision, bool(found.get("quick_gelu")))
-    load_strict(inner, _reshaped(inner, read_state_dict(path)))
-    model = finish(inner, precision)
-    model.image_mean = tuple(found.get("mean") or CLIP_MEAN)
-    model.image_std = tuple(found.get("std") or CLIP_STD)
-    return model, path
-
-
-def _architecture(name: str, precision: str, quick_gelu: bool = False) -> nn.Module:
-    """open_clip's model `name` with random weights."""
-    stored = precision if DTYPES[precision] != torch.float32 else "fp32"  # open_clip's name; amp keeps weights in fp32
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the weights are random
-        return open_clip.create_model(name, pretrained=None, precision=stored, force_quick_gelu=quick_gelu)
-
-
-def _reshaped(inner: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Scalars are stored as () or (1,) by different versions: take the architecture's shape."""
-    want = inner.state_dict()
-    return {
-        key: value.reshape(want[key].shape) if key in want and value.numel() == want[key].numel() == 1 else value
-        for key, value in tensors.items()
-    }
-
-
 def geometry(state_dict: dict[str, Tensor]) -> dict:
-    """Widths, layers and sizes of an OpenAI-style CLIP, read off its tensors: keyword arguments of open_clip's CLIP."""
+    """Keyword arguments of open_clip's `CLIP` (widths, layers, sizes), read from the tensors of an OpenAI-style CLIP.
+
+    Raises UserError if the tensors have another layout.
+    """
     need = ("text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale")
     if missing := [name for name in need if name not in state_dict]:
         raise UserError(
@@ -288,27 +288,33 @@ def _count(state_dict: dict[str, Tensor], pattern: str) -> int:
     return len({found.group(1) for name in state_dict if (found := re.match(pattern, name))})
 
 
-def build_model(state_dict: dict[str, Tensor], precision: str = "fp32", quick_gelu: bool = True) -> CLIP:
-    """A frozen `CLIP` from OpenAI-style weights, all dimensions read off the tensors.
-
-    Loaded in fp32 and converted afterwards: open_clip's own builder for OpenAI's files rounds every weight to fp16 on
-    the way.
-    """
-    extra = {"input_resolution", "context_length", "vocab_size"}  # plain numbers inside OpenAI's archives
-    weights = {name: value.float() for name, value in state_dict.items() if name not in extra}
-    cast = DTYPES[precision] if DTYPES[precision] != torch.float32 else None
-    inner = OpenClip(**geometry(weights), quick_gelu=quick_gelu, cast_dtype=cast)
-    weights["logit_scale"] = weights["logit_scale"].reshape(inner.logit_scale.shape)
-    load_strict(inner, weights)
-    return finish(inner, precision)
+def _build_open_clip(model_name: str, tensors: dict[str, Tensor], precision: str, pretrained: dict) -> CLIP:
+    """A frozen `CLIP` with open_clip's architecture `model_name`; `pretrained` is open_clip's entry for the weights."""
+    stored = precision if DTYPES[precision] != torch.float32 else "fp32"  # amp keeps its weights in fp32
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # open_clip warns that the weights are still random
+        quick_gelu = bool(pretrained.get("quick_gelu"))
+        inner = open_clip.create_model(model_name, pretrained=None, precision=stored, force_quick_gelu=quick_gelu)
+    load_strict(inner, tensors)
+    model = finish(inner, precision)
+    model.image_mean = tuple(pretrained.get("mean") or CLIP_MEAN)
+    model.image_std = tuple(pretrained.get("std") or CLIP_STD)
+    return model
 
 
 def load_strict(inner: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load every tensor, refusing missing, unexpected and misshapen ones by name. Buffers that are recomputed may be
-    absent.
+    """Load all `weights` into `inner`; buffers that are recomputed may be absent.
+
+    Raises UserError that names missing, unexpected and misshapen tensors.
     """
+    expected = inner.state_dict()
+    scalars = {  # some versions store them as (), others as (1,)
+        name: value.reshape(expected[name].shape)
+        for name, value in weights.items()
+        if name in expected and value.numel() == expected[name].numel() == 1
+    }
     try:
-        missing, unexpected = inner.load_state_dict(weights, strict=False)
+        missing, unexpected = inner.load_state_dict({**weights, **scalars}, strict=False)
     except RuntimeError as error:
         raise UserError(f"The weights do not fit the architecture: {' '.join(str(error).split()[:60])}") from None
     recomputed = ("attn_mask", "position_ids", "num_batches_tracked")
@@ -324,7 +330,7 @@ def _some(names: list[str], what: str) -> str:
 
 
 def finish(inner: nn.Module, precision: str) -> CLIP:
-    """Wrap a loaded open_clip model and bring its matrices to the towers' precision."""
+    """Convert the matrices of a loaded open_clip model to `precision` and wrap the model."""
     if DTYPES[precision] != torch.float32:
         convert_weights_to_lp(inner, DTYPES[precision])
     return CLIP(inner, precision)

@@ -1,5 +1,5 @@
-"""The names CoOp-style code reads from OpenAI's `clip` module: load, tokenize, available_models, _MODELS, _download,
-build_model.
+"""The names that CoOp-style code imports from OpenAI's `clip`: load, tokenize, available_models, build_model, _MODELS,
+_download.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ import torch
 
 from dassl.utils import atomic_write
 
-from .backbones import OPENAI, TINY, TINY_FILE, TINY_SHA256, available_models, build_model, expand_tiny, load_backbone
+from .backbones import available_models, build_model, expand_tiny, fetch_weights, load_backbone, weights_source
 from .model import CLIP
 from .simple_tokenizer import EOS, SOS, SimpleTokenizer
-from .weights import cache_dir, download, read_state_dict
+from .weights import cache_dir, download, read_state_dict, sha256
 
 __all__ = ["CLIP", "available_models", "build_model", "load", "tokenize"]
 
-# name -> URL, whose last folder is the SHA-256; of the embedded model its file
-_MODELS = {**{name: weights.url for name, weights in OPENAI.items()}, TINY: str(TINY_FILE)}
+# name -> source of the weights, a URL for OpenAI's models where open_clip knows one; `_download` takes either
+_MODELS = {name: weights_source(name) for name in available_models()}
 
 
 @lru_cache(maxsize=1)
 def tokenizer() -> SimpleTokenizer:
-    """The one tokenizer of this process (reading its vocabulary takes a few tenths of a second)."""
+    """The tokenizer of this process, made once: reading its vocabulary takes a few tenths of a second."""
     return SimpleTokenizer()
 
 
 def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = False) -> torch.IntTensor:
     """Token ids of `texts`, zero-padded: (N, context_length), [SOS] first and [EOS] after the last token.
 
-    Raises RuntimeError for a text longer than `context_length`, unless `truncate` cuts it (its last id becomes [EOS]).
+    With `truncate`, a text longer than `context_length` is cut and its last id becomes [EOS]; without it, such a text
+    raises RuntimeError.
     """
     if isinstance(texts, str):
         texts = [texts]
@@ -51,11 +52,10 @@ def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = 
 
 
 def load(name: str, device: str | torch.device | None = None, jit: bool = False, download_root: str | None = None):
-    """The model `name` (see `available_models`, or a file) and the transform its images need, as OpenAI's `clip.load`
-    gives them.
+    """(model, preprocess) as OpenAI's `clip.load` returns them; `name` as in `load_backbone`.
 
-    fp16 on a CUDA device, fp32 elsewhere, in eval mode, frozen. `jit` is accepted for compatibility; the model is never
-    a TorchScript module. Returns (model, preprocess).
+    The model is frozen and in eval mode, in fp16 on a CUDA device and in fp32 elsewhere. `preprocess` is the transform
+    of its images. `jit` is accepted for compatibility; the model is never a TorchScript module.
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -64,17 +64,21 @@ def load(name: str, device: str | torch.device | None = None, jit: bool = False,
     return model, model.preprocess()
 
 
-def _download(name_or_url: str, root: str | None = None) -> str:
-    """The local path of a model's weights, downloaded and verified if they are not in the cache yet.
+def _download(name_or_source: str, root: str | None = None) -> str:
+    """Path of a model's weights, downloaded and verified on first use, as a file that `torch.load` reads.
 
-    Of the embedded model a state dict with its whole vocabulary, which `torch.load` and `build_model` take.
+    Safetensors (the embedded model, the hub) are saved as a state dict, which `build_model` takes, in `root`.
     """
-    url = _MODELS.get(name_or_url, name_or_url)
-    if url != str(TINY_FILE):
-        return str(download(url, root or cache_dir()))
-    path = Path(root or cache_dir()) / f"tiny-{TINY_SHA256[:8]}.pt"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path, "wb") as file:
-            torch.save(expand_tiny(read_state_dict(TINY_FILE)), file)
-    return str(path)
+    names = {source: name for name, source in _MODELS.items()}
+    name = names.get(name_or_source, name_or_source)
+    if name not in _MODELS:
+        return str(download(name, root or cache_dir()))
+    path = fetch_weights(name, root)
+    if path.suffix != ".safetensors":
+        return str(path)
+    saved = Path(root or cache_dir()) / f"{name.replace('/', '-')}-{sha256(path)[:8]}.pt"
+    if not saved.is_file():
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(saved, "wb") as file:
+            torch.save(expand_tiny(read_state_dict(path)), file)
+    return str(saved)

@@ -1,106 +1,105 @@
-"""Weight downloads against a loopback server: verified, resumed, refused."""
+"""Weights from a loopback server, and from a stand-in for the hub: verified, downloaded once, refused."""
 
 import hashlib
 import http.server
 import threading
+from functools import partial
 
+import open_clip
 import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import save_file
 
+from clip import clip
+from clip.backbones import fetch_weights, load_backbone, weights_source
 from clip.weights import download
-from dassl.utils import UserError, transfer
-from dassl.utils.locks import locked
+from dassl.utils import UserError
+from tests.models import relative, state_dict, tiny_rn
 
 BODY = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
+class Handler(http.server.SimpleHTTPRequestHandler):
     requests: list = []
     cut = None  # bytes after which the connection closes
 
-    def do_GET(self):
-        start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
-        Handler.requests.append(start)
-        if self.path.endswith("gone.pt"):
-            self.send_error(404)
-            return
-        body = BODY[start:] if "wrong" not in self.path else b"x" * 100
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: Handler.cut] if start == 0 or Handler.cut is None else b"")
+    def copyfile(self, source, outputfile):
+        Handler.requests.append(self.path.rsplit("/", 1)[-1])
+        outputfile.write(source.read(Handler.cut))
 
     def log_message(self, *args):
         pass
 
 
-def files(folder):
-    """The files in a folder; the lock of a download stays there."""
-    return [path for path in folder.iterdir() if path.suffix != ".lock"]
-
-
 @pytest.fixture()
-def server(monkeypatch):
-    monkeypatch.setattr(transfer, "PAUSES", (0, 0))
+def server(tmp_path):
+    """Address of a server of the folder tmp_path/served, which holds DIGEST/model.pt."""
+    folder = tmp_path / "served" / DIGEST
+    folder.mkdir(parents=True)
+    (folder / "model.pt").write_bytes(BODY)
     Handler.requests, Handler.cut = [], None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder.parent))) as found:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{found.server_port}"
         found.shutdown()
 
 
-def test_download_verifies_and_is_reused(server, tmp_path):
-    url = f"{server}/models/{DIGEST}/model.pt"
+def files(folder):
+    """The files in a folder except locks, which stay after a download."""
+    return [path for path in folder.iterdir() if path.suffix != ".lock"]
+
+
+def test_a_download_is_verified_and_reused(server, tmp_path):
+    url = f"{server}/{DIGEST}/model.pt"
     path = download(url, tmp_path / "cache")
     assert path == tmp_path / "cache" / "model.pt" and path.read_bytes() == BODY
-    download(url, tmp_path / "cache")
-    assert Handler.requests == [0]
+    assert download(url, tmp_path / "cache") == path
+    assert Handler.requests == ["model.pt"]
     assert files(tmp_path / "cache") == [path]
 
 
-def test_runs_begun_together_fetch_once(server, tmp_path, capsys):
-    url, found = f"{server}/models/{DIGEST}/model.pt", []
-    with locked(tmp_path / "model.pt.lock"):  # as if another were at it, so that both have to wait
-        both = [threading.Thread(target=lambda: found.append(download(url, tmp_path))) for _ in range(2)]
+def test_runs_that_start_together_download_once(server, tmp_path, capsys):
+    url, cache, found = f"{server}/{DIGEST}/model.pt", tmp_path / "cache", []
+    cache.mkdir()
+    with FileLock(cache / "model.pt.lock"):  # as if a third run were downloading, so that both have to wait
+        both = [threading.Thread(target=lambda: found.append(download(url, cache))) for _ in range(2)]
         for thread in both:
             thread.start()
         text = ""
-        while text.count("waiting for another run") < 2:
+        while text.count("Another run is downloading") < 2:
             text += capsys.readouterr().out
         assert Handler.requests == []
     for thread in both:
         thread.join()
-    assert found == [tmp_path / "model.pt"] * 2 and found[0].read_bytes() == BODY
-    assert Handler.requests == [0] and files(tmp_path) == found[:1]
+    assert found == [cache / "model.pt"] * 2 and found[0].read_bytes() == BODY
+    assert Handler.requests == ["model.pt"] and files(cache) == found[:1]
 
 
-def test_interrupted_download_goes_on_where_it_stopped(server, tmp_path):
-    url = f"{server}/models/{DIGEST}/model.pt"
-    Handler.cut = 700_000
-    with pytest.raises(UserError, match="by hand"):
-        download(url, tmp_path)
-    assert not (tmp_path / "model.pt").exists()
-    have = (tmp_path / "model.pt.part").stat().st_size
-    assert 0 < have <= 700_000
+@pytest.mark.parametrize("cut", [0, 700_000])
+def test_an_interrupted_download_leaves_nothing(cut, server, tmp_path):
+    Handler.cut = cut
+    with pytest.raises(UserError, match="incomplete.*by hand"):
+        download(f"{server}/{DIGEST}/model.pt", tmp_path / "cache")
+    assert files(tmp_path / "cache") == []
     Handler.cut = None
-    assert download(url, tmp_path).read_bytes() == BODY
-    assert Handler.requests == [0, have, have, have]  # twice in vain
-    assert files(tmp_path) == [tmp_path / "model.pt"]
+    assert download(f"{server}/{DIGEST}/model.pt", tmp_path / "cache").read_bytes() == BODY
 
 
 def test_wrong_content_is_refused(server, tmp_path):
-    with pytest.raises(UserError, match="does not verify"):
-        download(f"{server}/wrong/{DIGEST}/model.pt", tmp_path)
-    assert files(tmp_path) == []
-    (tmp_path / "model.pt").write_bytes(b"half a file")
-    with pytest.raises(UserError, match="Delete it"):
-        download(f"{server}/models/{DIGEST}/model.pt", tmp_path)
-    assert (tmp_path / "model.pt").read_bytes() == b"half a file"
+    other, cache = "0" * 64, tmp_path / "cache"
+    (tmp_path / "served" / DIGEST).rename(tmp_path / "served" / other)
+    with pytest.raises(UserError, match=f"damaged or incomplete.*{other}.*{DIGEST}"):
+        download(f"{server}/{other}/model.pt", cache)
+    assert files(cache) == []
+    (cache / "model.pt").write_bytes(b"half a file")
+    with pytest.raises(UserError, match="Delete the file to download it again"):
+        download(f"{server}/{other}/model.pt", cache)
+    assert (cache / "model.pt").read_bytes() == b"half a file"
 
 
-def test_without_network_the_message_says_everything(tmp_path):
+def test_without_network_the_message_gives_url_path_and_checksum(tmp_path):
     url = f"http://127.0.0.1:9/clip/{DIGEST}/RN50.pt"
     with pytest.raises(UserError) as error:
         download(url, tmp_path / "clip")
@@ -109,5 +108,64 @@ def test_without_network_the_message_says_everything(tmp_path):
 
 
 def test_dead_link(server, tmp_path):
-    with pytest.raises(UserError, match="gone.pt.*Not Found"):
+    with pytest.raises(UserError, match="gone.pt.*404"):
         download(f"{server}/gone.pt", tmp_path)
+
+
+def with_entry(monkeypatch, **entry):
+    """Let open_clip's entry for OpenAI's RN50 be `entry`."""
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry)
+    monkeypatch.setitem(clip._MODELS, "RN50", weights_source("RN50"))
+
+
+def test_openais_weights_by_url(server, tmp_path, monkeypatch):
+    """open_clip 3 has a URL and a repository; the URL is preferred, into OpenAI's cache."""
+    torch.save(state_dict(tiny_rn()), tmp_path / "RN50.pt")
+    digest = hashlib.sha256((tmp_path / "RN50.pt").read_bytes()).hexdigest()
+    (tmp_path / "served" / digest).mkdir()
+    (tmp_path / "RN50.pt").rename(tmp_path / "served" / digest / "RN50.pt")
+    url = f"{server}/{digest}/RN50.pt"
+    with_entry(monkeypatch, url=url, hf_hub="timm/resnet50_clip.openai/", quick_gelu=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = load_backbone("RN50")
+    cached = tmp_path / ".cache" / "clip" / "RN50.pt"
+    assert files(cached.parent) == [cached] and model.weights_hash == digest
+    images = torch.randn(2, 3, 64, 64)
+    assert relative(model.encode_image(images), tiny_rn().encode_image(images)) < 1e-6
+    assert clip._MODELS["RN50"] == url and clip._download(url) == clip._download("RN50") == str(cached)
+    assert Handler.requests == ["RN50.pt"]
+
+
+def test_openais_weights_from_the_hub(tmp_path, monkeypatch):
+    """open_clip's next major release has the repository alone, with safetensors in it."""
+    save_file(state_dict(tiny_rn()), str(tmp_path / "open_clip_model.safetensors"))
+    asked = []
+
+    def from_hub(repo_id, filename, cache_dir=None, **_):
+        asked.append((repo_id, cache_dir))
+        return str(tmp_path / "open_clip_model.safetensors")
+
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", from_hub)
+    with_entry(monkeypatch, hf_hub="timm/resnet50_clip.openai/", quick_gelu=True)
+    model = load_backbone("RN50")
+    assert asked == [("timm/resnet50_clip.openai", None)]
+    images, ids = torch.randn(2, 3, 64, 64), clip.tokenize(["a cat"])
+    assert relative(model.encode_image(images), tiny_rn().encode_image(images)) < 1e-6
+    assert model.visual.input_resolution == 64 and model.name == "RN50"
+    # CoOp's way: a file that torch.load reads
+    path = clip._download(clip._MODELS["RN50"], str(tmp_path / "cache"))
+    built = clip.build_model(torch.load(path, map_location="cpu", weights_only=True))
+    assert relative(built.encode_text(ids), tiny_rn().encode_text(ids)) < 1e-6
+    assert clip._download("RN50", str(tmp_path / "cache")) == path and asked[-1][1] == str(tmp_path / "cache")
+
+
+def test_without_the_hub_the_message_gives_the_repository(monkeypatch):
+    def from_hub(**_):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", from_hub)
+    with_entry(monkeypatch, hf_hub="timm/resnet50_clip.openai/")
+    with pytest.raises(
+        UserError, match="RN50 cannot be.*no network.*repository timm/resnet50_clip.openai and.*WEIGHTS"
+    ):
+        fetch_weights("RN50")
