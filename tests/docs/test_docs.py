@@ -106,7 +106,9 @@ def draw_birds(root):
 
 
 def test_settings_page_is_up_to_date(printed):
-    assert page("settings.md") == printed["settings"], "python -m reporting.settings_table > docs/settings.md"
+    assert page("settings.md") == printed["settings"], (
+        "docs/settings.md is out of date; to fix it: python -m reporting.settings_table > docs/settings.md"
+    )
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
