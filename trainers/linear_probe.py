@@ -22,7 +22,7 @@ from clip.text_tower import TextTower
 from dassl.config import at_least, declare
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY
-from dassl.metrics import classification_scores
+from dassl.metrics import METRICS
 from dassl.utils import UserError, counted
 
 from .base import PRECISION_HELP, PRECISIONS
@@ -117,8 +117,7 @@ class LinearProbe(FittedTrainer):
                 return model.fit(x, y)
 
         def score(exponent: float) -> float:
-            scores = classification_scores(val_y, fitted(exponent).predict(val_x), len(task.classnames))
-            return getattr(scores, task.metric)
+            return METRICS.get(task.metric)(fitted(exponent).predict(val_x), val_y)
 
         exponent = math.log10(c.C) if c.C else search(score, c.STEPS)
         model = fitted(exponent)

@@ -13,6 +13,7 @@ from clip.text_tower import TextTower
 from dassl.config import declare
 from dassl.data.tasks import TaskSpace
 from dassl.evaluation import ClassificationMT
+from dassl.metrics import METRICS
 
 from .losses import cosine_logits
 
@@ -67,7 +68,7 @@ class ZeroShotCheck:
             of = f" of {len(pairs)} tasks" if len(pairs) > 1 else " task"
             mean = f"; {_both('mean', report['mean'], own['mean'])}" if len(pairs) > 1 else ""
             print(f"WARNING: below zero-shot CLIP on {len(worse)}{of}: {', '.join(named)}{more}{mean}. {self.advice}")
-        keys = ("id", "key", "name", "metric", "value", "overall_acc", "mean_acc", "macro_f1")
+        keys = ("id", "key", "name", "metric", "value", *METRICS.registered_names())
         return {"tasks": [{key: task[key] for key in keys} for task in own["tasks"]], "mean": own["mean"]}
 
 

@@ -18,7 +18,8 @@ import torch
 import yaml
 from torch import Tensor
 
-METRICS = ("overall_acc", "mean_acc")
+from dassl.metrics import METRICS
+
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
 
@@ -30,14 +31,14 @@ class Task:
         key: registered name of the dataset, or the task's own key within its suite ("OxfordPets", "faces").
         name: the task name in words; task-aware prompts read it ("facial expressions").
         classnames: C names; the position of a name is its label. Names may repeat.
-        metric: "overall_acc" (share of right images) or "mean_acc" (mean of the per-class accuracies).
+        metric: name of the metric in dassl.metrics that counts for the task: "overall_acc", "mean_acc", "macro_f1", ...
         templates: zero-shot prompts, each with one "{}" for the class name.
         description: a longer text about the task.
         id: number of the task in its full suite. Subsets keep it, logs show it.
         task_of: key of the task that this one is a shifted test set of ("ImageNet" for ImageNetV2), "" for itself.
 
     Raises:
-        ValueError: no class, a metric nobody computes, or a template without "{}".
+        ValueError: no class, an unknown metric, or a template without "{}".
     """
 
     key: str
@@ -64,8 +65,8 @@ class Task:
         odd = [c for c in self.classnames if not isinstance(c, str)]
         if odd:
             raise ValueError(f"task {self.key!r}: class names must be strings, found {odd[0]!r}; quote it in YAML")
-        if self.metric not in METRICS:
-            raise ValueError(f"task {self.key!r}: metric {self.metric!r} is not one of {', '.join(METRICS)}")
+        if self.metric not in (known := METRICS.declarable()):
+            raise ValueError(f"task {self.key!r}: metric {self.metric!r} is not one of {', '.join(known)}")
         bad = [t for t in self.templates if t.count("{}") != 1]
         if bad or not self.templates:
             found = repr(bad[0]) if bad else "none"
@@ -223,7 +224,7 @@ class TaskSpace:
 
     @property
     def taskid2metric(self) -> Mapping[int, str]:
-        """{task: "overall_acc" | "mean_acc"}."""
+        """{task: name of its declared metric}."""
         return self._view(task.metric for task in self.tasks)
 
     @property

@@ -7,40 +7,73 @@ import numpy as np
 import torch
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
-from dassl.metrics import classification_scores
+from dassl.metrics import METRICS, confusion_matrix
 from dassl.utils.errors import UserError
 
-METRICS = ("overall_acc", "mean_acc", "macro_f1")
 
+class TaskOutputs:
+    """The labels and predictions of one task's images, and their logits only if a registered metric needs them."""
 
-def task_row(scores, *, id, key, name, classnames, metric):
-    """Row of one task in the report; scores in per cent, None when the task has no image."""
-    return {
-        "id": id,
-        "key": key,
-        "name": name,
-        "classes": len(classnames),
-        "images": scores.images,
-        "metric": metric,
-        "value": getattr(scores, metric),
-        **{metric_name: getattr(scores, metric_name) for metric_name in METRICS},
-        "classes_without_images": [classnames[index] for index in scores.empty],
-    }
+    def __init__(self):
+        self.width = 0  # C, as far as batches show it
+        self._labels, self._predictions, self._logits = [], [], []
+
+    def add(self, logits, labels):
+        """Take the logits (b, C) and the labels (b,) of a batch."""
+        self.width = max(self.width, logits.shape[1])
+        self._predictions.append(logits.argmax(1).cpu())
+        self._labels.append(labels.cpu())
+        if METRICS.need_logits():
+            self._logits.append(logits.detach().float().cpu())
+
+    @property
+    def labels(self):
+        """LongTensor (n,)."""
+        return _joined(self._labels)
+
+    def measure(self, *, id, key, name, classnames, metric):
+        """Evaluate all images so far.
+
+        Returns:
+            the task's entry in the report, with None for every metric if there is no image; the confusion matrix
+            (C, C).
+        """
+        labels, predictions = self.labels, _joined(self._predictions)
+        confusion = confusion_matrix(labels, predictions, len(classnames))
+        outputs = {"predictions": predictions}
+        if self._logits:
+            outputs["logits"] = torch.cat(self._logits)
+            outputs["probabilities"] = outputs["logits"].softmax(1)
+        values = {
+            each: METRICS.get(each)(outputs[METRICS.get(each).needs], labels) if len(labels) else None
+            for each in METRICS.registered_names()
+        }
+        row = {
+            "id": id,
+            "key": key,
+            "name": name,
+            "classes": len(classnames),
+            "images": len(labels),
+            "metric": metric,
+            "value": values[metric],
+            **values,
+            "classes_without_images": [classnames[index] for index in np.flatnonzero(confusion.sum(1) == 0)],
+        }
+        return row, confusion
 
 
 def suite_mean(rows):
-    """Unweighted means over the tasks that have images; None when no task has any."""
-    rows = [row for row in rows if row["images"]]
-    return {key: float(np.mean([row[key] for row in rows])) if rows else None for key in ("value", *METRICS)}
-
-
-def percent(value):
-    return "no image" if value is None else f"{value:.2f}%"
+    """Unweighted means over the tasks that have a value; None where no task has one."""
+    found = {}
+    for key in ("value", *METRICS.registered_names()):
+        values = [row[key] for row in rows if row[key] is not None]
+        found[key] = float(np.mean(values)) if values else None
+    return found
 
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Accuracy, error rate and macro F1 of one task.
+    """Accuracy, error rate and the further registered metrics of one task.
 
     Args:
         cfg: configuration.
@@ -62,7 +95,7 @@ class Classification(EvaluatorBase):
         self.reset()
 
     def reset(self):
-        self._labels, self._predictions, self._width = [], [], 0
+        self._outputs = TaskOutputs()
 
     def process(self, mo, gt):
         """Take a batch.
@@ -71,17 +104,18 @@ class Classification(EvaluatorBase):
             mo: (B, C) logits.
             gt: (B,) class indices.
         """
-        self._width = max(self._width, mo.shape[1])
-        self._predictions.append(mo.argmax(1).cpu())
-        self._labels.append(gt.cpu())
+        self._outputs.add(mo, gt)
 
     def evaluate(self):
-        """Print and return the scores, in per cent: accuracy, error_rate, macro_f1, perclass_accuracy if asked for."""
+        """Print the result and return it, in per cent.
+
+        Returns:
+            OrderedDict: accuracy, error_rate, the registered metrics from macro_f1 on, and with TEST.PER_CLASS_RESULT
+            perclass_accuracy.
+        """
         names = self._classnames()
-        scores = classification_scores(_joined(self._labels), _joined(self._predictions), len(names))
         task = self.space.tasks[0] if self.space is not None else None
-        row = task_row(
-            scores,
+        row, confusion = self._outputs.measure(
             id=task.id if task else 0,
             key=task.key if task else self.cfg.DATASET.NAME,
             name=task.name if task else self.cfg.DATASET.NAME,
@@ -89,44 +123,44 @@ class Classification(EvaluatorBase):
             metric=task.metric if task else "overall_acc",
         )
         self.report = {"tasks": [row], "mean": suite_mean([row])}
-        if not scores.images:
+        others = [name for name in METRICS.registered_names() if name not in ("overall_acc", "mean_acc")]
+        if not row["images"]:
             print(f"{self.heading()}\n* total: 0\n* no image to evaluate")
-            return OrderedDict(accuracy=float("nan"), error_rate=float("nan"), macro_f1=float("nan"))
-        results = OrderedDict(
-            accuracy=scores.overall_acc, error_rate=100.0 - scores.overall_acc, macro_f1=scores.macro_f1
-        )
+            return OrderedDict.fromkeys(("accuracy", "error_rate", *others), float("nan"))
+        results = OrderedDict(accuracy=row["overall_acc"], error_rate=100.0 - row["overall_acc"])
+        results.update(_numbers(row, others))
         print(
             f"{self.heading()}\n"
-            f"* total: {scores.images:,}\n"
-            f"* correct: {int(np.trace(scores.confusion)):,}\n"
+            f"* total: {row['images']:,}\n"
+            f"* correct: {int(np.trace(confusion)):,}\n"
             f"* accuracy: {results['accuracy']:.2f}%\n"
-            f"* error: {results['error_rate']:.2f}%\n"
-            f"* macro_f1: {results['macro_f1']:.2f}%"
+            f"* error: {results['error_rate']:.2f}%"
         )
-        _print_empty(names, scores.empty)
+        _print_metrics(row, others)
+        _print_empty(row)
         if self.cfg.TEST.PER_CLASS_RESULT:
-            results["perclass_accuracy"] = scores.mean_acc
-            _print_classes(names, scores)
-            print(f"* average: {scores.mean_acc:.2f}%")
+            results["perclass_accuracy"] = row["mean_acc"]
+            _print_classes(names, confusion)
+            print(f"* average: {row['mean_acc']:.2f}%")
         if self.cfg.TEST.COMPUTE_CMAT:
-            _save_confusion(self.cfg, {row["name"]: scores.confusion})
+            _save_confusion(self.cfg, {row["name"]: confusion})
         return results
 
     def _classnames(self):
         if self.space is not None:
             return list(self.space.tasks[0].classnames)
-        known = max([label for part in self._labels for label in part.tolist()], default=-1) + 1
-        count = max(self._width, known, *(label + 1 for label in self.lab2cname or {-1: ""}))
+        known = max(self._outputs.labels.tolist(), default=-1) + 1
+        count = max(self._outputs.width, known, *(label + 1 for label in self.lab2cname or {-1: ""}))
         return [(self.lab2cname or {}).get(index, str(index)) for index in range(count)]
 
 
 @EVALUATOR_REGISTRY.register()
 class ClassificationMT(EvaluatorBase):
-    """Scores of several tasks: each image is classified among the classes of its own task.
+    """The registered metrics of several tasks: each image is classified among the classes of its own task.
 
     Args:
         cfg: configuration.
-        lab2cname: unused, taken for the common signature.
+        lab2cname: not used; part of the common signature.
         space: TaskSpace, whose columns are those of the logits.
     """
 
@@ -140,7 +174,7 @@ class ClassificationMT(EvaluatorBase):
         self.reset()
 
     def reset(self):
-        self._labels, self._predictions, self._tasks = [], [], []
+        self._outputs = [TaskOutputs() for _ in self.space.tasks]
 
     def process(self, mo, gt, task):
         """Take a batch.
@@ -151,95 +185,102 @@ class ClassificationMT(EvaluatorBase):
             task: (B,) position of the task in the TaskSpace.
 
         Raises:
-            UserError: NaN among the logits of a sample's own task, which argmax would take for a prediction.
+            ValueError: the logits have another number of columns than the tasks have classes.
+            UserError: NaN among the logits of an image's own task, which argmax would take for a prediction.
         """
         if mo.shape[1] != self.space.num_classes:
             raise ValueError(f"logits have {mo.shape[1]} columns, the tasks have {self.space.num_classes} classes")
-        mo, task = mo.detach().float().cpu(), task.cpu()
-        mo = mo.masked_fill(~self.space.mask(task), float("-inf"))
-        if (bad := mo.isnan().any(1)).any():
-            found = sorted(set(task[bad].tolist()))
-            names = ", ".join(f"{self.space.tasks[t].id} ({self.space.tasks[t].name})" for t in found)
+        mo, gt, task = mo.detach().float().cpu(), gt.cpu(), task.cpu()
+        own = {t: task == t for t in task.unique().tolist()}  # task -> (B,) its images
+        own_logits = {t: mo[mine, self.space.columns(t)] for t, mine in own.items()}  # task -> (b, C)
+        if bad := {t: int(x.isnan().any(1).sum()) for t, x in own_logits.items() if x.isnan().any()}:
+            names = ", ".join(f"{self.space.tasks[t].id} ({self.space.tasks[t].name})" for t in bad)
             raise UserError(
-                f"the logits of {int(bad.sum())} of {len(mo)} images are NaN, tasks {names}: the model's weights or an "
-                "image's features are. The usual remedies: a smaller OPTIM.LR, PREC fp32 instead of half precision"
+                f"the logits of {sum(bad.values())} of {len(mo)} images are NaN, tasks {names}: the model's weights or "
+                "an image's features are NaN. Try a smaller OPTIM.LR, or PREC fp32 instead of half precision"
             )
-        column = mo.argmax(1)  # (B,)
-        offsets = torch.as_tensor(self.space.offsets)
-        self._predictions.append(column - offsets[task])
-        self._labels.append(gt.cpu())
-        self._tasks.append(task)
+        for t, mine in own.items():
+            self._outputs[t].add(own_logits[t], gt[mine])
 
     def measure(self):
-        """The report of all images since reset(), without printing it, and the scores of each task."""
-        labels, predictions, tasks = map(_joined, (self._labels, self._predictions, self._tasks))
-        rows, all_scores = [], []
-        for position, task in enumerate(self.space.tasks):
-            mine = tasks == position
-            scores = classification_scores(labels[mine], predictions[mine], len(task.classnames))
-            all_scores.append(scores)
-            rows.append(
-                task_row(
-                    scores, id=task.id, key=task.key, name=task.name, classnames=task.classnames, metric=task.metric
-                )
-            )
-        return {"tasks": rows, "mean": suite_mean(rows)}, all_scores
-
-    def evaluate(self):
-        """Print and return suite and task scores, in per cent.
+        """Evaluate all images since reset() without printing.
 
         Returns:
-            OrderedDict: overall_metric (mean of the tasks' declared metrics), overall_acc, mean_acc, macro_f1 (means of
-            the tasks'), then task<id>/<metric> of every task that has images.
+            the report {"tasks": [...], "mean": {...}}; the confusion matrix (C, C) of each task.
         """
-        self.report, all_scores = self.measure()
-        rows, mean = self.report["tasks"], self.report["mean"]
+        measured = [
+            outputs.measure(id=task.id, key=task.key, name=task.name, classnames=task.classnames, metric=task.metric)
+            for outputs, task in zip(self._outputs, self.space.tasks, strict=True)
+        ]
+        rows = [row for row, _ in measured]
+        return {"tasks": rows, "mean": suite_mean(rows)}, [confusion for _, confusion in measured]
+
+    def evaluate(self):
+        """Print the results of suite and tasks and return them, in per cent.
+
+        Returns:
+            OrderedDict: overall_metric (mean of the tasks' declared metrics), the mean over the tasks of every
+            registered metric, then task<id>/<metric> of every task that has images.
+        """
+        self.report, confusions = self.measure()
+        rows, mean, names = self.report["tasks"], self.report["mean"], METRICS.registered_names()
         print(f"{self.heading()}\n* total: {sum(row['images'] for row in rows):,}")
-        print(f"* overall_metric: {percent(mean['value'])}")
-        for metric in METRICS:
-            print(f"* {metric}: {percent(mean[metric])}")
+        print(f"* overall_metric: {METRICS.get('overall_acc').show(mean['value'])}")
+        _print_metrics(mean, names)
         for row in rows:
             if not row["images"]:
                 print(f"* note: task {row['id']} ({row['name']}) has no image; it is left out of the means")
         if self.cfg.TEST.PER_TASK_RESULT:
-            self._print_tasks(rows, all_scores, mean)
+            self._print_tasks(rows, confusions, mean)
         if self.cfg.TEST.COMPUTE_CMAT:
-            _save_confusion(self.cfg, {row["name"]: s.confusion for row, s in zip(rows, all_scores, strict=True)})
-        nan = float("nan")
-        results = OrderedDict(overall_metric=nan if mean["value"] is None else mean["value"])
-        results.update({metric: nan if mean[metric] is None else mean[metric] for metric in METRICS})
+            _save_confusion(self.cfg, {row["name"]: each for row, each in zip(rows, confusions, strict=True)})
+        results = OrderedDict(overall_metric=float("nan") if mean["value"] is None else mean["value"])
+        results.update(_numbers(mean, names))
         for row in rows:
-            results.update({f"task{row['id']}/{metric}": row[metric] for metric in METRICS if row["images"]})
+            if row["images"]:
+                results.update({f"task{row['id']}/{name}": value for name, value in _numbers(row, names).items()})
         return results
 
-    def _print_tasks(self, rows, all_scores, mean):
+    def _print_tasks(self, rows, confusions, mean):
         print(self.heading("per-task result"))
         for row in rows:
-            print(f"* task: {row['id']} ({row['name']})\ttotal: {row['images']:,}\tmetric: {percent(row['value'])}")
-        print(f"* average: {percent(mean['value'])}")
-        for row, scores, task in zip(rows, all_scores, self.space.tasks, strict=True):
+            value = METRICS.get(row["metric"]).show(row["value"])
+            print(f"* task: {row['id']} ({row['name']})\ttotal: {row['images']:,}\tmetric: {value}")
+        print(f"* average: {METRICS.get('overall_acc').show(mean['value'])}")
+        for row, confusion, task in zip(rows, confusions, self.space.tasks, strict=True):
             if row["images"]:
-                _print_empty(task.classnames, scores.empty, f" of task {row['id']} ({row['name']})")
+                _print_empty(row, f" of task {row['id']} ({row['name']})")
             if self.cfg.TEST.PER_CLASS_RESULT:
                 print(self.heading(f"per-class result of {row['name']}"))
-                _print_classes(task.classnames, scores)
+                _print_classes(task.classnames, confusion)
 
 
 def _joined(parts):
-    return torch.cat(parts).numpy() if parts else np.zeros(0, dtype=np.int64)
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
 
 
-def _print_empty(names, empty, where=""):
-    if empty:
-        print(f"* note: classes without images{where}, left out of mean_acc: {', '.join(names[i] for i in empty)}")
+def _numbers(row, names):
+    """{name: value}, NaN where there is no value."""
+    return {name: float("nan") if row[name] is None else row[name] for name in names}
 
 
-def _print_classes(names, scores):
-    for index, name in enumerate(names):
-        row = scores.confusion[index]
-        if row.sum():
-            counts = f"total: {row.sum():,}\tcorrect: {row[index]:,}\tacc: {scores.class_acc[index]:.1f}%"
-            print(f"* class: {index} ({name})\t{counts}")
+def _print_metrics(row, names):
+    for name in names:
+        print(f"* {name}: {METRICS.get(name).show(row[name])}")
+
+
+def _print_empty(row, where=""):
+    if names := row["classes_without_images"]:
+        print(f"* note: classes without images{where}, left out of mean_acc: {', '.join(names)}")
+
+
+def _print_classes(names, confusion):
+    for index, (name, row) in enumerate(zip(names, confusion, strict=True)):
+        if images := row.sum():
+            right = row[index]
+            print(
+                f"* class: {index} ({name})\ttotal: {images:,}\tcorrect: {right:,}\tacc: {100.0 * right / images:.1f}%"
+            )
 
 
 def _save_confusion(cfg, matrices):

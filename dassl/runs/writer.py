@@ -5,10 +5,9 @@ import sys
 from datetime import datetime, timezone
 
 from dassl.config import config_hash
+from dassl.metrics import METRICS
 from dassl.runs.record import CONFIG, RESULTS, TASKS, known_results
 from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, versions, write_json
-
-EMPTY_MEAN = {"value": None, "overall_acc": None, "mean_acc": None, "macro_f1": None}
 
 
 def write_config(cfg):
@@ -48,7 +47,7 @@ def describe(cfg):
         "epoch": 0,
         "learnable_parameters": None,
         "tasks": [],
-        "mean": dict(EMPTY_MEAN),
+        "mean": dict.fromkeys(("value", *METRICS.registered_names())),
         "zero_shot": None,
         "seconds": {"train": 0.0, "test": 0.0},
         "peak_memory_bytes": None,

@@ -18,7 +18,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from dassl.data.tasks import DEFAULT_TEMPLATES, METRICS
+from dassl.data.tasks import DEFAULT_TEMPLATES
+from dassl.metrics import METRICS
 from dassl.utils import UserError, counted
 from datasets.classnames import in_words
 from datasets.folders import some
@@ -83,10 +84,10 @@ class OwnSource:
         self.unnamed = "TASK_NAME" in entry and not self.task_name
         self.split = _text(entry, "SPLIT")
         self.metric = entry.get("METRIC", "overall_acc")
-        if self.metric not in METRICS:
-            near = get_close_matches(str(self.metric).lower(), METRICS, n=1, cutoff=0.5)
+        if self.metric not in (known := METRICS.declarable()):
+            near = get_close_matches(str(self.metric).lower(), known, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
-            problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(METRICS)}{hint}")
+            problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(known)}{hint}")
         given = entry.get("TEMPLATE") or DEFAULT_TEMPLATES
         self.templates = tuple(given) if isinstance(given, (list, tuple)) else (given,)
         if any(not isinstance(text, str) or text.count("{}") != 1 for text in self.templates):

@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix as sklearn_confusion
 from sklearn.metrics import f1_score, recall_score
 
 from dassl.config import get_cfg_default
 from dassl.data.tasks import Task, TaskSpace
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase, build_evaluator
-from dassl.metrics import classification_scores, compute_accuracy, compute_accuracy_map
+from dassl.metrics import METRICS, compute_accuracy, compute_accuracy_map, confusion_matrix
 from dassl.utils import UserError
 from tests.dassl import toy
 
@@ -34,25 +35,29 @@ def cfg(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_scores_equal_scikit_learn(seed):
+def test_metrics_equal_scikit_learn(seed):
     rng = np.random.RandomState(seed)
     classes = rng.randint(2, 9)
     labels = rng.randint(0, classes, 40)
     labels[labels == 1] = 0  # class 1 has no image, though it may be predicted
     predictions = np.where(rng.rand(40) < 0.5, labels, rng.randint(0, classes, 40))
-    scores = classification_scores(labels, predictions, classes)
     present = np.unique(labels)
-    assert scores.overall_acc == pytest.approx(100 * (labels == predictions).mean())
-    assert scores.mean_acc == pytest.approx(100 * recall_score(labels, predictions, average="macro", labels=present))
-    assert scores.macro_f1 == pytest.approx(100 * f1_score(labels, predictions, average="macro", labels=present))
-    assert 1 in scores.empty and scores.images == 40 and scores.confusion.sum() == 40
+    expected = {
+        "overall_acc": (labels == predictions).mean(),
+        "mean_acc": recall_score(labels, predictions, average="macro", labels=present),
+        "macro_f1": f1_score(labels, predictions, average="macro", labels=present),
+    }
+    for name, value in expected.items():
+        assert METRICS.get(name)(predictions, labels) == pytest.approx(100 * value)
+    counts = confusion_matrix(labels, predictions, classes)
+    assert np.array_equal(counts, sklearn_confusion(labels, predictions, labels=range(classes)))
 
 
-def test_scores_refuse_labels_outside_the_classes():
+def test_confusion_matrix_refuses_labels_outside_the_classes():
     with pytest.raises(ValueError, match="labels from 0 to 3, expected 0 to 2"):
-        classification_scores([0, 3], [0, 0], 3)
+        confusion_matrix([0, 3], [0, 0], 3)
     with pytest.raises(ValueError, match="1 labels but 2 predictions"):
-        classification_scores([0], [0, 0], 3)
+        confusion_matrix([0], [0, 0], 3)
 
 
 def test_classification(cfg, capsys):

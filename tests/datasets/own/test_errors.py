@@ -25,7 +25,7 @@ def refused(*entries, kind=ValueError, root=""):
         ({"ROOT": None}, "DATASET.TASKS, entry 1: ROOT is missing, the folder or table of the images"),
         (
             {"METRIC": "mean_accuracy"},
-            "METRIC is 'mean_accuracy', expected overall_acc or mean_acc; did you mean mean_acc?",
+            "METRIC is 'mean_accuracy', expected overall_acc or mean_acc or macro_f1; did you mean mean_acc?",
         ),
         ({"TEMPLATE": "a photo"}, "TEMPLATE is 'a photo', expected a text with one {} for the class name"),
         ({"TEMPLATE": ["a {}.", "it"]}, "TEMPLATE is ['a {}.', 'it']"),
