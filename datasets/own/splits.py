@@ -1,9 +1,8 @@
-"""Training, validation and test images of somebody's own data: as the data give them, and by a rule what they lack."""
+"""Divide the user's own images into training, validation and test images. Parts that the data give are kept."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +11,13 @@ from pathlib import Path
 from dassl.utils import UserError, atomic_write, counted
 from datasets.fewshot import rank
 from datasets.folders import are, some
-from datasets.own.forms import Listing
+from datasets.own.forms import Listing, Rows
 from datasets.source import SPLITS
 from datasets.splits import SPLIT_SEED
 
 FORMAT = 1
-Rows = list[tuple[str, str]]  # (path, label)
 
-# What is made where the data do not say: name of the part that is lacking, or "all" -> the rule in words.
+# Rules for missing parts: {name of the missing part, or "all": the rule in words}.
 RULES = {
     "all": "per class: 50 % train, 20 % validation, 30 % test",
     "val": "the given test images; of the given training images per class 80 % train, 20 % validation",
@@ -33,36 +31,36 @@ def own_split(
     """Divide a listing.
 
     Args:
-        name: of the task; a split that is made belongs into split_own_<name>.json beside the images.
-        listing: what was found; its notes grow.
-        file: a split file, which then decides alone.
+        name: of the task; a created split is saved as split_own_<name>.json beside the images.
+        listing: the images; notes are added to it.
+        file: a split file, which replaces the parts that the data give.
 
-    Returns: ({part: [(path, label)]}, where the division comes from, in words, what saves a split that was made).
+    Returns:
+        ({part: [(path, label)]}, the origin of the split in words, a function that saves a created split or None).
 
     Raises:
-        UserError: nothing to train or test on, or a split file that contradicts the data.
-        FileNotFoundError: images of the split file that are gone.
+        UserError: no image to train or test on, or a split file that contradicts the data.
+        FileNotFoundError: images of the split file that do not exist.
     """
     parts = {part: list(listing.parts.get(part, ())) for part in SPLITS}
     pool = list(listing.parts.get(None, ()))
     if file:
-        pool += [row for rows in parts.values() for row in rows]
-        made = _by_file(name, file, pool, listing, "")
+        made = _by_file(name, file, pool + [row for rows in parts.values() for row in rows], listing, "")
         if not made["test"]:
             raise UserError(f"{name}: {file} has no image to test on; expected some under test")
         return made, str(file), None
     if not pool and not parts["train"] and not parts["test"]:
-        raise UserError(f"{name} ({listing.where}): found validation images alone, expected some to train or test on")
+        raise UserError(f"{name} ({listing.where}): found only validation images, expected some to train or test on")
     if not pool and parts["test"] and (parts["val"] or not parts["train"]):
         return parts, str(listing.where), None
     rule = "val" if parts["test"] else "test" if parts["val"] else "all"
     pool, parts["train"] = pool or parts["train"], []
     file, save = listing.folder / f"split_own_{name}.json", None
     if file.is_file():
-        anew = f", or delete {file} to have the images divided anew"
-        made, words = _by_file(name, file, pool, listing, anew), file.name
-        if not parts["test"] and not made["test"]:  # made while the data had test images of their own
-            raise UserError(f"{name}: neither {listing.where} nor {file} has images to test on; put them back{anew}")
+        remedy = f", or delete {file} to create a new split"
+        made, words = _by_file(name, file, pool, listing, remedy), file.name
+        if not parts["test"] and not made["test"]:  # the file was made while the data had test images of their own
+            raise UserError(f"{name}: neither {listing.where} nor {file} has images to test on; put them back{remedy}")
     else:
         made, words = by_rule(pool, rule), RULES[rule]
         save = partial(_save, name, file, words, made)
@@ -70,8 +68,9 @@ def own_split(
 
 
 def by_rule(pool: Rows, rule: str) -> dict[str, Rows]:
-    """Divide by one of `RULES`, drawing by a hash of the paths. Every class has an image to train on, and one of at
-    least two images has one for the test.
+    """Divide `pool` by one of `RULES`, ordering images by a hash of their paths.
+
+    Every class gets an image to train on, and every class of at least two images one to test on (rule "val": none).
     """
     classes = defaultdict(list)
     for path, label in pool:
@@ -80,14 +79,13 @@ def by_rule(pool: Rows, rule: str) -> dict[str, Rows]:
     for label, paths in classes.items():
         paths.sort(key=lambda path: (rank(f"split{SPLIT_SEED}", path), path))
         train, val = _shares(len(paths), rule)
-        for number, path in enumerate(paths):
-            part = "train" if number < train else "val" if number < train + val else "test"
-            parts[part].append((path, label))
+        for part, chosen in zip(SPLITS, (paths[:train], paths[train : train + val], paths[train + val :]), strict=True):
+            parts[part] += [(path, label) for path in chosen]
     return parts
 
 
 def _shares(count: int, rule: str) -> tuple[int, int]:
-    """How many of a class's `count` images train and validate; the rest test."""
+    """(training, validation) images of a class with `count` images; the remaining ones are test images."""
     if rule == "val":
         val = round(0.2 * count)
         return count - val, val
@@ -99,10 +97,10 @@ def _shares(count: int, rule: str) -> tuple[int, int]:
     return train, val
 
 
-def _by_file(name: str, file: Path, pool: Rows, listing: Listing, anew: str) -> dict[str, Rows]:
-    """Divide by {train, val, test: [path, or a list that begins with one]}; labels stay the data's own.
+def _by_file(name: str, file: Path, pool: Rows, listing: Listing, remedy: str) -> dict[str, Rows]:
+    """Divide `pool` by {train, val, test: [path, or a list that begins with one]}; the file's labels are ignored.
 
-    `anew`: how to have another split made, for messages.
+    `remedy` says in messages how to create another split.
     """
     try:
         with open(file, encoding="utf-8") as stream:
@@ -110,28 +108,23 @@ def _by_file(name: str, file: Path, pool: Rows, listing: Listing, anew: str) -> 
         entries = [(entry if isinstance(entry, str) else str(entry[0]), p) for p in SPLITS for entry in content[p]]
     except (ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
         text = f"{type(error).__name__}: {error}"
-        raise UserError(f"{file} is no split file ({text}); expected {{train, val, test: [path, …]}}{anew}") from None
-    part_of, labels = dict(entries), dict(pool)
-    if len(part_of) < len(entries):
         raise UserError(
-            f"{file} names {counted(len(entries) - len(part_of), 'image')} more than once; expected one part each"
-        )
+            f"{file} is not a split file ({text}); expected {{train, val, test: [path, …]}}{remedy}"
+        ) from None
+    part_of, labels = dict(entries), dict(pool)
+    if twice := len(entries) - len(part_of):
+        raise UserError(f"{file} names {counted(twice, 'image')} more than once; expected one part each")
     if gone := [path for path in part_of if path not in labels]:
         raise FileNotFoundError(
-            f"{name}: {len(gone):,} of {len(part_of):,} images of {file} {are(len(gone))} not in {listing.where}: "
-            f"{some(gone)}; put them back{anew or ', or correct the file'}"
+            f"{name}: {len(gone):,} of {len(part_of):,} images of {file} {are(len(gone))} missing from "
+            f"{listing.where}: {some(gone)}; put them back{remedy or ', or correct the file'}"
         )
     new = [path for path in labels if path not in part_of]
     if lost := sorted({labels[path] for path in new} - {labels[path] for path in part_of}):
-        raise UserError(f"{name}: {file} has no image of the classes {some(lost)}; add some{anew}")
+        raise UserError(f"{name}: {file} has no image of the classes {some(lost)}; add some{remedy}")
     if new:
-        listing.notes.append(
-            f"left out: {counted(len(new), 'image')} that {file.name} does not have ({some(new)}){anew}"
-        )
-    parts: dict[str, Rows] = {part: [] for part in SPLITS}
-    for path, part in part_of.items():
-        parts[part].append((path, labels[path]))
-    return parts
+        listing.notes.append(f"left out: {counted(len(new), 'image')} missing from {file.name} ({some(new)}){remedy}")
+    return {part: [(path, labels[path]) for path, own in part_of.items() if own == part] for part in SPLITS}
 
 
 def _save(name: str, file: Path, words: str, parts: dict[str, Rows]) -> None:
@@ -143,5 +136,4 @@ def _save(name: str, file: Path, words: str, parts: dict[str, Rows]) -> None:
             json.dump(content, stream, ensure_ascii=False, indent=0)
         print(f"{name}: images divided ({counts}), saved as {file}")
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
-        print(f"{name}: images divided ({counts}), not saved ({file.parent}: {reason}); it is the same each time")
+        print(f"{name}: images divided ({counts}), not saved ({error}); the next run creates the same split")

@@ -17,7 +17,18 @@ from tests.docs.tables import DOCS, REPO
 
 PAGE = (DOCS / "own-data.md").read_text(encoding="utf-8")
 RUN = re.findall(r"<!-- run -->\n```sh\n(.*?)```", PAGE, re.DOTALL)
-PROJECT = ("analysis", "clip", "configs", "dassl", "datasets", "predict.py", "reporting", "train.py", "trainers")
+PROJECT = (
+    "analysis",
+    "clip",
+    "configs",
+    "dassl",
+    "datasets",
+    "features",
+    "predict.py",
+    "reporting",
+    "train.py",
+    "trainers",
+)
 SHADES = {"cat": (200, 60, 60), "dog": (60, 200, 60), "hen": (60, 60, 200)}
 
 

@@ -20,9 +20,9 @@ def refused(*entries, kind=ValueError, root=""):
 @pytest.mark.parametrize(
     "change, expected",
     [
-        ({"TASKNAME": "x"}, "there is no key 'TASKNAME', did you mean TASK_NAME?"),
-        ({"classnames": []}, "there is no key 'classnames', did you mean CLASSNAMES?"),
-        ({"ROOT": None}, "DATASET.TASKS, entry 1: ROOT is missing, the folder or table of the images"),
+        ({"TASKNAME": "x"}, "unknown key 'TASKNAME'; did you mean TASK_NAME?"),
+        ({"classnames": []}, "unknown key 'classnames'; did you mean CLASSNAMES?"),
+        ({"ROOT": None}, "DATASET.TASKS, entry 1: ROOT, the folder or table of the images, is missing"),
         (
             {"METRIC": "mean_accuracy"},
             "METRIC is 'mean_accuracy', expected overall_acc or mean_acc or macro_f1; did you mean mean_acc?",
@@ -30,7 +30,7 @@ def refused(*entries, kind=ValueError, root=""):
         ({"TEMPLATE": "a photo"}, "TEMPLATE is 'a photo', expected a text with one {} for the class name"),
         ({"TEMPLATE": ["a {}.", "it"]}, "TEMPLATE is ['a {}.', 'it']"),
         ({"TEMPLATE": "a {} or {}"}, "TEMPLATE is 'a {} or {}'"),
-        ({"NAME": "a/b"}, "NAME is 'a/b', which must not have a slash"),
+        ({"NAME": "a/b"}, "NAME is 'a/b', which must not contain a slash"),
         ({"TASK_NAME": ["x"]}, "TASK_NAME is ['x'], expected a text"),
         ({"CLASSNAMES": "x"}, "CLASSNAMES is 'x', expected {label: name} or a list of names"),
         ({"CLASSNAMES": {"ant": True}}, "CLASSNAMES has True, expected texts; put yes, no, on, off into quotes"),
@@ -47,12 +47,12 @@ def test_all_problems_of_an_entry_at_once_and_which_entry():
     assert (
         text.startswith("DATASET.TASKS, entry 2 (photos): ")
         and "METRIC" in text
-        and "'ROOTS', did you mean ROOT" in text
+        and "'ROOTS'; did you mean ROOT" in text
     )
 
 
 def test_names():
-    assert "two tasks of the name 'd' (a/d and b/d)" in refused({"ROOT": "a/d"}, {"ROOT": "b/d"})
+    assert "two tasks named 'd' (a/d and b/d)" in refused({"ROOT": "a/d"}, {"ROOT": "b/d"})
     assert "OxfordPets is a registered dataset" in refused({"ROOT": "a", "NAME": "OxfordPets"})
     assert "have both a task 'faces'" in refused({"ROOT": "a", "NAME": "faces"}, "Icon13/faces")
     assert "a registered dataset is listed as its name alone" in refused({"NAME": "OxfordPets"})
@@ -61,9 +61,9 @@ def test_names():
 
 def test_a_folder_that_is_not_there(tmp_path):
     text = refused({"ROOT": "photoz"}, kind=FileNotFoundError, root=tmp_path)
-    assert f"there is no {tmp_path / 'photoz'} and no " in text
+    assert f"ROOT photoz does not exist: looked for {tmp_path / 'photoz'} or " in text
     text = refused({"ROOT": str(tmp_path / "x")}, kind=FileNotFoundError)
-    assert text.count("there is no") == 1 and "not set" not in text
+    assert f"looked for {tmp_path / 'x'};" in text and "not set" not in text
 
 
 def test_a_folder_that_is_given_as_a_name(tmp_path, monkeypatch):
@@ -74,11 +74,13 @@ def test_a_folder_that_is_given_as_a_name(tmp_path, monkeypatch):
 
 def test_folders_without_classes(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "has no class folder: found neither folders nor a table" in refused({"ROOT": str(tmp_path / "empty")})
+    assert "has no class folder: found 0 images and no folder; expected one folder per class" in refused(
+        {"ROOT": str(tmp_path / "empty")}
+    )
     draw(tmp_path / "flat", "1.png", "2.png")
-    assert "found 2 images and no folder" in refused({"ROOT": str(tmp_path / "flat")})
+    assert "has no class folder: found 2 images and no folder" in refused({"ROOT": str(tmp_path / "flat")})
     table(tmp_path / "flat" / "list.csv", [("1.png", "a")], "image,class", draws=False)
-    assert "list.csv has the columns image, class; expected the columns path,label" in refused(
+    assert "and the table list.csv with the columns image, class; expected one folder per class" in refused(
         {"ROOT": str(tmp_path / "flat")}
     )
 
@@ -96,7 +98,7 @@ def test_nothing_to_test_on(tmp_path):
 
 def test_one_class_only_and_one_folder_too_deep(tmp_path):
     class_folders(tmp_path / "one", ("ant",))
-    assert "one class only, ant; a task needs two or more" in refused({"ROOT": str(tmp_path / "one")})
+    assert "found one class only, ant; a task needs two or more" in refused({"ROOT": str(tmp_path / "one")})
     inner = class_folders(tmp_path / "deep" / "photos")
     assert f"if these are the classes, ROOT is {inner}" in refused({"ROOT": str(tmp_path / "deep")})
 
@@ -104,15 +106,15 @@ def test_one_class_only_and_one_folder_too_deep(tmp_path):
 def test_a_class_folder_without_an_image(tmp_path):
     folder = class_folders(tmp_path / "d")
     (folder / "dog").mkdir()
-    assert "no image in the class folder dog; fill or remove it" in refused({"ROOT": str(folder)})
+    assert "the class folder dog has no image; fill or remove it" in refused({"ROOT": str(folder)})
     (folder / "dog" / "IMG_1.HEIC").write_bytes(b"x")
-    assert "it has 1 .heic file, which must be converted" in refused({"ROOT": str(folder)})
+    assert "the class folder dog has no image; convert its 1 .heic file" in refused({"ROOT": str(folder)})
 
 
 @pytest.mark.parametrize(
     "columns, rows, expected",
     [
-        ("path,class", [("1.png", "a")], "no column label among path, class; expected the columns path,label"),
+        ("path,class", [("1.png", "a")], "no column label among path, class; a table has the columns path,label"),
         ("1.png,a", [("2.png", "b")], "no column path and label among 1.png, a"),
         ("path,label", [("1.png", ""), ("2.png", "a"), ("", "a")], "2 lines without a path or a label: line 2, line 4"),
         (
@@ -144,7 +146,7 @@ def test_a_table_with_images_that_are_not_there(tmp_path):
     for i in range(1, 6):
         (tmp_path / f"{i}.png").unlink()
     text = refused({"ROOT": str(file)}, kind=FileNotFoundError)
-    assert "5 of 9 images are not there" in text and "1.png, 2.png, 3.png and 2 more" in text
+    assert "5 of 9 images are missing" in text and "1.png, 2.png, 3.png and 2 more" in text
 
 
 def test_tables_that_cannot_be_read(tmp_path):
@@ -165,7 +167,7 @@ def test_tables_that_cannot_be_read(tmp_path):
 def test_class_names(tmp_path):
     folder = class_folders(tmp_path / "d")
     text = refused({"ROOT": str(folder), "CLASSNAMES": {"ants": "red ant"}})
-    assert "CLASSNAMES has the label 'ants', which no image has; did you mean 'ant'?" in text
+    assert "CLASSNAMES has a name for the label 'ants', which no image has; did you mean ant?" in text
     assert "CLASSNAMES has no name for 1 label: cow" in refused({"ROOT": str(folder), "CLASSNAMES": ["ant", "bee"]})
     numbers = table(tmp_path / "n" / "l.csv", [(f"{i}.png", str(i % 3)) for i in range(9)])
     assert "CLASSNAMES has no name for 1 label: 2" in refused({"ROOT": str(numbers), "CLASSNAMES": ["a", "b"]})
@@ -173,7 +175,7 @@ def test_class_names(tmp_path):
         {"ROOT": str(numbers), "CLASSNAMES": {"0": "a", "2": "b"}}
     )
     text = refused({"ROOT": str(numbers), "CLASSNAMES": list("abcde")})
-    assert "CLASSNAMES has 5 names, for the labels 0 to 4, and no image has the labels '3', '4'; labels of" in text
+    assert "CLASSNAMES has 5 names, for the labels 0 to 4, but no image has the labels '3', '4'; labels of" in text
     twins = class_folders(tmp_path / "t", ("red_ant", "red ant"))
     assert "the labels 'red ant' and 'red_ant' have one class name, 'red ant'" in refused({"ROOT": str(twins)})
 
@@ -184,14 +186,18 @@ def test_split_files(tmp_path):
     file = folder / "split_own_d.json"
     (folder / "ant" / "3.png").unlink()
     text = refused({"ROOT": str(folder)}, kind=FileNotFoundError)
-    assert "1 of 30 images of" in text and " is not in " in text and "ant/3.png" in text and f"delete {file}" in text
+    assert (
+        "1 of 30 images of" in text and " is missing from " in text and "ant/3.png" in text and f"delete {file}" in text
+    )
     draw(folder, "ant/3.png", "dog/1.png", "dog/2.png")
     assert "has no image of the classes dog" in refused({"ROOT": str(folder)})
     file.write_text("{}")
-    assert "is no split file (KeyError: 'train')" in refused({"ROOT": str(folder)})
+    assert "is not a split file (KeyError: 'train')" in refused({"ROOT": str(folder)})
     file.write_text(json.dumps({"train": ["ant/1.png", "ant/1.png"], "val": [], "test": []}))
     assert "names 1 image more than once" in refused({"ROOT": str(folder)})
-    assert "there is no SPLIT file" in refused({"ROOT": str(folder), "SPLIT": "s.json"}, kind=FileNotFoundError)
+    assert f"the SPLIT file {folder / 's.json'} does not exist" in refused(
+        {"ROOT": str(folder), "SPLIT": "s.json"}, kind=FileNotFoundError
+    )
 
 
 def test_two_folders_for_one_part_and_validation_alone(tmp_path):
@@ -200,4 +206,4 @@ def test_two_folders_for_one_part_and_validation_alone(tmp_path):
     assert "several folders for one part: val, valid" in refused({"ROOT": str(tmp_path / "a")})
     rows = [(f"{i}.png", "ab"[i % 2], "val") for i in range(4)]
     file = table(tmp_path / "b" / "list.csv", rows, "path,label,split")
-    assert "found validation images alone" in refused({"ROOT": str(file)})
+    assert "found only validation images" in refused({"ROOT": str(file)})

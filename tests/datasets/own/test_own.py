@@ -83,7 +83,7 @@ def test_a_test_folder_without_classes_is_told_and_left_out(tmp_path, capsys):
     class_folders(tmp_path / "d" / "train")
     draw(tmp_path / "d", "test/1.png", "test/2.png")
     assert sizes(own({"ROOT": str(tmp_path / "d")})) == [15, 6, 9]
-    assert "test/ is left out: 2 images, not in class folders" in capsys.readouterr().out
+    assert "left out of test: 2 images outside class folders" in capsys.readouterr().out
 
 
 def test_images_to_test_on_alone(tmp_path):
@@ -125,7 +125,7 @@ def test_a_table_with_splits_paths_of_all_kinds_and_repeated_lines(tmp_path, cap
     dataset = own({"ROOT": str(file)})
     assert sizes(dataset) == [2, 1, 1] and dataset.classnames == ["x", "y"]
     assert all(os.path.isfile(item.impath) for item in dataset.train_x)
-    assert "left out: 1 line with an image that an earlier one has" in capsys.readouterr().out
+    assert "left out: 1 line with an image that an earlier line has" in capsys.readouterr().out
 
 
 def test_a_table_with_a_byte_order_mark_from_a_spreadsheet(tmp_path):
@@ -208,7 +208,7 @@ def test_labels_can_be_mended_and_images_added_without_changing_the_split(tmp_pa
     draw(folder, "ant/new.png")
     after = names(own({"ROOT": str(folder)}), folder)
     assert after == before
-    assert "left out: 1 image that split_own_d.json does not have (ant/new.png)" in capsys.readouterr().out
+    assert "left out: 1 image missing from split_own_d.json (ant/new.png)" in capsys.readouterr().out
     (folder / "split_own_d.json").unlink()
     assert "ant/new.png" in {path for part in names(own({"ROOT": str(folder)}), folder).values() for path in part}
 

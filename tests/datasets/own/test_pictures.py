@@ -165,6 +165,6 @@ def test_an_empty_task_name_is_told_of(tmp_path, yaml_of, capsys, empty):
     folder = class_folders(tmp_path / "farm_animals", count=2)
     entry = {"ROOT": str(folder), "TASK_NAME": empty}
     assert build_dataset(config("Suite", TASKS=[entry])).space.tasks[0].name == "farm animals"
-    expected = "TASK_NAME is empty; the task is called 'farm animals', which SoftCPT reads"
+    expected = "TASK_NAME is empty; SoftCPT reads 'farm animals' instead"
     assert f"farm_animals: {expected}\n" in capsys.readouterr().out
     assert expected in field(checked(capsys, yaml_of(folder, TASK_NAME=empty))[1], "note")
