@@ -1,16 +1,16 @@
-"""What a value of a setting may be: allowed values with a text for people, and the conversion to the default's type."""
+"""Allowed values of settings, conversion of values to the type of the default, and hints for misspelt names."""
 
 import ast
 import difflib
 
 
 class Rule:
-    """A test on a value together with its description.
+    """A test of a value, with a description for error messages.
 
     Args:
         test: callable(value) -> bool.
-        text: what is expected, for the error message ("an integer >= 1").
-        choices: optional callable() -> sequence of the allowed values, asked when a message is written.
+        text: description of the allowed values, e.g. "an integer >= 1"; "" lists `choices`.
+        choices: optional callable() -> sequence of the allowed values; called only when a message is written.
     """
 
     def __init__(self, test, text, choices=None):
@@ -20,7 +20,7 @@ class Rule:
         try:
             return bool(self.test(value))
         except (TypeError, AttributeError, KeyError, IndexError):
-            return False  # a value the test cannot even look at is not allowed
+            return False  # the test does not apply to values of this type
 
     @property
     def choices(self):
@@ -42,20 +42,16 @@ def between(low, high):
 
 
 def one_of(names, extra=()):
-    """Rule: one of `names()`, a list known only later (a registry), or one of `extra`."""
+    """Rule: one of `names()`, which may grow after the declaration (a registry), or one of `extra`."""
     return Rule(lambda value: value in extra or value in names(), "", lambda: sorted(names()))
 
 
 def as_rule(allowed):
-    """Rule of what `declare` accepts: None, a Rule, a callable, (callable, text), or a sequence of values."""
+    """Convert the argument `allowed` of `declare` to a Rule, or None if every value is allowed."""
     if allowed is None or isinstance(allowed, Rule):
         return allowed
-    if callable(allowed):
-        return Rule(
-            allowed, getattr(allowed, "text", None) or allowed.__doc__ or f"a value accepted by {allowed.__name__}"
-        )
     if len(allowed) == 2 and callable(allowed[0]):
-        return Rule(allowed[0], allowed[1])
+        return Rule(*allowed)
     values = list(allowed)
 
     def test(value):
@@ -110,7 +106,7 @@ def nearest_key(key, keys, own=""):
 
 
 def parse(text):
-    """The Python value a text stands for ("1e-5", "(224, 224)", "True"), or the text itself."""
+    """Return the Python value of a literal ("1e-5", "(224, 224)"), or the text itself if it is not a literal."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -118,7 +114,7 @@ def parse(text):
 
 
 def kind(value):
-    """Name of a value's type, for people."""
+    """Return the name of a value's type for messages."""
     if value is None:
         return "nothing (null)"
     names = {
@@ -133,20 +129,25 @@ def kind(value):
 
 
 def coerce(value, default, also=()):
-    """Bring a value from a file or the command line to the type of the default.
+    """Convert a value from a file or the command line to the type of the default.
+
+    Args:
+        value: value as given.
+        default: default of the setting; None accepts any value.
+        also: further accepted types.
 
     Raises:
-        TypeError: with what was expected, when the value does not fit.
+        TypeError: the value does not fit; the message says what was expected and found.
     """
     if default is None or isinstance(value, also):
         return parse(value) if isinstance(value, str) and default is None else value
     if isinstance(default, str):
         if isinstance(value, str):
             parsed = parse(value)
-            return parsed if isinstance(parsed, (str, *also)) else value  # quotes of a shell or a list, else as written
+            return parsed if isinstance(parsed, (str, *also)) else value  # remove quotes left by a shell
         raise TypeError(f"expected {kind(default)}, found {kind(value)}")
     if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.lower(), parse(value))  # YAML reads 1e-5 and (1, 2) as text
+        value = {"true": True, "false": False}.get(value.lower(), parse(value))  # YAML parses 1e-5 and (1, 2) as text
         if isinstance(value, also):
             return value
     if isinstance(default, bool):

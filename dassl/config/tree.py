@@ -59,8 +59,8 @@ def declare(key, default, *, allowed=None, help="", also=(), read=None):
     Args:
         key: dotted path, e.g. "OPTIM.LR".
         default: default value; its type is the type of the setting. None accepts any value.
-        allowed: the allowed values: a sequence of values; a callable(value) -> bool whose docstring (or `text`) says
-            what is expected; (callable, text); or a `Rule`. For a list, every item must be allowed.
+        allowed: the allowed values: a sequence; (callable(value) -> bool, text that says what is expected); or a
+            `Rule`, e.g. `at_least(1)`. For a list, every item must be allowed.
         help: one line for people.
         also: types accepted in addition to the type of the default, e.g. (list,).
         read: callable(value as given) -> value of the default's type; its TypeError says what was expected.

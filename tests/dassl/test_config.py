@@ -157,11 +157,7 @@ def test_declaring():
 def test_allowed_values_in_all_their_forms(cfg, monkeypatch):
     monkeypatch.setattr("dassl.config.tree._settings", dict(config.settings()))
 
-    def even(value):
-        """an even number"""
-        return value % 2 == 0
-
-    declare("X.EVEN", 2, allowed=even)
+    declare("X.EVEN", 2, allowed=config.Rule(lambda value: value % 2 == 0, "an even number"))
     declare("X.ODD", 1, allowed=(lambda value: value % 2, "an odd number"))
     declare("X.LIST", ["a"], allowed=("a", "b"))
     declare("X.HALF", 0.5, allowed=config.between(0, 1))
