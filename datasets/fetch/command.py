@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 from filelock import Timeout
 
 from dassl.utils import counted
-from dassl.utils.transfer import DRIVE
 from datasets.check import asked_for
 from datasets.doctor.report import Report, examine
 from datasets.fetch.install import MB, Options, about, at_hand, free_space, install, lacking, size, sources, space
+from datasets.fetch.transfer import DRIVE
 from datasets.folders import q
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dassl.utils.locks import locked
-from dassl.utils.transfer import (
+from datasets.fetch.archives import ArchiveError, UselessArchive, is_archive, unpack
+from datasets.fetch.transfer import (
     DRIVE,
     Damaged,
     Unreachable,
@@ -24,7 +25,6 @@ from dassl.utils.transfer import (
     part_size,
     verify,
 )
-from datasets.fetch.archives import ArchiveError, UselessArchive, is_archive, unpack
 from datasets.folders import some
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row

@@ -4,8 +4,8 @@ import types
 
 import pytest
 
-from dassl.utils import transfer
-from dassl.utils.transfer import Damaged, Unreachable, fetch, fetch_from_drive, origin_of
+from datasets.fetch import transfer
+from datasets.fetch.transfer import Damaged, Unreachable, fetch, fetch_from_drive, origin_of
 from tests.datasets.fetch.web import Server, serve
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
