@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from difflib import get_close_matches
-from types import SimpleNamespace
 
 
 def parse(argv=None):
@@ -24,77 +23,7 @@ def parse(argv=None):
     return parser.parse_intermixed_args(argv)
 
 
-# ---- the run -------------------------------------------------------------------------------------------------------
-
-
-def read_run(folder):
-    """(configuration, TaskSpace) of a run.
-
-    Raises:
-        UserError: no folder of a run, or one that holds no model; what else its config.yaml is wrong about.
-    """
-    from dassl.config import get_cfg_default, load
-    from dassl.data.datasets import build_dataset
-    from dassl.data.tasks import TaskSpace
-    from dassl.engine import TRAINER_REGISTRY
-    from dassl.runs.checkpoints import require_checkpoint
-    from dassl.utils import UserError, read_json
-
-    recorded = os.path.join(folder, "config.yaml")
-    if not os.path.isfile(recorded):
-        inner = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        runs = [name for name in inner if os.path.isfile(os.path.join(folder, name, "config.yaml"))]
-        hint = f"; runs in it: {', '.join(runs)}" if runs else "; expected the --output-dir of a run"
-        if not os.path.isdir(folder):
-            raise UserError(f"{folder}: no such folder; expected the --output-dir of a run")
-        raise UserError(f"{folder} is no folder of a run, there is no config.yaml in it{hint}")
-    cfg = get_cfg_default()
-    load(cfg, [recorded])
-    cfg.MODEL.INIT_WEIGHTS = cfg.RESUME = ""  # what the run began with is not needed any more
-    if TRAINER_REGISTRY.get(cfg.TRAINER.NAME).learns:
-        command = _content(os.path.join(folder, "results.json"), read_json).get("command", [])
-        if "--eval-only" in command:
-            raise UserError(f"{folder} only tested a model; give the folder of the run that was trained (--model-dir)")
-        require_checkpoint(folder)
-    try:
-        space = TaskSpace.from_plain(read_json(os.path.join(folder, "tasks.json")))
-    except FileNotFoundError:  # a run older than this file: the data tell its tasks
-        space = build_dataset(cfg).space
-    return cfg, space
-
-
-def _content(path, read):
-    try:
-        return read(path)
-    except (OSError, ValueError):
-        return {}
-
-
-def without_data(trainer, space):
-    """The trainer class `trainer` for the tasks of `space`, without any of their images."""
-
-    class Predictor(trainer):
-        def build_data_loader(self):
-            nothing = SimpleNamespace(space=space, train_x=None, train_u=None, val=None, test=None)
-            self.dm = SimpleNamespace(space=space, dataset=nothing)
-            self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
-            self.num_classes, self.num_source_domains, self.lab2cname = space.num_classes, 0, dict(space.lab2cname)
-
-        def _check_splits(self):
-            pass
-
-    return Predictor
-
-
-def load_trainer(folder, cfg, space):
-    """The trainer of a run with the run's model, ready for `model_inference`."""
-    from dassl.engine import TRAINER_REGISTRY
-
-    trainer = without_data(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), space)(cfg)
-    if trainer.learns:
-        trainer.load_model(folder)
-    trainer.set_model_mode("eval")
-    return trainer
+# ---- tasks and images ----
 
 
 def chosen_tasks(space, wanted):
@@ -117,9 +46,6 @@ def chosen_tasks(space, wanted):
         there = ", ".join(f"{task.key} ({task.name})" for task in space.tasks)
         raise UserError(f"--task {wanted}: the run has no such task; {hint}it has: {there}")
     return [calls[wanted.lower()]]
-
-
-# ---- the images ----------------------------------------------------------------------------------------------------
 
 
 def find_images(given):
@@ -207,12 +133,13 @@ def show(found, as_json):
 def run(args):
     import datasets  # noqa: F401  registers the datasets
     import trainers  # noqa: F401  registers the methods and declares their settings
+    from dassl.runs.open import load_trainer, read_setup
     from dassl.utils import UserError
 
     if args.topk < 1:
         raise UserError(f"--topk {args.topk}: expected at least 1")
     with contextlib.redirect_stdout(io.StringIO()):  # what is printed on the way is no prediction
-        cfg, space = read_run(args.run)
+        cfg, space = read_setup(args.run)
         paths, tasks = find_images(args.images), chosen_tasks(space, args.task)
         trainer = load_trainer(args.run, cfg, space)
     return show(predictions(trainer, paths, tasks, args.topk), args.json)

@@ -13,11 +13,10 @@ from torch import Tensor
 from dassl.data.data_manager import build_data_loader
 from dassl.data.tasks import TaskSpace
 from dassl.data.transforms import build_transform
-from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.engine.progress import progress
-from dassl.runs.checkpoints import require_checkpoint
+from dassl.runs.open import load_trainer, read_setup
 from dassl.utils import UserError, is_user_error
-from predict import read_run, without_data
 from reporting.experiments import Experiment
 
 
@@ -41,22 +40,16 @@ def open_run(
     import trainers  # noqa: F401  registers the methods
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for what is asked of the run
-        cfg, space = read_run(os.fspath(folder))
+        cfg, space = read_setup(os.fspath(folder), epoch)
         trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
         if check is not None:
             check(cfg, trainer, space)
         elif not trainer.learns:
             raise UserError(f"{folder} is a run of {cfg.TRAINER.NAME}, which learns nothing: there is no context in it")
-        if trainer.learns:
-            require_checkpoint(folder, epoch)
         if root:
             cfg.DATASET.ROOT = root
         cfg.freeze()
-        built = build_trainer(cfg) if data else without_data(trainer, space)(cfg)
-        if trainer.learns:
-            built.load_model(os.fspath(folder), epoch=epoch)
-        built.set_model_mode("eval")
-    return built
+        return load_trainer(os.fspath(folder), cfg, None if data else space, epoch)
 
 
 @torch.no_grad()

@@ -30,7 +30,6 @@ from dassl.config import get_cfg_default, load
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from predict import without_data
 from trainers.fitted import FittedTrainer, Samples
 
 from .common import backbone, options, positive, start, suite
@@ -95,7 +94,7 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 def build(method: Method, clip: CLIP, space: TaskSpace, device: str):
     """The trainer of a method on this model and these tasks, without data, with the published optimiser."""
 
-    class Alone(without_data(method.cls, space)):
+    class Alone(method.cls):
         def check_cfg(self, cfg) -> None:
             """The model is there already, whatever the configuration calls it."""
 
@@ -109,7 +108,7 @@ def build(method: Method, clip: CLIP, space: TaskSpace, device: str):
     optimiser = ["OPTIM.NAME", "sgd", "OPTIM.LR", "0.002", "OPTIM.MAX_EPOCH", "50", "SEED", "1"]
     load(cfg, [], [*optimiser, "USE_CUDA", str(device != "cpu"), *method.pairs()])
     with redirect_stdout(None):
-        return Alone(cfg)
+        return Alone(cfg, space)
 
 
 class Batch:

@@ -186,7 +186,7 @@ def test_runs_without_contexts(build, tmp_path, capsys):
     run = str(tmp_path / "run")
     assert "no such folder" in refused(capsys, run)
     (tmp_path / "run").mkdir()
-    assert "no folder of a run" in refused(capsys, run)
+    assert "is not the folder of a run" in refused(capsys, run)
     trainer = build("MTCoOpHard", "OPTIM.MAX_EPOCH", 1, "TRAIN.CHECKPOINT_FREQ", -1)
     trainer.before_train()
     capsys.readouterr()

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+import dassl.runs.open
 import predict
 import trainers  # noqa: F401
 from dassl.data.images import read_image
@@ -101,14 +102,14 @@ def test_batches(finished, capsys, monkeypatch):
     run, new = finished
     arguments = (run, *[new / "a.png", new / "more/b.png"] * 3, "--json")
     whole = json.loads(called(capsys, *arguments)[1])
-    original = predict.read_run
+    original = dassl.runs.open.read_setup
 
     def small(folder):
         cfg, space = original(folder)
         cfg.DATALOADER.TEST.BATCH_SIZE = 2
         return cfg, space
 
-    monkeypatch.setattr(predict, "read_run", small)
+    monkeypatch.setattr(dassl.runs.open, "read_setup", small)
     for a, b in zip(whole, json.loads(called(capsys, *arguments)[1]), strict=True):
         assert a["image"] == b["image"]
         for one, other in zip(a["tasks"], b["tasks"], strict=True):
@@ -132,8 +133,11 @@ def test_a_broken_image_is_named_and_the_others_are_classified(finished, tmp_pat
         (("{run}", "{empty}"), "(a folder without an image)"),
         (("{run}", "{image}", "--task", "mark"), "has no such task; did you mean marks? it has: shades (shades of"),
         (("{run}", "{image}", "--topk", "0"), "--topk 0: expected at least 1"),
-        (("{empty}", "{image}"), "is no folder of a run, there is no config.yaml in it; expected the --output-dir"),
-        (("{above}", "{image}"), "there is no config.yaml in it; runs in it: run"),
+        (
+            ("{empty}", "{image}"),
+            "is not the folder of a run, there is no config.yaml in it; expected",
+        ),
+        (("{above}", "{image}"), "there is no config.yaml in it; it contains the runs run"),
     ],
 )
 def test_mistakes(finished, tmp_path, arguments, expected, capsys):

@@ -66,6 +66,6 @@ def warn_of_unused(cfg, opts, file=None):
         print(f"WARNING: {file} has settings of {', '.join(named)}, which {cfg.TRAINER.NAME} does not read")
 
 
-def build_trainer(cfg):
-    """The trainer cfg.TRAINER.NAME names, built with `cfg`."""
-    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
+def build_trainer(cfg, space=None):
+    """The trainer cfg.TRAINER.NAME names, built with `cfg`; with a TaskSpace `space`, without any data."""
+    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, *(() if space is None else (space,)))

@@ -3,6 +3,7 @@
 import os
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import torch
 
@@ -35,6 +36,7 @@ class SimpleTrainer(TrainerBase):
 
     Args:
         cfg: configuration; a negative SEED is replaced by one that is drawn.
+        space: TaskSpace in place of the data, for predictions without the images of the run.
 
     Attributes:
         dm, train_loader_x, train_loader_u, val_loader, test_loader: the data and its loaders.
@@ -46,7 +48,7 @@ class SimpleTrainer(TrainerBase):
         ConfigError, UserError, FileNotFoundError: before any model is built.
     """
 
-    def __init__(self, cfg):
+    def __init__(self, cfg, space=None):
         super().__init__()
         check(cfg)
         self.check_cfg(cfg)
@@ -56,8 +58,11 @@ class SimpleTrainer(TrainerBase):
         self.output_dir = cfg.OUTPUT_DIR
         seed = settle_seed(cfg)
         set_random_seed(seed)
-        self.build_data_loader()
-        self._check_splits()
+        if space is None:
+            self.build_data_loader()
+            self._check_splits()
+        else:
+            self.set_tasks(space)
         set_random_seed(seed)  # the model's initial values do not depend on what reading the data drew
         self.build_model()
         self.evaluator = self.build_evaluator()
@@ -77,6 +82,12 @@ class SimpleTrainer(TrainerBase):
         self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
         self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
         self.lab2cname = dm.lab2cname
+
+    def set_tasks(self, space):
+        """Set the tasks in place of data: there are no images and no loaders."""
+        self.dm = SimpleNamespace(space=space, dataset=None)
+        self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+        self.num_classes, self.num_source_domains, self.lab2cname = space.num_classes, 0, dict(space.lab2cname)
 
     def build_model(self):
         """Build self.model and register what is learned (register_model)."""

@@ -9,21 +9,19 @@ import socket
 import tempfile
 
 import yaml
+from filelock import Timeout
 
 from dassl.runs.checkpoints import model_names, saved_epochs
 from dassl.runs.compare import changed_settings
 from dassl.runs.record import CONFIG, RESULTS, TASKS, has_config, known_results
 from dassl.utils import close_logger
 from dassl.utils.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two runs out of one folder
-    fcntl = None
+from dassl.utils.locks import locked
 
 NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
-LOCK = ".lock"  # in the folder of a run while it is going on; one that a killed run has left keeps nobody out
-_held = {}  # folders this process has for itself: their locks, open files
+LOCK = ".lock"  # exists while a run is going on; the file of a killed run is not locked and keeps nobody out
+OWNER = ".lock.owner"  # text that says which process holds the lock
+_held = {}  # {folder reserved by this process: its lock}
 
 
 def run_state(directory):
@@ -85,52 +83,40 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
 
 
 def hold(directory):
-    """Have a folder for this process alone, until `leave_output` or its end.
+    """Reserve a folder for this process until `leave_output` or the end of the process.
 
-    The lock is the process's own: a worker that outlives a killed run does not keep the next one out.
+    On a disk without locks nothing is reserved.
 
     Raises:
-        UserError: another run is going on in it, on this machine or, where the disk knows locks, on another one.
+        UserError: another run is going on in the folder.
     """
     directory = os.path.realpath(directory)
-    if fcntl is None or directory in _held:
+    if directory in _held:
         return
-    path = os.path.join(directory, LOCK)
-    while True:
-        try:
-            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  open as long as the folder is held
-        except OSError:  # another user's run was killed here
-            return
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            who = file.read().strip()
-            file.close()
-            raise UserError(
-                f"{directory}: another run is going on in this folder{who and f' ({who})'}; wait for its end or choose "
-                "another --output-dir"
-            ) from None
-        except OSError:  # some network disks have no locks
-            file.close()
-            return
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                break
-        file.close()  # whoever had the lock removed this file between the two
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-    file.flush()
-    _held[directory] = file
+    lock, owner = contextlib.ExitStack(), os.path.join(directory, OWNER)
+    try:
+        lock.enter_context(locked(os.path.join(directory, LOCK)))
+    except Timeout:
+        who = ""
+        with contextlib.suppress(OSError), open(owner, encoding="utf-8") as stream:
+            who = stream.read().strip()
+        raise UserError(
+            f"{directory}: another run is going on in this folder{who and f' ({who})'}; wait for its end or choose "
+            "another --output-dir"
+        ) from None
+    with contextlib.suppress(OSError), open(owner, "w", encoding="utf-8") as stream:
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    _held[directory] = lock
 
 
 def leave_output():
-    """Close the log and let others have the folders that this process has held."""
+    """Close the log and release the folders that this process has reserved."""
     close_logger()
-    for directory, file in _held.items():
-        with contextlib.suppress(OSError):
-            os.unlink(os.path.join(directory, LOCK))
-        file.close()
+    for directory, lock in _held.items():
+        for name in (OWNER, LOCK):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(directory, name))
+        lock.close()
     _held.clear()
 
 

@@ -46,6 +46,19 @@ def known_results(folder):
         return {}
 
 
+def read_tasks(folder):
+    """The content of tasks.json, or None if there is no such file, as in runs of early versions.
+
+    Raises:
+        ValueError: the file is not JSON.
+    """
+    try:
+        with open(os.path.join(folder, TASKS), encoding="utf-8") as stream:
+            return json.load(stream)
+    except FileNotFoundError:
+        return None
+
+
 def hash_of(folder, what):
     """Recorded hash of the run's "config", "split" or "weights"; None if it is not known."""
     return (known_results(folder).get("hashes") or {}).get(what)

@@ -65,7 +65,7 @@ def test_what_has_no_attention_of_prompts(run, tmp_path, pictures, capsys):
         "layers 0 to 2": (vpt, *pictures, "--layer", "3"),
         "41 images: a figure has room for 40": (vpt, *41 * pictures[:1]),
         "no such image": (vpt, tmp_path / "nothing.png"),
-        "no folder of a run": (tmp_path, *pictures),
+        "is not the folder of a run": (tmp_path, *pictures),
         "no checkpoint": (vpt, *pictures, "--load-epoch", "7"),
     }.items():
         assert text.lower() in refused(capsys, attention.main, *arguments, *out).lower()

@@ -91,6 +91,6 @@ def test_what_has_no_such_picture(run, tmp_path, capsys):
         "at least two classes, found 1": (soft, "--classes", "red", "Red"),
         "the run has no such task": (soft, "--task", "birds"),
         "expected at least two classes": (soft, "--task", "one"),
-        "no folder of a run": (tmp_path,),
+        "is not the folder of a run": (tmp_path,),
     }.items():
         assert text in refused(capsys, embedding.main, *arguments, "--out", tmp_path / "e")

@@ -119,7 +119,7 @@ def test_what_cannot_be_compared(run, tmp_path, experiment, capsys):
         "a label of its own": (folder, f"A={few}", f"A={few}"),
         "before LABEL=FOLDER": (f"A={few}",),
         "no such folder": (folder, f"A={tmp_path / 'nowhere'}"),
-        "no folder of a run": (tmp_path,),
+        "is not the folder of a run": (tmp_path,),
     }.items():
         assert text in refused(capsys, variance.main, *arguments, *out)
     assert not (tmp_path / "v.png").exists()

@@ -1,0 +1,61 @@
+"""Open a finished run again: its configuration, its tasks, and its trainer with the learned weights.
+
+Datasets and trainers must be registered before (`import datasets, trainers`).
+"""
+
+import os
+
+from dassl.config import get_cfg_default, load
+from dassl.data.datasets import build_dataset
+from dassl.data.tasks import TaskSpace
+from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.runs.checkpoints import require_checkpoint
+from dassl.runs.record import CONFIG, has_config, known_results, read_tasks
+from dassl.utils.errors import UserError
+
+
+def read_setup(folder, epoch=None):
+    """The configuration and the tasks of a run. A run older than tasks.json is asked for its data instead.
+
+    Args:
+        folder: folder of a run.
+        epoch: the checkpoint to be loaded later; None for the best on validation, else the newest.
+
+    Returns:
+        (CfgNode, TaskSpace).
+
+    Raises:
+        UserError: the folder is not one of a run; the run only tested a model; or its config.yaml has mistakes.
+        FileNotFoundError: the run learned a model and its folder holds no checkpoint of it (of `epoch`).
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder; expected the --output-dir of a run")
+    if not has_config(folder):
+        runs = [name for name in sorted(os.listdir(folder)) if has_config(os.path.join(folder, name))]
+        hint = f"it contains the runs {', '.join(runs)}" if runs else "expected the --output-dir of a run"
+        raise UserError(f"{folder} is not the folder of a run, there is no {CONFIG} in it; {hint}")
+    cfg = get_cfg_default()
+    load(cfg, [os.path.join(folder, CONFIG)])
+    cfg.MODEL.INIT_WEIGHTS = cfg.RESUME = ""  # the weights that training started from are not needed any more
+    if TRAINER_REGISTRY.get(cfg.TRAINER.NAME).learns:
+        if "--eval-only" in known_results(folder).get("command", []):
+            raise UserError(f"{folder} only tested a model; give the folder of the run that was trained (--model-dir)")
+        require_checkpoint(folder, epoch)
+    tasks = read_tasks(folder)
+    return cfg, TaskSpace.from_plain(tasks) if tasks is not None else build_dataset(cfg).space
+
+
+def load_trainer(folder, cfg, space=None, epoch=None):
+    """The trainer of a run in evaluation mode, with the weights that the run learned.
+
+    Args:
+        folder: folder of the run.
+        cfg: the run's configuration, from `read_setup`.
+        space: the run's TaskSpace, for a trainer without images; None for one with the data of the run.
+        epoch: which checkpoint; None for the best on validation, else the newest.
+    """
+    trainer = build_trainer(cfg, space)
+    if trainer.learns:
+        trainer.load_model(folder, epoch=epoch)
+    trainer.set_model_mode("eval")
+    return trainer
