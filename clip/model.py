@@ -11,7 +11,7 @@ DTYPES = {"fp32": torch.float32, "amp": torch.float32, "fp16": torch.float16, "b
 
 
 class SequenceFirst(nn.Module):
-    """open_clip's text transformer under OpenAI's calling convention: (S, N, D) -> (S, N, D), causal mask built in."""
+    """open_clip's text transformer with OpenAI's calling convention, (S, N, D) -> (S, N, D), and the causal mask."""
 
     def __init__(self, transformer: nn.Module, mask: Tensor):
         super().__init__()
@@ -29,21 +29,21 @@ class SequenceFirst(nn.Module):
 
 
 class CLIP(nn.Module):
-    """The frozen two-tower model, always in eval mode.
+    """The frozen two-tower model around open_clip's `inner`, always in eval mode.
 
-    Attributes as in OpenAI's class (`visual`, `transformer`, `token_embedding`, `positional_embedding`, `ln_final`,
-    `text_projection`, `logit_scale`, `dtype`, `encode_image`, `encode_text`), and: `name`, `precision`, `weights_hash`
-    (SHA-256 of the weight file), `image_mean`, `image_std`, `text_unsupported` (why the text tower cannot take prompts,
-    or "").
+    It has the attributes of OpenAI's class (`visual`, `transformer`, `token_embedding`, `positional_embedding`,
+    `ln_final`, `text_projection`, `logit_scale`, `dtype`, `encode_image`, `encode_text`) and further ones: `name`,
+    `precision`, `weights_hash` (SHA-256 of the weight file), `image_mean`, `image_std`, and `text_unsupported` (the
+    reason why the text tower cannot take prompts, or ""). `context_length` and `vocab_size` exist if it can.
     """
 
     def __init__(self, inner: nn.Module, precision: str = "fp32"):
         super().__init__()
-        text = getattr(inner, "text", inner)  # open_clip keeps the text tower of its custom models apart
+        text = getattr(inner, "text", inner)  # open_clip's custom models keep their text tower in `text`
         self.text_unsupported = _why_no_prompts(inner, text)
         self.visual = inner.visual
         if self.text_unsupported:
-            self.text_inner = inner  # kept whole: encode_text works, prompts do not
+            self.text_inner = inner  # for encode_text, which works without prompts
         else:
             self.transformer = SequenceFirst(text.transformer, text.attn_mask)
             self.token_embedding = text.token_embedding
@@ -61,7 +61,7 @@ class CLIP(nn.Module):
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> CLIP:
-        """The towers are frozen: BatchNorm statistics must not move whatever a training loop calls."""
+        """Stay in eval mode: a training loop must not change the BatchNorm statistics of the frozen towers."""
         return super().train(False)
 
     @property
@@ -73,7 +73,7 @@ class CLIP(nn.Module):
         return self.visual(image.type(self.dtype))
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Token ids (N, 77) -> (N, d), read at the [EOS] token, which has the largest id."""
+        """Token ids (N, S) -> (N, d), read at [EOS], the token with the largest id. S is 77 at most."""
         if self.text_unsupported:
             return self.text_inner.encode_text(text)
         x = (self.token_embedding(text) + self.positional_embedding[: text.shape[1]]).type(self.dtype)
@@ -81,14 +81,14 @@ class CLIP(nn.Module):
         return project(x[torch.arange(len(x)), text.argmax(-1)], self.text_projection)
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits per image (B, N) and per text (N, B), as OpenAI's model returns them."""
+        """Logits per image (B, N) and per text (N, B), like OpenAI's model."""
         image, text = self.encode_image(image), self.encode_text(text)
         image, text = image / image.norm(dim=-1, keepdim=True), text / text.norm(dim=-1, keepdim=True)
         logits = self.logit_scale.exp() * image @ text.t()
         return logits, logits.t()
 
     def preprocess(self):
-        """The test transform of this model: PIL image -> (3, H, W)."""
+        """The test transform: PIL image -> (3, H, W)."""
         from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
         size = self.visual.input_resolution
@@ -104,7 +104,7 @@ class CLIP(nn.Module):
 
 
 def project(x: Tensor, projection: Tensor | nn.Linear | None) -> Tensor:
-    """(…, D) -> (…, d) by whichever form of projection the text tower has."""
+    """Text projection, (…, D) -> (…, d): a matrix (D, d), a linear layer, or None for the identity."""
     if projection is None:
         return x
     return projection(x) if isinstance(projection, nn.Module) else x @ projection
@@ -129,7 +129,10 @@ def is_plain_block(block: nn.Module) -> bool:
 
 
 def _why_no_prompts(inner: nn.Module, text: nn.Module) -> str:
-    """Prompts need a causal tower that reads its feature at [EOS]; the reason when `inner` has another one, else ''."""
+    """The reason why the text tower of `inner` cannot take prompts, or "".
+
+    Prompts need a causal tower whose feature is read at [EOS].
+    """
     if not all(hasattr(text, name) for name in ("transformer", "token_embedding", "positional_embedding", "ln_final")):
         return "its text tower is a Hugging Face model"
     if not hasattr(text.transformer, "resblocks") or not all(map(is_plain_block, text.transformer.resblocks)):

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer under OpenAI's names, on open_clip's implementation and bundled vocabulary."""
+"""CLIP's byte-pair tokenizer with OpenAI's names, on open_clip's implementation and vocabulary."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ SOS, EOS = "<|startoftext|>", "<|endoftext|>"
 class SimpleTokenizer(_OpenClipTokenizer):
     """`encode(text) -> list[int]`, `decode(ids) -> str`, `encoder` (token -> id), `decoder` (id -> token).
 
-    open_clip renames the two special tokens, which changes the ids of texts that spell them out and the keys of
-    `encoder`; here they keep OpenAI's spelling, so that every string has OpenAI's ids.
+    open_clip renames the two special tokens. Here they keep OpenAI's spelling in `encoder` and in texts, so that every
+    string has OpenAI's ids.
     """
 
     def __init__(self, *args, **kwargs):

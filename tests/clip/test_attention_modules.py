@@ -24,9 +24,7 @@ class OwnAttention(nn.Module):
     def __init__(self, source: nn.MultiheadAttention):
         super().__init__()
         self.in_proj_weight, self.in_proj_bias = source.in_proj_weight, source.in_proj_bias
-        self.out_proj = nn.Linear(source.embed_dim, source.embed_dim)
-        self.out_proj.load_state_dict(source.out_proj.state_dict())
-        self.num_heads = source.num_heads
+        self.out_proj, self.num_heads = source.out_proj, source.num_heads
 
     def forward(self, q, k=None, v=None, attn_mask=None, need_weights=False):
         q, k, v = F.linear(q, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)  # (N, S, D)

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from clip import clip
 from clip.backbones import effective_precision, input_size, load_backbone
 from clip.image_tower import ImageTower
+from clip.model import CLIP_MEAN
 from clip.weights import read_state_dict
 from dassl.utils import UserError
 from tests.models import embedded, relative, state_dict, tiny_rn, tiny_vit
@@ -53,7 +54,7 @@ def test_load_gives_model_and_transform():
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_coops_way_of_loading_takes_the_embedded_model(tmp_path):
+def test_the_embedded_model_loads_like_coop_loads_openais(tmp_path):
     path = clip._download(clip._MODELS["tiny"], str(tmp_path))
     try:
         state = torch.jit.load(path, map_location="cpu").state_dict()
@@ -66,7 +67,7 @@ def test_coops_way_of_loading_takes_the_embedded_model(tmp_path):
 
 
 def as_openai_archive(model, path):
-    """A TorchScript archive with OpenAI's names and fp16 weights."""
+    """Save `model` at `path` as a TorchScript archive with OpenAI's names and fp16 weights."""
 
     class Holder(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -141,7 +142,7 @@ def test_unsuitable_files_are_explained(tmp_path):
     path.write_text("<html>404</html>")
     with pytest.raises(UserError, match="not a readable weight file") as refused:
         read_state_dict(path)
-    assert "weights_only" not in str(refused.value)  # torch's own text recommends to load without it
+    assert "weights_only" not in str(refused.value)  # torch's own message recommends loading without it
     weights = state_dict(tiny_vit())
     del weights["visual.ln_post.bias"]
     torch.save(weights, path)
@@ -175,9 +176,9 @@ def test_input_size_is_known_before_weights_are_read():
     }
 
 
-def test_open_clip_architecture_with_local_weights(tmp_path):
-    """A pair's architecture with weights from a file: GELU instead of QuickGELU, read by open_clip's own class as
-    reference.
+def test_open_clip_pairs(tmp_path, monkeypatch):
+    """A pair's architecture (with GELU, not QuickGELU) with weights from a file and from the hub, compared with
+    open_clip's own class.
     """
     import open_clip
 
@@ -187,11 +188,17 @@ def test_open_clip_architecture_with_local_weights(tmp_path):
         reference = open_clip.create_model("ViT-S-32-alt", pretrained=None).eval()
     path = tmp_path / "weights.pt"
     torch.save(reference.state_dict(), path)
-    model = load_backbone("ViT-S-32-alt:mine", weights=str(path))
     images, ids = torch.randn(1, 3, 224, 224), clip.tokenize(["a cat"])
-    with torch.no_grad():
-        assert relative(model.encode_image(images), reference.encode_image(images)) < 1e-5
-        assert relative(model.encode_text(ids), reference.encode_text(ids.long())) < 1e-5
+    entry = {"hf_hub": "someone/model/", "mean": (0.1, 0.2, 0.3), "std": [0.5] * 3}
+    monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _: ["mine"])
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: entry)
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", lambda **_: str(path))
+    for weights, mean in ((str(path), CLIP_MEAN), ("", entry["mean"])):
+        model = load_backbone("ViT-S-32-alt:mine", weights=weights)
+        assert model.image_mean == mean and model.name == "ViT-S-32-alt:mine"
+        with torch.no_grad():
+            assert relative(model.encode_image(images), reference.encode_image(images)) < 1e-5
+            assert relative(model.encode_text(ids), reference.encode_text(ids.long())) < 1e-5
 
 
 def test_precision_falls_back_on_a_cpu():
@@ -219,8 +226,8 @@ def test_local_tokens(model, patches):
     assert relative(feature, tower(images)) < 1e-5
 
 
-def test_tiny_knows_its_drawings():
-    """A sanity check of the shipped weights: a drawn disc in the colours of fruit is fruit rather than furniture."""
+def test_the_embedded_model_recognises_an_orange():
+    """The shipped weights classify an orange disc as an orange, not as furniture or a vehicle."""
     from clip.text_tower import TextTower
 
     model = embedded()

@@ -24,7 +24,7 @@ def test_special_tokens_keep_openais_spelling():
     bpe = SimpleTokenizer()
     assert bpe.encoder["<|startoftext|>"] == 49406 and bpe.encoder["<|endoftext|>"] == 49407
     assert bpe.decoder[49407] == "<|endoftext|>"
-    # the words open_clip gives a meaning to are ordinary text for OpenAI
+    # open_clip's spelling is ordinary text for OpenAI's tokenizer
     assert len(bpe.encode("<start_of_text>")) > 1
 
 
