@@ -1,4 +1,4 @@
-"""From a config to loaders of training, validation and test batches."""
+"""DataManager: from a config to loaders of training, validation and test batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from dassl.config import declare
+from dassl.config import at_least, declare
 from dassl.data.datasets import build_dataset
 from dassl.data.images import read_image
 from dassl.data.samplers import SAMPLERS, build_sampler
@@ -19,42 +19,49 @@ from dassl.data.tasks import read_task_names, read_tasks
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.views import Epoch, KeyedViews, relocate, replace_prefix
 
-declare("DATASET.ROOT", "", help="folder that holds the folders of the datasets")
+declare("DATASET.ROOT", "", help="folder that contains the folders of all datasets")
 declare("DATASET.NAME", "", help="registered name of a dataset or suite")
-declare("DATASET.SOURCE_DOMAINS", (), help="domains to train on, where the dataset has several")
+declare("DATASET.SOURCE_DOMAINS", (), help="domains to train on, if the dataset has several")
 declare("DATASET.TARGET_DOMAINS", (), help="domains to test on")
 declare("DATASET.NUM_LABELED", -1, help="labelled images in semi-supervised learning")
-declare("DATASET.NUM_SHOTS", -1, help="training images a class; below 1 all")
-declare("DATASET.NESTED_SHOTS", True, help="the images of k shots are among those of k + 1 shots")
-declare("DATASET.SUBSAMPLE_CLASSES", "all", allowed=("all", "base", "new"), help="half of every task's classes")
+declare("DATASET.NUM_SHOTS", -1, help="training images per class; below 1: all")
+declare("DATASET.NESTED_SHOTS", True, help="the images of k shots are a subset of the images of k + 1 shots")
+declare(
+    "DATASET.SUBSAMPLE_CLASSES",
+    "all",
+    allowed=("all", "base", "new"),
+    help="classes of every task: all, or the first or second half",
+)
 declare("DATASET.SUBSAMPLE_TASKS", "all", also=(list, tuple), help="all, base, new, task<i>, or a list of numbers")
 declare(
     "DATASET.TASKS",
     [],
     read=read_tasks,
-    help="tasks of a suite of one's own: names of datasets, DATASET/TASK, or {ROOT: folder of own images, ...}",
+    help="tasks of a suite of your own: names of datasets, DATASET/TASK, or {ROOT: folder of your images, ...}",
 )
 declare("DATASET.TASK_NAMES", [], read=read_task_names, help="names of tasks in words: {task: name, ...}")
-declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images kept for validation, where the dataset asks")
+declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images used for validation, for datasets that read it")
 for _key, _default in (("STL10_FOLD", -1), ("CIFAR_C_TYPE", ""), ("CIFAR_C_LEVEL", 1), ("ALL_AS_UNLABELED", False)):
     declare(f"DATASET.{_key}", _default, help="for datasets written for Dassl that read it")
 
-_AT_LEAST_0 = (lambda n: n >= 0, "a number >= 0")
-_AT_LEAST_1 = (lambda n: n >= 1, "a number >= 1")
-declare("DATALOADER.NUM_WORKERS", 4, allowed=_AT_LEAST_0, help="processes that read images; changes no result")
-declare("DATALOADER.START_METHOD", "", allowed=("", "fork", "spawn", "forkserver"), help="of workers; '' = default")
-declare("DATALOADER.K_TRANSFORMS", 1, allowed=_AT_LEAST_1, help="views of a training image in a batch")
+declare("DATALOADER.NUM_WORKERS", 4, allowed=at_least(0), help="processes that read images; does not affect results")
+declare("DATALOADER.START_METHOD", "", allowed=("", "fork", "spawn", "forkserver"), help="of workers; '': default")
+declare("DATALOADER.K_TRANSFORMS", 1, allowed=at_least(1), help="views of each training image per batch")
 declare("DATALOADER.RETURN_IMG0", False, help="add the image without augmentation as img0")
-declare("DATALOADER.OLD_DATA_PATH", "", help="beginning of image paths that NEW_DATA_PATH takes the place of")
-declare("DATALOADER.NEW_DATA_PATH", "", help="what OLD_DATA_PATH is replaced by")
+declare("DATALOADER.OLD_DATA_PATH", "", help="beginning of image paths that is replaced by NEW_DATA_PATH")
+declare("DATALOADER.NEW_DATA_PATH", "", help="replacement of OLD_DATA_PATH")
 for _part in ("TRAIN_X", "TRAIN_U"):
-    declare(f"DATALOADER.{_part}.SAMPLER", "RandomSampler", allowed=SAMPLERS, help="order of the training images")
-    declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=_AT_LEAST_1, help="images a step")
-    declare(f"DATALOADER.{_part}.N_DOMAIN", 0, allowed=_AT_LEAST_0, help="RandomDomainSampler: per batch; 0 = all")
-    declare(f"DATALOADER.{_part}.N_INS", 16, allowed=_AT_LEAST_1, help="RandomClassSampler: images a class")
+    declare(
+        f"DATALOADER.{_part}.SAMPLER", "RandomSampler", allowed=tuple(SAMPLERS), help="order of the training images"
+    )
+    declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=at_least(1), help="images per step")
+    declare(
+        f"DATALOADER.{_part}.N_DOMAIN", 0, allowed=at_least(0), help="RandomDomainSampler: domains per batch; 0: all"
+    )
+    declare(f"DATALOADER.{_part}.N_INS", 16, allowed=at_least(1), help="RandomClassSampler: images per class")
 declare("DATALOADER.TRAIN_U.SAME_AS_X", True, help="unlabelled images are sampled with the settings of TRAIN_X")
-declare("DATALOADER.TEST.SAMPLER", "SequentialSampler", allowed=SAMPLERS, help="order of the test images")
-declare("DATALOADER.TEST.BATCH_SIZE", 32, allowed=_AT_LEAST_1, help="test and validation images at a time")
+declare("DATALOADER.TEST.SAMPLER", "SequentialSampler", allowed=tuple(SAMPLERS), help="order of the test images")
+declare("DATALOADER.TEST.BATCH_SIZE", 32, allowed=at_least(1), help="test and validation images per batch")
 
 
 class DatasetWrapper(Dataset):
@@ -63,11 +70,11 @@ class DatasetWrapper(Dataset):
     Args:
         cfg: settings.
         data_source: M items, Datum or DatumMT.
-        transform: PIL image -> tensor, a list of such (img, img2, …), or None (the PIL image itself).
-        is_train: DATALOADER.K_TRANSFORMS and RETURN_IMG0 hold for training only.
+        transform: function from a PIL image to a tensor; a list of functions gives img, img2, …; None gives PIL images.
+        is_train: whether DATALOADER.K_TRANSFORMS and RETURN_IMG0 apply; they are for training only.
 
-    Items: {"img": (3, H, W), "task": int, "label": int within the task, "domain": int, "impath": str, "index": int};
-    with K_TRANSFORMS k > 1 "img" is a list of k views; with RETURN_IMG0 "img0" is the image resized only.
+    Items: {"img": (3, H, W), "task": int, "label": int within the task, "domain": int, "impath": str, "index": int}.
+    With K_TRANSFORMS k > 1, "img" is a list of k views. With RETURN_IMG0, "img0" is the resized image.
 
     Raises:
         ValueError: K_TRANSFORMS > 1 without a transform.
@@ -134,23 +141,23 @@ def build_data_loader(
     places: Sequence[str] = (),
     advice: str = "",
 ) -> DataLoader:
-    """A loader over `data_source`; its order and its views are functions of (seed, epoch).
+    """Build a loader over `data_source`. Its order and its views are functions of (seed, epoch).
 
-    The loader has `epoch` (`dassl.data.views.Epoch`); `loader.epoch.set(n)` before each pass. Training loaders drop the
-    last short batch unless it is the only one; their workers live on between epochs.
+    Call `loader.epoch.set(n)` (`dassl.data.views.Epoch`) before each pass. Training loaders drop a last short batch
+    unless it is the only one, and keep their workers between epochs.
 
     Args:
         data_source: M items, at least one.
         tfm: see DatasetWrapper.
-        dataset_wrapper: a class called like DatasetWrapper.
-        seed: of the run; by default cfg.SEED, or 0 where that is negative.
-        image_root: folder, or folders, the image keys are relative to; DATASET.ROOT by default.
-        tasks: T texts, what the tasks are called in messages.
-        places: M texts, where the items stand in their splits, for messages.
-        advice: a command that lists all images that cannot be read, for messages.
+        dataset_wrapper: class with the arguments of DatasetWrapper.
+        seed: seed of the run; default: cfg.SEED, or 0 if it is negative.
+        image_root: folder or folders to which image keys are relative; default: DATASET.ROOT.
+        tasks: T names of the tasks, for messages.
+        places: M texts with the position of each item in its split, for messages.
+        advice: command that lists all unreadable images, for messages.
 
     Raises:
-        ValueError: no image, or a sampler that cannot make a batch of them.
+        ValueError: `data_source` is empty, or the sampler cannot fill a batch from it.
     """
     if not data_source:
         raise ValueError(f"dataset {cfg.DATASET.NAME}: no {'training' if is_train else 'test'} image to load")
@@ -164,8 +171,8 @@ def build_data_loader(
     sampler = build_sampler(sampler_type, None, data_source, batch_size, n_domain, n_ins, seed=seed, epoch=epoch)
     if not len(sampler):
         raise ValueError(
-            f"dataset {cfg.DATASET.NAME}: {sampler_type} finds no batch of {batch_size} in {len(data_source)} images; "
-            f"use a smaller BATCH_SIZE or RandomSampler"
+            f"dataset {cfg.DATASET.NAME}: {sampler_type} cannot fill a batch of {batch_size} from {len(data_source)} "
+            f"images; use a smaller BATCH_SIZE or RandomSampler"
         )
     items = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
     views = KeyedViews(
@@ -181,7 +188,7 @@ def build_data_loader(
     )
     workers = cfg.DATALOADER.NUM_WORKERS
     with warnings.catch_warnings():
-        # The default of 4 workers on a machine with fewer cores is no mistake of the user's.
+        # torch warns about more workers than cores; with the default of 4 workers that is not a user's mistake
         warnings.filterwarnings("ignore", message=".*worker processes in total.*")
         loader = DataLoader(
             views,
@@ -192,7 +199,7 @@ def build_data_loader(
             pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
             persistent_workers=is_train and workers > 0,
             multiprocessing_context=(cfg.DATALOADER.START_METHOD or None) if workers > 0 else None,
-            generator=torch.Generator().manual_seed(seed),  # else the loader draws from the run's own generator
+            generator=torch.Generator().manual_seed(seed),  # otherwise the loader draws from the run's own generator
         )
     loader.epoch = epoch
     return loader
@@ -203,12 +210,12 @@ class DataManager:
 
     Args:
         cfg: settings.
-        custom_tfm_train, custom_tfm_test: in place of `build_transform`'s; a list gives several images an item.
-        dataset_wrapper: class in place of DatasetWrapper.
+        custom_tfm_train, custom_tfm_test: used instead of `build_transform`; a list gives several images per item.
+        dataset_wrapper: class used instead of DatasetWrapper.
 
     Attributes:
         dataset, space, num_classes (N), num_source_domains, lab2cname ({column: class name});
-        train_loader_x, train_loader_u, val_loader, test_loader: None where the dataset has no such images.
+        train_loader_x, train_loader_u, val_loader, test_loader: None if the dataset has no images for them.
     """
 
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
@@ -264,13 +271,13 @@ class DataManager:
         return self.dataset.lab2cname
 
     def set_epoch(self, epoch: int):
-        """Choose order and views of the next pass over the training images; call it before each epoch (0, 1, …)."""
+        """Set the epoch (0, 1, …) that decides order and views of the training images. Call it before each epoch."""
         for loader in (self.train_loader_x, self.train_loader_u):
             if loader is not None:
                 loader.epoch.set(epoch)
 
     def show_dataset_summary(self, cfg):
-        """Print the numbers of tasks, classes and images."""
+        """Print how many tasks, classes and images there are."""
         dataset, space = self.dataset, self.dataset.space
         rows = [("dataset", cfg.DATASET.NAME)]
         for name, domains in (("source", cfg.DATASET.SOURCE_DOMAINS), ("target", cfg.DATASET.TARGET_DOMAINS)):

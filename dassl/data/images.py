@@ -1,17 +1,16 @@
-"""Image files, also inside zip archives, to RGB.
+"""Read image files, also inside zip archives, as RGB.
 
-How the modes that Pillow reads become RGB:
+Conversion of Pillow's modes to RGB:
 
 - 1, L, LA, P, PA, RGBA, CMYK, YCbCr, HSV: Pillow's own conversion.
-- Whatever is transparent is laid on white, in every mode that can say so (an alpha channel, a transparent colour or
-  palette entry): the colour that programs leave under a transparent pixel is arbitrary, mostly black. An image whose
-  pixels are all opaque is as without its transparency.
-- I;16 and I (what 16-bit grayscale files open as, depending on the Pillow version): the high byte of every pixel.
-  Pillow's conversion would clip everything above 255 to white.
+- Transparent images, in any mode (an alpha channel, a transparent colour or palette entry): placed on white. The colour
+  of a transparent pixel is arbitrary, mostly black. An image with opaque pixels only is not affected.
+- I;16 and I (16-bit grayscale files, depending on the Pillow version): the high byte of every pixel. Pillow's
+  conversion would clip all values above 255 to white.
 - F: clipped to 0..255.
 
-The first frame of an animation counts. EXIF rotation is applied only where it is asked for (INPUT.EXIF_ROTATE): the
-published results are without.
+Only the first frame of an animation is read. The EXIF orientation is applied only on request (INPUT.EXIF_ROTATE); the
+published results do not apply it.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from PIL import ExifTags, Image, ImageOps
 
 from dassl.utils.errors import UserError
 
-READING = "transparent on white, 16-bit grey too"  # another text where other pixels come of what is transparent
-_WORKER_MARK = "Caught "  # how torch begins the text of an exception it carries over from a loader's worker
+READING = "transparent on white, 16-bit grey too"  # part of cache keys; change it together with the conversion
+_WORKER_MARK = "Caught "  # torch begins the text of an exception from a worker with this word
 _OPEN_ARCHIVES = 16
 
 
 class _OneLine:
-    """An exception that reaches the main process as the one line it was raised with.
+    """An exception that keeps its one-line message on the way from a worker to the main process.
 
-    torch rebuilds a worker's exception from its class and one string, which is that process's whole traceback; its last
-    line is the message. It is cut out again here.
+    torch rebuilds an exception of a worker from its class and the text of the whole traceback, whose last line is the
+    message. The constructor extracts that line.
     """
 
     def __init__(self, text: str = ""):
@@ -46,11 +45,11 @@ class _OneLine:
 
 
 class BrokenImageError(_OneLine, UserError):
-    """A file that cannot be decoded; a ValueError."""
+    """An image file cannot be decoded. A ValueError."""
 
 
 class MissingImageError(_OneLine, FileNotFoundError):
-    """An image file, archive, or member of an archive that is not there."""
+    """An image file, archive, or member of an archive does not exist."""
 
     def __str__(self):
         return str(self.args[0]) if self.args else ""
@@ -61,11 +60,11 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> Image.Image:
 
     Args:
         path: a file, or a member of a zip archive: "…/images.zip/faces/x.webp" is read in place.
-        upright: turn and mirror it as its EXIF orientation says.
+        upright: apply the EXIF orientation.
 
     Raises:
-        MissingImageError: a FileNotFoundError naming the path.
-        BrokenImageError: a ValueError naming the path and what is wrong.
+        MissingImageError: the file does not exist. A FileNotFoundError with the path.
+        BrokenImageError: the file cannot be decoded. A ValueError with the path and the reason.
     """
     path = os.fspath(path)
     if _kept is not None and (path, upright) in _kept:
@@ -77,7 +76,7 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> Image.Image:
         raise MissingImageError(f"image not found: {path}") from e
     except MemoryError:
         raise
-    except Exception as e:  # damaged input makes Pillow raise nearly anything: OSError, SyntaxError, struct.error
+    except Exception as e:  # Pillow raises many types on damaged input: OSError, SyntaxError, struct.error
         raise BrokenImageError(f"image cannot be read: {path} ({_reason(path, e)})") from e
     if _kept is not None:
         _kept.clear()
@@ -86,11 +85,11 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> Image.Image:
 
 
 def read_header(path: str | os.PathLike) -> tuple[str, bool]:
-    """(what is wrong with an image file, "" if nothing; whether its EXIF data turn it). Decodes no pixel."""
+    """(what is wrong with an image file, or ""; whether its EXIF orientation turns or mirrors it). No decoding."""
     path = os.fspath(path)
     try:
         with _open(path) as file, Image.open(file) as image:
-            exif = image.getexif() if "exif" in image.info else {}  # else a PNG would be decoded to look for it
+            exif = image.getexif() if "exif" in image.info else {}  # otherwise a PNG would be decoded to search for it
             return "", exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
     except (FileNotFoundError, NotADirectoryError):
         return "there is no such file", False
@@ -98,12 +97,12 @@ def read_header(path: str | os.PathLike) -> tuple[str, bool]:
         return _reason(path, e), False
 
 
-_kept: dict[tuple[str, bool], Image.Image] | None = None  # within `decoded_once`: the last image that was read
+_kept: dict[tuple[str, bool], Image.Image] | None = None  # inside `decoded_once`: the image read last
 
 
 @contextmanager
 def decoded_once():
-    """Within the block an image that is read several times in succession is decoded once."""
+    """Inside the block, an image that is read several times in a row is decoded only once."""
     global _kept
     _kept = {}
     try:
@@ -113,11 +112,11 @@ def decoded_once():
 
 
 def image_stamp(path: str | os.PathLike) -> list:
-    """What tells whether an image file is still the same one, without reading it; plain values.
+    """Values that change when an image file changes, found without reading the file.
 
-    A file: its absolute path, size and time of change. A member of an archive: its name, size and CRC, wherever the
-    archive lies. A missing image has its path alone. What can be transparent (all but JPEG) also has the rule by which
-    it is read, so that features made by another rule are not taken for its own.
+    For a file: absolute path, size and modification time. For a member of an archive: name, size and CRC. For a missing
+    image: its path. Formats with transparency (all but JPEG) add the conversion rule, because features computed with
+    another rule must not be reused.
     """
     path = os.fspath(path)
     rule = [] if path.lower().endswith((".jpg", ".jpeg")) else [READING]
@@ -158,13 +157,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         array = np.asarray(image)
         clear = image.info.get("transparency")
         image = Image.fromarray((array.clip(0, 65535) >> 8).astype(np.uint8))
-        if isinstance(clear, int):  # the grey of that value, in all of its 16 bits
+        if isinstance(clear, int):  # the transparent grey value, with 16 bits
             image.paste(255, mask=Image.fromarray(array == clear))
     return image.convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """An RGBA image in RGB, laid on white."""
+    """Convert an RGBA image to RGB on a white background."""
     if image.getchannel("A").getextrema()[0] < 255:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
@@ -176,7 +175,7 @@ _archives: OrderedDict[tuple, zipfile.ZipFile] = OrderedDict()
 
 
 def _split_archive(path: str) -> tuple[str, str] | None:
-    """("…/images.zip", "faces/x.webp"), or None where no part of the path is a zip file."""
+    """("…/images.zip", "faces/x.webp"), or None if no part of the path is a zip file."""
     path = path.replace("\\", "/") if os.sep == "\\" else path
     start = path.find(".zip/")
     while start >= 0:
@@ -188,14 +187,14 @@ def _split_archive(path: str) -> tuple[str, str] | None:
 
 
 def _archive(path: str) -> zipfile.ZipFile:
-    """An open archive. Handles are per process: after a fork two processes would share one file position."""
+    """An open archive. Handles are per process, because forked processes would share one file position."""
     stat = os.stat(path)
     key = (os.getpid(), path, stat.st_mtime_ns, stat.st_size)
     archive = _archives.get(key)
     if archive is None:
         archive = _archives[key] = zipfile.ZipFile(path)
         while len(_archives) > _OPEN_ARCHIVES:
-            _archives.popitem(last=False)  # closed by its destructor, so that a reader still at it is not cut off
+            _archives.popitem(last=False)  # its destructor closes it once nobody reads from it
     return archive
 
 

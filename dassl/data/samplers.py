@@ -1,24 +1,24 @@
-"""The order in which a loader visits the images: a function of (seed, epoch)."""
+"""Samplers: the order in which a loader visits the images, a function of (seed, epoch)."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 
 import torch
 from torch.utils.data import Sampler
 
 from dassl.data.views import Epoch, view_seed
+from dassl.utils import check_availability
 
 
 class KeyedSampler(Sampler):
-    """Base of the random samplers: `order(generator)` with a generator seeded from (seed, epoch).
+    """Base class. `order(generator)` is called with a generator seeded from (seed, epoch).
 
     Args:
         data_source: M items.
-        seed: of the run.
-        epoch: shared with the views of the same loader.
+        seed: seed of the run.
+        epoch: current epoch, shared with the views of the same loader.
     """
 
     def __init__(self, data_source: Sequence, seed: int = 0, epoch: Epoch | None = None):
@@ -39,19 +39,8 @@ class KeyedSampler(Sampler):
         return len(self.data_source)
 
     def order(self, generator: torch.Generator) -> list[int]:
-        """Positions in `data_source`, in the order of the epoch."""
+        """Indices into `data_source` in the order of the epoch."""
         raise NotImplementedError
-
-
-def _shuffled(items: Sequence, generator: torch.Generator) -> list:
-    return [items[i] for i in torch.randperm(len(items), generator=generator).tolist()]
-
-
-def _grouped(data_source: Sequence, key) -> dict:
-    groups = defaultdict(list)
-    for index, item in enumerate(data_source):
-        groups[key(item)].append(index)
-    return dict(groups)
 
 
 class RandomSampler(KeyedSampler):
@@ -68,22 +57,36 @@ class SequentialSampler(KeyedSampler):
         return range(len(self.data_source))
 
 
-class _Batched(KeyedSampler):
-    """Samplers whose epoch is shorter than the data where the groups are uneven."""
+# ---- compatibility: Dassl's samplers by domain and by class; no method here uses them ----
+
+
+class GroupSampler(KeyedSampler):
+    """Base class of samplers whose epoch leaves out images if the groups differ in size."""
 
     def __len__(self):
         return len(self._indices(self.epoch.value))
 
+    def grouped(self, key) -> dict:
+        """{key(item): indices into `data_source`}."""
+        groups = defaultdict(list)
+        for index, item in enumerate(self.data_source):
+            groups[key(item)].append(index)
+        return dict(groups)
 
-class RandomDomainSampler(_Batched):
-    """Batches of `n_domain` random domains with equally many images each; no image twice in an epoch.
 
-    Ends when fewer than `n_domain` domains have enough images left.
+def _shuffled(items: Sequence, generator: torch.Generator) -> list:
+    return [items[i] for i in torch.randperm(len(items), generator=generator).tolist()]
+
+
+class RandomDomainSampler(GroupSampler):
+    """Batches of `n_domain` random domains (0: all) with equally many images each, no image twice in an epoch.
+
+    The epoch ends when fewer than `n_domain` domains have enough images left.
     """
 
     def __init__(self, data_source, batch_size: int, n_domain: int = 0, seed: int = 0, epoch: Epoch | None = None):
         super().__init__(data_source, seed, epoch)
-        self.groups = _grouped(data_source, lambda item: item.domain)
+        self.groups = self.grouped(lambda item: item.domain)
         self.n_domain = n_domain if n_domain > 0 else len(self.groups)
         if self.n_domain > len(self.groups):
             raise ValueError(f"N_DOMAIN is {n_domain}, but the training images have {len(self.groups)} domains")
@@ -103,12 +106,12 @@ class RandomDomainSampler(_Batched):
                 left[domain] = left[domain][self.per_domain :]
 
 
-class SeqDomainSampler(_Batched):
-    """Batches of one domain each, domain after domain, again and again, until one of them runs short."""
+class SeqDomainSampler(GroupSampler):
+    """Batches of one domain each, one domain after the other, repeated until a domain has no full batch left."""
 
     def __init__(self, data_source, batch_size: int, seed: int = 0, epoch: Epoch | None = None):
         super().__init__(data_source, seed, epoch)
-        self.groups = _grouped(data_source, lambda item: item.domain)
+        self.groups = self.grouped(lambda item: item.domain)
         self.batch_size = batch_size
 
     def order(self, generator):
@@ -118,24 +121,24 @@ class SeqDomainSampler(_Batched):
         return [i for r in range(rounds) for indices in domains for i in indices[r * size : (r + 1) * size]]
 
 
-class RandomClassSampler(_Batched):
+class RandomClassSampler(GroupSampler):
     """Batches of `batch_size // n_ins` random classes with `n_ins` images each.
 
-    A class with fewer images is drawn from with replacement. Ends when too few classes have images left. Classes of
-    different tasks are different classes.
+    Images of a class with fewer than `n_ins` images are drawn with replacement. Classes of different tasks are
+    different classes. The epoch ends when too few classes have images left.
     """
 
     def __init__(self, data_source, batch_size: int, n_ins: int, seed: int = 0, epoch: Epoch | None = None):
         super().__init__(data_source, seed, epoch)
         if n_ins < 1 or batch_size % n_ins:
             raise ValueError(f"N_INS is {n_ins}, expected a divisor of BATCH_SIZE ({batch_size})")
-        self.groups = _grouped(data_source, lambda item: (getattr(item, "task", 0), item.label))
+        self.groups = self.grouped(lambda item: (getattr(item, "task", 0), item.label))
         self.n_ins = n_ins
         self.n_classes = batch_size // n_ins
         if self.n_classes > len(self.groups):
             raise ValueError(
-                f"batches of {self.n_classes} classes (BATCH_SIZE {batch_size} / N_INS {n_ins}) are not possible: the "
-                f"training images have {len(self.groups)}"
+                f"a batch needs {self.n_classes} classes (BATCH_SIZE {batch_size} / N_INS {n_ins}), but the training "
+                f"images have {len(self.groups)}; use a smaller BATCH_SIZE or a larger N_INS"
             )
 
     def order(self, generator):
@@ -155,7 +158,13 @@ class RandomClassSampler(_Batched):
                 output += left[name].pop(0)
 
 
-SAMPLERS = ("RandomSampler", "SequentialSampler", "RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler")
+SAMPLERS = {  # name -> class, and the arguments of `build_sampler` that the class takes
+    "RandomSampler": (RandomSampler, ()),
+    "SequentialSampler": (SequentialSampler, ()),
+    "RandomDomainSampler": (RandomDomainSampler, ("batch_size", "n_domain")),
+    "SeqDomainSampler": (SeqDomainSampler, ("batch_size",)),
+    "RandomClassSampler": (RandomClassSampler, ("batch_size", "n_ins")),
+}
 
 
 def build_sampler(
@@ -168,31 +177,21 @@ def build_sampler(
     seed: int = 0,
     epoch: Epoch | None = None,
 ) -> Sampler:
-    """The sampler of that name over M items; it yields positions in `data_source`.
+    """Build the sampler with this name. It yields indices into `data_source` (M items).
 
     Args:
         sampler_type: one of `SAMPLERS`.
-        cfg: where given, its SEED counts.
-        n_domain: domains a batch (RandomDomainSampler; 0 = all).
-        n_ins: images a class (RandomClassSampler).
-        epoch: shared with the views of the same loader.
+        cfg: if given, its SEED replaces `seed` unless it is negative.
+        n_domain: domains per batch (RandomDomainSampler; 0: all).
+        n_ins: images per class in a batch (RandomClassSampler).
+        epoch: current epoch, shared with the views of the same loader.
 
     Raises:
         ValueError: an unknown name, or groups that do not fit the batch size.
     """
+    check_availability(sampler_type, SAMPLERS, "sampler")
     if cfg is not None and cfg.SEED >= 0:
         seed = cfg.SEED
-    rest = {"seed": seed, "epoch": epoch}
-    if sampler_type == "RandomSampler":
-        return RandomSampler(data_source, **rest)
-    if sampler_type == "SequentialSampler":
-        return SequentialSampler(data_source, **rest)
-    if sampler_type == "RandomDomainSampler":
-        return RandomDomainSampler(data_source, batch_size, n_domain, **rest)
-    if sampler_type == "SeqDomainSampler":
-        return SeqDomainSampler(data_source, batch_size, **rest)
-    if sampler_type == "RandomClassSampler":
-        return RandomClassSampler(data_source, batch_size, n_ins, **rest)
-    near = get_close_matches(str(sampler_type), SAMPLERS, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ValueError(f"unknown sampler {sampler_type!r}; {hint}known: {', '.join(SAMPLERS)}")
+    kind, wanted = SAMPLERS[sampler_type]
+    sizes = {"batch_size": batch_size, "n_domain": n_domain, "n_ins": n_ins}
+    return kind(data_source, **{name: sizes[name] for name in wanted}, seed=seed, epoch=epoch)

@@ -1,8 +1,8 @@
-"""What is to be learned: tasks, their classes, and the columns of the logits they own.
+"""Task and TaskSpace: the tasks of a run, their classes, and the columns of the logits that belong to each task.
 
 A suite of T tasks with C_0, C_1, ... classes has N = sum of C_t classes. Logits are (B, N): the columns of task 0 come
-first, then those of task 1, and so on. A batch carries `task` (B,), the position of each image's task in the current
-`TaskSpace`, and `label` (B,), its class within that task.
+first, then the columns of task 1, and so on. A batch contains `task` (B,), the position of each image's task in the
+current `TaskSpace`, and `label` (B,), the class of each image within its task.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Task:
     """One classification task.
 
     Args:
-        key: registered name of the dataset, or the task's own key within its suite ("OxfordPets", "faces").
-        name: the task name in words; task-aware prompts read it ("facial expressions").
-        classnames: C names; the position of a name is its label. Names may repeat.
-        metric: name of the metric in dassl.metrics that counts for the task: "overall_acc", "mean_acc", "macro_f1", ...
+        key: registered name of the dataset, or key of the task within its suite ("OxfordPets", "faces").
+        name: the task name in words, which task-aware prompts read ("facial expressions").
+        classnames: C names. The position of a name is its label. Names may repeat.
+        metric: name of the task's metric in dassl.metrics: "overall_acc", "mean_acc", "macro_f1", ...
         templates: zero-shot prompts, each with one "{}" for the class name.
         description: a longer text about the task.
         id: number of the task in its full suite. Subsets keep it, logs show it.
-        task_of: key of the task that this one is a shifted test set of ("ImageNet" for ImageNetV2), "" for itself.
+        task_of: if this task is a shifted test set: key of the task it shifts ("ImageNet" for ImageNetV2), else "".
 
     Raises:
         ValueError: no class, an unknown metric, or a template without "{}".
@@ -52,14 +52,14 @@ class Task:
 
     @property
     def owner(self) -> str:
-        """What a learner remembers the task's own parameters by: the key of the task they were learned for."""
+        """Key of the task for which parameters of this task are learned; checkpoints store them under this key."""
         return self.task_of or self.key
 
     def __post_init__(self):
         for field in ("classnames", "templates"):
             if isinstance(getattr(self, field), str):
                 raise ValueError(f"task {self.key!r}: {field} must be a list of strings, found one string")
-            object.__setattr__(self, field, tuple(getattr(self, field)))  # lists are welcome too
+            object.__setattr__(self, field, tuple(getattr(self, field)))  # lists are accepted too
         if not self.classnames:
             raise ValueError(f"task {self.key!r} has no class; a task needs at least one class name")
         odd = [c for c in self.classnames if not isinstance(c, str)]
@@ -75,10 +75,10 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskSpace:
-    """The tasks of a run, in order, and everything that follows from them.
+    """The tasks of a run, in order, with their sizes, columns and names.
 
     Args:
-        tasks: T tasks; their position is the number that batches carry as `task`.
+        tasks: T tasks. The position of a task is its number in `batch["task"]`.
 
     Raises:
         ValueError: no task.
@@ -93,21 +93,21 @@ class TaskSpace:
 
     @staticmethod
     def single(classnames: Sequence[str], key: str = "", name: str = "", **fields) -> TaskSpace:
-        """A space of one task; `fields` are further arguments of `Task`."""
+        """A space with one task; `fields` are further arguments of `Task`."""
         return TaskSpace((Task(key=key, name=name or key, classnames=tuple(classnames), **fields),))
 
     # ---- as plain values ----
 
     def plain(self) -> list[dict]:
-        """The tasks as values that JSON can write."""
+        """The tasks as values for JSON."""
         return [asdict(task) for task in self.tasks]
 
     @staticmethod
     def from_plain(tasks: Sequence[Mapping]) -> TaskSpace:
-        """The space whose `plain()` this is.
+        """Inverse of `plain()`.
 
         Raises:
-            TypeError, ValueError: it is none.
+            TypeError, ValueError: `tasks` is malformed.
         """
         return TaskSpace(tuple(Task(**task) for task in tasks))
 
@@ -120,12 +120,12 @@ class TaskSpace:
 
     @property
     def num_classes(self) -> int:
-        """N, classes of all tasks together."""
+        """N, number of classes of all tasks."""
         return self.offsets[-1]
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Classes of each task: T numbers."""
+        """Number of classes of each task: T numbers."""
         return [len(task.classnames) for task in self.tasks]
 
     @cached_property
@@ -140,7 +140,7 @@ class TaskSpace:
 
     @cached_property
     def task_of_column(self) -> Tensor:
-        """LongTensor (N,): the task each column belongs to."""
+        """LongTensor (N,): the task of each column."""
         return torch.repeat_interleave(torch.arange(self.num_tasks), torch.tensor(self.sizes))
 
     @cached_property
@@ -148,50 +148,53 @@ class TaskSpace:
         return torch.tensor(self.offsets[:-1])
 
     def columns(self, t: int) -> slice:
-        """Columns of task t in (B, N) logits. A task that is not there is an IndexError, also a negative one."""
+        """Columns of task t in (B, N) logits. Raises IndexError unless 0 <= t < T."""
         if not 0 <= t < self.num_tasks:
             raise IndexError(f"task {t} is not in 0..{self.num_tasks - 1}")
         return slice(self.offsets[t], self.offsets[t + 1])
 
     def column(self, task: Tensor, label: Tensor) -> Tensor:
-        """Column of each sample's own class. task (B,), label (B,) within the task -> LongTensor (B,)."""
+        """Column of each sample's class. task (B,), label (B,) within the task -> LongTensor (B,)."""
         return self._starts.to(task.device)[task] + label
 
     def mask(self, task: Tensor) -> Tensor:
-        """Columns of each sample's own task. task (B,) -> BoolTensor (B, N)."""
+        """Mask of the columns of each sample's task. task (B,) -> BoolTensor (B, N)."""
         return self.task_of_column.to(task.device)[None, :] == task[:, None]
 
     # ---- parts ----------------------------------------------------------------------------------------------------
 
     def subset(self, tasks: Sequence[int]) -> TaskSpace:
-        """The tasks at the given positions, in the given order. They keep their `id`.
+        """The space of the tasks at the given positions, in the given order. Tasks keep their `id`.
 
         Raises:
-            ValueError: a position that is not there, twice the same one, or none.
+            ValueError: a position does not exist or repeats, or `tasks` is empty.
         """
         tasks = list(tasks)
         bad = [t for t in tasks if not 0 <= t < self.num_tasks]
         if bad:
-            raise ValueError(f"task {bad[0]} is not there: this suite has tasks 0 to {self.num_tasks - 1}")
+            raise ValueError(f"there is no task {bad[0]}: this suite has tasks 0 to {self.num_tasks - 1}")
         if len(set(tasks)) != len(tasks):
-            raise ValueError(f"a task may be chosen once only, found {tasks}")
+            raise ValueError(f"a task may be chosen only once, found {tasks}")
         return TaskSpace(tuple(self.tasks[t] for t in tasks))
 
     def with_classes(self, keep: Sequence[Sequence[int]]) -> TaskSpace:
-        """Every task with only some of its classes. keep: T lists of labels; position in the list = new label.
+        """The space with some of the classes of each task.
+
+        Args:
+            keep: T lists of labels. The position of a label in its list is the new label.
 
         Raises:
-            ValueError: not T lists, an empty one, or a label that is not there or there twice.
+            ValueError: not T lists, an empty list, or a label that does not exist or repeats.
         """
         if len(keep) != self.num_tasks:
-            raise ValueError(f"one list of labels a task is needed: found {len(keep)}, there are {self.num_tasks}")
+            raise ValueError(f"expected one list of labels per task ({self.num_tasks}), found {len(keep)}")
         tasks = []
         for task, labels in zip(self.tasks, map(list, keep), strict=True):
             bad = [c for c in labels if not 0 <= c < len(task.classnames)]
             if bad:
                 raise ValueError(f"task {task.key!r}: label {bad[0]} is not in 0..{len(task.classnames) - 1}")
             if len(set(labels)) != len(labels):
-                raise ValueError(f"task {task.key!r}: a class may be kept once only, found {labels}")
+                raise ValueError(f"task {task.key!r}: a class may be kept only once, found {labels}")
             if not labels:
                 raise ValueError(f"task {task.key!r}: no class is left; leave the task out instead")
             tasks.append(replace(task, classnames=tuple(task.classnames[c] for c in labels)))
@@ -201,7 +204,7 @@ class TaskSpace:
 
     @cached_property
     def lab2cname(self) -> Mapping[int, str]:
-        """{column: class name}; for a single task {label: class name}."""
+        """{column: class name}; with one task {label: class name}."""
         return MappingProxyType(dict(enumerate(self.classnames)))
 
     def _view(self, values) -> Mapping:
@@ -229,21 +232,21 @@ class TaskSpace:
 
     @property
     def taskid2type(self) -> Mapping[int, str]:
-        """{task: "sl"}: every task has a single label per image."""
+        """{task: "sl"}: all tasks have a single label per image."""
         return self._view("sl" for _ in self.tasks)
 
     def __getstate__(self):
-        return {"tasks": self.tasks}  # cached views are rebuilt: mapping proxies cannot be pickled
+        return {"tasks": self.tasks}  # cached views are left out: mapping proxies cannot be pickled
 
 
 def read_tasks(value):
-    """DATASET.TASKS as it is given in YAML or on the command line -> list of names and mappings.
+    """Convert a value of DATASET.TASKS from YAML or the command line to a list of names and mappings.
 
-    One name, names with commas between them, one mapping, or a list. A text that begins with [ or { is YAML:
+    The value is one name, names separated by commas, one mapping, or a list. A text that begins with [ or { is YAML:
     "[{ROOT: photos, TASK_NAME: animals}, OxfordPets]".
 
     Raises:
-        TypeError: a text that is no YAML.
+        TypeError: a text that is not valid YAML.
     """
     if isinstance(value, str):
         start = value.lstrip()[:1]
@@ -260,15 +263,15 @@ def read_tasks(value):
     if isinstance(value, Mapping):
         value = [value]
     if not isinstance(value, (list, tuple)):
-        return value  # the wrong type is told of where all settings' types are checked
+        return value  # a wrong type is reported where the types of all settings are checked
     return [_with_text_labels(entry) if isinstance(entry, Mapping) else entry for entry in value]
 
 
 def read_task_names(value):
-    """DATASET.TASK_NAMES as it is given, a mapping or its text -> a list of mappings with one entry each.
+    """Convert a value of DATASET.TASK_NAMES, a mapping or its text, to a list of mappings with one entry each.
 
     Raises:
-        TypeError: a text that is no YAML.
+        TypeError: a text that is not valid YAML.
     """
     if isinstance(value, str):
         try:
@@ -280,7 +283,7 @@ def read_task_names(value):
 
 
 def _with_text_labels(entry: Mapping) -> dict:
-    """An entry whose CLASSNAMES have numbers for labels: as text, which JSON writes alike."""
+    """An entry of DATASET.TASKS with the integer labels of its CLASSNAMES as text, as JSON needs them."""
     names = entry.get("CLASSNAMES")
     if not isinstance(names, Mapping):
         return dict(entry)

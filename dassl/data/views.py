@@ -1,8 +1,8 @@
-"""Augmented views that are a function of (seed, epoch, image key), and of nothing else.
+"""Augmented views that depend on (seed, epoch, image key) and on nothing else.
 
-A view does not depend on the number of worker processes, on how they are started, on the order of the images, on the
-batch size or on whether the run was resumed. While an item is made, the random number generators of torch, numpy and
-Python are seeded from its key; afterwards they are put back, so that the main process keeps its own sequence.
+A view does not depend on the number of worker processes, their start method, the order of the images, the batch size
+or on whether the run was resumed. The random number generators of torch, numpy and Python are seeded from the key of
+the item before it is made. Afterwards they are restored, so that the main process keeps its own random sequence.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dassl.data.images import BrokenImageError, MissingImageError, decoded_once
 
 
 def image_key(datum, image_root: str | Sequence[str] = "") -> str:
-    """What identifies an image in caches and random numbers: its path below `image_root`, with forward slashes.
+    """The key of an image in caches and random numbers: its path relative to `image_root`, with forward slashes.
 
-    Moving a data root therefore changes no result. An image elsewhere is known by its whole path. Of several roots the
-    first that the image lies below counts.
+    Moving a data root therefore does not change results. The key of an image outside `image_root` is its whole path.
+    With several roots, the first one that contains the image counts.
     """
     if not isinstance(image_root, str):
         image_root = next((root for root in image_root if datum.impath.startswith(f"{root}/")), "")
@@ -33,7 +33,7 @@ def image_key(datum, image_root: str | Sequence[str] = "") -> str:
 
 
 def replace_prefix(path: str, old: str = "", new: str = "") -> str:
-    """`path` with `new` in place of a leading `old`; unchanged where it does not begin with it."""
+    """Replace `old` by `new` at the beginning of `path`; a path that does not begin with `old` is unchanged."""
     if not old:
         return path
     old, new = old.rstrip("/\\"), new.rstrip("/\\")
@@ -42,19 +42,19 @@ def replace_prefix(path: str, old: str = "", new: str = "") -> str:
 
 
 def relocate(items: Sequence, old: str = "", new: str = "") -> Sequence:
-    """The items with `new` in place of a leading `old` in their paths (DATALOADER.OLD_DATA_PATH, NEW_DATA_PATH)."""
+    """Apply `replace_prefix` to the paths of all items (DATALOADER.OLD_DATA_PATH, NEW_DATA_PATH)."""
     return [replace(item, impath=replace_prefix(item.impath, old, new)) for item in items] if old else items
 
 
 def view_seed(seed: int, epoch: int, key: str) -> int:
-    """64 well-mixed bits from (seed, epoch, key), equal on every machine."""
+    """A hash of (seed, epoch, key) with 64 bits, the same on every machine."""
     text = f"{seed}\0{epoch}\0{key}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def seed_generators(seed: int):
-    """Start the CPU generators of torch, numpy and Python from `seed` (64 bits); about 10 microseconds."""
-    # torch.manual_seed would also visit every GPU; images are made on the CPU.
+    """Seed the CPU generators of torch, numpy and Python with `seed` (64 bits). Takes about 10 microseconds."""
+    # torch.manual_seed would also seed every GPU, but images are made on the CPU
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     random.seed(seed)
@@ -62,10 +62,10 @@ def seed_generators(seed: int):
 
 @contextmanager
 def kept_generators():
-    """Run a block that may seed or draw; then put the CPU generators of torch, numpy and Python back as they were.
+    """Restore the CPU generators of torch, numpy and Python after the block.
 
-    Costs 0.1 ms, nearly all of it numpy's, so it is done once a batch. Nothing is done in a loader's worker: it makes
-    nothing but items, each of them seeded, so there is no sequence to keep.
+    Takes 0.1 ms, mostly for numpy's generator, so it is used once per batch. It does nothing in a worker of a loader:
+    workers only make items, each with its own seed, so they have no random sequence to keep.
     """
     if get_worker_info() is not None:
         yield
@@ -80,9 +80,9 @@ def kept_generators():
 
 
 class Epoch:
-    """The number of the current epoch, seen by every worker through shared memory.
+    """The number of the current epoch, in memory shared with all workers.
 
-    `set` is what the engine calls. Where nobody does, each pass over the loader counts as an epoch of its own.
+    The engine calls `set`. If nobody does, each pass over the loader counts as one epoch.
     """
 
     def __init__(self, value: int = 0):
@@ -99,7 +99,7 @@ class Epoch:
         self._shared[0] = value
 
     def begin_pass(self) -> int:
-        """Called at the start of each pass, in the main process; returns the epoch it belongs to."""
+        """Begin a pass over the loader, in the main process. Returns the epoch of the pass."""
         if self._automatic:
             self._shared[0] = self._passes
             self._passes += 1
@@ -107,23 +107,23 @@ class Epoch:
 
 
 class KeyedViews(Dataset):
-    """A dataset whose items are made under random numbers seeded from (seed, epoch, image key).
+    """A dataset that seeds the random generators from (seed, epoch, image key) before it makes an item.
 
-    Attributes of the dataset inside are reachable from here.
+    Attributes of the inner dataset are available as attributes of this one.
 
     Args:
-        dataset: makes the items (a DatasetWrapper, or anything with `__getitem__` and `__len__`).
+        dataset: inner dataset, which makes the items (a DatasetWrapper, or anything with `__getitem__` and `__len__`).
         data_source: M items (Datum, DatumMT), in the order of `dataset`.
-        seed: of the run.
-        epoch: the current epoch; None keeps the views of epoch 0 for ever (evaluation).
-        image_root: folder, or folders, the image keys are relative to.
-        name: of the dataset, for messages.
-        tasks: T texts, what the tasks are called in messages.
-        places: M texts, where the items stand in their splits, for messages; () where nothing is known.
-        advice: a command that lists all images that cannot be read, for messages.
+        seed: seed of the run.
+        epoch: current epoch; None: always epoch 0 (evaluation).
+        image_root: folder or folders to which image keys are relative.
+        name: name of the dataset, for messages.
+        tasks: T names of the tasks, for messages.
+        places: M texts with the position of each item in its split, for messages; () if unknown.
+        advice: command that lists all unreadable images, for messages.
 
     Raises (from `__getitem__`):
-        BrokenImageError, MissingImageError: with dataset, task and class added.
+        BrokenImageError, MissingImageError: the text adds dataset, task and class.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class KeyedViews(Dataset):
             return [self._make(index, epoch) for index in indices]
 
     def views(self, pairs: Sequence[tuple[int, int]]) -> list:
-        """Items of (epoch, index) pairs, whatever the current epoch is."""
+        """Items of the given (epoch, index) pairs, regardless of the current epoch."""
         with kept_generators(), decoded_once():
             return [self._make(index, epoch) for epoch, index in pairs]
 
@@ -175,10 +175,11 @@ class KeyedViews(Dataset):
         parts.append(f"class {item.label}" + (f" ({item.classname})" if item.classname else ""))
         if len(self.places) == len(self.data_source):
             parts.append(self.places[index])
-        return ", ".join(parts) + (f". What else cannot be read: {self.advice}" if self.advice else "")
+        return ", ".join(parts) + (f". To list all unreadable images: {self.advice}" if self.advice else "")
 
     def __getattr__(self, name: str):
-        # Nothing special, which would lead the loader past the seeding; nothing before __init__ (pickle).
+        # Special methods are not forwarded: the loader would bypass the seeding. While unpickling, before __init__, the
+        # inner dataset does not exist yet.
         if name.startswith("__") or "dataset" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.dataset, name)

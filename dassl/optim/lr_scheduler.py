@@ -1,4 +1,4 @@
-"""build_lr_scheduler: a schedule that steps once an epoch, with an optional warm-up."""
+"""build_lr_scheduler: a schedule that steps once per epoch, with an optional warm-up."""
 
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
@@ -11,18 +11,25 @@ AVAIL_WARMUPS = ("linear", "constant")
 
 declare("OPTIM.LR_SCHEDULER", "single_step", allowed=AVAIL_SCHEDS, help="schedule of the learning rate over the epochs")
 declare(
-    "OPTIM.STEPSIZE", (-1,), help="single_step: epochs between decays (<= 0: none); multi_step: epochs of the decays"
+    "OPTIM.STEPSIZE",
+    (-1,),
+    help="single_step: epochs between decays (<= 0: no decay); multi_step: epochs of the decays",
 )
 declare("OPTIM.GAMMA", 0.1, allowed=at_least(0), help="factor of each decay of single_step and multi_step")
-declare("OPTIM.MAX_EPOCH", 10, allowed=at_least(1), help="number of epochs; half the period of the cosine")
+declare("OPTIM.MAX_EPOCH", 10, allowed=at_least(1), help="number of epochs, and half the period of the cosine")
 declare("OPTIM.WARMUP_EPOCH", -1, help="epochs of warm-up before the schedule begins; <= 0: none")
-declare("OPTIM.WARMUP_TYPE", "linear", allowed=AVAIL_WARMUPS, help="warm-up at one rate, or growing linearly")
+declare(
+    "OPTIM.WARMUP_TYPE",
+    "linear",
+    allowed=AVAIL_WARMUPS,
+    help="warm-up at one rate (constant), or at a linearly growing rate",
+)
 declare("OPTIM.WARMUP_CONS_LR", 1e-5, allowed=at_least(0), help="learning rate of the constant warm-up")
-declare("OPTIM.WARMUP_MIN_LR", 1e-5, allowed=at_least(0), help="learning rate of the linear warm-up's first epoch")
+declare("OPTIM.WARMUP_MIN_LR", 1e-5, allowed=at_least(0), help="learning rate in the first epoch of the linear warm-up")
 declare(
     "OPTIM.WARMUP_RECOUNT",
     True,
-    help="the schedule counts its epochs from the end of the warm-up (False: from the beginning of the run)",
+    help="count the epochs of the schedule from the end of the warm-up (False: from the beginning of the run)",
 )
 declare(
     "OPTIM.LEGACY_REPEAT_STEP",
@@ -30,19 +37,19 @@ declare(
     allowed=at_least(0),
     help=(
         "reproduces a quirk of the published SoftCPT code, which registers one optimiser under 3 names (4 with class "
-        "prompts) and steps once for each name. n >= 2: the optimiser steps n times per batch on the same gradient "
-        "(once under a GradScaler, that is PREC amp) and the schedule n times per epoch, so that the learning rate "
-        "runs through the cosine n times as fast: with 3 it has fallen to 0 after a third of the epochs, is back at "
-        "its peak after two thirds and ends at 0; with 4 it ends at its peak. 0 or 1: each steps once"
+        "prompts) and steps once for each name. n >= 2: the optimiser steps n times per batch with the same gradient "
+        "(with a GradScaler, i.e. PREC amp, once) and the schedule steps n times per epoch, so the learning rate "
+        "follows the cosine n times as fast: with 3 it is 0 after a third of the epochs, at its peak after two "
+        "thirds, and 0 at the end; with 4 it ends at its peak. 0 or 1: each steps once"
     ),
 )
 
 
 def build_lr_scheduler(optimizer, optim_cfg):
-    """Schedule of OPTIM.LR_SCHEDULER for `optimizer`; call its step() once after each epoch.
+    """Build the schedule OPTIM.LR_SCHEDULER for `optimizer`. Call its step() once after each epoch.
 
     Raises:
-        UserError: unknown schedule or warm-up; multi_step without a list of epochs.
+        UserError: unknown schedule or warm-up, or multi_step without a list of epochs.
     """
     check_availability(optim_cfg.LR_SCHEDULER, AVAIL_SCHEDS)
     sizes = optim_cfg.STEPSIZE
@@ -53,7 +60,7 @@ def build_lr_scheduler(optimizer, optim_cfg):
     elif optim_cfg.LR_SCHEDULER == "multi_step":
         if not sizes or min(sizes) <= 0:
             raise UserError(
-                f"OPTIM.STEPSIZE = {tuple(sizes)}: multi_step needs the epochs of its decays, such as (30, 40)"
+                f"OPTIM.STEPSIZE = {tuple(sizes)}: multi_step needs the epochs of its decays, e.g. (30, 40)"
             )
         scheduler = MultiStepLR(optimizer, milestones=sizes, gamma=optim_cfg.GAMMA)
     else:
@@ -68,14 +75,14 @@ def build_lr_scheduler(optimizer, optim_cfg):
 
 
 class WarmupScheduler(LRScheduler):
-    """Warm-up for some epochs, then another schedule from its own beginning.
+    """Warm-up for some epochs, followed by another schedule from its beginning.
 
     Args:
         optimizer: the optimiser.
         successor: schedule after the warm-up, built on the same optimiser at its full rate.
         warmup_epoch: epochs of warm-up, >= 1.
-        min_lr: rate of the first epoch; in epoch e of the linear warm-up the rate is base * e / warmup_epoch.
-        constant_lr: rate of all warm-up epochs, instead of the linear warm-up.
+        min_lr: learning rate in epoch 0; in epoch e > 0 of the linear warm-up it is base * e / warmup_epoch.
+        constant_lr: learning rate in all epochs of the warm-up, instead of the linear warm-up.
     """
 
     def __init__(self, optimizer, successor, warmup_epoch, min_lr=1e-5, constant_lr=None):
@@ -105,7 +112,7 @@ class WarmupScheduler(LRScheduler):
         return [float(lr) for lr in self.successor.get_last_lr()]
 
     def state_dict(self):
-        """Plain values, the successor's beside its own, so that checkpoints load with weights_only=True."""
+        """Plain values, including the state of the successor, so that checkpoints load with weights_only=True."""
         state = {key: value for key, value in super().state_dict().items() if key != "successor"}
         return {**state, "successor": self.successor.state_dict()}
 

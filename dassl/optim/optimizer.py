@@ -20,26 +20,27 @@ declare("OPTIM.SGD_NESTEROV", False, help="Nesterov's momentum in sgd")
 declare("OPTIM.RMSPROP_ALPHA", 0.99, allowed=between(0, 1), help="smoothing constant of rmsprop")
 declare("OPTIM.ADAM_BETA1", 0.9, allowed=between(0, 1), help="first-moment decay of adam, amsgrad, radam, adamw")
 declare("OPTIM.ADAM_BETA2", 0.999, allowed=between(0, 1), help="second-moment decay of adam, amsgrad, radam, adamw")
-declare("OPTIM.STAGED_LR", False, help="layers other than NEW_LAYERS learn at LR * BASE_LR_MULT")
-declare("OPTIM.NEW_LAYERS", (), help="names of the model's children that learn at the full rate under STAGED_LR")
-declare("OPTIM.BASE_LR_MULT", 0.1, allowed=at_least(0), help="factor on LR for the other layers under STAGED_LR")
+# compatibility: for trainers written for Dassl; no method here uses these three
+declare("OPTIM.STAGED_LR", False, help="train layers other than NEW_LAYERS at LR * BASE_LR_MULT")
+declare("OPTIM.NEW_LAYERS", (), help="STAGED_LR: names of the children of the model that train at LR")
+declare("OPTIM.BASE_LR_MULT", 0.1, allowed=at_least(0), help="STAGED_LR: factor on LR for the other layers")
 
 
 def build_optimizer(model, optim_cfg, param_groups=None):
-    """Optimiser of OPTIM.NAME.
+    """Build the optimiser OPTIM.NAME.
 
     Args:
-        model: module; or a list of parameters or of parameter groups.
+        model: a module, or a list of parameters or of parameter groups.
         optim_cfg: cfg.OPTIM.
-        param_groups: groups to use instead of the model's parameters (then STAGED_LR is not used).
+        param_groups: groups to use instead of the parameters of the model; STAGED_LR is then ignored.
 
     Raises:
-        UserError: unknown OPTIM.NAME; STAGED_LR with something that is no module, or with a layer it does not have.
+        UserError: unknown OPTIM.NAME; STAGED_LR without a module, or with a layer that the module does not have.
     """
     check_availability(optim_cfg.NAME, AVAIL_OPTIMS)
     if param_groups is not None:
         if optim_cfg.STAGED_LR:
-            warnings.warn("OPTIM.STAGED_LR is not used, as the parameter groups are given", stacklevel=2)
+            warnings.warn("OPTIM.STAGED_LR is ignored because parameter groups are given", stacklevel=2)
         params = param_groups
     elif optim_cfg.STAGED_LR:
         params = _staged(model, optim_cfg)
@@ -68,14 +69,14 @@ def build_optimizer(model, optim_cfg, param_groups=None):
 
 
 def _staged(model, optim_cfg):
-    """Two groups: the new layers at the full rate, all others at LR * BASE_LR_MULT."""
+    """Compatibility: two groups, the new layers at LR and all others at LR * BASE_LR_MULT."""
     if not isinstance(model, nn.Module):
-        raise UserError("OPTIM.STAGED_LR tells layers apart by name: give build_optimizer a module, not parameters")
+        raise UserError("OPTIM.STAGED_LR needs the names of layers: give build_optimizer a module, not parameters")
     if isinstance(model, nn.DataParallel):
         model = model.module
     new = [optim_cfg.NEW_LAYERS] if isinstance(optim_cfg.NEW_LAYERS, str) else list(optim_cfg.NEW_LAYERS)
     if not new:
-        warnings.warn("OPTIM.STAGED_LR without OPTIM.NEW_LAYERS: every layer learns at LR * BASE_LR_MULT", stacklevel=3)
+        warnings.warn("OPTIM.STAGED_LR without OPTIM.NEW_LAYERS: all layers train at LR * BASE_LR_MULT", stacklevel=3)
     children = [name for name, _ in model.named_children()]
     for name in new:
         check_availability(name, children)

@@ -38,7 +38,7 @@ class Registry:
         Raises:
             UnknownNameError: the name is not registered.
         """
-        check_availability(name, self._objects, f'name in "{self._name}"' if name else self._name.lower())
+        check_availability(name, self._objects, self._name.lower())
         return self._objects[name]
 
     def registered_names(self):
@@ -59,12 +59,12 @@ def check_availability(requested, available, what="name"):
     """
     if requested in available:
         return
-    names = [str(name) for name in available]
-    known = f"Available: {', '.join(sorted(names)) or 'none'}"
+    names = {str(name).lower(): str(name) for name in available}
+    known = f"Available: {', '.join(sorted(names.values())) or 'none'}"
     if not requested:
         raise UnknownNameError(f"no {what} is given. {known}")
-    near = difflib.get_close_matches(str(requested), names, n=1)
-    hint = f", did you mean {near[0]}?" if near else "."
+    near = difflib.get_close_matches(str(requested).lower(), names, n=1)
+    hint = f", did you mean {names[near[0]]}?" if near else "."
     raise UnknownNameError(f"no such {what}: {requested!r}{hint} {known}")
 
 

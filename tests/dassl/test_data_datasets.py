@@ -138,7 +138,7 @@ def test_an_unknown_dataset_gets_the_nearest_name():
         return SimpleNamespace(DATASET=SimpleNamespace(NAME=name))
 
     assert isinstance(build_dataset(cfg("PetsOfTheTest")), PetsOfTheTest)
-    with pytest.raises(ValueError, match="did you mean PetsOfTheTest"):
+    with pytest.raises(ValueError, match="no such dataset: 'petsofthetests', did you mean PetsOfTheTest"):
         build_dataset(cfg("petsofthetests"))
     with pytest.raises(ValueError, match="set DATASET.NAME"):
         build_dataset(cfg(""))

@@ -298,7 +298,7 @@ def test_nothing_to_load(cfg):
     with pytest.raises(ValueError, match="no training image"):
         build_data_loader(cfg, "RandomSampler", [], 4)
     few = [Datum("a", 0, 0, "x"), Datum("b", 0, 1, "x")]
-    with pytest.raises(ValueError, match="finds no batch of 8 in 2 images"):
+    with pytest.raises(ValueError, match="cannot fill a batch of 8 from 2 images"):
         build_data_loader(cfg, "RandomDomainSampler", few, 8)
 
 

@@ -73,7 +73,7 @@ def test_a_small_class_is_drawn_with_replacement():
 @pytest.mark.parametrize(
     ("name", "settings", "text"),
     [
-        ("RandomSampeler", {}, "did you mean RandomSampler"),
+        ("RandomSampeler", {}, "no such sampler: 'RandomSampeler', did you mean RandomSampler"),
         ("RandomDomainSampler", {"n_domain": 4}, "have 3 domains"),
         ("RandomDomainSampler", {"batch_size": 8, "n_domain": 3}, "shared equally"),
         ("RandomClassSampler", {"batch_size": 8, "n_ins": 3}, "divisor of BATCH_SIZE"),

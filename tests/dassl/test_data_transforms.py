@@ -115,5 +115,5 @@ def test_instance_norm_and_cutout(cfg, image):
 
 
 def test_an_unknown_name_gets_the_nearest_one(cfg):
-    with pytest.raises(ValueError, match="'random_flp'; did you mean random_flip"):
+    with pytest.raises(ValueError, match="'random_flp', did you mean random_flip"):
         build_transform(cfg, choices=["normalize", "random_flp"])

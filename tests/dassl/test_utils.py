@@ -33,7 +33,7 @@ def test_registry():
     for kind in (KeyError, ValueError):  # Dassl's, and the one that means a mistake of the user's
         with pytest.raises(kind) as caught:
             registry.get("Lmap")
-        assert str(caught.value) == "no such name in \"THING\": 'Lmap', did you mean Lamp? Available: Lamp"
+        assert str(caught.value) == "no such thing: 'Lmap', did you mean Lamp? Available: Lamp"
     with pytest.raises(ValueError, match="did you mean a"):
         utils.check_availability("aa", ["a", "b"])
     utils.check_availability("a", ["a", "b"])

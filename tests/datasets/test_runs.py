@@ -126,5 +126,5 @@ def test_a_broken_image_says_what_it_is(run, data_root, tmp_path, capfd, workers
     assert f"image cannot be read: {path}" in line
     assert (
         "; dataset Suite, task 1 (RSSCN7), class 4 (forest), entry 5 of test in split_fixed_RSSCN7.json of RSSCN7. "
-        f"What else cannot be read: python -m datasets.check {tmp_path}/broken/config.yaml --deep" in line
+        f"To list all unreadable images: python -m datasets.check {tmp_path}/broken/config.yaml --deep" in line
     )

@@ -1,4 +1,4 @@
-"""One labelled image, and the base classes of datasets: lists of them for training, validation and test."""
+"""Datum, one labelled image, and the base classes of datasets: lists of items for training, validation and test."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class DatumMT:
 
 
 def relative_path(impath: str, root: str = "") -> str:
-    """`impath` below `root` with forward slashes; as it is where it lies elsewhere."""
+    """`impath` relative to `root`, with forward slashes. A path outside `root` is returned whole."""
     if not root:
         return impath.replace(os.sep, "/")
     if impath.startswith(root + "/") and "//" not in impath and "/." not in impath:
-        return impath[len(root) + 1 :]  # nearly all paths; the rest takes ten times as long
+        return impath[len(root) + 1 :]  # nearly all paths; the general case takes ten times as long
     path, root = (os.path.abspath(p).replace(os.sep, "/").rstrip("/") for p in (impath, root))
     return path[len(root) + 1 :] if path.startswith(root + "/") else path
 
 
 def hash_split(splits: Mapping[str, Sequence], root: str = "") -> str:
-    """SHA-256 (hex) over the relative paths, tasks and labels of {split name: items}; their order does not count."""
+    """SHA-256 (hex) of the relative paths, tasks and labels in {split name: items}; independent of their order."""
     digest = hashlib.sha256()
     for name, items in splits.items():
         lines = sorted(f"{relative_path(i.impath, root)}\t{getattr(i, 'task', 0)}\t{i.label}" for i in items or ())
@@ -69,11 +69,11 @@ def hash_split(splits: Mapping[str, Sequence], root: str = "") -> str:
 
 
 class _Base:
-    """What single-task and multi-task datasets share: splits, class list, label checks."""
+    """Shared parts of single-task and multi-task datasets: splits, class list, label checks."""
 
     dataset_dir = ""  # folder of the dataset below DATASET.ROOT
-    domains: Sequence[str] = ()  # names of the domains, where there are several
-    image_root = ""  # image keys are relative to it; "" leaves it to DATASET.ROOT
+    domains: Sequence[str] = ()  # names of the domains, if there are several
+    image_root = ""  # folder to which image keys are relative; "": DATASET.ROOT
 
     def _set_splits(self, space: TaskSpace, **splits):
         self._space = space
@@ -116,7 +116,7 @@ class _Base:
 
     @property
     def split_hash(self) -> str:
-        """Hex hash of the splits. Datasets that cut few-shot sets out of a larger split give that one's instead."""
+        """Hash of the splits (hex). Datasets that draw few-shot sets from a larger split set the hash of that split."""
         return getattr(self, "_split_hash", None) or hash_split(self._splits, self.image_root)
 
     @split_hash.setter
@@ -124,14 +124,14 @@ class _Base:
         self._split_hash = value
 
     def _check_labels(self):
-        """Every task must be one of the space, every label a class of its task."""
+        """Check that every task is in the space and every label is a class of its task."""
         tasks = self._space.tasks
         bad, number = [], 0
         for split, items in self._splits.items():
             for item in items or ():
                 task, label = getattr(item, "task", 0), item.label
                 if label == -1 and split == "train_u":
-                    continue  # the customary mark of "no label"
+                    continue  # the usual mark for "no label"
                 if not _is_index(task) or not 0 <= task < len(tasks):
                     why = f"task {task!r} is not in 0..{len(tasks) - 1}"
                 elif not _is_index(label) or not 0 <= label < len(tasks[task].classnames):
@@ -144,11 +144,11 @@ class _Base:
         if number:
             found = "; ".join(bad) + ("; …" if number > len(bad) else "")
             raise ValueError(
-                f"{type(self).__name__}: labels that the class list does not have on {number} image"
+                f"{type(self).__name__}: labels missing from the class list on {number} image"
                 f"{'s' if number > 1 else ''}. {found}. Correct the split or the class list."
             )
 
-    # ---- helpers that dataset classes written for Dassl call -------------------------------------------------------
+    # ---- compatibility: helpers for dataset classes written for Dassl ----
 
     @staticmethod
     def split_dataset_by_label(data_source: Iterable) -> dict[int, list]:
@@ -167,7 +167,7 @@ class _Base:
         return output
 
     def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]):
-        """Raises ValueError where a chosen domain is none of `self.domains`."""
+        """Raise ValueError if a chosen domain is not one of `self.domains`."""
         for key, chosen in (("SOURCE_DOMAINS", source_domains), ("TARGET_DOMAINS", target_domains)):
             bad = [domain for domain in chosen if domain not in self.domains]
             if bad:
@@ -180,24 +180,24 @@ def _is_index(value) -> bool:
 
 
 class DatasetBase(_Base):
-    """A dataset of one task, as written for Dassl.
+    """A dataset of one task, with Dassl's arguments.
 
-    The class list is `classnames`, or the attribute `CLASSNAMES` of the class, or else read off the items of all splits
-    (label -> classname), which must then name every label from 0 up without a gap.
+    The class list is `classnames`, or else the class attribute `CLASSNAMES`, or else it is collected from the items of
+    all splits, whose labels must then be 0, 1, 2, … without a gap.
 
     Args:
         train_x: labelled training items.
         train_u: unlabelled training items; label -1 is allowed here.
         val: validation items, or None.
         test: test items.
-        classnames: C names, position = label.
+        classnames: C names. The position of a name is its label.
 
     Raises:
-        ValueError: labels that do not fit the class list, naming the first offenders and their number.
+        ValueError: labels outside the class list; the text lists the first of them and their number.
     """
 
     CLASSNAMES: Sequence[str] = ()
-    DATASET_NAME = ""  # name of the task in words; the class name where empty
+    DATASET_NAME = ""  # name of the task in words; if empty, the name of the class
     metric = "overall_acc"
     templates: Sequence[str] = ()
 
@@ -216,22 +216,22 @@ class DatasetBase(_Base):
 
     @staticmethod
     def get_num_classes(data_source: Iterable) -> int:
-        """Number of classes of a list of items with the labels 0, 1, 2, …"""
+        """Number of classes in a list of items with labels 0, 1, 2, …"""
         return max((item.label for item in data_source), default=-1) + 1
 
     @staticmethod
     def get_lab2cname(data_source: Iterable) -> tuple[dict[int, str], list[str]]:
-        """({label: class name}, class names in the order of their labels) of a list of items."""
+        """({label: class name}, class names in the order of their labels) for a list of items."""
         names = {item.label: item.classname for item in data_source}
         return names, [names[label] for label in sorted(names)]
 
     def generate_fewshot_dataset(self, *data_sources, num_shots: int = -1, repeat: bool = False):
-        """`num_shots` random items of every class of each list; all of them where num_shots < 1.
+        """Draw `num_shots` items per class from each list, or all items if num_shots < 1.
 
-        Drawn from Python's `random`, which the caller seeds, as Dassl does. With `repeat` a class with fewer items is
-        drawn from with replacement, otherwise it keeps all it has.
+        Items are drawn with Python's `random`, as in Dassl; the caller seeds it. A class with fewer items gives all of
+        them, or with `repeat`, `num_shots` items drawn with replacement.
 
-        Returns: one list, or a list of lists where several were given.
+        Returns: one list, or a list of lists if several were given.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
@@ -259,7 +259,7 @@ def _classnames_from_items(splits: Mapping[str, Sequence | None], key: str) -> t
                     f"(first seen in {split}: {item.impath}); give every class one name"
                 )
     if not names:
-        raise ValueError(f"{key}: no image in any split, so its classes are not known; look at its folder")
+        raise ValueError(f"{key}: no image in any split, so the classes are unknown; check its folder")
     missing = [label for label in range(len(names)) if label not in names]
     if missing:
         odd = [label for label in names if label not in range(len(names))]
@@ -271,14 +271,14 @@ def _classnames_from_items(splits: Mapping[str, Sequence | None], key: str) -> t
 
 
 class DatasetBaseMT(_Base):
-    """A dataset of several tasks: items are `DatumMT`, their class list is declared by `space`.
+    """A dataset of several tasks. Its items are `DatumMT`; `space` declares their classes.
 
     Args:
         space: the tasks.
         train_x, val, test: items, or None.
 
     Raises:
-        ValueError: tasks or labels that `space` does not have, naming the first offenders and their number.
+        ValueError: tasks or labels that are not in `space`; the text lists the first of them and their number.
     """
 
     def __init__(self, space: TaskSpace, train_x=None, val=None, test=None):
@@ -286,10 +286,10 @@ class DatasetBaseMT(_Base):
 
     @property
     def train_u(self):
-        """None: multi-task datasets have no unlabelled part."""
+        """None: multi-task datasets have no unlabelled images."""
         return None
 
-    # The published code's names.
+    # names of the published code
     taskid2tname = property(lambda self: self.space.taskid2tname)
     taskid2cname = property(lambda self: self.space.taskid2cname)
     taskid2desc = property(lambda self: self.space.taskid2desc)

@@ -1,19 +1,19 @@
-"""From names in INPUT.TRANSFORMS to a torchvision pipeline: PIL image (RGB) -> float tensor (3, height, width).
+"""Transforms: from the names in INPUT.TRANSFORMS to a torchvision pipeline, PIL image (RGB) -> float tensor (3, H, W).
 
-The steps are applied in the fixed order of `TRANSFORMS`, whatever their order in the config, as in Dassl.
+As in Dassl, the steps are applied in the order of `TRANSFORMS`, regardless of their order in the config.
 """
 
 from __future__ import annotations
 
 import random
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from dassl.config import declare
+from dassl.config import between, declare
+from dassl.utils import check_availability
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -21,7 +21,7 @@ INTERPOLATION_MODES = {
     "nearest": InterpolationMode.NEAREST,
 }
 
-# In the order in which they are applied; ToTensor comes between "gaussian_blur" and "cutout".
+# in the order of their application; ToTensor comes between "gaussian_blur" and "cutout"
 TRANSFORMS = (
     "random_translation",
     "random_crop",
@@ -45,26 +45,31 @@ TRANSFORMS = (
 )
 
 
-# CLIP's own preprocessing. Dassl's defaults here are ImageNet's; every config of the CLIP family overrides them.
+# The defaults are CLIP's preprocessing. Dassl's defaults are ImageNet's, which every config for CLIP overrides.
 _PAIR = (lambda size: len(size) == 2 and min(size) > 0, "two numbers > 0: (height, width)")
 declare("INPUT.SIZE", (224, 224), allowed=_PAIR, help="height and width of the model's input, pixels")
 declare("INPUT.INTERPOLATION", "bicubic", allowed=tuple(INTERPOLATION_MODES), help="how images are resized")
-declare("INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize"), allowed=TRANSFORMS, help="names")
-declare("INPUT.NO_TRANSFORM", False, help="hand out images as they are read")
-declare("INPUT.EXIF_ROTATE", False, help="turn photographs as their EXIF data say; the published results are without")
-declare("INPUT.PIXEL_MEAN", [0.48145466, 0.4578275, 0.40821073], help="of the channels R, G, B, in 0..1")
-declare("INPUT.PIXEL_STD", [0.26862954, 0.26130258, 0.27577711], help="of the channels R, G, B, in 0..1")
-declare("INPUT.CROP_PADDING", 4, help="random_crop: border of zeros, pixels")
-declare("INPUT.RRCROP_SCALE", (0.08, 1.0), help="random_resized_crop: share of the area")
+declare(
+    "INPUT.TRANSFORMS",
+    ("random_resized_crop", "random_flip", "normalize"),
+    allowed=TRANSFORMS,
+    help="names of the training transforms",
+)
+declare("INPUT.NO_TRANSFORM", False, help="give images without any transform")
+declare("INPUT.EXIF_ROTATE", False, help="apply the EXIF orientation; off in the published results")
+declare("INPUT.PIXEL_MEAN", [0.48145466, 0.4578275, 0.40821073], help="means of the channels R, G, B (0 to 1)")
+declare("INPUT.PIXEL_STD", [0.26862954, 0.26130258, 0.27577711], help="standard deviations of the channels")
+declare("INPUT.CROP_PADDING", 4, help="random_crop: width of the border of zeros in pixels")
+declare("INPUT.RRCROP_SCALE", (0.08, 1.0), help="random_resized_crop: range of the share of the area")
 declare("INPUT.CUTOUT_N", 1, help="cutout: number of squares")
-declare("INPUT.CUTOUT_LEN", 16, help="cutout: side, pixels")
+declare("INPUT.CUTOUT_LEN", 16, help="cutout: side of a square in pixels")
 declare("INPUT.GN_MEAN", 0.0, help="gaussian_noise: mean")
 declare("INPUT.GN_STD", 0.15, help="gaussian_noise: standard deviation")
-declare("INPUT.RANDAUGMENT_N", 2, help="randaugment*: operations an image")
+declare("INPUT.RANDAUGMENT_N", 2, help="randaugment*: operations per image")
 declare(
     "INPUT.RANDAUGMENT_M",
     10,
-    allowed=(lambda m: 0 <= m <= 30, "a number from 0 to 30"),
+    allowed=between(0, 30),
     help="randaugment: magnitude",
 )
 declare("INPUT.COLORJITTER_B", 0.4, help="colorjitter: brightness")
@@ -77,33 +82,31 @@ declare(
     "INPUT.GB_K",
     21,
     allowed=(lambda k: k > 0 and k % 2 == 1, "an odd number > 0"),
-    help="gaussian_blur: kernel size, odd, pixels",
+    help="gaussian_blur: kernel size in pixels, odd",
 )
 
 
 def build_transform(cfg, is_train: bool = True, choices=None):
-    """The transform of training or test images.
+    """Build the transform of training or test images.
 
     Args:
         cfg: settings; INPUT.* is read.
-        is_train: training (random) or test: resize the shorter side to max(INPUT.SIZE), crop the centre, normalise.
-        choices: names of transforms; None means INPUT.TRANSFORMS.
+        is_train: True: the random training transform; False: resize the shorter side to max(INPUT.SIZE), crop the
+            centre, normalise.
+        choices: names of transforms; None: INPUT.TRANSFORMS.
 
     Returns:
-        a callable PIL image -> float tensor (3, height, width), or None where INPUT.NO_TRANSFORM is set.
+        a callable PIL image -> float tensor (3, H, W), or None if INPUT.NO_TRANSFORM is set.
 
     Raises:
-        ValueError: an unknown name, with the nearest valid one.
+        ValueError: an unknown name; the text gives the nearest valid name.
     """
     if cfg.INPUT.NO_TRANSFORM:
         return None
     names = cfg.INPUT.TRANSFORMS if choices is None else choices
     names = (names,) if isinstance(names, str) else tuple(names)
-    unknown = [name for name in names if name not in TRANSFORMS]
-    if unknown:
-        near = get_close_matches(str(unknown[0]), TRANSFORMS, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"INPUT.TRANSFORMS: unknown transform {unknown[0]!r}; {hint}known: {', '.join(TRANSFORMS)}")
+    for name in names:
+        check_availability(name, TRANSFORMS, "transform (INPUT.TRANSFORMS)")
     steps = _train_steps(cfg.INPUT, names) if is_train else _test_steps(cfg.INPUT, names)
     return T.Compose(steps)
 
@@ -121,7 +124,7 @@ def _test_steps(cfg, names) -> list:
 def _train_steps(cfg, names) -> list:
     size, mode = tuple(cfg.SIZE), INTERPOLATION_MODES[cfg.INTERPOLATION]
     policy = T.AutoAugmentPolicy
-    # name -> how to make the step; in the order of TRANSFORMS
+    # name -> function that makes the step; in the order of TRANSFORMS
     before_tensor = {
         "random_translation": lambda: RandomTranslation(size, mode),
         "random_crop": lambda: T.RandomCrop(size, padding=cfg.CROP_PADDING, pad_if_needed=True),
@@ -148,7 +151,7 @@ def _train_steps(cfg, names) -> list:
         "instance_norm": lambda: InstanceNorm(),
     }
     if "random_crop" in names or "random_resized_crop" in names:
-        steps = []  # these make the size themselves
+        steps = []  # these resize themselves
     elif "center_crop" in names:
         steps = [T.Resize(max(size), interpolation=mode, antialias=True)]
     else:
@@ -164,14 +167,14 @@ def _normalize(cfg) -> T.Normalize:
 
 
 class _Step:
-    """A step whose `repr` says all it depends on: features are kept under the text of their transform."""
+    """A step whose `repr` shows all parameters, as the repr of a transform is part of the cache key of features."""
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in vars(self).items())})"
 
 
 class RandomTranslation(_Step):
-    """With probability p: enlarge to 9/8 of the size and cut a random window out; else resize only. PIL -> PIL."""
+    """With probability p, resize to 9/8 of the size and crop a random window; otherwise resize only. PIL -> PIL."""
 
     def __init__(self, size: tuple[int, int], interpolation: InterpolationMode, p: float = 0.5):
         self.p = p
@@ -184,7 +187,7 @@ class RandomTranslation(_Step):
 
 
 class RandomMagnitude(_Step):
-    """RandAugment whose n operations get a random magnitude each, and are applied with probability p. PIL -> PIL."""
+    """RandAugment with n operations of random magnitude, each applied with probability p. PIL -> PIL."""
 
     def __init__(self, n: int, p: float = 1.0):
         self.n, self.p = n, p
@@ -198,7 +201,7 @@ class RandomMagnitude(_Step):
 
 
 class Cutout(_Step):
-    """Set n squares of `length` pixels to zero, their centres anywhere in the image. (3, H, W) -> (3, H, W)."""
+    """Set n squares with side `length` and random centres to zero. (3, H, W) -> (3, H, W)."""
 
     def __init__(self, n: int = 1, length: int = 16):
         self.n, self.length = n, length
@@ -214,7 +217,7 @@ class Cutout(_Step):
 
 
 class GaussianNoise(_Step):
-    """Add normal noise with probability p. (3, H, W) -> (3, H, W)."""
+    """With probability p, add normal noise. (3, H, W) -> (3, H, W)."""
 
     def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5):
         self.mean, self.std, self.p = mean, std, p
@@ -224,7 +227,7 @@ class GaussianNoise(_Step):
 
 
 class InstanceNorm(_Step):
-    """Every channel of the image to mean 0 and standard deviation 1. (3, H, W) -> (3, H, W)."""
+    """Shift and scale each channel to mean 0 and standard deviation 1. (3, H, W) -> (3, H, W)."""
 
     def __call__(self, image: Tensor) -> Tensor:
         mean = image.mean(dim=(-2, -1), keepdim=True)

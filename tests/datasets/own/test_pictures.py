@@ -136,7 +136,7 @@ def test_an_image_that_breaks_a_run_leads_to_the_list_of_all(tmp_path, yaml_of, 
             Image.effect_noise((50, 50), 90).save(path)
             path.write_bytes(path.read_bytes()[:900])  # the header is whole
     status, _, err = trained(yaml_of(folder))
-    command = err.strip().rpartition("What else cannot be read: ")[2]
+    command = err.strip().rpartition("To list all unreadable images: ")[2]
     assert status == 2 and command.startswith("python -m datasets.check ") and command.endswith(" --deep")
     status, text = checked(capsys, *command.split()[3:])
     assert status == 1 and len(field(text, "bad")) == 4
