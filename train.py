@@ -1,4 +1,7 @@
-"""Train and test a method, or test a trained one (docs/running.md). Status 0: done, 2: a mistake is named, 1: a bug."""
+"""Train and test a method, or test a trained one (docs/running.md).
+
+Exit code: 0: done, 1: an internal error (with a traceback), 2: a user error (one message), 130: interrupted.
+"""
 
 import argparse
 import sys
@@ -9,48 +12,49 @@ from pathlib import Path
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(description="Train and test a prompt-tuning method, or test a trained one.")
-    setting = parser.add_argument  # those whose dest is in capitals
-    setting("--root", dest="DATASET.ROOT", metavar="DIR", help="folder of the datasets")
-    setting("--output-dir", dest="OUTPUT_DIR", metavar="DIR", help="folder of everything the run writes")
-    setting("--resume", dest="RESUME", metavar="DIR", help="an unfinished run; that in --output-dir goes on by itself")
-    setting("--seed", dest="SEED", metavar="N", type=int, help="0 is a seed; negative: one is drawn and recorded")
+    setting = parser.add_argument  # arguments whose dest is the key of a setting, in capitals
+    setting("--root", dest="DATASET.ROOT", metavar="DIR", help="folder that contains the folders of all datasets")
+    setting("--output-dir", dest="OUTPUT_DIR", metavar="DIR", help="output folder of the run")
+    setting("--resume", dest="RESUME", metavar="DIR", help="resume the run in another folder than --output-dir")
+    setting("--seed", dest="SEED", metavar="N", type=int, help="seed; if negative, a seed is drawn and recorded")
     setting("--trainer", dest="TRAINER.NAME", metavar="NAME", help="name of the method")
-    setting("--backbone", dest="MODEL.BACKBONE.NAME", metavar="NAME", help="name of the CLIP")
+    setting("--backbone", dest="MODEL.BACKBONE.NAME", metavar="NAME", help="name of the CLIP model")
     setting("--transforms", dest="INPUT.TRANSFORMS", metavar="NAME", nargs="+", help="training transforms")
-    setting("--old-data-path", dest="DATALOADER.OLD_DATA_PATH", metavar="PATH", help="image paths that begin so ...")
-    setting("--new-data-path", dest="DATALOADER.NEW_DATA_PATH", metavar="PATH", help="... begin so instead")
+    setting("--old-data-path", dest="DATALOADER.OLD_DATA_PATH", metavar="PATH", help="beginning of image paths ...")
+    setting("--new-data-path", dest="DATALOADER.NEW_DATA_PATH", metavar="PATH", help="... and its replacement")
     parser.add_argument("--config-file", help="settings of the method, or config.yaml of a run")
     parser.add_argument("--dataset-config-file", help="settings of the dataset or suite")
-    parser.add_argument("--eval-only", action="store_true", help="test the model in --model-dir")
+    parser.add_argument("--eval-only", action="store_true", help="test the model in --model-dir, do not train")
     parser.add_argument("--model-dir", help="folder of the run whose model is tested")
-    parser.add_argument("--load-epoch", type=int, help="which of its checkpoints; default the best one or the newest")
-    parser.add_argument("--no-train", action="store_true", help="build everything and stop")
-    parser.add_argument("--overwrite", action="store_true", help="remove the run that --output-dir holds")
+    parser.add_argument("--load-epoch", type=int, help="epoch of its checkpoint; default: the best one, or the newest")
+    parser.add_argument("--no-train", action="store_true", help="build data and model and stop")
+    parser.add_argument("--overwrite", action="store_true", help="remove the run in --output-dir first")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
     return parser.parse_intermixed_args(argv)  # flags may follow the settings
 
 
 def configure(args):
-    """The configuration: defaults, dataset file, trainer file, arguments, KEY VALUE pairs; later ones win."""
+    """The configuration: defaults, dataset file, trainer file, arguments, KEY VALUE pairs. Later values win."""
     from dassl.config import get_cfg_default, load
 
-    given = [part for pair in vars(args).items() if pair[0].isupper() and pair[1] is not None for part in pair]
+    given = []
+    for key, value in vars(args).items():
+        if key.isupper() and value is not None:
+            given += [key, value]
     cfg = get_cfg_default()
     load(cfg, [args.dataset_config_file, args.config_file], given + args.opts)
     return cfg
 
 
 def check_arguments(args, cfg):
-    """Mistakes that can be seen before anything slow begins."""
+    """Report user errors that can be found before anything slow begins."""
     from dassl.engine import TRAINER_REGISTRY
     from dassl.runs.checkpoints import require_checkpoint
     from dassl.utils import UserError
     from datasets.suites import refuse_training
 
     if not cfg.DATASET.NAME:
-        raise UserError(
-            "no dataset is given (DATASET.NAME): --dataset-config-file FILE, such as one of configs/datasets"
-        )
+        raise UserError("no dataset is given (DATASET.NAME): --dataset-config-file FILE, e.g. from configs/datasets")
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if trainer.learns and not args.eval_only:
         refuse_training(cfg)
@@ -62,29 +66,40 @@ def check_arguments(args, cfg):
         raise UserError(f"--output-dir is the folder of the model that is tested, {cfg.OUTPUT_DIR}; give another one")
     if args.model_dir and trainer.learns:
         require_checkpoint(args.model_dir, args.load_epoch)
-    if cfg.RESUME not in ("", cfg.OUTPUT_DIR):  # its own folder may still be empty
+    if cfg.RESUME not in ("", cfg.OUTPUT_DIR):  # OUTPUT_DIR may still be empty
         require_checkpoint(cfg.RESUME)
 
 
-def run(args, started):
+def begin(args):
+    """Check the arguments and take the output folder.
+
+    Returns the frozen configuration, or None if the output folder holds this run finished.
+    """
     import datasets  # noqa: F401  registers the datasets
     import trainers  # noqa: F401  registers the methods and declares their settings
-    from dassl.engine.build import build_trainer, unread, warn_of_unused
-    from dassl.runs.compare import warn_of_split
+    from dassl.engine.build import unread
     from dassl.runs.folder import FINISHED, prepare_output
+
+    cfg = configure(args)
+    check_arguments(args, cfg)
+    if prepare_output(cfg, args.overwrite, not args.eval_only, unread(cfg)) == FINISHED:
+        return None
+    cfg.freeze()
+    return cfg
+
+
+def run(args, cfg):
+    """Build data and model; train, test or stop."""
+    from dassl.engine.build import build_trainer, warn_of_unused
+    from dassl.runs.compare import warn_of_split
     from dassl.utils import collect_env_info, log_only, setup_logger
 
-    check_arguments(args, cfg := configure(args))
-    if prepare_output(cfg, args.overwrite, not args.eval_only, unread(cfg)) == FINISHED:
-        return
-    cfg.freeze()
-    started.append(cfg)
     setup_logger(cfg.OUTPUT_DIR, append=True)
     log_only(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
     print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
     warn_of_unused(cfg, args.opts, args.config_file)
     with closing(build_trainer(cfg)) as trainer:
-        if args.eval_only and trainer.learns:  # then check_arguments has seen --model-dir
+        if args.eval_only and trainer.learns:  # check_arguments has checked --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
         warn_of_split(trainer, args.config_file, args.model_dir)
         if args.eval_only:
@@ -96,23 +111,27 @@ def run(args, started):
 
 
 def main(argv=None):
-    args, started = parse(argv), []  # started: the configuration, once the output folder is the run's own
+    args = parse(argv)
     from dassl.runs.folder import leave_output
     from dassl.runs.writer import write_failure
     from dassl.utils import is_user_error, log_only
 
+    cfg = None
     try:
-        run(args, started)
+        cfg = begin(args)
+        if cfg is not None:
+            run(args, cfg)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
     except Exception as error:
-        for cfg in started:
+        if cfg is not None:  # otherwise the output folder may belong to another run
             write_failure(cfg, error)
-        log_only(f"error: {error}" if is_user_error(error) else traceback.format_exc())
+            log_only(f"error: {error}" if is_user_error(error) else traceback.format_exc())
         if not is_user_error(error):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr) or 130
     finally:
         leave_output()
     return 0

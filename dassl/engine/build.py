@@ -1,41 +1,45 @@
-"""The table of trainers, and the settings of a run."""
+"""Settings of a run, and the building of its trainer."""
 
 from dassl.config import at_least, declare, one_of, read_settings
 from dassl.utils.registry import TRAINER_REGISTRY
 
 declare("VERSION", 1, help="version of the settings")
-declare("OUTPUT_DIR", "./output/run", help="folder of everything the run writes")
-declare("RESUME", "", help="folder of an unfinished run to go on with; OUTPUT_DIR's own is continued without it")
-declare("SEED", -1, help="seed of the run; negative: one is drawn and recorded")
-declare("USE_CUDA", True, help="use the GPU, if there is one")
+declare("OUTPUT_DIR", "./output/run", help="output folder of the run")
+declare("RESUME", "", help="folder of an unfinished run to resume; an unfinished run in OUTPUT_DIR resumes without it")
+declare("SEED", -1, help="seed of the run; if negative, a seed is drawn and recorded")
+declare("USE_CUDA", True, help="use a GPU if there is one")
 declare("VERBOSE", True, help="print a summary of the data")
-declare("MODEL.INIT_WEIGHTS", "", help="checkpoint the learnable module starts from")
-# clip/ owns the backbone; declared here too, alike, for trainers that bring a backbone of their own and no clip.
+declare("MODEL.INIT_WEIGHTS", "", help="checkpoint with the initial values of the learnable module")
+# clip/ declares this key too, with the same default; here it serves trainers with a backbone of their own and no clip
 declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
-declare("MODEL.BACKBONE.PRETRAINED", True, help="for trainers that bring a backbone of their own")
+declare("TRAIN.CHECKPOINT_FREQ", 10, help="epochs between checkpoints; <= 0: after the last epoch only")
+declare("TRAIN.CHECKPOINT_KEEP", 1, allowed=at_least(0), help="how many of the newest checkpoints are kept; 0: all")
+declare("TRAIN.PRINT_FREQ", 10, allowed=at_least(1), help="batches between training lines")
+declare("TRAIN.TENSORBOARD", True, help="write scalars to OUTPUT_DIR/tensorboard")
+declare("TRAINER.NAME", "", allowed=one_of(TRAINER_REGISTRY.registered_names, extra=("",)), help="trainer")
+
+# ---- compatibility: settings for trainers written for Dassl; no method here reads them ----
+
+declare("MODEL.BACKBONE.PRETRAINED", True, help="for trainers with a backbone of their own")
 declare("MODEL.HEAD.NAME", "", help="head between backbone and classifier, for trainers that have one")
-declare("MODEL.HEAD.HIDDEN_LAYERS", (), help="widths of the head's hidden layers")
+declare("MODEL.HEAD.HIDDEN_LAYERS", (), help="widths of the hidden layers of the head")
 declare("MODEL.HEAD.ACTIVATION", "relu", help="activation of the head")
 declare("MODEL.HEAD.BN", True, help="batch normalisation in the head")
 declare("MODEL.HEAD.DROPOUT", 0.0, help="dropout of the head")
-declare("TRAIN.CHECKPOINT_FREQ", 10, help="epochs between checkpoints; <= 0: after the last epoch only")
-declare("TRAIN.CHECKPOINT_KEEP", 1, allowed=at_least(0), help="newest checkpoints that are kept; 0: all")
-declare("TRAIN.PRINT_FREQ", 10, allowed=at_least(1), help="batches between training lines")
 declare(
     "TRAIN.COUNT_ITER",
     "train_x",
     allowed=("train_x", "train_u", "smaller_one"),
-    help="loader that gives the batches of an epoch, in trainers with labelled and unlabelled data",
+    help="loader that defines the number of batches per epoch, for trainers with labelled and unlabelled data",
 )
-declare("TRAIN.TENSORBOARD", True, help="write scalars to OUTPUT_DIR/tensorboard")
-declare("TRAINER.NAME", "", allowed=one_of(TRAINER_REGISTRY.registered_names, extra=("",)), help="trainer")
 
 
 def unread(cfg):
-    """Beginnings of the settings that the method of `cfg` does not read, so that they decide none of its numbers.
+    """Prefixes of the settings that the method of `cfg` does not read, so they cannot affect its results.
 
-    These are other methods' sections and what the method names as `unread`; of a method written for Dassl, which has no
-    `section`, nothing is known: (). Hand-made prompts (ZSCLIP) every method may start from or be compared with.
+    They are the sections of other methods and the class attribute `unread` of the method. The section of hand-made
+    prompts (ZSCLIP) is never included, because every method may start from them or be compared with them. A method
+    written for Dassl has no attribute `section`; nothing is known about its settings, and the result is ().
     """
     if cfg.TRAINER.NAME not in TRAINER_REGISTRY:
         return ()
@@ -48,9 +52,9 @@ def unread(cfg):
 
 
 def warn_of_unused(cfg, opts, file=None):
-    """Print a line about settings that belong to other methods: on the command line, [KEY, VALUE, ...], or in `file`.
+    """Print a warning about settings of other methods in `opts` ([KEY, VALUE, ...]) or in `file`.
 
-    A file that has settings of the method at hand, such as the config.yaml of a run, may have those of others, too.
+    A file with settings of the current method, such as the config.yaml of a run, may also contain those of others.
     """
     section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
     groups = tuple(group for group in unread(cfg) if group.startswith("TRAINER."))
@@ -67,5 +71,5 @@ def warn_of_unused(cfg, opts, file=None):
 
 
 def build_trainer(cfg, space=None):
-    """The trainer cfg.TRAINER.NAME names, built with `cfg`; with a TaskSpace `space`, without any data."""
+    """Build the trainer cfg.TRAINER.NAME with `cfg`. With a TaskSpace `space`, no data is needed."""
     return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, *(() if space is None else (space,)))
