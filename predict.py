@@ -148,13 +148,14 @@ def run(args):
 def main(argv=None):
     args = parse(argv)
     from dassl.utils import is_user_error
+    from datasets.explain import explained
 
     try:
         return run(args)
     except Exception as error:
         if not is_user_error(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

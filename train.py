@@ -51,7 +51,7 @@ def check_arguments(args, cfg):
     from dassl.engine import TRAINER_REGISTRY
     from dassl.runs.checkpoints import require_checkpoint
     from dassl.utils import UserError
-    from datasets.suites import refuse_training
+    from datasets.reading import refuse_training
 
     if not cfg.DATASET.NAME:
         raise UserError("no dataset is given (DATASET.NAME): --dataset-config-file FILE, e.g. from configs/datasets")
@@ -115,6 +115,7 @@ def main(argv=None):
     from dassl.runs.folder import leave_output
     from dassl.runs.writer import write_failure
     from dassl.utils import is_user_error, log_only
+    from datasets.explain import explained
 
     cfg = None
     try:
@@ -125,6 +126,7 @@ def main(argv=None):
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
     except Exception as error:
+        error = explained(error)
         if cfg is not None:  # otherwise the output folder may belong to another run
             write_failure(cfg, error)
             log_only(f"error: {error}" if is_user_error(error) else traceback.format_exc())

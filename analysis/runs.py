@@ -17,6 +17,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.engine.progress import progress
 from dassl.runs.open import load_trainer, read_setup
 from dassl.utils import UserError, is_user_error
+from datasets.explain import explained
 from reporting.experiments import Experiment
 
 
@@ -98,6 +99,6 @@ def run_command(work: Callable[[], None]) -> int:
     except Exception as error:
         if not is_user_error(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {explained(error)}", file=sys.stderr)
         return 2
     return 0

@@ -1,10 +1,8 @@
-"""Check datasets: `python -m datasets.check --help`. The code is in `datasets.doctor`."""
+"""`python -m datasets.check`: report which datasets are there and which are not (`datasets.doctor.command`)."""
 
 import sys
 
-from datasets.doctor.command import asked_for, main
-
-__all__ = ["asked_for", "main"]
+from datasets.doctor.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""A row of the table as a source: is it there, and if so, its tasks and its split."""
+"""The dataset of one row as a source: whether it is there, its tasks and its split."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from datasets import splits
 from datasets.classnames import in_words
+from datasets.known.row import Row
 from datasets.source import Item, Source, SourceTask
 from datasets.splits import Split
-from datasets.table import Row
 
 
 class RowSource:
@@ -25,30 +25,45 @@ class RowSource:
         """Whether there is nothing to train on: a test set with a shift."""
         return self.row.rule == "test-only"
 
+    @property
+    def train_folders(self) -> tuple[str, ...]:
+        """Folders of images that only training needs."""
+        return self.row.train_folders
+
     def split_file(self, root: str) -> Path | None:
         """The split file that is used: a published one, else the one that was made here before, else none."""
         folder = Path(root, self.row.folder)
         names = (*self.row.split_files, splits.fixed_name(self.row.name))
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
-    def missing(self, root: str, train: bool = True) -> str:
-        """What is not there, in a line; "" if everything is there. Where to get it: `datasets.doctor.report`.
+    def absent(self, root: str, train: bool = True) -> list[str]:
+        """Folders ("images/") and files that are not in the dataset's folder below the data root.
 
         Args:
             root: the data root.
-            train: whether images to train on are wanted, where these lie in a folder of their own.
+            train: whether to include folders that only training needs.
         """
         row = self.row
-        if not root:
-            return "no data root"
         place = Path(root, row.folder)
-        if not place.is_dir():
-            return f"no folder {place}"
         files = () if self.split_file(root) else row.needs
         spared = () if train else row.train_folders
         folders = [folder for folder in row.image_folders or (row.images,) if folder not in spared]
         gone = [f"{folder}/" for folder in folders if not (place / folder).is_dir()]
-        gone += [file for file in files if not (place / file).is_file()]
+        return gone + [file for file in files if not (place / file).is_file()]
+
+    def missing(self, root: str, train: bool = False) -> str:
+        """What is missing, in a line; "" if nothing is.
+
+        Args:
+            root: the data root, "" for none.
+            train: whether images that only training needs, in a folder of their own, have to be there too.
+        """
+        if not root:
+            return "no data root"
+        place = Path(root, self.row.folder)
+        if not place.is_dir():
+            return f"no folder {place}"
+        gone = self.absent(root, train)
         return f"not in {place}: {', '.join(gone)}" if gone else ""
 
     def load(self, root: str) -> Source:
@@ -70,7 +85,7 @@ class RowSource:
         splits.check_labels(f"{row.name} ({where})", split)
         if path:
             splits.check_once(f"{row.name} ({where})", split)
-        if not split.test or not (split.train or self.test_only or self.missing(root)):
+        if not split.test or not (split.train or self.test_only or self.absent(root)):
             raise ValueError(f"{row.name} ({where}): no image to {'train' if split.test else 'test'} on was found")
         if not listed:
             splits.check_files(f"{row.name} ({where})", folder / row.images, split)

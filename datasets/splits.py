@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dassl.utils import atomic_write
-from dassl.utils.texts import counted
+from dassl.utils import atomic_write, counted
 from datasets.fewshot import rank
 from datasets.folders import are
 from datasets.source import SPLITS, Item, Raw

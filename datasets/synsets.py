@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dassl.utils.texts import counted
+from dassl.utils import counted
 from datasets.folders import are, some
 from datasets.readers import image_names, in_folders, lines_of, subfolders
 from datasets.source import Raw

@@ -41,9 +41,8 @@ def configuration(arguments: list[str]):
     import datasets  # noqa: F401  registers the datasets
     import train
     import trainers  # noqa: F401  registers the methods and declares their settings
-    from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine.build import TRAINER_REGISTRY, warn_of_unused
-    from datasets.fewshot import task_subset
+    from datasets.suites import asked
 
     known = ["1" if word == LAST and before == "--load-epoch" else word for before, word in _pairs(arguments)]
     try:
@@ -51,9 +50,7 @@ def configuration(arguments: list[str]):
     except SystemExit:
         raise ValueError("train.py does not understand these arguments, see above") from None
     cfg = train.configure(args)
-    suite = DATASET_REGISTRY.get(cfg.DATASET.NAME)
-    if hasattr(suite, "task_keys"):
-        task_subset(cfg.DATASET.SUBSAMPLE_TASKS, suite.task_keys(cfg))
+    asked(cfg)  # refuses unknown tasks
     try:
         train.check_arguments(args, cfg)
     except FileNotFoundError:
@@ -85,6 +82,7 @@ def _short(path: str) -> str:
 def look(arguments: list[str]) -> tuple[str, list[str], str]:
     """(state of the output folder, arguments to print, what is wrong with them or "") of a call of train.py."""
     from dassl.utils import is_user_error
+    from datasets.explain import explained
 
     folder = Path(option(arguments, "--output-dir"))
     try:
@@ -97,7 +95,7 @@ def look(arguments: list[str]) -> tuple[str, list[str], str]:
     except Exception as error:
         if not is_user_error(error):
             raise
-        return "", arguments, str(error)
+        return "", arguments, str(explained(error))
 
 
 def main(arguments: list[str]) -> int:

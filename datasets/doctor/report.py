@@ -1,29 +1,31 @@
-"""What is there of a dataset and what is wrong with it, for `python -m datasets.check` and for the start of every run.
-
-Both use the same reading and the same words: a run refuses with what the command prints.
-"""
+"""What is there of a dataset, what is wrong with it and how to fix it, as a report in words."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dassl.utils import is_user_error
-from dassl.utils.texts import counted
-from datasets import readers, splits
-from datasets.doctor import mistakes, oddities
-from datasets.doctor.mistakes import Mistake
-from datasets.doctor.published import size_line
-from datasets.folders import listing, some
+from dassl.utils import counted
+from datasets import readers, splits, verify
+from datasets.doctor.mistakes import Mistake, download, mistakes, wrong_root
+from datasets.folders import some
+from datasets.known.row import Row
+from datasets.reading import UnusableData
 from datasets.source import SPLITS, Source
 
-MISTAKES, BAD = 4, 20  # of a dataset that are printed
+MISTAKES, BAD = 4, 20  # number of mistakes and bad images of a dataset that are printed
 NOTHING = "no such folder"
+# Reader -> what it expects in the folder of images; other readers expect a folder per class.
+TREES = {
+    **dict.fromkeys((readers.fgvc_aircraft, readers.oxford_flowers, readers.oxford_pets, readers.stanford_cars), "*"),
+    readers.fashion20: "<task>/<class>/*",
+    readers.nested_class_folders: "<category>/<class>/*",
+}
 
 
 @dataclass
@@ -36,14 +38,15 @@ class Report:
         folder: the folder that was looked at.
         problem: what is wrong, in a line; "" if nothing is.
         images: number of images of each split.
-        classes: number of classes found, None where they could not be counted; `declared`: that there should be.
-        split: where the split comes from; `split_hashes`: {task: hash of its split}.
-        mistakes: mistakes recognised by name.
-        notes: what is odd but does no harm.
-        expected: what should lie in `folder`; `source`, `size`, `command`: where to get it, and how.
-        by_hand: whether the command only tells what has to be fetched by hand.
+        classes: number of classes of a dataset that could be read; `declared`: the expected number.
+        split: origin of the split; `split_hashes`: {task: hash of its split}.
+        mistakes: common mistakes that were recognised, with the commands that fix them.
+        notes: oddities that do no harm.
+        expected: the expected content of `folder`.
+        source, size, command: where to get the dataset, its size, and the command that downloads it.
+        by_hand: whether the command only tells what has to be downloaded by hand.
         bad: images that cannot be decoded (`--deep`).
-        absent: whether files or folders are not there, rather than wrong.
+        absent: whether files or folders are missing, rather than wrong.
     """
 
     name: str
@@ -69,17 +72,17 @@ class Report:
         """The report as lines for people, the most useful one first."""
         text = [f"{self.name}: {self.status}" + (f", {self.problem}" if self.problem else "")]
         for mistake in self.mistakes[:MISTAKES]:
-            text.append(_line("mistake", f"{mistake.name}: {mistake.found}"))
+            text.append(_line("mistake", mistake.found))
             text += [_line("fix", mistake.fix)] if mistake.fix else []
         text += [_line("bad", line) for line in self.bad[:BAD]]
         text += [_line("", f"and {len(self.bad) - BAD:,} more")] if len(self.bad) > BAD else []
-        mended = any(mistake.fix for mistake in self.mistakes)  # it is there, so that it need not be fetched
-        hand = "   (tells what has to be fetched by hand)" if self.by_hand else ""
-        text += [_line("get it", self.command + hand)] if self.command and not mended else []
+        wanted = not any(mistake.fix for mistake in self.mistakes)  # else it is there and need not be downloaded
+        hand = "   (tells what has to be downloaded by hand)" if self.by_hand else ""
+        text += [_line("get it", self.command + hand)] if self.command and wanted else []
         text += [_line("looked in", self.folder)] if self.folder else []
         text += [_line("" if i else "expected", line) for i, line in enumerate(self.expected)]
-        text += [_line("source", self.source)] if self.source and not mended else []
-        text += [_line("size", self.size)] if self.size and not mended else []
+        text += [_line("source", self.source)] if self.source and wanted else []
+        text += [_line("size", self.size)] if self.size and wanted else []
         if self.images:
             text.append(_line("images", ", ".join(f"{split} {self.images[split]:,}" for split in SPLITS)))
         if self.classes is not None:
@@ -95,102 +98,69 @@ def _line(head: str, text: str) -> str:
 # ---- looking at a dataset ------------------------------------------------------------------------------------------
 
 
-def absent(name: str, source: Any, root: str, train: bool = True) -> Report | None:
-    """The report of a dataset whose files or folders are not there; None if they are. Looks at no image.
-
-    Without `train`, images that only training needs may be lacking, if they lie in a folder of their own.
-    """
-    row = getattr(source, "row", None)
-    gap = source.missing(root, train) if row else source.missing(root)
-    if not gap:
-        return None
-    report = Report(name, "missing", absent=True)
-    if row is None:  # own data, and what ships with the project, say all there is to say
-        report.problem = gap
-        return report
-    place = Path(root, row.folder) if root else Path("<root>", row.folder)
-    report.folder, report.declared = str(place), row.classes
-    with_split = bool(root) and source.split_file(root) is not None
-    gone = [entry for entry in mistakes.expected(row, with_split) if not mistakes.there(place / entry, entry)]
-    report.problem = f"not there: {some(gone, 6)}" if place.is_dir() else NOTHING
-    if row.train_folders and not source.missing(root, train=False):
-        report.problem += "; without training images there are only zero-shot and tests of trained models"
-    report.expected = _tree(row)
-    report.source, report.size = row.source, size_line(row)
-    report.command, report.by_hand = mistakes.download(name, root), not fetched_by_command(row)
-    if root and os.path.isdir(root):
-        report.mistakes = mistakes.mistakes(row, root, with_split)
-    return report
-
-
 def examine(
-    name: str, source: Any, root: str, tasks: Iterable[int] | None = None, run: bool = False
+    name: str, source: Any, root: str, tasks: Iterable[int] | None = None, train: bool = True
 ) -> tuple[Report, Source | None]:
     """Read a dataset without decoding an image: (the report, the dataset if it could be read).
 
-    Folders are listed as they are for training, and the first bytes of `oddities.SAMPLE` images are looked at.
+    Folders are listed as they are for training, and the first bytes of `verify.SAMPLE` images are looked at. Nothing is
+    written.
 
     Args:
-        name: of the dataset.
+        name: name of the dataset.
         source: what reads it (`suites.SOURCES`, own data).
         root: the data root, "" for none.
-        tasks: the tasks of it that are counted; by default all.
-        run: as a run needs it: a split that had to be made is saved, and a usable dataset is not described.
+        tasks: indices of the tasks that are counted; by default all.
+        train: whether images that only training needs have to be there.
     """
-    if report := absent(name, source, root, train=not run):
-        return report, None
     report, row = Report(name), getattr(source, "row", None)
-    path = source.split_file(root) if row else None
+    if gap := source.missing(root, train) if row else source.missing(root):
+        return _absent(report, source, root, gap), None
     if row:
+        path = source.split_file(root)
         report.folder, report.declared = str(Path(root, row.folder, row.images)), row.classes
         report.split = path.name if path else splits.RULES[row.rule]
     printed = io.StringIO()
     try:
-        with contextlib.nullcontext() if run else contextlib.redirect_stdout(printed):
+        with contextlib.redirect_stdout(printed):
             loaded = source.load(root)
     except (ValueError, OSError) as error:
-        if run and not is_user_error(error):
-            raise  # a bug, which a run shows with its traceback
         report.status, report.absent = "broken", isinstance(error, FileNotFoundError)
-        report.problem = _without_prefix(name, str(error))
-        if row:
-            report.mistakes = mistakes.mistakes(row, root, path is not None)
-            report.classes = _count_classes(row, Path(root, row.folder))
+        report.problem = str(error).removeprefix(f"{name}: ")
+        report.mistakes = mistakes(source, root) if row else []
         return report, None
-    bad = oddities.sample(loaded, Path(root, row.folder) if row else Path(loaded.root), name, root)
     tasks = range(len(loaded.tasks)) if tasks is None else sorted(tasks)
-    notes, fewer = oddities.gaps(loaded, tasks), oddities.fewer(row, loaded, run) if row else []
-    if bad:
-        report.status, report.problem, report.mistakes = "broken", bad.name, [bad]
-    elif loaded.save and row is None:
-        report.bad, turned = oddities.headers(loaded)
-        notes += turned
-        if report.bad:
-            report.status = "broken"
-            files = counted(len(report.bad), "file")
-            report.problem = f"{files} that cannot be read; no split is made before they are mended or removed"
-    if run and report.status == "usable":
-        _begin(name, loaded, notes + fewer)
-        return report, loaded
     _describe(report, loaded, tasks)
-    report.notes = [line.removeprefix(f"{name}: ") for line in printed.getvalue().splitlines() if line] + notes
-    if row:
-        report.notes += oddities.unexpected(row, Path(root, row.folder), loaded) + fewer
-    if report.status == "usable" and (keys := [loaded.tasks[i].key for i in tasks if i not in oddities.tested(loaded)]):
-        report.status, report.problem = "broken", oddities.untested(keys)
+    seen = verify.findings(loaded, tasks, row)
+    report.bad = seen.bad
+    report.notes = [line.removeprefix(f"{name}: ") for line in printed.getvalue().splitlines() if line] + seen.notes
+    untested = [loaded.tasks[i].key for i in tasks if i not in verify.tested(loaded)]
+    report.problem = seen.problem or (verify.no_test_image(untested) if untested else "")
+    report.status = "broken" if report.problem else "usable"
     return report, loaded
 
 
-def _begin(name: str, source: Source, notes: list[str]) -> None:
-    """Say what a run should know of a usable dataset, and save its split if that had to be made."""
-    for note in notes:
-        if source.save or note.startswith("WARNING"):
-            print(f"{name}: {note}")
-    if source.save and len(oddities.tested(source)) == len(source.tasks):  # else images have to be added first
-        source.save()
+def _absent(report: Report, source: Any, root: str, gap: str) -> Report:
+    """Complete the report of a dataset with missing files or folders. Opens no image."""
+    report.status, report.absent, report.problem = "missing", True, gap
+    row = getattr(source, "row", None)
+    if row is None:  # own data and the embedded suite tell everything themselves
+        return report
+    place = Path(root or "<root>", row.folder)
+    report.folder, report.declared = str(place), row.classes
+    report.problem = f"not there: {some(source.absent(root), 6)}" if root and place.is_dir() else NOTHING
+    if row.train_folders and not source.missing(root):
+        report.problem += "; without training images there are only zero-shot and tests of trained models"
+    report.expected = _tree(row)
+    report.source, report.size = row.source, _size(row)
+    report.command = download(report.name, root)
+    report.by_hand = not any(file.urls or file.drive for file in row.files if not file.optional)
+    if root and os.path.isdir(root):
+        report.mistakes = mistakes(source, root)
+    return report
 
 
-def _describe(report: Report, source: Source, tasks: Collection[int]) -> None:
+def _describe(report: Report, source: Source, tasks: Iterable[int]) -> None:
     report.folder = report.folder or source.root
     report.images = {split: sum(item.task in tasks for item in getattr(source, split)) for split in SPLITS}
     report.classes = sum(len(source.tasks[i].classnames) for i in tasks)
@@ -200,19 +170,9 @@ def _describe(report: Report, source: Source, tasks: Collection[int]) -> None:
     report.split_hashes = {source.tasks[i].key: source.split_digest(i) for i in tasks}
 
 
-def _without_prefix(name: str, text: str) -> str:
-    """An error's text without the dataset's name, which stands at the beginning of the line anyway."""
-    text = text.removeprefix(name).lstrip(": ")
-    if text.startswith("(") and "): " in text:
-        where, _, rest = text[1:].partition("): ")
-        return f"{rest} [{where}]"
-    return text
-
-
-def _tree(row) -> list[str]:
-    """What should lie in the row's folder, a line each."""
-    deeper = {readers.fashion20: "<task>/<class>/*", readers.nested_class_folders: "<category>/<class>/*"}
-    inside = "*" if row.read in mistakes.FLAT else deeper.get(row.read, "<class>/*")
+def _tree(row: Row) -> list[str]:
+    """The expected content of the row's folder, in lines."""
+    inside = TREES.get(row.read, "<class>/*")
     lines = [f"{folder}/{inside}" if folder else inside for folder in row.image_folders or (row.images,)] + [*row.needs]
     if row.needs and row.split_files:
         lists = "the list" if len(row.needs) == 1 else f"the {len(row.needs)} lists"
@@ -220,71 +180,68 @@ def _tree(row) -> list[str]:
     return lines
 
 
-def _count_classes(row, place: Path) -> int | None:
-    """Class folders, where the classes are the folders."""
-    if row.read in mistakes.FLAT or row.task_keys or len(row.image_folders) > 1:
-        return None
-    return sum(name not in row.skip for name in listing(place / row.images)[0])
-
-
-def fetched_by_command(row) -> bool:
-    """Whether `python -m datasets.download` can fetch what the dataset cannot do without."""
-    return any(file.urls or file.drive for file in row.files if not file.optional)
+def _size(row: Row) -> str:
+    """Size of the download, number of images and of classes, in words and as far as known."""
+    size, files = row.download_size, [file.size for file in row.files if not file.optional]
+    if files and all(files):
+        size = f"{sum(files) / 1000:.3g} GB" if sum(files) >= 1000 else f"{sum(files)} MB"
+    parts = [f"about {size} to download"] if size else []
+    parts += [f"{row.published_images:,} images"] if row.published_images else []
+    return ", ".join([*parts, f"{row.classes:,} classes"])
 
 
 # ---- several datasets ----------------------------------------------------------------------------------------------
 
 
 def headline(label: str, reports: list[Report], root: str) -> str:
-    """The verdict on a suite in a line."""
+    """The verdict on a suite, in a line."""
     missing = [report for report in reports if report.status == "missing"]
-    broken = [report for report in reports if report.status == "broken"]
+    broken = sum(report.status == "broken" for report in reports)
     if not missing and not broken:
-        tasks, classes, images = (sum(numbers) for numbers in zip(*map(_sizes, reports), strict=True))
+        tasks = sum(len(report.split_hashes) for report in reports)
+        classes, images = sum(report.classes for report in reports), sum(sum(r.images.values()) for r in reports)
         return f"{label}: usable, {counted(tasks, 'task')}, {counted(classes, 'class')}, {counted(images, 'image')}"
     many, parts = len(reports) > 1, []
     if missing:
         where = f" below DATASET.ROOT {root!r} (--root)" if root else " because DATASET.ROOT is not set (--root)"
-        where = where if any(report.source for report in missing) else ""  # own data say where they were looked for
+        where = where if any(report.source for report in missing) else ""  # own data name the folder themselves
         parts.append(f"{len(missing)} of {len(reports)} datasets not found{where}" if many else f"not found{where}")
     if broken:
-        parts.append(f"{len(broken)} of {len(reports)} datasets cannot be used" if many else "cannot be used")
+        parts.append(f"{broken} of {len(reports)} datasets cannot be used" if many else "cannot be used")
     return f"{label}: {', '.join(parts)}"
 
 
-def _sizes(report: Report) -> tuple[int, int, int]:
-    return len(report.split_hashes), report.classes or 0, sum(report.images.values())
-
-
 def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root: str, brief: bool = False) -> list[str]:
-    """Why a suite is not usable, as lines: the verdict, then every dataset that stands in the way; [] if it is usable.
+    """Why a suite is not usable, in lines: the verdict, then every unusable dataset; [] if it is usable.
 
-    Where all of it is explained by a wrong data root, that is said once. `brief`: datasets of which nothing is there
-    are named together, and what should be there is left to `datasets.check`.
+    Args:
+        label: the suite.
+        reports: reports on all of its datasets.
+        sources: {dataset: what reads it}.
+        root: the data root, "" for none.
+        brief: name datasets without any folder together and leave out what they should hold.
     """
     bad = [report for report in reports if report.status != "usable"]
     if not bad:
         return []
     text = [headline(label, reports, root)]
     rows = [sources[report.name].row for report in bad if report.absent and hasattr(sources[report.name], "row")]
-    if root and (found := mistakes.wrong_root(root, rows)):
+    if rows and root and (found := wrong_root(root, rows)):
         mistake, right = found
-        text += [_line("mistake", f"{mistake.name}: {mistake.found}"), _line("fix", mistake.fix)]
-        below = {row.name: absent(row.name, sources[row.name], right) for row in rows}
-        bad = [found for report in bad if (found := below.get(report.name, report))]
-    elif root and rows and not os.path.isdir(root):
+        text += [_line("mistake", mistake.found), _line("fix", mistake.fix)]
+        own = [report for report in bad if not hasattr(sources[report.name], "row")]
+        bad = own + [report for report in bad if report not in own and sources[report.name].missing(right)]
+    elif rows and root and not os.path.isdir(root):
         text.append(_line("mistake", f"there is no folder {root}"))
     if len(reports) == 1 and reports == bad:
         text[0] += f": {reports[0].problem}"
-        return text + [line for report in bad for line in report.lines()[1:]]
-    nothing = [
-        report for report in bad if report.command and report.problem.startswith(NOTHING) and not report.mistakes
-    ]
+        return text + reports[0].lines()[1:]
+    nothing = [r for r in bad if r.command and r.problem.startswith(NOTHING) and not r.mistakes]
     if brief and len(nothing) > 1:
         names = [report.name for report in nothing]
-        hand = [report.name for report in nothing if report.by_hand]
-        text += [_line("no folder", ", ".join(names)), _line("get them", mistakes.download(" ".join(names), root))]
-        text += [_line("by hand", f"{', '.join(hand)}: that command tells how")] if hand else []
+        text += [_line("no folder", ", ".join(names)), _line("get them", download(" ".join(names), root))]
+        if hand := [report.name for report in nothing if report.by_hand]:
+            text.append(_line("by hand", f"{', '.join(hand)}: that command tells how"))
         text.append(_line("details", "the same with datasets.check: what belongs where, sizes and sources"))
         bad = [report for report in bad if report not in nothing]
     for report in bad:
@@ -292,21 +249,14 @@ def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root:
     return text
 
 
-def require_usable(label: str, sources: Mapping[str, Any], root: str) -> dict[str, Source]:
-    """Read the datasets for a run, saving splits that had to be made.
-
-    Raises:
-        FileNotFoundError: files or folders that are missing, of all datasets at once.
-        ValueError: datasets that are there but contradict themselves or their declaration.
-    """
-    reports = [report for name, source in sources.items() if (report := absent(name, source, root, train=False))]
-    if reports:  # found out before anything is read
-        others = [Report(name) for name in sources if name not in {report.name for report in reports}]
-        raise FileNotFoundError("\n".join(refusal(label, reports + others, sources, root, brief=True)))
-    found = {name: examine(name, source, root, run=True) for name, source in sources.items()}
-    reports = [report for report, _ in found.values()]
-    if text := "\n".join(refusal(label, reports, sources, root, brief=True)):
-        if any(report.absent for report in reports):
-            raise FileNotFoundError(text)
-        raise ValueError(text)
-    return {name: source for name, (_, source) in found.items()}
+def explain(error: UnusableData) -> str:
+    """What a run tells its user about datasets that are missing or unusable."""
+    reports = []
+    for name, source in error.sources.items():
+        report = Report(name)
+        if name in error.problems:
+            report, _ = examine(name, source, error.root, train=error.train)
+            if report.status == "usable":  # what went wrong in the run does not go wrong again
+                report.status, report.problem = "broken", error.problems[name]
+        reports.append(report)
+    return "\n".join(refusal(error.label, reports, error.sources, error.root, brief=True))

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from filelock import Timeout
 
 from dassl.utils import counted
-from datasets.check import asked_for
+from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine
 from datasets.fetch.install import MB, Options, about, at_hand, free_space, install, lacking, size, sources, space
 from datasets.fetch.transfer import DRIVE

@@ -16,7 +16,7 @@ _FASHION = {
     "underwear_style": "underwear",
 }
 
-FASHION20 = (
+ROWS = (
     Row(
         "Fashion20",
         "fashion20",
@@ -31,6 +31,7 @@ FASHION20 = (
         split_files=published_splits("Fashion20", zhou=False),
         task_keys=tuple(_FASHION),
         templates=tuple(f"a photo of {{}}, a type of {noun}." for noun in _FASHION.values()),
+        published_images=24_000,
         source="Baidu pan https://pan.baidu.com/s/1ITXWaRVVXi1PLnbXVa_kjA?pwd=67c4",
     ),
 )

@@ -7,7 +7,7 @@ from datasets.known.row import Row, published_splits
 _CARS = "https://ai.stanford.edu/~jkrause"
 MIRRORS = ("https://huggingface.co/datasets/zhengli97/prompt_learning_dataset (with CoOp's split files)",)
 
-GENERAL10 = (
+ROWS = (
     Row(
         "Caltech101",
         "caltech-101",
@@ -21,6 +21,7 @@ GENERAL10 = (
         skip=("BACKGROUND_Google", "Faces_easy"),
         rename=classnames.CALTECH101,
         split_files=published_splits("Caltech101"),
+        published_images=8_242,
         source="https://data.caltech.edu/records/mzrjq-6wc02 (caltech-101.zip, in it 101_ObjectCategories.tar.gz)",
         files=(
             RemoteFile(
@@ -46,6 +47,7 @@ GENERAL10 = (
         "texture",
         "{} texture.",
         split_files=published_splits("DescribableTextures"),
+        published_images=5_640,
         source="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
         files=(
             RemoteFile(
@@ -71,6 +73,7 @@ GENERAL10 = (
         "a centered satellite photo of {}.",
         rename=classnames.EUROSAT,
         split_files=published_splits("EuroSAT"),
+        published_images=27_000,
         source="http://madm.dfki.de/files/sentinel/EuroSAT.zip",
         files=(
             RemoteFile(
@@ -101,6 +104,8 @@ GENERAL10 = (
         "a photo of a {}, a type of aircraft.",
         "mean_acc",
         needs=("variants.txt", "images_variant_train.txt", "images_variant_val.txt", "images_variant_test.txt"),
+        other_folders=("fgvc-aircraft-2013b",),
+        published_images=10_000,
         source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz "
         "(its folder data/, renamed)",
         files=(
@@ -131,6 +136,8 @@ GENERAL10 = (
         "food dish",
         "a photo of {}, a type of food.",
         split_files=published_splits("Food101"),
+        other_folders=("food101",),
+        published_images=101_000,
         source="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
         files=(
             RemoteFile(
@@ -158,6 +165,12 @@ GENERAL10 = (
         "mean_acc",
         needs=("imagelabels.mat", "cat_to_name.json"),
         split_files=published_splits("OxfordFlowers"),
+        other_folders=(
+            "flowers-102",
+            "flowers102",
+            "102flowers",
+        ),
+        published_images=8_189,
         source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (102flowers.tgz, imagelabels.mat); "
         "cat_to_name.json: Google Drive 1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0",
         files=(
@@ -193,6 +206,12 @@ GENERAL10 = (
         "mean_acc",
         needs=("annotations/trainval.txt", "annotations/test.txt"),
         split_files=published_splits("OxfordPets"),
+        other_folders=(
+            "oxford-iiit-pet",
+            "oxford-iiit-pets",
+            "pets",
+        ),
+        published_images=7_349,
         source="https://www.robots.ox.ac.uk/~vgg/data/pets/data/ (images.tar.gz, annotations.tar.gz)",
         files=(
             RemoteFile(
@@ -227,6 +246,7 @@ GENERAL10 = (
         needs=("devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"),
         image_folders=("cars_train", "cars_test"),
         split_files=published_splits("StanfordCars"),
+        published_images=16_185,
         source="http://ai.stanford.edu/~jkrause/car196/ (cars_train.tgz, cars_test.tgz, "
         "cars_test_annos_withlabels.mat) and car_devkit.tgz",
         files=(  # not served by their authors any more
@@ -251,6 +271,7 @@ GENERAL10 = (
         "scene and place",
         needs=("ClassName.txt", "Training_01.txt", "Testing_01.txt"),
         split_files=published_splits("SUN397"),
+        published_images=39_700,
         source="http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz and download/Partitions.zip",
         files=(
             RemoteFile(
@@ -284,6 +305,7 @@ GENERAL10 = (
         "a photo of a person doing {}.",
         needs=tuple(f"ucfTrainTestlist/{name}.txt" for name in ("classInd", "trainlist01", "testlist01")),
         split_files=published_splits("UCF101"),
+        published_images=13_320,
         source="UCF-101-midframes.zip, Google Drive 10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",
         files=(
             RemoteFile(

@@ -11,7 +11,7 @@ _HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"
 _CLASSNAMES = RemoteFile("classnames.txt", drive="1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF", size=1, optional=True)
 TASK_NAME = "general objects image classification"
 
-IMAGENET = (
+ROWS = (
     Row(
         "ImageNet",
         "imagenet",
@@ -23,6 +23,13 @@ IMAGENET = (
         "general object",
         image_folders=("images/train", "images/val"),
         train_folders=("images/train",),
+        other_folders=(
+            "ILSVRC2012",
+            "ILSVRC",
+            "imagenet-1k",
+        ),
+        published_images=1_331_167,
+        download_size="145 GB",
         source="https://image-net.org (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar; an account is needed); "
         "classnames.txt: Google Drive 1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF",
         files=(_CLASSNAMES,),
@@ -41,6 +48,7 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         task_of="ImageNet",
+        published_images=10_000,
         source="https://huggingface.co/datasets/vaishaal/ImageNetV2 (imagenetv2-matched-frequency.tar.gz)",
         files=(
             RemoteFile(
@@ -65,6 +73,8 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         task_of="ImageNet",
+        other_folders=("sketch",),
+        published_images=50_889,
         source="https://github.com/HaohanWang/ImageNet-Sketch (its folder sketch/, renamed images/)",
         files=(
             RemoteFile(
@@ -87,6 +97,8 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         task_of="ImageNet",
+        other_folders=("imagenet-a",),
+        published_images=7_500,
         source="https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
         files=(RemoteFile("imagenet-a.tar", same_names("imagenet-a"), (f"{_HENDRYCKS}/imagenet-a.tar",), size=690),),
     ),
@@ -100,6 +112,8 @@ IMAGENET = (
         TASK_NAME,
         "general object",
         task_of="ImageNet",
+        other_folders=("imagenet-r",),
+        published_images=30_000,
         source="https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
         files=(RemoteFile("imagenet-r.tar", same_names("imagenet-r"), (f"{_HENDRYCKS}/imagenet-r.tar",), size=2190),),
     ),

@@ -13,7 +13,7 @@ def _kaggle(name: str, put: tuple[tuple[str, str], ...], size: int) -> RemoteFil
     return RemoteFile(f"{name.partition('/')[2]}.zip", put, page=page, also=("archive.zip",), size=size)
 
 
-PLANT6 = (
+ROWS = (
     Row(
         "FruitVegetable",
         "fruit_vegetable",
@@ -26,6 +26,8 @@ PLANT6 = (
         "a photo of a {}, a type of fruit or vegetable.",
         image_folders=("images/train", "images/validation", "images/test"),
         split_files=published_splits("FruitVegetable", zhou=False),
+        other_folders=("fruit-and-vegetable-image-recognition",),
+        published_images=3_825,
         source="Kaggle kritikseth/fruit-and-vegetable-image-recognition",
         files=(_kaggle("kritikseth/fruit-and-vegetable-image-recognition", _PARTS, 2000),),
     ),
@@ -41,6 +43,8 @@ PLANT6 = (
         "a photo of a {}, a type of flower.",
         skip=("flowers",),  # the archive holds everything twice
         split_files=published_splits("KaggleFlower", "kaggle_flower", zhou=False),
+        other_folders=("flowers-recognition",),
+        published_images=4_317,
         source="Kaggle alxmamaev/flowers-recognition",
         files=(_kaggle("alxmamaev/flowers-recognition", same_names("flowers"), 235),),
     ),
@@ -55,6 +59,8 @@ PLANT6 = (
         "mushroom",
         "a photo of a {}, a type of mushroom.",
         split_files=published_splits("KaggleMushroom", zhou=False),
+        other_folders=("mushrooms-classification-common-genuss-images",),
+        published_images=6_714,
         source="Kaggle maysee/mushrooms-classification-common-genuss-images",
         files=(_kaggle("maysee/mushrooms-classification-common-genuss-images", same_names("Mushrooms"), 1700),),
     ),
@@ -70,6 +76,8 @@ PLANT6 = (
         "a photo of a {}, a type of vegetable.",
         image_folders=("images/train", "images/validation", "images/test"),
         split_files=published_splits("KaggleVegetable", zhou=False),
+        other_folders=("vegetable-images",),
+        published_images=21_000,
         source="Kaggle misrakahmed/vegetable-image-dataset",
         files=(_kaggle("misrakahmed/vegetable-image-dataset", _PARTS, 530),),
     ),
@@ -84,6 +92,7 @@ PLANT6 = (
         "plant seedling",
         "a photo of a {}, a type of seedling.",
         split_files=published_splits("PlantSeedlingV1", zhou=False),
+        published_images=5_544,
         source="https://vision.eng.au.dk/plant-seedlings-dataset (arXiv 1711.05458), the non-segmented images",
         files=(
             RemoteFile(
@@ -106,6 +115,7 @@ PLANT6 = (
         "a photo of a plant leaf with {} disease.",
         rename=classnames.PLANT_VILLAGE,
         split_files=published_splits("PlantVillage", zhou=False),
+        published_images=55_448,
         source="Mendeley Data tywbtsjrjv, the images without augmentation",
         files=(
             RemoteFile(

@@ -43,7 +43,10 @@ class Row:
         source: where to get what, for people.
         files: what `python -m datasets.download` fetches, or tells how to fetch.
         mirrors: pages of others that have the dataset, for when the files are gone.
-        by_hand: what people do with what they fetched, where that is more than to unpack it; {folder} is the folder.
+        by_hand: steps after a download by hand, if unpacking is not enough; {folder} is the dataset's folder.
+        published_images: number of images of the published dataset, in all splits.
+        download_size: size of the download in words, if `files` does not tell.
+        other_folders: names that the archive or other software gives to `folder`.
     """
 
     name: str
@@ -69,6 +72,9 @@ class Row:
     files: tuple[RemoteFile, ...] = ()
     mirrors: tuple[str, ...] = ()
     by_hand: str = ""
+    published_images: int = 0
+    download_size: str = ""
+    other_folders: tuple[str, ...] = ()
 
     @property
     def description(self) -> str:

@@ -115,7 +115,7 @@ def _row(name: str, images: str, names: dict[str, str], task_name: str, subject:
     )
 
 
-REMOTE_SENSING = (
+ROWS = (
     _row(
         "AID",
         "aid/AID",
@@ -123,6 +123,7 @@ REMOTE_SENSING = (
         "aerial scenes",
         "aerial scene",
         "https://captain-whu.github.io/AID/ (AID.zip)",
+        published_images=10_000,
         files=(RemoteFile("AID.zip", (("AID", "AID"),), page="https://captain-whu.github.io/AID/", size=2600),),
     ),
     _row(
@@ -132,6 +133,8 @@ REMOTE_SENSING = (
         "remote sensing scenes",
         "remote sensing scene",
         "https://gcheng-nwpu.github.io/ (NWPU-RESISC45.rar)",
+        published_images=31_500,
+        download_size="400 MB",
     ),
     _row(
         "UCMerced",
@@ -140,6 +143,7 @@ REMOTE_SENSING = (
         "urban land use",
         "urban land use",
         "http://weegee.vision.ucmerced.edu/datasets/landuse.html (UCMerced_LandUse.zip)",
+        published_images=2_100,
         files=(
             RemoteFile(
                 "UCMerced_LandUse.zip",
@@ -157,6 +161,7 @@ REMOTE_SENSING = (
         "high resolution satellite scenes",
         "high resolution satellite scene",
         "https://captain-whu.github.io/BED4RS/ (WHU-RS19.zip)",
+        published_images=1_005,
         template="a satellite photo of {}.",
         files=(
             RemoteFile(
@@ -171,6 +176,7 @@ REMOTE_SENSING = (
         "typical land cover",
         "land cover",
         "https://github.com/palewithout/RSSCN7 (its folder, renamed RSSCN7)",
+        published_images=2_800,
         files=(
             RemoteFile(
                 "RSSCN7-master.zip",
@@ -188,6 +194,7 @@ REMOTE_SENSING = (
         "satellite land objects",
         "satellite land object",
         "https://github.com/lehaifeng/RSI-CB (RSI-CB128.rar)",
+        published_images=36_707,
         read=readers.nested_class_folders,
         template="a satellite photo of {}.",
     ),
@@ -198,6 +205,7 @@ REMOTE_SENSING = (
         "high resolution satellite land objects",
         "high resolution satellite land object",
         "https://github.com/lehaifeng/RSI-CB (RSI-CB256.rar)",
+        published_images=24_747,
         read=readers.nested_class_folders,
         template="a satellite photo of {}.",
     ),
@@ -208,6 +216,7 @@ REMOTE_SENSING = (
         "Google Earth scenes",
         "Google Earth scene",
         "https://crabwq.github.io/ (OPTIMAL-31.zip)",
+        published_images=1_860,
     ),
     _row(
         "PatternNet",
@@ -216,6 +225,7 @@ REMOTE_SENSING = (
         "aerial objects and places",
         "aerial object and place",
         "https://sites.google.com/view/zhouwx/dataset (PatternNet.zip)",
+        published_images=30_400,
         files=(
             RemoteFile(
                 "PatternNet.zip",

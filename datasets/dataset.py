@@ -1,0 +1,186 @@
+"""The dataset class behind every registered name: tasks of one or several datasets, as a run asks for them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Mapping, Sequence
+
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
+from dassl.data.tasks import Task, TaskSpace
+from dassl.utils import UserError
+from datasets.fewshot import base_new, few_shot, val_shots
+from datasets.folders import q
+from datasets.reading import read_sources
+from datasets.source import SPLITS, Item, Places, Source, SourceTask
+from datasets.suites import SOURCES, SUITES, SuiteTask, asked, expand, nearest
+from datasets.verify import no_test_image
+
+
+class Suite(DatasetBaseMT):
+    """Tasks of one or several datasets, after task subset, base/new classes and few-shot sampling.
+
+    Only the datasets of the chosen tasks are read.
+
+    Attributes:
+        sources: {dataset: its tasks and its full split}.
+        suite_tasks: keys of all tasks of the suite.
+        split_hash: hash of the full splits of the chosen tasks, before sampling.
+        more_images: whether there are training images that have not been drawn.
+        places: for each list of images their places in the splits, for messages about bad images.
+        advice: the command that lists all bad images.
+
+    Args:
+        cfg: reads DATASET.{ROOT, NAME, TASKS, TASK_NAMES, NUM_SHOTS, NESTED_SHOTS, SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS},
+            SEED, TEST.NO_TEST, OUTPUT_DIR, and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT does not exist.
+
+    Raises:
+        MissingData: all datasets that are missing.
+        UserError: data or settings that contradict themselves.
+    """
+
+    TASKS: tuple[str, ...] = ()
+
+    @classmethod
+    def task_keys(cls, cfg) -> list[str]:
+        """Keys of all tasks of the suite, before DATASET.SUBSAMPLE_TASKS; position = number of the task."""
+        return [task.key for task in expand(list(cfg.DATASET.TASKS) or cls.TASKS)]
+
+    def __init__(self, cfg):
+        settings, wanted = cfg.DATASET, asked(cfg, self.TASKS)
+        self.sources = read_sources(wanted.name, wanted.sources, wanted.root)
+        self.suite_tasks = [task.key for task in wanted.every]
+        self.more_images = False
+        names = new_names(settings.TASK_NAMES, wanted.every)
+        by_task = {name: _by_task(source) for name, source in self.sources.items()}
+        splits: dict[str, list[DatumMT]] = {split: [] for split in SPLITS}
+        places = {split: Places(split) for split in SPLITS}
+        space, digest = [], hashlib.sha256()
+        for number, (dataset, index, key) in zip(wanted.numbers, wanted.tasks, strict=True):
+            source = self.sources[dataset]
+            digest.update(source.split_digest(index).encode())
+            declared = source.tasks[index]
+            labels = base_new(len(declared.classnames), settings.SUBSAMPLE_CLASSES)
+            if not labels:
+                print(f"{declared.name}: its only class is a base class, so the task is left out of the new classes")
+                continue
+            task = _task(declared, names.get((dataset, key), declared.name), labels, number)
+            new_label = {label: position for position, label in enumerate(labels)}
+            for split, numbers in by_task[dataset][index].items():
+                items = getattr(source, split)
+                there = [place for place in numbers if items[place].label in new_label]
+                kept = _drawn(items, there, split, cfg)
+                self.more_images |= split == "train" and len(kept) < len(there)
+                for item in map(items.__getitem__, kept):
+                    label = new_label[item.label]
+                    path = f"{source.root}/{item.path}"
+                    splits[split].append(DatumMT(path, label, len(space), item.domain, task.classnames[label]))
+                places[split].add(source, kept)
+            space.append(task)
+        _check(cfg, space, {item.task for item in splits["test"]})
+        roots = {source.root for source in self.sources.values()}
+        self.image_root = roots.pop() if len(roots) == 1 else sorted(roots, key=lambda path: (-len(path), path))
+        self.domains = next(iter(self.sources.values())).domains if len(self.sources) == 1 else ()
+        self.split_hash = digest.hexdigest()
+        self.advice = f"python -m datasets.check {q(os.path.join(cfg.OUTPUT_DIR, 'config.yaml'))} --deep"
+        self.places = {"train_x": places["train"], "val": places["val"], "test": places["test"]}
+        super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"] or None, splits["test"])
+
+
+def _task(declared: SourceTask, name: str, labels: Sequence[int], number: int) -> Task:
+    """The task of a dataset as task `number` of a suite, with the classes `labels` only."""
+    return Task(
+        declared.key,
+        name,
+        tuple(declared.classnames[label] for label in labels),
+        declared.metric,
+        declared.templates,
+        declared.description,
+        id=number,
+        task_of=declared.task_of,
+    )
+
+
+def _check(cfg, space: Sequence[Task], tested: set[int]) -> None:
+    """Raise UserError if there are no classes, or tasks without a test image that a run would test.
+
+    Args:
+        cfg: the configuration.
+        space: the tasks.
+        tested: positions of the tasks with test images.
+    """
+    name, classes = cfg.DATASET.NAME, cfg.DATASET.SUBSAMPLE_CLASSES
+    if not space:
+        raise UserError(f"{name}: DATASET.SUBSAMPLE_CLASSES {classes!r} leaves no class")
+    untested = [task.key for i, task in enumerate(space) if i not in tested]
+    if untested and not cfg.TEST.NO_TEST:
+        half = "" if classes == "all" else f"in the {classes} classes there is "
+        raise UserError(f"{name}: {half}{no_test_image(untested)}")
+
+
+def _by_task(source: Source) -> list[dict[str, array]]:
+    """For each task and split the places of its images in the lists of the source.
+
+    They are sorted by path and thus do not depend on the order of a folder listing.
+    """
+    parts = [{split: array("I") for split in SPLITS} for _ in source.tasks]
+    for split in SPLITS:
+        items = getattr(source, split)
+        for place in sorted(range(len(items)), key=items.__getitem__):
+            parts[items[place].task][split].append(place)
+    return parts
+
+
+def _drawn(items: Sequence[Item], places: Sequence[int], split: str, cfg) -> list[int]:
+    """Places of the few-shot sample of the images at `places`; test images are all kept."""
+    if split == "test":
+        return list(places)
+    shots = val_shots(cfg.DATASET.NUM_SHOTS) if split == "val" else cfg.DATASET.NUM_SHOTS
+    nested = cfg.DATASET.NESTED_SHOTS
+    return few_shot(
+        places, shots, cfg.SEED, nested, key=lambda place: items[place].path, group=lambda place: items[place].label
+    )
+
+
+def new_names(given: Sequence[Mapping], tasks: Sequence[SuiteTask]) -> dict[tuple[str, str], str]:
+    """{(dataset, task key): task name} of DATASET.TASK_NAMES.
+
+    Args:
+        given: [{key of a task, or dataset/key: name}, …].
+        tasks: all tasks of the suite.
+
+    Raises:
+        UserError: a task that the suite does not have, or a name that is not a text.
+    """
+    known = {task.key: (task.dataset, task.key) for task in tasks}
+    known |= {f"{task.dataset}/{task.key}": (task.dataset, task.key) for task in tasks}
+    found = {}
+    for entry in given:
+        for key, text in entry.items() if isinstance(entry, Mapping) else [(entry, None)]:
+            if not isinstance(text, str) or not text.strip():
+                raise UserError(
+                    f"DATASET.TASK_NAMES: expected KEY: name of the task, found {key!r}"
+                    + (f": {text!r}" if isinstance(entry, Mapping) else "")
+                )
+            if key not in known:
+                keys = [name for name in known if "/" not in name]
+                raise UserError(f"DATASET.TASK_NAMES: this suite has no task {key!r}{nearest(str(key), keys)}")
+            found[known[key]] = text.strip()
+    return found
+
+
+def register(name: str, tasks: tuple[str, ...], doc: str) -> type[Suite]:
+    """Register the dataset class `name`, which loads `tasks`."""
+    cls = type(name, (Suite,), {"TASKS": tasks, "__doc__": doc, "__module__": "datasets"})
+    DATASET_REGISTRY.register()(cls)
+    return cls
+
+
+def register_all() -> dict[str, type[Suite]]:
+    """Register every dataset and suite under its published name. Called once, when the package is imported."""
+    classes = {name: register(name, (name,), f"{name} by itself.") for name in SOURCES}
+    for name, tasks in SUITES.items():
+        classes[name] = register(name, tasks, f"{name}: {', '.join(tasks)}.")
+    DATASET_REGISTRY.register()(Suite)
+    return {**classes, "Suite": Suite}

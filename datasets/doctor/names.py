@@ -1,0 +1,72 @@
+"""What a name on the command line of `datasets.check` and `datasets.download` means."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from dassl.config import get_cfg_default, load
+from dassl.utils import UserError
+from datasets.suites import SOURCES, SUITES, Asked, asked, nearest
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs/datasets"
+
+
+def asked_for(name: str, root: str) -> Asked:
+    """The tasks that a name asks for.
+
+    Args:
+        name: a suite, a dataset, a task ("Icon13/faces"), a file of configs/datasets without its ending, or the path of
+            a YAML file, which may be the config.yaml of a run.
+        root: the data root; "" for the DATASET.ROOT of the file.
+
+    Raises:
+        UserError: an unknown name, or a file that cannot be used.
+    """
+    cfg = get_cfg_default()
+    known = {known.lower(): known for known in (*SUITES, *SOURCES)}
+    label = known.get(name.lower(), "")
+    if name.lower().endswith((".yaml", ".yml")):
+        label = _read(cfg, Path(name))
+    elif label:
+        cfg.DATASET.NAME = label
+    elif "/" in name and name.partition("/")[0] in SOURCES:
+        cfg.DATASET.TASKS, label = [name], name
+    elif (CONFIGS / f"{name}.yaml").is_file():
+        label = _read(cfg, CONFIGS / f"{name}.yaml")
+    else:
+        raise UserError(_unknown(name))
+    cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
+    return replace(asked(cfg), name=label)
+
+
+def _read(cfg, path: Path) -> str:
+    """Read the sections on data of a YAML file into `cfg`; returns the name of what it asks for."""
+    if not path.is_file():
+        near = CONFIGS / path.name
+        raise UserError(f"there is no file {path}" + (f"; did you mean {near}?" if near.is_file() else ""))
+    load(cfg, [str(path)], only=("DATASET", "DATALOADER"))
+    name = cfg.DATASET.NAME
+    if not cfg.DATASET.TASKS and name not in (*SUITES, *SOURCES):
+        hint = nearest(name, [*SUITES, *SOURCES]) if name else ", and DATASET.TASKS is empty"
+        raise UserError(f"{path}: there is no suite or dataset {name!r} (DATASET.NAME){hint}")
+    return name or path.stem
+
+
+def _unknown(name: str) -> str:
+    """The message about an unknown name."""
+    known = [*SUITES, *SOURCES]
+    hint = nearest(name, known) if "did you mean" in nearest(name, known) else ""
+    if file := next((name + ending for ending in (".yaml", ".yml") if os.path.isfile(name + ending)), ""):
+        hint = f"; did you mean the file {file}?"
+    elif os.path.isdir(name):
+        hint = f"; {name} is a folder: own data are described by a YAML file (docs/own-data.md)"
+    lists = [_wrapped("suites: ", SUITES), _wrapped("datasets: ", SOURCES), "  or give a YAML file with DATASET.TASKS"]
+    return "\n".join([f"there is no suite or dataset {name!r}{hint}", *lists])
+
+
+def _wrapped(head: str, names: Iterable[str]) -> str:
+    return textwrap.fill(head + ", ".join(names), 110, initial_indent="  ", subsequent_indent="    ")
