@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dassl.utils import read_json
+from dassl.utils import UserError, counted, read_json
 from datasets.classnames import scene, split_camel_case, year_first
 from datasets.folders import some
 from datasets.source import Item, Raw
@@ -69,9 +69,24 @@ def _numbered(path: Path, text: str, line: str, count: int) -> int:
 # ---- class folders -----------------------------------------------------------------------------------------------
 
 
+def class_names(row: Row, where: Path) -> list[str]:
+    """Names of the class folders in `where`, sorted.
+
+    Raises:
+        UserError: there are none. The message tells whether there are images without class folders.
+    """
+    names = subfolders(where, row.skip)
+    if not names:
+        flat = len(image_names(where))
+        found = f"is flat: {counted(flat, 'image')} in it and" if flat else "holds"
+        remedy = "Move every image into the folder of its class" if flat else "Unpack the images again"
+        raise UserError(f"{row.name}: {where} {found} no class folders; expected {where.name}/<class>/*. {remedy}.")
+    return names
+
+
 def class_folders(row: Row, folder: Path) -> Raw:
     """<images>/<class>/*: one pool."""
-    names = subfolders(folder / row.images, row.skip)
+    names = class_names(row, folder / row.images)
     return Raw([tuple(names)], {"all": in_folders(row, folder / row.images, names, "")}, listed=True)
 
 
@@ -82,7 +97,7 @@ def nested_class_folders(row: Row, folder: Path) -> Raw:
         ValueError: a class in two categories, or a folder without an image.
     """
     base, where = folder / row.images, {}
-    for name in subfolders(base, row.skip):
+    for name in class_names(row, base):
         inner = subfolders(base / name, row.skip)
         for cls, path in [(cls, f"{name}/{cls}") for cls in inner] or [(name, name)]:
             if cls in where:
@@ -120,7 +135,10 @@ def in_folders(row: Row, images: Path, names: list[str], prefix: str) -> list[It
             empty.append(prefix + name)
         items += [Item(f"{prefix}{name}/{file}", label) for file in files]
     if empty:
-        raise ValueError(f"{row.name}: class folders without an image in {images}: {some(empty, 5)}; unpack them again")
+        raise UserError(
+            f"{row.name}: class folders without an image in {images}: {some(empty, 5)}; unpack them again, or remove "
+            "folders that are not classes"
+        )
     return items
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dassl.utils import UserError, counted, is_user_error
+from dassl.utils import UserError, is_user_error
 from datasets import verify
 from datasets.source import Source
 from datasets.suites import asked
@@ -26,18 +26,22 @@ class UnusableData(UserError):
         train: whether images that only training needs are required.
     """
 
+    verdict = "cannot be used"
+
     def __init__(
         self, label: str, sources: Mapping[str, Any], root: str, problems: Mapping[str, str], train: bool = False
     ):
-        where = f" below DATASET.ROOT {root!r}" if root else ", DATASET.ROOT is not set"
+        where = f" below DATASET.ROOT {root!r}" if root else ""
+        head = f"{len(problems)} of {len(sources)} datasets {self.verdict}{where}" if len(sources) > 1 else self.verdict
         lines = [text if text.startswith(name) else f"{name}: {text}" for name, text in problems.items()]
-        head = f"{label}: {len(problems)} of {counted(len(sources), 'dataset')} missing or not usable{where}"
-        super().__init__("\n  ".join([head, *lines]))
+        super().__init__(f"{label}: {head}: " + "; ".join(lines))
         self.label, self.sources, self.root, self.problems, self.train = label, sources, root, problems, train
 
 
 class MissingData(UnusableData, FileNotFoundError):
     """Datasets with missing files or folders. Also a FileNotFoundError, which code written for Dassl catches."""
+
+    verdict = "not found"
 
 
 def read_sources(label: str, sources: Mapping[str, Any], root: str) -> dict[str, Source]:

@@ -59,7 +59,7 @@ class RowSource:
             train: whether images that only training needs, in a folder of their own, have to be there too.
         """
         if not root:
-            return "no data root"
+            return "DATASET.ROOT is not set (--root)"
         place = Path(root, self.row.folder)
         if not place.is_dir():
             return f"no folder {place}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dassl.utils import counted
 from datasets.folders import are, some
-from datasets.readers import image_names, in_folders, lines_of, subfolders
+from datasets.readers import class_names, in_folders, lines_of
 from datasets.source import Raw
 
 if TYPE_CHECKING:
@@ -38,19 +38,6 @@ def imagenet(row: Row, folder: Path) -> Raw:
         where = folder / row.images / part
         if part == "train" and not where.is_dir():
             continue
-        if not subfolders(where):
-            flat = len(image_names(where))
-            found = (
-                f"is flat: {counted(flat, 'image')} in it and no class folders" if flat else "holds no class folders"
-            )
-            raise ValueError(
-                f"{row.name}: {where} {found}; expected {part}/n01440764/*.JPEG and so on for {row.classes:,} classes. "
-                + (
-                    "Move every image into the folder of its class, as the well-known script valprep.sh does."
-                    if flat
-                    else "Unpack the images again."
-                )
-            )
         names = _own(row, where, words)
         pools[pool] = in_folders(row, folder / row.images, names, part + "/")
     return Raw([tuple(words.values())], pools, listed=True)
@@ -67,14 +54,14 @@ def synset_folders(row: Row, folder: Path) -> Raw:
 def numbered_folders(row: Row, folder: Path) -> Raw:
     """<images>/<label>/*, for testing only."""
     words, images = classnames(row, folder), folder / row.images
-    found, names = set(subfolders(images)), [str(label) for label in range(len(words))]
+    found, names = set(class_names(row, images)), [str(label) for label in range(len(words))]
     _compare(row, images, found, names)
     return Raw([tuple(words.values())], {"test": in_folders(row, images, names, "")}, listed=True)
 
 
 def _own(row: Row, where: Path, words: dict[str, str]) -> list[str]:
     """The class folders in `where`, in the order of the labels."""
-    found = set(subfolders(where, row.skip))
+    found = set(class_names(row, where))
     expected = list(words)
     if row.classes < len(words):
         listed = shipped_ids(LISTS.get(row.name, ""))

@@ -128,5 +128,5 @@ def fewer(row: Row, source: Source, making: bool) -> list[str]:
     if making:
         text = f"WARNING: {text} The split is made of these images and stays: delete {file} if more are added"
     elif source.split_from == file:
-        text += f" If it is by now, delete {file} to have the split made again"
+        text += f" If it is by now, delete {file} to create a new split"
     return [text]

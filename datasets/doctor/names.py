@@ -6,11 +6,12 @@ import os
 import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from dassl.config import get_cfg_default, load
 from dassl.utils import UserError
-from datasets.suites import SOURCES, SUITES, Asked, asked, nearest
+from datasets.suites import SOURCES, SUITES, Asked, asked
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/datasets"
 
@@ -51,15 +52,20 @@ def _read(cfg, path: Path) -> str:
     load(cfg, [str(path)], only=("DATASET", "DATALOADER"))
     name = cfg.DATASET.NAME
     if not cfg.DATASET.TASKS and name not in (*SUITES, *SOURCES):
-        hint = nearest(name, [*SUITES, *SOURCES]) if name else ", and DATASET.TASKS is empty"
+        hint = _did_you_mean(name) if name else ", and DATASET.TASKS is empty"
         raise UserError(f"{path}: there is no suite or dataset {name!r} (DATASET.NAME){hint}")
     return name or path.stem
 
 
+def _did_you_mean(name: str) -> str:
+    known = {known.lower(): known for known in (*SUITES, *SOURCES)}
+    near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return f"; did you mean {known[near[0]]}?" if near else ""
+
+
 def _unknown(name: str) -> str:
     """The message about an unknown name."""
-    known = [*SUITES, *SOURCES]
-    hint = nearest(name, known) if "did you mean" in nearest(name, known) else ""
+    hint = _did_you_mean(name)
     if file := next((name + ending for ending in (".yaml", ".yml") if os.path.isfile(name + ending)), ""):
         hint = f"; did you mean the file {file}?"
     elif os.path.isdir(name):

@@ -126,7 +126,7 @@ def examine(
             loaded = source.load(root)
     except (ValueError, OSError) as error:
         report.status, report.absent = "broken", isinstance(error, FileNotFoundError)
-        report.problem = str(error).removeprefix(f"{name}: ")
+        report.problem = _without_name(name, str(error))
         report.mistakes = mistakes(source, root) if row else []
         return report, None
     tasks = range(len(loaded.tasks)) if tasks is None else sorted(tasks)
@@ -168,6 +168,14 @@ def _describe(report: Report, source: Source, tasks: Iterable[int]) -> None:
         report.declared = report.classes
     report.split = source.split_from
     report.split_hashes = {source.tasks[i].key: source.split_digest(i) for i in tasks}
+
+
+def _without_name(name: str, text: str) -> str:
+    """The text of an error without the dataset's name, which begins the line anyway."""
+    head, separator, rest = text.partition("): ")
+    if separator and head.startswith(f"{name} ("):
+        return f"{rest} [{head.removeprefix(f'{name} (')}]"
+    return text.removeprefix(f"{name}: ")
 
 
 def _tree(row: Row) -> list[str]:

@@ -120,7 +120,7 @@ def test_a_val_without_class_folders_is_named_as_such(alone, images):
         (val / f"ILSVRC2012_val_{i:08d}.JPEG").write_bytes(b"x")
     text = refused("ImageNet", root)
     if images:
-        assert "val is flat: 3 images in it and no class folders" in text and "valprep.sh" in text
+        assert "val is flat: 3 images in it and no class folders" in text and "Move every image into the folder" in text
     else:
         assert "val holds no class folders" in text
 

@@ -9,6 +9,8 @@ import datasets
 from dassl.config import config_hash, load
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from datasets import suites
+from datasets.dataset import Suite
+from datasets.explain import explained
 from datasets.source import Item, Source, SourceTask
 from tests.datasets import layouts
 from tests.datasets.settings import config
@@ -85,7 +87,7 @@ def test_a_single_dataset_is_its_task_of_the_suite(data_root, name):
     for split in ("train_x", "val", "test"):
         same = [item.impath for item in getattr(whole, split) if item.task == task]
         assert [item.impath for item in getattr(alone, split)] == same
-    assert issubclass(getattr(datasets, name), suites.Suite)
+    assert issubclass(getattr(datasets, name), Suite)
 
 
 @pytest.mark.parametrize("suite", [*REAL, "Icon13"])
@@ -193,7 +195,8 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path):
     (tmp_path / "oxford_pets" / "images").mkdir(parents=True)
     with pytest.raises(FileNotFoundError) as error:
         build_dataset(config("General10", tmp_path))
-    text = str(error.value)
+    assert "Food101: no folder" in str(error.value) and "EuroSAT" not in str(error.value)
+    text = str(explained(error.value))
     assert text.startswith(f"General10: 9 of 10 datasets not found below DATASET.ROOT '{tmp_path}'")
     gone = "Caltech101 DescribableTextures FGVCAircraft Food101 OxfordFlowers StanfordCars SUN397 UCF101"
     assert f"  no folder  {gone.replace(' ', ', ')}\n" in text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.doctor import mistakes
+from datasets import verify
 from tests.datasets import layouts
 from tests.datasets.checking import checked, field
 
@@ -45,7 +45,7 @@ def many_images(tmp_path, monkeypatch):
     """call(images): a EuroSAT whose folders seem to hold that many; returns the paths that are opened as images."""
     layouts.make("EuroSAT", tmp_path, images=2)
     listdir, looked = os.listdir, []
-    monkeypatch.setattr(mistakes, "not_a_download", lambda path: looked.append(path) or "")
+    monkeypatch.setattr(verify, "not_a_download", lambda path: looked.append(path) or "")
 
     def call(images):
         names = [f"{random.Random(i).getrandbits(64):016x}.jpg" for i in range(images // 10)]

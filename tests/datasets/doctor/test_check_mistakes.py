@@ -1,4 +1,4 @@
-"""Every common mistake with data folders is recognised by its name, and the command that is printed mends it."""
+"""Common mistakes with data folders are recognised, and the printed command fixes them."""
 
 import re
 import subprocess
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from datasets.doctor import mistakes
 from tests.datasets import layouts
 from tests.datasets.checking import checked, field
 
@@ -94,40 +93,34 @@ def list_elsewhere(root):
     (root / "stanford_cars/devkit/cars_meta.mat").rename(root / "stanford_cars/cars_meta.mat")
 
 
-def extra_empty_folder(root):
-    layouts.make("EuroSAT", root)
-    (root / "eurosat/2750/New folder").mkdir()
-
-
 @pytest.mark.parametrize(
-    "name, broken, mistake",
+    "name, broken",
     [
-        ("Caltech101", caltech_too_deep, "unpacked one level too deep"),
-        ("DescribableTextures", dtd_two_too_deep, "unpacked one level too deep"),
-        ("EuroSAT", images_in_images, "unpacked one level too deep"),
-        ("OxfordPets", flat_images_in_images, "unpacked one level too deep"),
-        ("FGVCAircraft", aircraft_data, "images/ left inside data/"),
-        ("FGVCAircraft", aircraft_archive, "images/ left inside data/"),
-        ("OxfordPets", folder_capitals, "wrong capitalisation"),
-        ("OxfordPets", images_capitals, "wrong capitalisation"),
-        ("OxfordPets", list_capitals, "wrong capitalisation"),
-        ("OxfordPets", torchvision_name, "another folder name"),
-        ("Caltech101", without_folder, "unpacked without the dataset's folder"),
-        ("EuroSAT", classes_too_high, "class folders one level too high"),
-        ("EuroSAT", other_images_name, "another folder name"),
-        ("StanfordCars", list_elsewhere, "file in another place"),
-        ("EuroSAT", extra_empty_folder, "empty folders"),
+        ("Caltech101", caltech_too_deep),
+        ("DescribableTextures", dtd_two_too_deep),
+        ("EuroSAT", images_in_images),
+        ("OxfordPets", flat_images_in_images),
+        ("FGVCAircraft", aircraft_data),
+        ("FGVCAircraft", aircraft_archive),
+        ("OxfordPets", folder_capitals),
+        ("OxfordPets", images_capitals),
+        ("OxfordPets", list_capitals),
+        ("OxfordPets", torchvision_name),
+        ("Caltech101", without_folder),
+        ("EuroSAT", classes_too_high),
+        ("EuroSAT", other_images_name),
+        ("StanfordCars", list_elsewhere),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_mistake_is_named_and_its_fix_mends_it(tmp_path, capsys, name, broken, mistake):
+def test_the_printed_command_fixes_the_mistake(tmp_path, capsys, name, broken):
     root = tmp_path / "my data"  # with a space, which the commands must quote
     root.mkdir()
     broken(root)
     status, text = checked(capsys, name, "--root", root)
     assert status == 1
-    assert field(text, "mistake")[0].startswith(f"{mistake}: "), text
-    subprocess.run(field(text, "fix")[0], shell=True, check=True)
+    for fix in field(text, "fix"):
+        subprocess.run(fix, shell=True, check=True)
     status, text = checked(capsys, name, "--root", root)
     assert status == 0, text
     assert not list(root.rglob("*.tmp")) and not list(root.rglob("aside"))
@@ -136,7 +129,7 @@ def test_a_mistake_is_named_and_its_fix_mends_it(tmp_path, capsys, name, broken,
 def test_images_folder_of_the_dataset_s_own_name(tmp_path, capsys):
     sun_without_folder(tmp_path)
     _, text = checked(capsys, "SUN397", "--root", tmp_path)
-    assert field(text, "mistake")[0].startswith("unpacked without the dataset's folder: ")
+    assert field(text, "mistake") == [f"{tmp_path / 'SUN397'} belongs into {tmp_path / 'sun397'}"]
     subprocess.run(field(text, "fix")[0], shell=True, check=True)
     assert (tmp_path / "sun397/SUN397/a/abbey").is_dir()
 
@@ -159,27 +152,11 @@ def test_the_page_on_it_shows_what_is_printed(tmp_path, capsys):
     assert text.replace(str(tmp_path), "/data") == shown
 
 
-def test_every_mistake_is_on_the_page():
-    source = Path(mistakes.__file__).read_text(encoding="utf-8")
-    names = re.findall(r'Mistake\(\s*f?"([^"]+)"|name = "([^"]+)"|return "([a-z][^"]+)" if[^"]+"([^"]+)"', source)
-    names = {name.replace("{what}", "images") for found in names for name in found if name}
-    assert len(names) > 15
-    assert [name for name in names if name not in PAGE_ON_CHECK and not name.startswith("unreadable")] == []
-
-
 # ---- the data root -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "given, mistake",
-    [
-        ("..", "data root one level too high"),
-        ("eurosat", "data root inside a dataset"),
-        ("eurosat/2750", "data root inside a dataset"),
-        ("../DATA", "wrong capitalisation"),
-    ],
-)
-def test_a_wrong_data_root(tmp_path, capsys, given, mistake):
+@pytest.mark.parametrize("given", ["..", "eurosat", "eurosat/2750"])
+def test_a_wrong_data_root(tmp_path, capsys, given):
     layouts.make("EuroSAT", tmp_path / "data")
     layouts.make("KaggleFlower", tmp_path / "data")
     for names in (["EuroSAT"], ["General10"], ["EuroSAT", "General10"]):
@@ -187,7 +164,7 @@ def test_a_wrong_data_root(tmp_path, capsys, given, mistake):
         assert status == 1
         lines = text.splitlines()
         head = next(i for i, line in enumerate(lines) if line.startswith("  mistake"))
-        assert lines[head][11:].strip().startswith(f"{mistake}: ")
+        assert lines[head][11:].strip().startswith("another data root: ")
         assert lines[head + 1].split() == ["fix", "--root", str(tmp_path / "data")]
         assert "EuroSAT: missing" not in text  # it is there, below the right root
     status, _ = checked(capsys, "EuroSAT", "--root", tmp_path / "data")

@@ -54,7 +54,7 @@ def test_all_problems_of_an_entry_at_once_and_which_entry():
 def test_names():
     assert "two tasks named 'd' (a/d and b/d)" in refused({"ROOT": "a/d"}, {"ROOT": "b/d"})
     assert "OxfordPets is a registered dataset" in refused({"ROOT": "a", "NAME": "OxfordPets"})
-    assert "have both a task 'faces'" in refused({"ROOT": "a", "NAME": "faces"}, "Icon13/faces")
+    assert "both have a task 'faces'" in refused({"ROOT": "a", "NAME": "faces"}, "Icon13/faces")
     assert "a registered dataset is listed as its name alone" in refused({"NAME": "OxfordPets"})
     assert "there is no dataset 'OxfordPet'; did you mean 'OxfordPets'?" in refused("OxfordPet", {"ROOT": "a"})
 
