@@ -78,16 +78,14 @@ results["command"] = ["train.py", *sys.argv[1:]]
 
 
 class Clone:
-    """scripts/, reporting/ and the readers of run folders in `folder`, whose name contains spaces."""
+    """scripts/, reporting/ and dassl/ of the project in `folder`, whose name contains spaces."""
 
     def __init__(self, tmp_path: Path):
         self.folder = tmp_path / "a clone (1)"
         self.record = tmp_path / "record it"
         self.record.mkdir()
-        for name in ("scripts", "reporting", "dassl/runs"):
+        for name in ("scripts", "reporting", "dassl"):
             shutil.copytree(REPOSITORY / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("__init__.py", "requirements.py"):
-            shutil.copy(REPOSITORY / "dassl" / name, self.folder / "dassl")
         (self.folder / "requirements.txt").write_text("# nothing but what runs this test\npytest>=1\n")
         for name in DATASETS:
             self._touch("configs/datasets", name)

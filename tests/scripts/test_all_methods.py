@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scripts.clone import REPOSITORY, split_arguments
+from tests.scripts.clone import split_arguments
 
 SOFT = ("CLASS_N_CTX", "CLASS_CSC", "TASK_CSC", "CSC")
 ROWS = {  # row: trainer, config file for general10 rn50_ep50, settings of the method's section
@@ -105,7 +105,6 @@ def test_runs_of_single_tasks_do_not_stand_in_the_way(clone):
 def test_a_run_made_alone_is_the_same_as_one_made_beside_others(clone, first):
     """Side by side on one thread each, runs have no workers; that decides no number."""
     where = {"SHOTS": "2", "SEEDS": "1", "METHODS": "NATA", "OMP_NUM_THREADS": "1"}
-    where["PYTHONPATH"] = str(REPOSITORY)  # for dassl.config, which knows the settings that change no result
     second = {"1": "2", "2": "1"}[first]
     for jobs in (first, second):
         done = clone.sh("all_methods.sh", "icon5", "tiny_ep20", JOBS=jobs, **where)
