@@ -14,12 +14,20 @@ import argparse
 import sys
 from pathlib import Path
 
+from dassl.runs.record import SETTINGS
 from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
-from reporting.experiments import Choice, Experiment, ReportError, choose, find_experiments, load_experiment
-from reporting.export import as_csv, as_json, emit, output_options
+from reporting.experiments import (
+    Choice,
+    Experiment,
+    ReportError,
+    choose,
+    find_experiments,
+    further_choices,
+    load_experiment,
+)
+from reporting.export import as_csv, as_json, describe, emit, output_options
 from reporting.relative import TEXT as RELATIVE
 from reporting.relative import relative_stds, relative_table
-from reporting.runs import SETTINGS
 from reporting.table import experiments_table, notes_text, number_text, seeds_table, spread_text
 
 
@@ -73,16 +81,20 @@ def load(options) -> tuple[list[Experiment], list[Halves]]:
     raise ReportError("\n".join(lines))
 
 
-def show(options, experiments: list[Experiment], pairs: list[Halves], choice: Choice) -> None:
-    """Print tables for people."""
-    show_means(options, experiments, pairs, choice)
+def show(options, experiments: list[Experiment], pairs: list[Halves], choices: list[Choice]) -> None:
+    """Print tables for people, one per choice."""
+    print(options.directory)
+    print(f"{spread_text(options.ci95)};")
+    for choice in choices:
+        print(f"{number_text(choice)}\n")
+        show_means(options, experiments, pairs, choice)
+        if choice is not choices[-1]:
+            print()
     if options.relative_std:
-        print(f"\n{RELATIVE}\n\n{relative_table(experiments, choice)}")
+        print(f"\n{RELATIVE}\n\n{relative_table(experiments, choices[0])}")
 
 
 def show_means(options, experiments: list[Experiment], pairs: list[Halves], choice: Choice) -> None:
-    print(options.directory)
-    print(f"{spread_text(options.ci95)};\n{number_text(choice)}\n")
     if not options.multi_exp:
         table = halves_table(pairs[0], choice, options.ci95) + f"\n\n{TEXT}" if pairs else None
         print(table or seeds_table(experiments[0], choice, options.ci95))
@@ -119,6 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         experiments, pairs = load(options)
         choice = choose(options.keyword, experiments)
+        further = [] if options.keyword else further_choices(experiments)
     except ReportError as error:
         print(error, file=sys.stderr)
         return 2
@@ -130,14 +143,18 @@ def main(arguments: list[str] | None = None) -> int:
     how = (choice, options.ci95)
     plain = [as_plain(pair, *how) for pair in pairs]
     more = {"base_to_new": plain} if pairs else {}
+    if further:
+        more["further_metrics"] = {
+            other.number: [describe(experiment, other, options.ci95) for experiment in experiments] for other in further
+        }
     if options.relative_std:
         more["relative_std"] = {experiment.label: relative_stds(experiment, choice) for experiment in experiments}
     emit(
         options,
         notes,
         as_json=lambda: as_json(experiments, *how, **more),
-        as_csv=lambda: as_csv(experiments, *how, plain),
-        show=lambda: show(options, experiments, pairs, choice),
+        as_csv=lambda: as_csv(experiments, *how, plain, further),
+        show=lambda: show(options, experiments, pairs, [choice, *further]),
     )
     return 0
 

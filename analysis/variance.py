@@ -28,9 +28,9 @@ from torch import Tensor
 
 from analysis import plots
 from analysis.runs import features_of, open_run, print_notes, run_command
+from dassl.runs.record import Run, TaskResult, read_run
 from dassl.utils import UserError
 from reporting.experiments import Experiment, load_experiment
-from reporting.runs import Run, TaskResult, read_run
 
 X = (("visual_variance", "intra-class visual variance"), ("text_variance", "inter-class text variance"))
 SAME = ("backbone", "protocol", "split")  # what an experiment and zero-shot have to agree in

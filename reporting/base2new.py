@@ -8,9 +8,9 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from dassl.runs.record import Run, TaskResult
 from reporting.experiments import Choice, Experiment, ReportError, Seeds, Stat, find_experiments, spread, stat
 from reporting.export import describe
-from reporting.runs import Run, TaskResult
 from reporting.table import cell, render
 
 TEXT = (

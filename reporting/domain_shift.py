@@ -16,9 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reporting.experiments import Choice, Experiment, ReportError, Seeds, Stat, load_experiment, spread, stat
+from dassl.runs.record import canonical
+from reporting.experiments import (
+    Choice,
+    Experiment,
+    ReportError,
+    Seeds,
+    Stat,
+    further_choices,
+    load_experiment,
+    metric_names,
+    spread,
+    stat,
+)
 from reporting.export import emit, output_options
-from reporting.runs import METRICS, canonical
 from reporting.table import WIDTH, cell, number_text, render, spread_text, width
 
 TESTS = "xd"  # folder of the tests on targets, beside the seeds
@@ -183,7 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--title", default="", help="line above the table")
     parser.add_argument("--targets", nargs="+", default=[], metavar="T", help="which tests, in this order; default all")
     parser.add_argument("--cross", action="store_true", help="cross-dataset transfer: average of the targets only")
-    parser.add_argument("--keyword", default="overall_metric", metavar="K", help=f"which number: {', '.join(METRICS)}")
+    parser.add_argument("--keyword", default="overall_metric", metavar="K", help="which metric")
     parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there")
     parser.add_argument("--ci95", action="store_true", help="95 %% interval in place of the standard deviation")
     output_options(parser)
@@ -196,9 +207,10 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stdout.reconfigure(errors="replace")
     choice, how = Choice(canonical(options.keyword)), (options.cross, options.ci95)
     try:
-        if choice.number not in ("overall_metric", *METRICS):
-            raise ReportError(f"--keyword {options.keyword}: expected one of overall_metric, {', '.join(METRICS)}")
         rows = load_rows(options.experiments, options.targets, options.seeds)
+        parts = [part for row in rows for part in row.parts() if part]
+        if choice.number not in (known := metric_names(parts)):
+            raise ReportError(f"--keyword {options.keyword}: expected one of {', '.join(known)}")
     except ReportError as error:
         print(error, file=sys.stderr)
         return 2
@@ -207,13 +219,15 @@ def main(arguments: list[str] | None = None) -> int:
     data["rows"] = plain = as_plain(rows, choice, *how)
     title = f"{options.title}\n" if options.title else ""
     means = "" if options.cross else f"{AVERAGE}: of source and targets; {OOD}: of the targets alone;\n"
-    head = f"{title}{spread_text(options.ci95)};\n{means}{number_text(choice)}"
+    head = f"{title}{spread_text(options.ci95)};\n{means}"
+    choices = [choice, *(further_choices(parts) if choice.number == "overall_metric" else [])]
+    tables = [f"{number_text(each)}\n\n{as_table(rows, each, *how)}" for each in choices]
     emit(
         options,
         notes,
         as_json=lambda: json.dumps(data, indent=2, ensure_ascii=False) + "\n",
         as_csv=lambda: as_csv(plain),
-        show=lambda: print(f"{head}\n\n{as_table(rows, choice, *how)}"),
+        show=lambda: print(head + "\n\n".join(tables)),
     )
     return 0
 

@@ -8,8 +8,18 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dassl.runs.record import (
+    ALIASES,
+    SETTINGS,
+    STANDARD_METRICS,
+    Run,
+    TaskResult,
+    canonical,
+    is_run,
+    read_run,
+    seed_of_name,
+)
 from reporting.per_task import join, place
-from reporting.runs import SETTINGS, Run, TaskResult, canonical, is_run, read_run, seed_of_name
 
 Seeds = list[int] | None  # the seeds that should be there; None: see missing_seeds
 
@@ -106,6 +116,19 @@ class Choice:
         return None
 
 
+def metric_names(experiments: list[Experiment]) -> list[str]:
+    """Names of all metrics that the finished runs have a value of, sorted."""
+    runs = [run for experiment in experiments for run in experiment.finished]
+    known = [values for run in runs for values in (run.numbers, *(task.numbers for task in run.tasks))]
+    return sorted({name for values in known for name, value in values.items() if value is not None})
+
+
+def further_choices(experiments: list[Experiment]) -> list[Choice]:
+    """A choice per metric that users have registered; tables show these metrics below the declared one."""
+    standard = {"overall_metric", *STANDARD_METRICS, *ALIASES.values()}
+    return [Choice(name) for name in metric_names(experiments) if name not in standard]
+
+
 def choose(keyword: str | None, experiments: list[Experiment]) -> Choice:
     """The number a --keyword means: a metric ("macro_f1", "accuracy"), or a task by name, key or number ("task3").
 
@@ -115,8 +138,7 @@ def choose(keyword: str | None, experiments: list[Experiment]) -> Choice:
     if keyword is None:
         return Choice()
     runs = [run for experiment in experiments for run in experiment.finished]
-    known = [values for run in runs for values in (run.numbers, *(task.numbers for task in run.tasks))]
-    numbers = sorted({name for values in known for name, value in values.items() if value is not None})
+    numbers = metric_names(experiments)
     if canonical(keyword) in numbers:
         return Choice(canonical(keyword))
     tasks = {(task.id, task.name): task for run in runs for task in run.tasks}

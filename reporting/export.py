@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from reporting.experiments import Choice, Experiment, Stat, stat
 
@@ -64,20 +64,25 @@ def as_json(experiments: list[Experiment], choice: Choice, ci95: bool, **more) -
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_csv(experiments: list[Experiment], choice: Choice, ci95: bool, pairs: list[dict] = ()) -> str:
-    """A row an experiment and task, one with an empty task for the overall value; below, harmonic means of `pairs`."""
+def as_csv(
+    experiments: list[Experiment], choice: Choice, ci95: bool, pairs: list[dict] = (), further: Sequence[Choice] = ()
+) -> str:
+    """A row per experiment and task, and one with an empty task for the overall value.
+
+    The same rows for each choice of `further` follow, and below them the harmonic means of `pairs`.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for experiment in experiments:
-        data = describe(experiment, choice, ci95)
+    for number, experiment in ((number, experiment) for number in (choice, *further) for experiment in experiments):
+        data = describe(experiment, number, ci95)
         state = (
             " ".join(data["overall"]["values"]),
             " ".join(str(seed) for seed in data["missing"]),
             " ".join(data["unfinished"]),
         )
         overall = data["overall"]
-        rows = [("", "", choice.number, "", overall)] if choice.task is None else []
+        rows = [("", "", number.number, "", overall)] if number.task is None else []
         rows = [(task["id"], task["name"], task["metric"], task["images"], task) for task in data["tasks"]] + rows
         for id_, name, metric, images, value in rows:
             images = "" if images is None else images

@@ -8,11 +8,10 @@ import re
 import statistics
 from pathlib import PurePath
 
-from reporting.runs import METRICS, SETTINGS, Run
+from dassl.runs.record import SETTINGS, Run
 
 TASK_FOLDER = re.compile(r"task[-_]?(\d+)")
 TASK_RUN = re.compile(r"(.+)-(\d+)")  # of zero-shot: DATASET-TASKID
-NUMBERS = ("overall_metric", *METRICS)
 
 
 def place(path: PurePath, is_run: bool) -> tuple[str, int] | None:
@@ -65,7 +64,7 @@ def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: li
     ]
     values = {}
     if not gaps and tasks:
-        for name in NUMBERS:
+        for name in dict.fromkeys(name for task in tasks.values() for name in task.numbers):
             measured = [task.numbers[name] for task in tasks.values() if task.numbers.get(name) is not None]
             values[name] = statistics.fmean(measured) if measured else None
     return Run(

@@ -11,12 +11,10 @@ Exit status 2 with a message on stderr when the question cannot be answered, 3 f
 """
 
 import contextlib
-import re
 import sys
 from pathlib import Path
 
-from dassl.runs.record import has_config, read_results
-from reporting.runs import is_run, read_run
+from dassl.runs.record import command_of, error_of, has_config, is_complete, is_run, last_epoch
 
 SWITCHES = ("--eval-only", "--no-train", "--overwrite")
 
@@ -41,13 +39,9 @@ def pairs(arguments: list[str]) -> dict[str, str]:
 def state(folder: Path, arguments: list[str]) -> str:
     if not is_run(folder):
         return "none"
-    try:
-        data = read_results(folder)
-    except ValueError:
+    if not is_complete(folder):
         return "unfinished"
-    if data is None or data.get("status") != "complete":
-        return "unfinished"
-    command = [str(word) for word in data.get("command") or []]
+    command = command_of(folder)
     # what comes before the first option is the interpreter and train.py
     start = next((index for index, word in enumerate(command) if word.startswith("--")), len(command))
     recorded, asked = pairs(command[start:]), pairs(arguments)
@@ -95,45 +89,14 @@ def _changed(folder: Path, arguments: list[str]) -> list[tuple] | None:
     return changed_settings(cfg, folder, unread(cfg)) if has_config(folder) else None
 
 
-def last_epoch(folder: Path) -> int:
-    run = read_run(folder)
-    if not run.finished:
-        raise ValueError(f"no finished training run in {folder}: {run.problem}")
-    epochs = (read_results(folder) or {}).get("epochs")
-    if isinstance(epochs, int):
-        return epochs
-    try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
-    except OSError:
-        text = ""
-    if match := re.search(r"^\s+MAX_EPOCH:\s*(\d+)\s*$", text, re.MULTILINE):
-        return int(match[1])
-    saved = [re.fullmatch(r"model\.pth\.tar-(\d+)", path.name) for path in folder.glob("*/model.pth.tar-*")]
-    if any(saved):
-        return max(int(match[1]) for match in saved if match)
-    raise ValueError(f"cannot tell the last epoch of {folder}: no epochs in results.json, no MAX_EPOCH in config.yaml")
-
-
-def error(folder: Path) -> str:
-    try:
-        data = read_results(folder) or {}
-    except ValueError as problem:
-        return str(problem)
-    if data.get("status") != "failed" or not data.get("error"):
-        return ""
-    return str(data["error"]).strip().splitlines()[0]
-
-
 def main(arguments: list[str]) -> int:
     if len(arguments) < 2 or arguments[0] not in ("state", "last_epoch", "error"):
         print(__doc__, file=sys.stderr)
         return 2
     question, folder, rest = arguments[0], Path(arguments[1]), arguments[2:]
     try:
-        if question == "state":
-            print(state(folder, rest))
-        else:
-            print(last_epoch(folder) if question == "last_epoch" else error(folder))
+        answer = {"state": lambda: state(folder, rest), "last_epoch": lambda: last_epoch(folder)}
+        print(answer.get(question, lambda: error_of(folder))())
     except (ValueError, FileNotFoundError) as problem:
         print(problem, file=sys.stderr)
         return 3 if isinstance(problem, OtherSettings) else 2

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reporting.experiments import Choice, Experiment, ReportError, Stat, choose, load_experiment, stat
+from reporting.experiments import Choice, Experiment, ReportError, Stat, choose, further_choices, load_experiment, stat
 from reporting.published import AVERAGE, SOURCES, Published
 from reporting.published import load as published_table
 
@@ -251,11 +251,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.title:
         print(options.title)
     print(f"{spread_text(options.ci95)};\n{number_text(choice)}\n")
+    further = [] if options.keyword else further_choices(experiments)
     published = published_table(options.published) if options.published else None
     if options.per_task_columns:
         print(wide_table(experiments, choice, options.ci95, published))
     else:
         print(experiments_table(experiments, choice, options.ci95))
+    for other in further:
+        print(f"\n{number_text(other)}\n\n{experiments_table(experiments, other, options.ci95)}")
     if published:
         print("\n" + comparison_table(experiments, choice, published, options.ci95))
     if options.costs:

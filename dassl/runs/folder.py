@@ -8,12 +8,11 @@ import shutil
 import socket
 import tempfile
 
-import yaml
 from filelock import Timeout
 
 from dassl.runs.checkpoints import model_names, saved_epochs
 from dassl.runs.compare import changed_settings
-from dassl.runs.record import CONFIG, RESULTS, TASKS, has_config, known_results
+from dassl.runs.record import CONFIG, RESULTS, TASKS, has_config, is_complete, seed_of
 from dassl.utils import close_logger
 from dassl.utils.errors import UserError
 from dassl.utils.locks import locked
@@ -26,7 +25,7 @@ _held = {}  # {folder reserved by this process: its lock}
 
 def run_state(directory):
     """Whether a folder holds no run, an unfinished one (it has checkpoints), or a finished one."""
-    if known_results(directory).get("status") == "complete":
+    if is_complete(directory):
         return FINISHED
     return UNFINISHED if os.path.isdir(directory) and saved_epochs(directory) else NEW
 
@@ -65,8 +64,7 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
         raise UserError(f"{directory} holds an unfinished training run; test into another folder: --output-dir")
     if state != NEW and has_config(directory):
         if cfg.SEED < 0:
-            with open(os.path.join(directory, CONFIG), encoding="utf-8") as stream:
-                cfg.SEED = yaml.safe_load(stream).get("SEED", cfg.SEED)
+            cfg.SEED = seed_of(directory, cfg.SEED)
         changed = changed_settings(cfg, directory, ignored)
         if changed:  # of a finished one too: who asked for other numbers must not be told that all is well
             kind = "a finished" if state == FINISHED else "an unfinished"

@@ -10,7 +10,7 @@ from dassl.data.datasets import build_dataset
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.runs.checkpoints import require_checkpoint
-from dassl.runs.record import CONFIG, has_config, known_results, read_tasks
+from dassl.runs.record import CONFIG, command_of, has_config, read_tasks
 from dassl.utils.errors import UserError
 
 
@@ -38,7 +38,7 @@ def read_setup(folder, epoch=None):
     load(cfg, [os.path.join(folder, CONFIG)])
     cfg.MODEL.INIT_WEIGHTS = cfg.RESUME = ""  # the weights that training started from are not needed any more
     if TRAINER_REGISTRY.get(cfg.TRAINER.NAME).learns:
-        if "--eval-only" in known_results(folder).get("command", []):
+        if "--eval-only" in command_of(folder):
             raise UserError(f"{folder} only tested a model; give the folder of the run that was trained (--model-dir)")
         require_checkpoint(folder, epoch)
     tasks = read_tasks(folder)

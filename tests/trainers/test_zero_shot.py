@@ -7,7 +7,7 @@ import torch
 
 import trainers  # noqa: F401
 from dassl.engine import build_trainer
-from reporting.logs import final_test_block
+from dassl.runs.logs import final_test_block
 from tests.models import state_dict, tiny_vit
 from tests.suite import config
 from trainers.zero_shot import ZeroShotCheck
