@@ -20,8 +20,16 @@ its allowed values in parentheses, and its meaning. Without parentheses, every v
 on the command line and in YAML.
 
 Command-line arguments and their precedence: [running.md](running.md). A configuration file may build on other files:
-`_BASE_: FILE` or `_BASE_: [FILE, FILE]`, with paths relative to the folder of the file that names them. Later files
-override earlier ones, and the file overrides its bases. The `config.yaml` of a run lists all settings and has no bases.
+
+```yaml
+_BASE_: configs/trainers/MTCoOp/vit_b16_ep50.yaml
+OPTIM:
+  MAX_EPOCH: 100
+```
+
+`_BASE_` takes a path or a list of paths, relative to the folder of the file that names them. Later files override
+earlier ones, and the file overrides its bases. The files of `configs/trainers/` build on `configs/backbones/` and
+`configs/schedules/`. The `config.yaml` of a run lists all settings and has no bases.
 """
 NEUTRAL = """\
 ## Settings that do not change results
