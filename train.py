@@ -77,12 +77,12 @@ def begin(args):
     """
     import datasets  # noqa: F401  registers the datasets
     import trainers  # noqa: F401  registers the methods and declares their settings
-    from dassl.engine.build import unread
+    from dassl.engine.build import ignored_settings
     from dassl.runs.folder import FINISHED, prepare_output
 
     cfg = configure(args)
     check_arguments(args, cfg)
-    if prepare_output(cfg, args.overwrite, not args.eval_only, unread(cfg)) == FINISHED:
+    if prepare_output(cfg, args.overwrite, not args.eval_only, ignored_settings(cfg)) == FINISHED:
         return None
     cfg.freeze()
     return cfg

@@ -18,30 +18,35 @@ from torch import Tensor
 
 from analysis import plots
 from analysis.runs import open_run, run_command
+from clip.additions import Additions
 from dassl.data.images import read_image
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError
 from predict import chosen_tasks, find_images
-from trainers.prompted import PromptedTrainer
 
 COLUMNS = ("image", "layer", "query", "key", "patch_row", "patch_column", "weight")
 SIDE = 1.35  # inches of a panel
 MOST = 40  # images in one figure
 
 
-def check(cfg, trainer: type, space) -> None:
-    """Raise UserError for a run without prompts in the image tower."""
-    if not issubclass(trainer, PromptedTrainer):
+def check(trainer) -> None:
+    """Raise UserError for a run without tokens in the image tower."""
+    if (added := image_additions(trainer)) is None or added.tokens is None:
         raise UserError(
-            f"a run of {cfg.TRAINER.NAME} on {cfg.MODEL.BACKBONE.NAME} has no prompts in the image tower: expected one "
-            "of VPT, UPT or MTUPT on a ViT"
+            f"a run of {trainer.cfg.TRAINER.NAME} on {trainer.clip.name} has no prompts in the image tower: expected "
+            "one of VPT, UPT or MTUPT on a ViT"
         )
+
+
+def image_additions(trainer) -> Additions | None:
+    """What the run's method adds to the image tower, in a test."""
+    return trainer.additions().image
 
 
 def own_task(trainer, wanted: str | None) -> int | None:
     """Position of the task whose prompts are looked at; None where all tasks have the same ones."""
     tasks = chosen_tasks(trainer.space, wanted)
-    if trainer.model.groups == 1:
+    if not trainer.by_task:
         return None
     if len(tasks) > 1:
         there = ", ".join(task.key for task in trainer.space.tasks)
@@ -60,9 +65,9 @@ def attention(trainer, images: Tensor, layer: int, task: int | None = None) -> T
         raise UserError(f"--layer {layer}: the image tower has layers 0 to {layers - 1}, the last one is also -1")
     layer %= layers
     tasks = None if task is None else torch.full((len(images),), task, device=trainer.device)
-    prompts = trainer.visual_prompts(tasks)
     with trainer.autocast():
-        _, seen = trainer.image_tower(images.to(trainer.device), prompts=prompts, attention=[layer])
+        added = image_additions(trainer).take(tasks)
+        *_, seen = trainer.image_tower(images.to(trainer.device), added, attention=[layer])
     return seen[layer].float().mean(1).cpu()
 
 
@@ -128,7 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
         paths = find_images(options.images)
         if len(paths) > MOST:
             raise UserError(f"{len(paths)} images: a figure has room for {MOST}, give fewer at a time")
-        trainer = open_run(options.run, options.load_epoch, check=check)
+        trainer = open_run(options.run, options.load_epoch)
+        check(trainer)
         task = own_task(trainer, options.task)
         transform = build_transform(trainer.cfg, is_train=False)
         images = torch.stack([transform(read_image(path, trainer.cfg.INPUT.EXIF_ROTATE)) for path in paths])

@@ -30,21 +30,20 @@ from analysis.runs import features_of, open_run, run_command
 from analysis.variance import text_variance, visual_variance
 from dassl.utils import UserError
 from predict import chosen_tasks
-from trainers.cocoop import CoCoOp
-from trainers.fitted import FittedTrainer
-from trainers.zsclip import HandPrompts
+from trainers.hand import HandPrompts
 
 SHOWN = 5  # classes unless some are chosen: more can hardly be told apart in three dimensions
 COLUMNS = ("panel", "kind", "class", "predicted", "image", "x", "y", "z")
 
 
-def check(cfg, trainer: type, space) -> None:
-    """Raise UserError for methods whose classifiers are no text features of a class in the space of images."""
+def check(trainer) -> None:
+    """Raise UserError for a method that does not compare one image feature with one text feature per class."""
+    name = trainer.cfg.TRAINER.NAME
     if not trainer.learns:
-        raise UserError(f"a run of {cfg.TRAINER.NAME} learned nothing; zero-shot CLIP is the first panel of every run")
-    if trainer.local_features or issubclass(trainer, (CoCoOp, FittedTrainer)):
+        raise UserError(f"a run of {name} learned nothing; zero-shot CLIP is the first panel of every run")
+    if not trainer.compares_features:
         raise UserError(
-            f"{cfg.TRAINER.NAME} has no text feature of each class that is compared with an image's feature: expected "
+            f"{name} has no text feature of each class that is compared with an image's feature: expected "
             "a run of another method, such as CoOp, MTCoOp, VPT, UPT or MTUPT"
         )
 
@@ -104,16 +103,23 @@ def tsne(image: np.ndarray, text: np.ndarray, seed: int = 0) -> tuple[np.ndarray
 
 
 @torch.no_grad()
-def features(trainer, t: int, labels: Sequence[int], items: list) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{panel: (image features (B, d), text features (C, d))}, normalised, of zero-shot CLIP and of the run."""
+def features(trainer, t: int, labels: Sequence[int], items: list) -> dict[str, tuple[np.ndarray, ...]]:
+    """{panel: (image features (B, d), text features (C, d), predicted positions in `labels` (B,))} of zero-shot CLIP
+    and of the run; features are normalised.
+    """
     columns = trainer.space.columns(t).start + torch.tensor(labels)
     task = trainer.space.tasks[t]
-    hand = HandPrompts(trainer.text_tower, trainer.space.subset([t]), [task.templates[:1]]).features[labels]
-    learned = F.normalize(trainer.text_features()[columns.to(trainer.device)].float(), dim=-1)
-    own = features_of(trainer, items, f"images of {task.name}")
-    frozen = own if trainer.frozen_features else features_of(trainer, items, "the same images", prompts=False)
-    panels = {"zero-shot CLIP": (frozen, hand), trainer.cfg.TRAINER.NAME: (own, learned)}
-    return {name: tuple(x.double().cpu().numpy() for x in pair) for name, pair in panels.items()}
+    hand = HandPrompts(trainer.text_tower, trainer.space.subset([t])).features[labels].cpu().float()
+    learned = F.normalize(trainer.text_features()[columns.to(trainer.device)].float(), dim=-1).cpu()
+    frozen, own, logits = features_of(trainer, items, f"images of {task.name}")
+    panels = {
+        "zero-shot CLIP": (frozen, hand, frozen @ hand.T),
+        trainer.cfg.TRAINER.NAME: (own, learned, logits[:, columns]),
+    }
+    return {
+        name: (image.double().numpy(), text.double().numpy(), scores.argmax(1).numpy())
+        for name, (image, text, scores) in panels.items()
+    }
 
 
 def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool) -> None:
@@ -156,11 +162,11 @@ def main(arguments: list[str] | None = None) -> int:
         picked = []
 
         def check_all(cfg, trainer, space):
-            check(cfg, trainer, space)
             t = chosen_tasks(space, options.task)[0]
             picked.append((t, chosen_classes(space.tasks[t].classnames, options.classes)))
 
         trainer = open_run(options.run, options.load_epoch, data=True, root=options.root, check=check_all)
+        check(trainer)
         (t, classes) = picked[0]
         task = trainer.space.tasks[t]
         items = [item for item in trainer.dm.dataset.test if item.task == t and item.label in classes]
@@ -171,8 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             found = features(trainer, t, classes, items)
         panels, rows, lines = {}, [], []
-        for name, (image, text) in found.items():
-            predicted = (image @ text.T).argmax(1)
+        for name, (image, text, predicted) in found.items():
             right = 100 * (predicted == labels).mean()
             if options.tsne:
                 (points, ends), note = tsne(image, text), ""

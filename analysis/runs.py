@@ -54,10 +54,12 @@ def open_run(
 
 
 @torch.no_grad()
-def features_of(trainer, items: Sequence, what: str, prompts: bool = True) -> Tensor:
-    """Normalised features (M, d) fp32 of the images `items`, M DatumMT, as a test of the run sees them: those of the
-    frozen tower, out of the feature cache where the run uses it, or those under the prompts of each image's task
-    (`prompts` False: without them).
+def features_of(trainer, items: Sequence, what: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Features and logits of the images `items`, M DatumMT.
+
+    Returns:
+        normalised features (M, d) of the frozen tower, normalised features (M, d) as the run's method sees the images,
+        and the method's logits (M, N); all in fp32 on the CPU.
     """
     cfg, dataset = trainer.cfg, trainer.dm.dataset
     found = []
@@ -71,18 +73,18 @@ def features_of(trainer, items: Sequence, what: str, prompts: bool = True) -> Te
             image_root=getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
             tasks=[f"{task.id} ({task.key})" for task in trainer.space.tasks],
         )
-        if trainer.frozen_features and cfg.DATALOADER.FEATURE_CACHE:
+        if trainer.frozen and cfg.DATALOADER.FEATURE_CACHE:
             loader = trainer.from_features(loader, what)
         for batch in progress(loader, what):
-            images = batch["img"].to(trainer.device)
-            if trainer.frozen_features:
-                found.append(trainer.encode_images(images).float().cpu())
-            elif prompts:
-                found.append(trainer.encode_images((images, batch["task"].to(trainer.device))).float().cpu())
-            else:
-                with trainer.autocast():
-                    found.append(trainer.image_tower(images).float().cpu())
-    return torch.nn.functional.normalize(torch.cat(found), dim=-1)
+            images, features, task = batch.get("img"), batch.get("features"), batch["task"].to(trainer.device)
+            frozen = trainer.frozen_features(images) if features is None else features.to(trainer.device)
+            known = frozen if trainer.frozen else None
+            own = trainer.encode_images(images, task, known)
+            own = own[0] if isinstance(own, tuple) else own  # of several features the one of [CLS]
+            logits = trainer.model_inference(images, task, known)
+            found.append([part.float().cpu() for part in (frozen, own, logits)])
+    frozen, own, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return torch.nn.functional.normalize(frozen, dim=-1), torch.nn.functional.normalize(own, dim=-1), logits
 
 
 def print_notes(experiments: Sequence[Experiment]) -> None:

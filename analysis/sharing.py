@@ -56,8 +56,8 @@ def training_views(trainer) -> tuple[Tensor, Tensor, Tensor]:
     trainer.dm.set_epoch(0)
     found = []
     for batch in trainer.dm.train_loader_x:
-        image, label, task = trainer.parse_batch_train(batch)
-        found.append((trainer.encode_images(image), task, trainer.space.column(task, label)))
+        label, task = batch["label"].to(trainer.device), batch["task"].to(trainer.device)
+        found.append((trainer.frozen_features(batch["img"]), task, trainer.space.column(task, label)))
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 
@@ -82,7 +82,7 @@ def measure(trainer, lr: float) -> list[dict]:
 
             def loss(text: Tensor, mine=mine, own=own, start=span.start) -> Tensor:
                 logits = cosine_logits(features[mine], text, trainer.scale)
-                value = trainer.loss(logits, own, tasks[mine], column[mine] - start)
+                value = trainer.classification_loss(logits, own, tasks[mine], column[mine] - start)
                 return value * mine.sum() / len(tasks)
 
             group = torch.zeros_like(own)

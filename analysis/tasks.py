@@ -22,38 +22,19 @@ from torch import Tensor
 from analysis import plots
 from analysis.runs import open_run, run_command
 from dassl.utils import UserError
-from trainers.mtcoop import SoftCPT
-from trainers.mtupt import GeneratedPrompts
-from trainers.prompted import PromptedLearner
-from trainers.prompts import PromptLearner
 
 COLUMNS = ("matrix", "task", "other", "cosine", "inner_product", "position")  # position: of `task` in the figure
 
 
 @torch.no_grad()
 def task_vectors(trainer) -> dict[str, Tensor]:
-    """{title: (T, anything)} of what every task of a run has for itself.
+    """{title: (T, …)}: the learner's own vectors of each task, flattened to (T, k).
 
-    Raises UserError for a run whose tasks have nothing of their own, or of one task.
+    Raises UserError for a run of one task, and for a run in which all tasks have the same.
     """
-    learner, T = trainer.model, trainer.space.num_tasks
-    if T < 2:
+    if trainer.space.num_tasks < 2:
         raise UserError(f"the run has one task ({trainer.space.tasks[0].key}): expected a run of at least two")
-    found = {}
-    if isinstance(learner, SoftCPT):
-        found["task features"] = learner.task_feature(torch.arange(T, device=trainer.device))
-        contexts, group = learner.contexts(trainer.all_columns)
-        of_class = contexts[group]  # (N, L, D)
-        found["generated contexts"] = torch.stack([of_class[trainer.space.columns(t)].mean(0) for t in range(T)])
-    elif isinstance(learner, PromptedLearner) and learner.groups == T:
-        soft = isinstance(learner.sets, GeneratedPrompts)
-        if soft:
-            found["task features"] = learner.sets.task_features()
-        for kind, prompts in zip(("text prompts", "visual prompts"), learner.prompts(), strict=True):
-            if prompts is not None:
-                found[f"generated {kind}" if soft else kind] = prompts
-    elif isinstance(own := getattr(learner, "prompt_learner", None), PromptLearner) and own.sharing == "task":
-        found["contexts"] = torch.stack([each["ctx"] for each in own.learners])
+    found = trainer.model.task_vectors()
     if not found:
         raise UserError(
             f"this run of {trainer.cfg.TRAINER.NAME} has no feature, context or prompt for each task: expected MTCoOp, "

@@ -66,7 +66,7 @@ def measure(folder: str, root: str = "", split: str = "test") -> list[dict]:
     items = getattr(trainer.dm.dataset, split)
     if not items:
         raise UserError(f"--split {split}: {trainer.cfg.DATASET.NAME} has no such images")
-    image = features_of(trainer, items, f"{split} images")
+    _, image, _ = features_of(trainer, items, f"{split} images")
     text = torch.nn.functional.normalize(trainer.text_features().float().cpu(), dim=-1)
     task = torch.tensor([item.task for item in items])
     label = torch.tensor([item.label for item in items])

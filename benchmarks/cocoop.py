@@ -38,7 +38,7 @@ class Pass:
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         """Features (B * C, d), and the gradient of a weighted sum of them to all that is learned, as one vector."""
-        features = torch.cat([self.learner(self.features, *pairs.unbind(1)).float() for pairs in self.calls])
+        features = torch.cat([self.learner.pairs(self.features, *pairs.unbind(1)).float() for pairs in self.calls])
         grads = torch.autograd.grad((features * self.weight).sum(), list(self.learner.parameters()))
         return features.detach(), torch.cat([grad.flatten() for grad in grads])
 

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 import trainers  # noqa: F401  registers the methods
+from clip.additions import Additions
 from clip.backbones import image_tower_kind
 from clip.image_tower import ImageTower
 from clip.model import CLIP
@@ -30,7 +31,8 @@ from dassl.config import get_cfg_default, load
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
-from trainers.fitted import FittedTrainer, Samples
+from trainers.base import FittedTrainer
+from trainers.learner import Samples, StartSamples
 
 from .common import backbone, options, positive, start, suite
 from .measuring import alternate, machine, machine_line, memory, peak_over_base, print_table
@@ -127,12 +129,14 @@ class Batch:
     @torch.no_grad()
     def encode(self, local: bool = False):
         """A pass of the frozen image tower, as a step takes it when no features are given."""
-        return self.tower(self.images, local=local)
+        return self.tower(self.images, Additions(local=local))
 
     def of(self, trainer) -> dict:
         """What the trainer gets from its loader."""
-        given = self.local if trainer.local_features else self.features
-        return {"img": given if trainer.frozen_features else self.images, "label": self.label, "task": self.task}
+        batch = {"label": self.label, "task": self.task}
+        if not trainer.frozen:
+            return {"img": self.images, **batch}
+        return {"features": self.local if trainer.local else self.features, **batch}
 
 
 def samples(space: TaskSpace, shots: int, width: int, seed: int) -> list[Samples]:
@@ -154,8 +158,7 @@ def fitting(trainer: FittedTrainer, space: TaskSpace, shots: int, clock: Callabl
     train, val = samples(space, shots, width, seed=1), samples(space, min(shots, 4), width, seed=2)
     begin = clock()
     with redirect_stdout(None), torch.no_grad():
-        for position, task in enumerate(space.tasks):
-            trainer.fit(position, task, train[position], val[position])
+        trainer.model.start(StartSamples({"train": train, "val": val}.__getitem__))
     return clock() - begin
 
 
@@ -183,8 +186,8 @@ def measure(names: Sequence[str], args) -> dict:
         if name in fitted:
             fit = fitting(trainer, space, args.shots, clock)
             row |= {"fit_seconds": fit, "fit": fit / step}
-        elif trainer.frozen_features:
-            live = seconds[name] + seconds["local" if trainer.local_features else "images"]
+        elif trainer.frozen:
+            live = seconds[name] + seconds["local" if trainer.local else "images"]
             row |= {"seconds": seconds[name], "relative": seconds[name] / step}
             row |= {"live_seconds": live, "live_relative": live / (step + tower)}
         else:

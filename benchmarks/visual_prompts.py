@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clip.image_tower import ImageTower, VisualPrompts
+from clip.additions import Additions, Tokens
+from clip.image_tower import ImageTower
 from clip.model import CLIP
 from dassl.utils import UserError
 
@@ -31,14 +32,14 @@ class PlainTower:
     def __init__(self, clip: CLIP):
         self.visual, self.dtype = clip.visual, clip.visual.conv1.weight.dtype
 
-    def __call__(self, images: Tensor, prompts: VisualPrompts) -> Tensor:
+    def __call__(self, images: Tensor, added: Additions) -> Tensor:
         """(B, d)."""
-        v, first, tokens = self.visual, prompts.first, prompts.tokens[prompts.group].to(self.dtype)  # (B, I, K, W)
-        x, inside = v._embeds(images.to(self.dtype)), 0
+        v, inside = self.visual, 0
+        x = v._embeds(images.to(self.dtype))
         for i, block in enumerate(v.transformer.resblocks):
-            if first <= i < first + tokens.shape[1]:
-                x = torch.cat([x[:, :1], tokens[:, i - first], x[:, 1 + inside :]], 1)  # (B, 1 + K + P, W)
-                inside = tokens.shape[2]
+            if (new := added.tokens.at(i)) is not None:
+                x = torch.cat([x[:, :1], new[added.group].to(self.dtype), x[:, 1 + inside :]], 1)  # (B, 1 + K + P, W)
+                inside = new.shape[1]
             x = block(x)
         x = v.ln_post(x)[:, 0]
         return x if v.proj is None else x @ v.proj
@@ -55,13 +56,13 @@ class Pass:
         tokens = torch.empty(args.tasks, count, args.n_ctx, W).normal_(std=0.02)
         self.tokens = tokens.to(args.device).requires_grad_()
         self.group = (torch.arange(images) % args.tasks).to(args.device)
-        self.first = args.first
+        self.layers = range(args.first, args.first + count)
         size = clip.visual.input_resolution
         self.images = torch.randn(images, 3, size, size).to(args.device)
         self.weight = torch.randn(images, clip.visual.output_dim).to(args.device)
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        features = self.tower(self.images, prompts=VisualPrompts(self.tokens, self.group, self.first)).float()
+        features = self.tower(self.images, Additions(Tokens(self.tokens, self.layers), group=self.group)).float()
         (gradient,) = torch.autograd.grad((features * self.weight).sum(), self.tokens)
         return features.detach(), gradient
 

@@ -1,15 +1,15 @@
-"""Images -> joint features: local tokens on request, and prompts among the tokens of a ViT.
+"""Images -> joint features: local tokens on request, and a method's additions to the layers of a ViT.
 
-Attention knows no order, so prompts are further keys and values of a layer. Where the next layer replaces them, their
-own outputs are never computed; those of a group of images that take the same ones are projected once for the group.
-Autograd keeps what it needs to reach the prompts and nothing else: weights are frozen, and what comes before the first
-prompt has no graph.
+Attention knows no order, so added tokens are further keys and values of a layer. Where the next layer replaces the
+tokens, their own outputs are never computed. Images of one group take the same tokens, which are projected once for the
+group. Autograd keeps what it needs to reach the additions and nothing else: weights are frozen, and layers before the
+first addition have no graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from dassl.config import declare
 from dassl.utils import UserError
 
-from .layers import at_least_fp32, mlp, norm
+from .additions import Additions, Change, drop, is_recorded, rows_of
+from .layers import at_least_fp32, linear, mlp, norm
 from .model import CLIP, is_plain_block
 
 declare(
@@ -31,43 +32,13 @@ declare(
 )
 
 
-@dataclass
-class VisualPrompts:
-    """K tokens that images take into layers `first` ... `first` + I - 1 of a ViT (counted from 0), in G groups.
-
-    They stand after [CLS], without positions. Those of each layer replace what became of those before; after the last
-    of the I layers they go on through the tower. So I = 1 are shallow prompts, I = all layers deep ones.
-
-    tokens (G, I, K, W).
-    group (B,): which group each image takes. None with G = 1 (all take the same) or G = B (each its own).
-    first: layer of the first prompts.
-    dropout: share of their numbers that is set to zero, drawn for each image by itself; 0 in evaluation.
-    """
-
-    tokens: Tensor
-    group: Tensor | None = None
-    first: int = 0
-    dropout: float = 0.0
-
-    def at(self, layer: int) -> Tensor | None:
-        """(G, K, W) that enter at `layer`, or None."""
-        return self.tokens[:, layer - self.first] if 0 <= layer - self.first < self.tokens.shape[1] else None
-
-    def dropped(self, images: int) -> VisualPrompts:
-        """With dropout done, which gives each of B = `images` images prompts of its own; these where there is none."""
-        if self.dropout == 0:
-            return self
-        tokens = F.dropout(_rows(self.tokens, self.group, images), self.dropout)
-        return VisualPrompts(tokens, None, self.first)
-
-
 class ImageTower:
-    """The frozen image tower of `clip`: (B, 3, H, W) -> (B, d), with `local=True` also the local tokens (B, P, d).
+    """The frozen image tower of `clip`: (B, 3, H, W) -> (B, d).
 
     Local tokens are the outputs of a ResNet's attention pool at every position, or a ViT's patch outputs through its
-    final LayerNorm and projection. `prompts` need a ViT that reads [CLS].
+    final LayerNorm and projection. Tokens and low-rank changes need a ViT that reads [CLS].
 
-    `checkpoint`: of prompted layers only the inputs are kept, the rest is computed again in the backward pass.
+    `checkpoint`: of layers with additions only the inputs are kept, the rest is computed again in the backward pass.
     """
 
     def __init__(self, clip: CLIP, checkpoint: bool = False):
@@ -94,91 +65,95 @@ class ImageTower:
         weight = self.visual.conv1.weight  # (W, 3, patch, patch)
         return len(self.visual.transformer.resblocks), weight.shape[0], weight.shape[-1]
 
-    def __call__(
-        self,
-        images: Tensor,
-        local: bool = False,
-        prompts: VisualPrompts | None = None,
-        attention: Collection[int] = (),
-    ) -> Tensor | tuple[Tensor, ...]:
-        """Features (B, d); with `local` (features, local tokens (B, P, d)).
-
-        With `attention`, layers counted from 0, the last element of a tuple is {layer: weights (B, h, S, S)} of every
-        token (rows) on every token, S = 1 + K + P: [CLS], prompts, patches. They carry no gradient.
-
-        Raises UserError for images of another size than the backbone's, prompts of another width or for more layers
-        than there are, and for a tower that does not take prompts.
-        """
-        if images.shape[-2:] != (self.size, self.size):
-            raise UserError(size_error(self.clip.name, self.size, tuple(images.shape[-2:])))
-        if prompts is not None or attention:
-            self._check(images, prompts, attention)
-        if self._reads_class_token:
-            images = images.to(self.visual.conv1.weight.dtype)
-            feature, tokens, seen = self._tokens(images, local, prompts, attention)
-            found = [feature, *([tokens] if local else []), *([seen] if attention else [])]
-            return tuple(found) if len(found) > 1 else feature
-        images = images.to(self.clip.dtype)
-        if not local:
-            return self.visual(images)
-        if not isinstance(self.visual, ModifiedResNet):
+    def check(self, added: Additions, attention: Collection[int] = ()) -> None:
+        """Raise UserError for additions, or layers of `attention`, that do not fit this tower."""
+        if added.alters or attention:
+            layers, W, _ = self.require_prompts()
+            if wrong := [layer for layer in attention if not 0 <= layer < layers]:
+                raise UserError(f"Attention of layer {wrong[0]}: the image tower has layers 0 to {layers - 1}.")
+            added.check("image", layers, W)
+        elif added.local and not self._reads_class_token and not isinstance(self.visual, ModifiedResNet):
             raise UserError(
                 f"Backbone {self.clip.name} has no local tokens: its image tower is a {type(self.visual).__name__}."
             )
+
+    def __call__(
+        self, images: Tensor, added: Additions | None = None, attention: Collection[int] = ()
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Features (B, d) under the additions of a method.
+
+        Returns a tuple if more is asked for, in this order: the features; local tokens (B, P, d) with `added.local`;
+        the outputs of kept tokens, (B, K, W) after the last LayerNorm and not projected; with `attention`, a collection
+        of layers counted from 0, {layer: weights (B, h, S, S)} of every token (rows) on every token, without gradient.
+        There S = 1 + K + P: [CLS], tokens, patches.
+
+        Raises UserError for images of another size than the backbone's, and for additions that do not fit the tower.
+        """
+        if images.shape[-2:] != (self.size, self.size):
+            raise UserError(size_error(self.clip.name, self.size, tuple(images.shape[-2:])))
+        added = added or Additions()
+        self.check(added, attention)
+        if added.sets > 1 and added.group is None and added.sets != len(images):
+            raise UserError(f"{added.sets} sets of additions for {len(images)} images: give the set of each image.")
+        if self._reads_class_token:
+            found = self._tokens(images.to(self.visual.conv1.weight.dtype), added, attention)
+            return found if len(found) > 1 else found[0]
+        images = images.to(self.clip.dtype)
+        if not added.local:
+            return self.visual(images)
         tokens = self._attention_pool(images)
         return tokens[:, 0], tokens[:, 1:]
 
-    def _check(self, images: Tensor, prompts: VisualPrompts | None, attention: Collection[int]) -> None:
-        layers, W, _ = self.require_prompts()
-        if wrong := [layer for layer in attention if not 0 <= layer < layers]:
-            raise UserError(f"Attention of layer {wrong[0]}: the image tower has layers 0 to {layers - 1}.")
-        if prompts is None:
-            return
-        G, count, _, width = prompts.tokens.shape
-        if width != W:
-            raise UserError(f"Visual prompts of width {width}: the image tower has width {W}.")
-        if prompts.first < 0 or prompts.first + count > layers:
-            raise UserError(
-                f"Visual prompts for layers {prompts.first} to {prompts.first + count - 1}: the image tower has layers "
-                f"0 to {layers - 1}."
-            )
-        if prompts.group is None and G not in (1, len(images)):
-            raise UserError(f"{G} groups of visual prompts for {len(images)} images: say which group each image takes.")
-
-    def _tokens(
-        self, images: Tensor, local: bool, prompts: VisualPrompts | None, attention: Collection[int]
-    ) -> tuple[Tensor, Tensor | None, dict[int, Tensor]]:
-        """Feature (B, d), with `local` the tokens (B, P, d), and the attention asked for, of a ViT.
-
-        Of the last layer only the class token's output is computed, unless the local ones are needed.
-        """
+    def _tokens(self, images: Tensor, added: Additions, attention: Collection[int]) -> tuple:
+        """What `__call__` returns, of a ViT. Of the last layer only the outputs that are used are computed."""
         v, seen = self.visual, {}
-        x = v._embeds(images)  # (B, 1 + P, W): [CLS], patches; prompts that go on come last
-        (B, tokens, _), blocks = x.shape, v.transformer.resblocks
-        if prompts is None or 0 in prompts.tokens.shape[1:3]:
-            prompts = VisualPrompts(x.new_zeros(1, 0, 0, x.shape[-1]))
-        prompts = prompts.dropped(B)
+        x = v._embeds(images)  # (B, 1 + P, W): [CLS], patches; tokens that go on come last
+        (B, count, _), blocks, tokens, group = x.shape, v.transformer.resblocks, added.tokens, added.group
+        if tokens is not None and 0 in tokens.values.shape[1:3]:
+            tokens = None
+        group_of_tokens = group if tokens is not None and len(tokens.values) > 1 else None
+        if tokens is not None and (added.grouped_changes or tokens.dropout):  # every image gets tokens of its own
+            values = drop(rows_of(tokens.values, group_of_tokens, B), tokens.dropout)
+            tokens, group_of_tokens = replace(tokens, values=values), None
+        rows = None
+        if added.grouped_changes:
+            rows = torch.arange(B, device=x.device)[:, None] if group is None else group[:, None]
         for i, block in enumerate(blocks):
-            new = prompts.at(i)
-            new = None if new is None else new.to(x.dtype)
-            last = i + 1 == len(blocks)
+            new, own, last = None if tokens is None else tokens.at(i), group_of_tokens, i + 1 == len(blocks)
+            change, go_on, queries = added.at(i, rows), False, None
+            if new is not None:
+                new = new.to(x.dtype)
+                if i == 0 and tokens.normed:
+                    new = v.ln_pre(new)
+                if tokens.share < 1 and x.shape[1] > count:
+                    new, own = tokens.share * rows_of(new, own, B) + (1 - tokens.share) * x[:, count:], None
+                x = x[:, :count]
+                go_on = tokens.keep if last else tokens.share < 1 or i + 1 not in tokens.layers
             if i in attention:
-                others = x[:, tokens:] if new is None else _rows(new, prompts.group, B)
-                seen[i] = _attention_weights(block, torch.cat([x[:, :1], others, x[:, 1:tokens]], 1))
-            queries = 1 if last and not local else tokens if last and x.shape[1] > tokens else None
-            go_on = not last and new is not None and prompts.at(i + 1) is None
-            x = self._layer(block, x, queries, new, prompts.group, go_on)
-        x = norm(v.ln_post, x if local else x[:, 0])
-        x = x if v.proj is None else x @ v.proj
-        return (x[:, 0], x[:, 1:], seen) if local else (x, None, seen)
+                others = x[:, count:] if new is None else rows_of(new, own, B)
+                seen[i] = _attention_weights(block, torch.cat([x[:, :1], others, x[:, 1:count]], 1), change)
+            if last and (x.shape[1] == count or not tokens.keep):  # whose outputs are used, besides those of new tokens
+                queries = 1 if not added.local else count if x.shape[1] > count else None
+            x = self._layer(block, x, change, queries, new, own, go_on)
+        kept = tokens is not None and tokens.keep
+        x = norm(v.ln_post, x if added.local or kept else x[:, 0])
+        feature, K = x[:, 0] if x.ndim == 3 else x, tokens.values.shape[2] if kept else 0
+        found = [feature if v.proj is None else feature @ v.proj]
+        if added.local:
+            local = x[:, 1:count]
+            found.append(local if v.proj is None else local @ v.proj)
+        if kept:
+            found.append(x[:, -K:])
+        return (*found, seen) if attention else tuple(found)
 
-    def _layer(self, block: nn.Module, x: Tensor, queries: int | None, new: Tensor | None, *rest) -> Tensor:
-        """`_block`, by way of checkpoints where that is set and there is something to keep."""
-        grows = torch.is_grad_enabled() and (x.requires_grad or (new is not None and new.requires_grad))
-        if not (self.checkpoint and grows):
-            return _block(block, x, queries, new, *rest)
+    def _layer(self, block: nn.Module, x: Tensor, change: Change | None, queries: int | None, new, *rest) -> Tensor:
+        """`_block`, checkpointed where the setting asks for it and autograd would keep something."""
+        learned = [part for each in change.parts.values() for part in (each.down, each.up)] if change else []
+        if not (self.checkpoint and is_recorded(x, new, *learned)):
+            return _block(block, x, change, queries, new, *rest)
+        random = bool(change) and any(each.dropout for each in change.parts.values())
         return torch.utils.checkpoint.checkpoint(
-            _block, block, x, queries, new, *rest, use_reentrant=False, preserve_rng_state=False
+            _block, block, x, change, queries, new, *rest, use_reentrant=False, preserve_rng_state=random
         )
 
     def _attention_pool(self, images: Tensor) -> Tensor:
@@ -195,50 +170,46 @@ class ImageTower:
         return F.linear(x, pool.c_proj.weight, pool.c_proj.bias)
 
 
-def _rows(x: Tensor, group: Tensor | None, images: int) -> Tensor:
-    """What each of B = `images` images takes of x (G, ...): (B, ...)."""
-    return x.expand(images, *x.shape[1:]) if group is None else x.index_select(0, group)
-
-
 def _block(
     block: nn.Module,
     x: Tensor,
+    change: Change | None = None,
     queries: int | None = None,
-    prompts: Tensor | None = None,
+    tokens: Tensor | None = None,
     group: Tensor | None = None,
     go_on: bool = False,
 ) -> Tensor:
     """A residual attention block: (B, S, W) -> (B, S, W), or only the first `queries` of its S outputs.
 
-    `prompts` (G, K, W) are seen as well, by each image those of its `group` (B,); with `go_on` their own outputs come
+    `tokens` (G, K, W) are seen as well, by each image those of its `group` (B,); with `go_on` their own outputs come
     after the others: (B, S + K, W).
     """
     attn, W, normed = block.attn, x.shape[-1], norm(block.ln_1, x)
     weight, bias = attn.in_proj_weight, attn.in_proj_bias
-    if queries is None and prompts is None:
-        q, k, v = F.linear(normed, weight, bias).chunk(3, -1)
+    if queries is None and tokens is None:
+        q, k, v = linear(normed, weight, bias, change, "q", "k", "v").chunk(3, -1)
     else:
         x = x[:, :queries]
-        q = F.linear(normed[:, :queries], weight[:W], bias[:W])
-        kv = F.linear(normed, weight[W:], bias[W:])
-        if prompts is not None:
-            own = norm(block.ln_1, prompts)
-            kv = torch.cat([kv, _rows(F.linear(own, weight[W:], bias[W:]), group, len(x))], 1)
+        q = linear(normed[:, :queries], weight[:W], bias[:W], change, "q")
+        kv = linear(normed, weight[W:], bias[W:], change, "k", "v")
+        if tokens is not None:
+            own = norm(block.ln_1, tokens)
+            kv = torch.cat([kv, rows_of(linear(own, weight[W:], bias[W:], change, "k", "v"), group, len(x))], 1)
             if go_on:
-                q = torch.cat([q, _rows(F.linear(own, weight[:W], bias[:W]), group, len(x))], 1)
-                x = torch.cat([x, _rows(prompts, group, len(x))], 1)
+                q = torch.cat([q, rows_of(linear(own, weight[:W], bias[:W], change, "q"), group, len(x))], 1)
+                x = torch.cat([x, rows_of(tokens, group, len(x))], 1)
         k, v = kv.chunk(2, -1)
     q, k, v = (t.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, h, S, W / h)
     seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    x = x + block.ls_1(F.linear(seen, attn.out_proj.weight, attn.out_proj.bias))
-    return x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x)))
+    x = x + block.ls_1(linear(seen, attn.out_proj.weight, attn.out_proj.bias, change, "out"))
+    return x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x), change))
 
 
 @torch.no_grad()
-def _attention_weights(block: nn.Module, x: Tensor) -> Tensor:
+def _attention_weights(block: nn.Module, x: Tensor, change: Change | None = None) -> Tensor:
     """Softmax of a block's attention, in fp32: (B, S, W) -> (B, h, S, S)."""
     attn, W = block.attn, x.shape[-1]
-    qk = F.linear(norm(block.ln_1, x), attn.in_proj_weight[: 2 * W], attn.in_proj_bias[: 2 * W])
+    qk = linear(norm(block.ln_1, x), attn.in_proj_weight[: 2 * W], attn.in_proj_bias[: 2 * W], change, "q", "k")
     q, k = (t.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for t in qk.chunk(2, -1))
     return torch.softmax(at_least_fp32(q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5, -1)
 

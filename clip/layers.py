@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .additions import Change
+
 
 def at_least_fp32(x: Tensor) -> Tensor:
     """Half precision as fp32, anything else as it is."""
@@ -42,9 +44,23 @@ class _QuickMLP(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grad @ last, ctx.saved_tensors[0]) @ first, None, None
 
 
-def mlp(layers: nn.Sequential, x: Tensor) -> Tensor:
-    """c_fc, activation, c_proj, all frozen: (…, W) -> (…, W)."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, change: Change | None, *names: str) -> Tensor:
+    """A frozen projection with the low-rank changes of its parts `names`, equally wide: (…, in) -> (…, out)."""
+    y = F.linear(x, weight, bias)
+    if change is None or not change.parts.keys() & set(names):
+        return y
+    return torch.cat(
+        [change.added(name, x, part) for name, part in zip(names, y.chunk(len(names), -1), strict=True)], -1
+    )
+
+
+def mlp(layers: nn.Sequential, x: Tensor, change: Change | None = None) -> Tensor:
+    """c_fc, activation, c_proj, with the low-rank changes "fc" and "proj": (…, W) -> (…, W)."""
     first, last = layers.c_fc, layers.c_proj
-    if type(layers.gelu).__name__ != "QuickGELU" or torch.is_autocast_enabled(x.device.type):
-        return last(layers.gelu(first(x)))
+    plain = type(layers.gelu).__name__ != "QuickGELU" or torch.is_autocast_enabled(x.device.type)
+    # _QuickMLP has no gradient for weights: it is for frozen ones alone.
+    learned = any(tensor.requires_grad for tensor in (first.weight, first.bias, last.weight, last.bias))
+    if plain or learned or (change is not None and change.parts.keys() & {"fc", "proj"}):
+        hidden = layers.gelu(linear(x, first.weight, first.bias, change, "fc"))
+        return linear(hidden, last.weight, last.bias, change, "proj")
     return _QuickMLP.apply(x.flatten(0, -2), first, last).view(x.shape)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import at_least_fp32
+from .additions import Change
+from .layers import at_least_fp32, linear
 
 TILE = 48  # tokens a tile holds, about: fewer means more products, more means more that the mask throws away
 
@@ -89,7 +89,7 @@ class Layout:
         return torch.zeros(seen.shape, device=slot.device).masked_fill_(~seen, float("-inf"))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def layout_for(*key) -> Layout:
     """The layout of these arguments of `Layout`: most steps encode the same classes as the one before."""
     return Layout(*key)
@@ -204,14 +204,18 @@ class _PrefixAttention(torch.autograd.Function):
         return out, None if own_q is None else d_q.index_select(0, use.back.flatten()).view(own_q.shape), None, None
 
 
-def attention(attn: nn.MultiheadAttention, x: Tensor, layout: Layout) -> Tensor:
+def attention(attn: nn.Module, x: Tensor, layout: Layout, change: Change | None = None) -> Tensor:
     """Causal self-attention of packed prompts: x (R, D) -> (R, D)."""
-    qkv = F.linear(x, attn.in_proj_weight, attn.in_proj_bias)  # (R, 3 D)
-    return F.linear(_PrefixAttention.apply(qkv, None, layout, layout.every), attn.out_proj.weight, attn.out_proj.bias)
+    qkv = linear(x, attn.in_proj_weight, attn.in_proj_bias, change, "q", "k", "v")  # (R, 3 D)
+    seen = _PrefixAttention.apply(qkv, None, layout, layout.every)
+    return linear(seen, attn.out_proj.weight, attn.out_proj.bias, change, "out")
 
 
-def last_attention(attn: nn.MultiheadAttention, x: Tensor, layout: Layout) -> Tensor:
+def last_attention(attn: nn.Module, x: Tensor, layout: Layout, change: Change | None = None) -> Tensor:
     """Attention of the [EOS] tokens alone, which see all of their prompt: x (R, D) -> (N, D)."""
     D, weight, bias = x.shape[1], attn.in_proj_weight, attn.in_proj_bias
-    q, kv = F.linear(x.index_select(0, layout.eos), weight[:D], bias[:D]), F.linear(x, weight[D:], bias[D:])
-    return F.linear(_PrefixAttention.apply(kv, q, layout, layout.last), attn.out_proj.weight, attn.out_proj.bias)
+    own = change if change is None else change.pick(layout.eos)
+    q = linear(x.index_select(0, layout.eos), weight[:D], bias[:D], own, "q")
+    kv = linear(x, weight[D:], bias[D:], change, "k", "v")
+    seen = _PrefixAttention.apply(kv, q, layout, layout.last)
+    return linear(seen, attn.out_proj.weight, attn.out_proj.bias, own, "out")

@@ -10,7 +10,8 @@ padding. LayerNorms, projections and MLP, nearly all of the work, run on that ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 import torch.utils.checkpoint
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from dassl.config import at_least, declare
 from dassl.utils import UserError
 
+from .additions import Additions, Tokens, rows_of
 from .layers import at_least_fp32, mlp, norm
 from .model import CLIP, project
-from .prefix_attention import attention, last_attention, layout_for
+from .prefix_attention import Layout, attention, last_attention, layout_for
 
 declare("MODEL.TEXT_CHUNK", 0, allowed=at_least(0), help="prompts encoded at a time, to bound memory; 0: all at once")
 
@@ -31,39 +33,36 @@ class Prompts:
     """N prompts as token embeddings without positions, in G groups of prompts that begin with the same P tokens.
 
     prefix (G, P, D): the shared beginnings, [SOS] first; P >= 1.
-    suffix (N, S, D): what follows, [EOS] last, padded to the longest.
+    suffix (N, S, D): the rest of each prompt, [EOS] last, padded to the longest.
     group (N,): which prefix each prompt begins with.
     length (N,): tokens of each suffix up to and including [EOS].
-    deep (G, I, K, D), optional: before layer i = 1 … I the K tokens after [SOS] are replaced by deep[:, i - 1].
     """
 
     prefix: Tensor
     suffix: Tensor
     group: Tensor
     length: Tensor
-    deep: Tensor | None = None
 
-    def part(self, start: int, stop: int) -> Prompts:
-        """Prompts start … stop - 1, with only the prefixes they begin with."""
-        groups, group = self.group[start:stop].unique(return_inverse=True)
-        deep = None if self.deep is None else self.deep[groups]
-        length = self.length[start:stop]
-        return Prompts(self.prefix[groups], self.suffix[start:stop, : int(length.max())], group, length, deep)
+    def part(self, index: Tensor) -> Prompts:
+        """The prompts `index` (M,), with only the prefixes they begin with."""
+        groups, group = self.group[index].unique(return_inverse=True)
+        length = self.length[index]
+        return Prompts(self.prefix[groups], self.suffix[index, : int(length.max())], group, length)
 
     @property
     def num_tokens(self) -> int:
-        """Tokens the tower computes for these prompts."""
+        """Number of tokens that the tower computes for these prompts."""
         return self.prefix.shape[0] * self.prefix.shape[1] + int(self.length.sum())
 
 
 class TextTower:
     """The frozen text transformer of `clip`, callable on `Prompts` -> (N, d).
 
-    Gradients flow to the prompts' embeddings, never to the tower. Raises UserError for models whose text tower is not
-    causal or not read at [EOS] (SigLIP, Hugging Face towers): a wrong number is worse than none.
+    Gradients flow to the prompts' embeddings and to additions, never to the tower. Raises UserError for models whose
+    text tower is not causal or not read at [EOS] (SigLIP, Hugging Face towers): no number is better than a wrong one.
 
-    `chunk`: prompts that are encoded at a time, 0 for all. The activations of a chunk are not kept but computed again
-    in the backward pass, so memory is bounded whatever N is, for a second forward pass.
+    `chunk`: number of prompts encoded at a time, 0 for all. The activations of a chunk are not kept but computed again
+    in the backward pass. So memory is bounded whatever N is, at the cost of a second forward pass.
     """
 
     def __init__(self, clip: CLIP, chunk: int = 0):
@@ -109,43 +108,183 @@ class TextTower:
         """Frozen features of plain texts: N strings -> (N, d)."""
         return torch.cat([self(self.texts(texts[start : start + batch])) for start in range(0, len(texts), batch)])
 
-    def __call__(self, prompts: Prompts) -> Tensor:
-        """(N, d), not normalised. Raises UserError for prompts longer than the tower's context."""
-        P, longest = prompts.prefix.shape[1], int(prompts.length.max())
-        if P + longest > self.context_length:
+    def autocast(self):
+        """Matrix products in fp16 where the CLIP has the precision amp; nothing otherwise."""
+        amp = self.clip.precision == "amp"
+        return torch.autocast(self.device.type, torch.float16) if amp else nullcontext()
+
+    def __call__(self, prompts: Prompts, added: Additions | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Text features (N, d), not normalised, under the additions of a method.
+
+        Where `added.tokens` are kept: also their outputs (N, K, D) after the final LayerNorm. Raises UserError for
+        prompts longer than the tower's context, and for additions that do not fit the tower.
+        """
+        added = added or Additions()
+        if added.tokens is not None and 0 in added.tokens.values.shape[1:3]:
+            added = replace(added, tokens=None)
+        P, longest, count = prompts.prefix.shape[1], int(prompts.length.max()), len(prompts.group)
+        inserted = added.tokens.values.shape[2] if added.tokens is not None and added.tokens.insert else 0
+        if P + longest + inserted > self.context_length:
             raise UserError(
-                f"A prompt of {P + longest} tokens does not fit the context of {self.context_length}: "
+                f"A prompt of {P + longest + inserted} tokens does not fit the context of {self.context_length}: "
                 "use fewer context tokens (N_CTX) or a shorter class name."
             )
-        if not 0 < self.chunk < len(prompts.group):
-            return self._encode(prompts.prefix, prompts.suffix, prompts.group, prompts.length, prompts.deep)
-        order = prompts.group.argsort(stable=True)  # so that a prefix is in few chunks
-        group, length = prompts.group[order], prompts.length[order]
-        prompts = Prompts(prompts.prefix, prompts.suffix[order], group, length, prompts.deep)
-        parts = [prompts.part(start, start + self.chunk) for start in range(0, len(order), self.chunk)]
-        return torch.cat([self._recomputed(part) for part in parts])[order.argsort()]
+        added.check("text", len(self.blocks), self.width)
+        if added.sets > 1 and added.group is None:
+            if added.sets != count:
+                raise UserError(f"{added.sets} sets of additions for {count} prompts: give the set of each prompt.")
+            added = added.take(torch.arange(count, device=self.device))
+        if not 0 < self.chunk < count:
+            found = self._encode(prompts, added)
+        else:
+            order = prompts.group.argsort(stable=True)  # so that a prefix is in few chunks
+            parts = [self._recomputed(prompts, added, index) for index in order.split(self.chunk)]
+            found = tuple(torch.cat(part)[order.argsort()] for part in zip(*parts, strict=True))
+        return found if len(found) > 1 else found[0]
 
-    def _recomputed(self, p: Prompts) -> Tensor:
-        tensors = p.prefix, p.suffix, p.group, p.length, p.deep
-        return torch.utils.checkpoint.checkpoint(self._encode, *tensors, use_reentrant=False, preserve_rng_state=False)
+    def _recomputed(self, prompts: Prompts, added: Additions, index: Tensor) -> tuple[Tensor, ...]:
+        part, own = prompts.part(index), added.take(None if added.group is None else added.group[index])
+        random = any(change.dropout for change in added.changes.values())
+        return torch.utils.checkpoint.checkpoint(
+            self._encode, part, own, use_reentrant=False, preserve_rng_state=random
+        )
 
-    def _encode(self, prefix: Tensor, suffix: Tensor, group: Tensor, length: Tensor, deep: Tensor | None) -> Tensor:
-        """The pass itself; see `Prompts` for the shapes; (N, d)."""
-        (G, P, D), dtype = prefix.shape, self.blocks[0].mlp.c_fc.weight.dtype
-        groups, lengths = tuple(group.tolist()), tuple(length.tolist())
-        longest = max(lengths)
-        layout = layout_for((G, P), groups, lengths, self.heads, dtype, self.device)
-        position = at_least_fp32(self.clip.positional_embedding)
-        tokens = (suffix[:, :longest] + position[P : P + longest]).flatten(0, 1)  # (N * longest, D)
-        x = torch.cat([(prefix + position[:P]).flatten(0, 1), tokens.index_select(0, layout.real)]).to(dtype)  # (R, D)
+    def _encode(self, prompts: Prompts, added: Additions) -> tuple[Tensor, ...]:
+        """The pass itself: features (N, d), and with tokens that are kept their outputs (N, K, D)."""
+        packed = _Packed(self, prompts, added)
+        tokens = added.tokens
         for i, block in enumerate(self.blocks):
-            if deep is not None and 1 <= i <= deep.shape[1]:
-                old, new = x[: G * P].view(G, P, D), deep[:, i - 1].to(dtype)
-                replaced = torch.cat([old[:, :1], new, old[:, 1 + new.shape[1] :]], 1)
-                x = torch.cat([replaced.flatten(0, 1), x[G * P :]])
+            if tokens is not None and i in tokens.layers:
+                packed.put(tokens, i)
+            change = added.at(i, packed.sets)
+            x, normed, layout = packed.x, norm(block.ln_1, packed.x), packed.layout
             if i + 1 < len(self.blocks):
-                x = x + block.ls_1(attention(block.attn, norm(block.ln_1, x), layout))
-            else:  # of the last layer only the [EOS] outputs are used: (N, D)
-                x = x.index_select(0, layout.eos) + block.ls_1(last_attention(block.attn, norm(block.ln_1, x), layout))
-            x = x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x)))
-        return project(norm(self.clip.ln_final, x), self.clip.text_projection)
+                x = x + block.ls_1(attention(block.attn, normed, layout, change))
+            elif tokens is None or not tokens.keep:  # of the last layer only the [EOS] outputs are used: (N, D)
+                x = x.index_select(0, layout.eos) + block.ls_1(last_attention(block.attn, normed, layout, change))
+                change = change and change.pick(layout.eos)
+            else:
+                used = torch.cat([layout.eos, packed.rows_of_tokens(tokens.values.shape[2]).flatten()])
+                x = (x + block.ls_1(attention(block.attn, normed, layout, change))).index_select(0, used)
+                change = change and change.pick(used)
+            packed.x = x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x), change))
+        x, count = norm(self.clip.ln_final, packed.x), len(prompts.group)
+        features = project(x[:count], self.clip.text_projection)
+        if tokens is None or not tokens.keep:
+            return (features,)
+        return features, x[count:].view(count, -1, self.width)
+
+
+class _Packed:
+    """The packed matrix x (R, D) of a pass, and whose its rows are.
+
+    First come the prefixes (G, P), group by group, then the suffixes without padding. Where additions come in several
+    sets, prompts of one group that take different sets part: their prefix is doubled at the layer where they part.
+
+    Attributes:
+        x: (R, D).
+        layout: where attention finds the tokens.
+        sets: (R,) set of each row, for low-rank changes in several sets; else None.
+    """
+
+    def __init__(self, tower: TextTower, prompts: Prompts, added: Additions):
+        self.tower, self.own = tower, added.group
+        self.dtype = tower.blocks[0].mlp.c_fc.weight.dtype
+        self.grouped_changes = added.grouped_changes
+        (self.G, self.P, self.D), self.group, self.length = prompts.prefix.shape, prompts.group, prompts.length
+        self.prefix_set: Tensor | None = None  # (G,) set of each prefix, once prompts have parted
+        self._in_suffix = False  # whether the tokens of the additions are the first ones of the suffixes
+        self._lay_out()
+        position, longest = at_least_fp32(tower.clip.positional_embedding), int(prompts.length.max())
+        tokens = (prompts.suffix[:, :longest] + position[self.P : self.P + longest]).flatten(0, 1)  # (N * longest, D)
+        start = (prompts.prefix + position[: self.P]).flatten(0, 1)
+        self.x = torch.cat([start, tokens.index_select(0, self.layout.real)]).to(self.dtype)
+        if self.grouped_changes:
+            self._part()
+
+    def _lay_out(self) -> None:
+        groups, lengths = tuple(self.group.tolist()), tuple(self.length.tolist())
+        self.layout: Layout = layout_for(
+            (self.G, self.P), groups, lengths, self.tower.heads, self.dtype, self.tower.device
+        )
+        self.sets = None
+        if self.grouped_changes and self.prefix_set is not None:
+            own = self.own.repeat_interleave(self.length)
+            self.sets = torch.cat([self.prefix_set.repeat_interleave(self.P), own])
+
+    def _part(self) -> None:
+        """Give prompts that take different sets of the additions prefixes of their own."""
+        if self.own is None or self.prefix_set is not None:
+            return
+        pairs, group = (self.group * (int(self.own.max()) + 1) + self.own).unique(return_inverse=True)
+        old = pairs // (int(self.own.max()) + 1)
+        self.prefix_set = pairs % (int(self.own.max()) + 1)
+        if not torch.equal(old, torch.arange(self.G, device=old.device)):
+            rows = (old[:, None] * self.P + torch.arange(self.P, device=old.device)).flatten()
+            self.x = torch.cat([self.x.index_select(0, rows), self.x[self.G * self.P :]])
+        self.G, self.group = len(pairs), group
+        self._lay_out()
+
+    def _spread(self) -> None:
+        """Leave [SOS] alone in the prefixes: the rest of each one goes to the beginnings of its prompts' suffixes."""
+        device, rest = self.x.device, self.P - 1
+        start = self.G * self.P + self.length.cumsum(0) - self.length  # (N,) row of each suffix
+        head = self.group[:, None] * self.P + 1 + torch.arange(rest, device=device)  # (N, P - 1)
+        rows = _joined_rows(head, start, self.length)
+        # [SOS] sees itself alone, so that it is the same in all groups unless low-rank changes differ
+        keep = torch.arange(self.G if self.grouped_changes else 1, device=device) * self.P
+        self.x = self.x.index_select(0, torch.cat([keep, rows]))
+        if not self.grouped_changes:
+            self.G, self.group, self.prefix_set = 1, torch.zeros_like(self.group), self.own.new_zeros(1)
+        self.P, self.length = 1, self.length + rest
+
+    def put(self, tokens: Tokens, layer: int) -> None:
+        """Insert `tokens`, or replace the K tokens after [SOS], in front of `layer`."""
+        new, K = tokens.at(layer).to(self.dtype), tokens.values.shape[2]
+        insert, device = tokens.insert and layer == tokens.layers[0], self.x.device
+        if layer == tokens.layers[0]:
+            before = self.G
+            if len(new) > 1:
+                self._part()
+            each = len(new) > 1 and before < self.G == len(
+                self.group
+            )  # every prompt has tokens of its own from here on
+            if self.P > 1 and ((each and not insert) or (not insert and self.P <= K)):
+                self.own = torch.zeros_like(self.group) if self.own is None else self.own
+                self._spread()
+            if self.P == 1 and not insert and int(self.length.min()) <= K:
+                raise UserError(f"{K} tokens cannot replace those of a prompt that has fewer tokens after [SOS].")
+            self._in_suffix = self.P == 1 and not insert
+        if self._in_suffix:
+            start = self.G + self.length.cumsum(0) - self.length  # (N,)
+            rows = (start[:, None] + torch.arange(K, device=device)).flatten()
+            new = rows_of(new, self.own if len(new) > 1 else None, len(self.group)).flatten(0, 1)
+            if tokens.share < 1:
+                new = tokens.share * new + (1 - tokens.share) * self.x.index_select(0, rows)
+            self.x = self.x.index_copy(0, rows, new)
+        else:
+            old = self.x[: self.G * self.P].view(self.G, self.P, self.D)
+            new = rows_of(new, self.prefix_set if len(new) > 1 else None, self.G)
+            if not insert and tokens.share < 1:
+                new = tokens.share * new + (1 - tokens.share) * old[:, 1 : 1 + K]
+            placed = torch.cat([old[:, :1], new, old[:, 1 if insert else 1 + K :]], 1)
+            self.x = torch.cat([placed.flatten(0, 1), self.x[self.G * self.P :]])
+            self.P = placed.shape[1]
+        self._lay_out()
+
+    def rows_of_tokens(self, K: int) -> Tensor:
+        """Rows (N, K) of the K tokens after each prompt's [SOS]."""
+        step = torch.arange(K, device=self.x.device)
+        if self._in_suffix:
+            return (self.G + self.length.cumsum(0) - self.length)[:, None] + step
+        return self.group[:, None] * self.P + 1 + step
+
+
+def _joined_rows(head: Tensor, start: Tensor, length: Tensor) -> Tensor:
+    """Rows of sequences one after another: head (N, H), then the rows start … start + length - 1 of each, all (N,)."""
+    N, H = head.shape
+    longest = int(length.max())
+    step = torch.arange(longest, device=head.device)
+    rows = torch.cat([head, start[:, None] + step], 1)
+    real = torch.cat([head.new_ones(N, H, dtype=torch.bool), step < length[:, None]], 1)
+    return rows[real]

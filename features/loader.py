@@ -33,7 +33,7 @@ NAMELESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>|\bLambda\(\)")  # in the text of
 
 
 class FeatureLoader:
-    """A loader's batches with features under `img`: the same images in the same order and the same batches.
+    """A loader's batches with `features` in place of `img`: the same images in the same order and the same batches.
 
     Args:
         loader: of images, as `build_data_loader` makes them.
@@ -114,7 +114,7 @@ class FeatureLoader:
             epoch = 0 if self.seed is None else self.epoch.value
             items = [self.items[i] for i in indices]
             yield {
-                "img": torch.from_numpy(self.store.rows([self.name(epoch, i) for i in indices])),  # (B, ...)
+                "features": torch.from_numpy(self.store.rows([self.name(epoch, i) for i in indices])),  # (B, ...)
                 "label": torch.tensor([item.label for item in items]),
                 "task": torch.tensor([getattr(item, "task", 0) for item in items]),
                 "domain": torch.tensor([item.domain for item in items]),

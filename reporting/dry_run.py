@@ -58,8 +58,7 @@ def configuration(arguments: list[str]):
             raise
     method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     method = method.__new__(method)  # check_cfg comes before anything is built
-    if cfg.MODEL.BACKBONE.WEIGHTS or Path(cfg.MODEL.BACKBONE.NAME).is_file():
-        method.vit_only = False  # only the weights tell what their tower is
+    method.reads_weights = False
     method.check_cfg(cfg)
     warn_of_unused(cfg, args.opts)
     return cfg

@@ -78,7 +78,7 @@ def _changed(folder: Path, arguments: list[str]) -> list[tuple] | None:
         ValueError, FileNotFoundError: a mistake in the arguments, which then is what is wrong.
     """
     try:
-        from dassl.engine.build import unread
+        from dassl.engine.build import ignored_settings
         from dassl.runs.compare import changed_settings
         from reporting.dry_run import configuration
 
@@ -86,7 +86,7 @@ def _changed(folder: Path, arguments: list[str]) -> list[tuple] | None:
             cfg = configuration(arguments)
     except ImportError:
         return None
-    return changed_settings(cfg, folder, unread(cfg)) if has_config(folder) else None
+    return changed_settings(cfg, folder, ignored_settings(cfg)) if has_config(folder) else None
 
 
 def main(arguments: list[str]) -> int:

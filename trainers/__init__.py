@@ -1,33 +1,10 @@
-"""The methods, one file each. Importing this package registers all of them and declares their settings."""
+"""The methods, one file each. Importing this package registers all of them and declares their settings.
 
-from . import (
-    cocoop,
-    coop,
-    kgcoop,
-    linear_probe,
-    mtcoop,
-    mtcoop_hard,
-    mtupt,
-    plot,
-    prograd,
-    protonet,
-    upt,
-    vpt,
-    zsclip,
-)
+Every module of this folder is imported, so that a new method is one new file.
+"""
 
-__all__ = [
-    "cocoop",
-    "coop",
-    "kgcoop",
-    "linear_probe",
-    "mtcoop",
-    "mtcoop_hard",
-    "mtupt",
-    "plot",
-    "prograd",
-    "protonet",
-    "upt",
-    "vpt",
-    "zsclip",
-]
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -1,66 +1,99 @@
-"""What all methods on a frozen CLIP share: towers, columns of a step, loss, evaluation with text features made once."""
+"""The training step, the test and the building that all methods on a frozen CLIP share.
+
+A training step is `forward_backward`, which calls `step` (towers, text, logits) and `loss`.
+"""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from clip.backbones import PRECISIONS, check_name, effective_precision, image_tower_kind, input_size, load_backbone
+from clip.additions import Additions, TowerAdditions
+from clip.backbones import check_name, effective_precision, image_tower_kind, input_size, load_backbone
 from clip.image_tower import ImageTower, prompt_error, size_error
 from clip.model import CLIP
 from clip.text_tower import TextTower
 from dassl.config import ConfigError
+from dassl.data.data_manager import build_data_loader
 from dassl.data.tasks import TaskSpace
+from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
+from dassl.engine.progress import progress
 from dassl.evaluation import EVALUATOR_REGISTRY, ClassificationMT
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.runs.compare import refuse_other_model
+from dassl.runs.record import read_tasks
 from dassl.utils import UserError, count_num_param, load_pretrained_weights
+from dassl.utils.errors import NonFiniteLossError
 from features.loader import FeatureLoader, keep_limit, store_for, too_large, why_not
 
-from .losses import cosine_logits, multitask_cross_entropy, present_columns
+from .learner import Learner, Samples, StartSamples, class_owners
+from .losses import multitask_cross_entropy, present_columns
 from .zero_shot import ZeroShotCheck
 
-__all__ = ["PRECISIONS", "PRECISION_HELP", "MultiTaskTrainer"]
 
-PRECISION_HELP = (
-    "of the frozen towers; prompts are always fp32. fp16 and amp need CUDA (on a CPU: fp32), bf16 works anywhere"
-)
+@dataclass
+class Step:
+    """The values of one training step, which `loss` reads.
+
+    Attributes:
+        columns: (N',) the classes that the step computes, sorted.
+        task, target: (B,) task of each image, position of its class among `columns`.
+        image: (B, d) image features after the learner's `image`.
+        text: (N', d) text features.
+        logits: (B, N').
+        numbers: {name: number}, printed beside loss and accuracy and logged.
+        frozen: (B, d) features of the frozen image tower for the same views; computed when first asked for.
+    """
+
+    columns: Tensor
+    task: Tensor
+    target: Tensor
+    image: Tensor
+    text: Tensor | None
+    logits: Tensor
+    numbers: dict[str, float]
+    _frozen: Callable[[], Tensor] = field(repr=False)
+
+    @cached_property
+    def frozen(self) -> Tensor:
+        return self._frozen()
 
 
 class MultiTaskTrainer(TrainerX):
-    """A method is its difference to this class: `section`, `build_learner`; `problems`, `training_columns`, `loss` or
-    `step`.
+    """Trains a `Learner` on all tasks at once.
 
-    The learner is a module that holds what is learned and nothing else; `learner(select (N',)) -> (N', d)` are the text
-    features of the classes in the columns `select`. The towers never train. One file a run holds the learner:
-    `prompt_learner/model.pth.tar-<epoch>`.
+    A method gives `section` and `build_learner`; where it needs to, `problems`, `training_columns` and `loss`. The
+    towers never train. One file a run holds the learner: `prompt_learner/model.pth.tar-<epoch>`.
     """
 
     section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
-    unread = ()  # beginnings of settings that most methods read and this one does not
-    learns = True  # False: nothing to train, the method can be evaluated without a model
-    frozen_features = True  # False: the method needs more than the frozen tower's output, so no cache serves
-    local_features = False  # True: `features` are the image tower's local tokens (B, P, d), one for each patch
-    vit_only = False  # True: the method puts prompts into the image tower, which has to be a ViT
-    zero_shot: ZeroShotCheck | None = None  # sees the features of a test's images
+    ignored_settings = ()  # beginnings of settings that most methods read and this one does not
+    learns = True  # False: nothing is trained, the method can be tested without a model
+    fitted = False  # True: the learner's `start` computes all there is to learn, see FittedTrainer
+    reads_weights = True  # False: `check_cfg` leaves weight files unread, in a dry run
+    zero_shot: ZeroShotCheck | None = None  # compares a test with zero-shot CLIP
 
     # ---- what a method gives
 
     @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> nn.Module:
-        """The module that is learned."""
-        raise TypeError(f"{cls.__name__} gives no build_learner")
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Learner:
+        """The module that is learned. It gets plain values out of `cfg`, and the image tower through `tower.clip`."""
+        raise TypeError(f"{cls.__name__} has no build_learner")
 
     def problems(self, cfg) -> list[str]:
-        """Settings of the method that contradict each other, one text each."""
+        """Contradictions among the method's settings, one text each."""
         return []
 
-    def meaning(self, c) -> dict[str, object]:
-        """Settings of the section `c` that decide what learned tensors do without changing name or shape of any, {name:
-        value}: learned with another value a model would load, and be another function.
+    def load_critical_settings(self, c) -> dict[str, object]:
+        """Settings of the section `c` that a checkpoint's shapes do not reveal, such as the number of heads.
+
+        Loading a model is refused if one of them differs from its value in training.
         """
         return {}
 
@@ -68,122 +101,165 @@ class MultiTaskTrainer(TrainerX):
         """Sorted columns (N',) that a step with tasks (B,) and labels (B,) computes: all those of the tasks present."""
         return present_columns(self.space, task)
 
-    def loss(self, logits: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> Tensor:
-        """Scalar from logits (B, N') over `columns` (N',), task (B,) and the position of each label among them (B,)."""
+    def loss(self, step: Step) -> Tensor | tuple[Tensor, dict[str, float]]:
+        """The loss of a step, a scalar; or (loss, {name: number to log})."""
+        return self.classification_loss(step.logits, step.columns, step.task, step.target)
+
+    def classification_loss(self, logits: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of logits (B, N') over `columns` (N',), each image among the classes of its own task."""
         smoothing = self.cfg.TRAINER.LABEL_SMOOTHING
         return multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing)
 
-    def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """(scalar loss, logits (B, N')) of a training step from the images' frozen features (B, d), or without
-        `frozen_features` the images (B, 3, H, W); the rest as in `loss`.
+    def gradients(self, loss: Tensor, step: Step) -> None:
+        """Put the gradients of `loss` into the parameters. For methods that change gradients (ProGrad)."""
+        self.model_backward(loss)
 
-        To be overridden where text features depend on the image (with `model_inference`), or the loss reads more than
-        the logits.
+    # ---- a training step
+
+    def forward_backward(self, batch: dict) -> dict[str, float]:
+        """One training step, from a batch to the optimiser's step. Returns the numbers to print and log."""
+        step = self.step(batch)
+        loss, numbers = _with_numbers(self.loss(step))
+        step.numbers.update(numbers)
+        self.model_zero_grad()
+        self.gradients(loss, step)
+        self.model_update()  # each optimiser once
+        self._prepared = None  # a test's text features are out of date
+        if self.cfg.OPTIM.LR_PER == "step" or self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        own = self.task_of_column[step.columns] == step.task[:, None]
+        right = step.logits.masked_fill(~own, float("-inf")).argmax(-1) == step.target
+        return {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **step.numbers}
+
+    def step(self, batch: dict) -> Step:
+        """Everything of a training step up to the logits.
+
+        `batch` has task (B,), label (B,) within the task, and img (B, 3, H, W) or the frozen tower's features of the
+        views.
         """
+        images, features, label, task = self._parse(batch)
+        columns = self.training_columns(task, label).to(self.device)  # (N',)
+        target = torch.searchsorted(columns, self.space.column(task, label))  # (B,)
+        added = self.model.additions()
         with self.autocast():
-            text = self.model(columns)  # (N', d)
-        logits = cosine_logits(features, text, self.scale)
-        return self.loss(logits, columns, task, target), logits
+            image = self.model.image(self._encode(images, features, added.image, task), task)  # (B, d)
+            text = self.model.text(columns, added.text)  # (N', d)
+        logits, numbers = _with_numbers(self.model.logits(image, text, columns, task))  # (B, N')
 
-    # ---- what the engine calls
+        def frozen() -> Tensor:
+            return features if features is not None else self.frozen_features(images)
 
-    def check_cfg(self, cfg) -> None:
-        check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
-        found = self.problems(cfg)
-        if cfg.DATALOADER.K_TRANSFORMS != 1:
-            found.append(
-                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {type(self).__name__} takes one view an image"
-            )
-        if cfg.DATALOADER.FEATURE_BANK and not self.frozen_features:
-            found.append(
-                f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "
-                "frozen tower; set it to False"
-            )
-        if self.vit_only:
-            kind = image_tower_kind(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
-            found += [] if kind == "ViT" else [prompt_error(cfg.MODEL.BACKBONE.NAME, kind)]
-        size = None if cfg.MODEL.BACKBONE.WEIGHTS else input_size(cfg.MODEL.BACKBONE.NAME)
-        if size and tuple(cfg.INPUT.SIZE) != (size, size):
-            found.append(size_error(cfg.MODEL.BACKBONE.NAME, size, tuple(cfg.INPUT.SIZE)))
-        if found:
-            raise ConfigError("\n".join(found))
+        return Step(columns, task, target, image, text, logits, dict(numbers), frozen)
 
-    def build_model(self) -> None:
-        cfg = self.cfg
-        precision, line = effective_precision(cfg.TRAINER[self.section].PREC, self.device)
-        if line:
-            print(line)
-        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
-        print(f"Loading CLIP (backbone: {name}{', weights: ' + weights if weights else ''}, precision: {precision})")
-        clip = load_backbone(name, weights=weights, precision=precision, device=self.device)
-        self._check_images(clip)
-        self.run_extra = {"backbone": name, "precision": precision, "hashes": {"weights": clip.weights_hash}}
-        self.build_on(clip, self.dm.space, precision)
+    def _parse(self, batch: dict) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
+        """(images (B, 3, H, W) or None, frozen features or None, label (B,), task (B,)) on the device."""
+        parts = (batch.get(key) for key in ("img", "features", "label", "task"))
+        return tuple(None if part is None else part.to(self.device) for part in parts)
 
-    def build_on(self, clip: CLIP, space: TaskSpace, precision: str = "fp32") -> None:
-        """Everything the method needs, from a loaded CLIP (on `self.device`) and the tasks of `space`."""
-        cfg = self.cfg
-        self.clip, self.space, self.precision, self._text = clip, space, precision, None
-        self.image_tower, self.text_tower = ImageTower(clip), TextTower(clip, cfg.MODEL.TEXT_CHUNK)
-        self.scale = clip.logit_scale.exp()
-        self.task_of_column = space.task_of_column.to(self.device)
-        self.all_columns = torch.arange(space.num_classes, device=self.device)
-        self.model = self.build_learner(cfg, self.text_tower, space).to(self.device)
-        if self.learns:
-            self.register_learner()
+    def _encode(self, images: Tensor | None, features: Tensor | None, added: Additions | None, task: Tensor | None):
+        """What the image tower gives, under the additions: (B, d), or with further outputs what it then returns."""
+        if self.frozen:
+            return features if features is not None else self.frozen_features(images)
+        if images is None:
+            raise ValueError(f"{type(self).__name__} changes the image tower, and needs images in place of features")
+        return self.image_tower(images.to(self.device), added.take(task))
 
-    def register_learner(self) -> None:
-        """Register `self.model`, with its optimiser and schedule."""
-        cfg = self.cfg
-        if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
-        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        print(f"Learnable parameters: {count_num_param(params=learned):,}")
-        self.optim = build_optimizer(learned, cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.register_model("prompt_learner", self.model, self.optim, self.sched)
-        self.scaler = torch.amp.GradScaler("cuda") if self.precision == "amp" else None
-
-    def build_evaluator(self):
-        """Per-task evaluation whatever the suite, unless the configuration names an evaluator of its own."""
-        name = self.cfg.TEST.EVALUATOR
-        name = "ClassificationMT" if name == "Classification" else name
-        return EVALUATOR_REGISTRY.get(name)(self.cfg, lab2cname=self.lab2cname, space=self.space)
-
-    def _check_images(self, clip: CLIP) -> None:
-        cfg, size = self.cfg, clip.visual.input_resolution
-        if tuple(cfg.INPUT.SIZE) != (size, size):
-            raise ConfigError(size_error(clip.name, size, tuple(cfg.INPUT.SIZE)))
-        for key, want in (("PIXEL_MEAN", clip.image_mean), ("PIXEL_STD", clip.image_std)):
-            if max(abs(a - b) for a, b in zip(cfg.INPUT[key], want, strict=True)) > 1e-3:
-                print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {clip.name} was trained with {list(want)}")
+    def frozen_features(self, images: Tensor) -> Tensor:
+        """Frozen features (B, d) of images (B, 3, H, W), or local ones (B, P, d) if the method asks for those."""
+        with torch.no_grad(), self.autocast():
+            found = self.image_tower(images.to(self.device), Additions(local=self.local))
+        return found[1] if self.local else found
 
     def autocast(self):
-        """fp16 matrix products of an fp32 tower under PREC amp, nothing otherwise."""
-        return torch.autocast(self.device.type, torch.float16) if self.precision == "amp" else nullcontext()
+        """Matrix products in fp16 under PREC amp, nothing otherwise."""
+        return self.text_tower.autocast()
 
-    def encode_images(self, images: Tensor) -> Tensor:
-        """Frozen image features (B, d), or local ones (B, P, d), of images (B, 3, H, W); features out of the cache stay
-        what they are.
+    # ---- a test
+
+    @torch.no_grad()
+    def _ready(self) -> tuple[TowerAdditions, Tensor | None]:
+        """Additions, and the text features of all classes (N, d): made once, until the learner changes."""
+        if self._prepared is None:
+            training = self.model.training
+            self.model.eval()
+            added = self.model.additions()
+            with self.autocast():
+                self._prepared = added, self.model.text(self.all_columns, added.text)
+            self.model.train(training)
+        return self._prepared
+
+    def additions(self) -> TowerAdditions:
+        """What the method adds to the towers in a test."""
+        return self._ready()[0]
+
+    def text_features(self) -> Tensor:
+        """Text features of all classes (N, d). Raises UserError if the method's text features depend on the image."""
+        if (text := self._ready()[1]) is None:
+            raise UserError(f"{type(self).__name__} has no text feature of a class as such: it depends on the image")
+        return text
+
+    @property
+    def compares_features(self) -> bool:
+        """Whether the method has one text feature per class, in the space of an image's one feature."""
+        text = self._ready()[1]
+        return text is not None and text.ndim == 2 and not self.local
+
+    @property
+    def by_task(self) -> bool:
+        """Whether an image's features depend on the task it belongs to."""
+        added = self._ready()[0].image
+        return self.model.by_task or (added is not None and added.sets > 1)
+
+    @torch.no_grad()
+    def encode_images(self, images: Tensor, task: Tensor | None = None, features: Tensor | None = None) -> Tensor:
+        """Image features (B, d) as they are compared with text features, of images (B, 3, H, W) of the tasks (B,).
+
+        `features`: the frozen tower's features of these images, if they are known. Raises UserError where an image's
+        features depend on its task, and no task is given.
         """
-        features = images if images.ndim < 4 else self._encode(images.to(self.device))
-        if self.zero_shot is not None:
-            self.zero_shot.see(features)
-        return features
-
-    def _encode(self, images: Tensor) -> Tensor:
-        with torch.no_grad(), self.autocast():
-            return self.image_tower(images, local=True)[1] if self.local_features else self.image_tower(images)
-
-    def before_train(self) -> None:
-        super().before_train()
-        if self.learns and self.cfg.DATALOADER.FEATURE_BANK:
-            self.train_loader_x = self.from_features(
-                self.train_loader_x, "training views", range(self.start_epoch, self.max_epoch)
+        if task is None and self.by_task:
+            raise UserError(
+                f"{type(self).__name__}: every task has its own image features; give the task of each image"
             )
+        with self.autocast():
+            return self.model.image(self._encode(images, features, self._ready()[0].image, task), task)
+
+    @torch.no_grad()
+    def model_inference(
+        self, images: Tensor | None, task: Tensor | None = None, features: Tensor | None = None
+    ) -> Tensor:
+        """Logits (B, N) of images (B, 3, H, W), or of their frozen `features`, over the classes of all tasks.
+
+        With the `task` (B,) of each image, logits of other tasks' classes may be -inf: no argmax and no softmax takes
+        them for a prediction. Without it, each class is compared with the image as its own task sees it.
+        """
+        text = self._ready()[1]
+
+        def logits(columns: Tensor, task: Tensor | None) -> Tensor:
+            image = self.encode_images(images, task, features)
+            own = text if text is None or columns is self.all_columns else text[columns]
+            return _with_numbers(self.model.logits(image, own, columns, task))[0]
+
+        if not self.by_task:
+            return logits(self.all_columns, task)
+        if task is not None:
+            return logits(self.all_columns, task).masked_fill(~self.space.mask(task), float("-inf"))
+        count = len(features if images is None else images)
+        spans = [self.all_columns[self.space.columns(t)] for t in range(self.space.num_tasks)]
+        tasks = [torch.full((count,), t, device=self.device) for t in range(self.space.num_tasks)]
+        return torch.cat([logits(*pair) for pair in zip(spans, tasks, strict=True)], 1)
+
+    def test_batch(self, batch: dict) -> tuple[Tensor, list[Tensor]]:
+        """(logits (B, N), [labels (B,)]) of a batch, which zero-shot CLIP is given too if it is compared."""
+        images, features, label, task = self._parse(batch)
+        if self.frozen and features is None:
+            features = self.frozen_features(images)
+        if self.zero_shot is not None:
+            self.zero_shot.process(features, label, task)
+        return self.model_inference(images, task, features), [label]
 
     def test(self, split: str | None = None) -> float:
-        if self.cfg.DATALOADER.FEATURE_CACHE and self.frozen_features:
+        if self.cfg.DATALOADER.FEATURE_CACHE and self.frozen:
             name = f"{split or self.cfg.TEST.SPLIT}_loader"
             setattr(self, name, self.from_features(getattr(self, name), f"{name[:-7]} images"))
         if split or not self._compared():
@@ -202,70 +278,223 @@ class MultiTaskTrainer(TrainerX):
         return result
 
     def _compared(self) -> bool:
-        """Whether a test is compared with zero-shot CLIP: that of a learned model, on the tower's own features."""
+        """Whether a test is compared with zero-shot CLIP: for a trained model on the frozen tower's own features."""
         trained = self.learns and self.epochs_done > 0
-        own = self.frozen_features and not self.local_features and isinstance(self.evaluator, ClassificationMT)
+        own = self.frozen and not self.local and isinstance(self.evaluator, ClassificationMT)
         return trained and own and self.cfg.TEST.ZERO_SHOT_CHECK
 
-    def parse_batch_test(self, batch: dict) -> tuple[Tensor, Tensor]:
-        """img (B, 3, H, W), label (B,) within the task, on the device."""
-        if self.zero_shot is not None:
-            self.zero_shot.expect(batch["label"], batch["task"])
-        return super().parse_batch_test(batch)
+    # ---- building
+
+    def check_cfg(self, cfg) -> None:
+        check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
+        found = self.problems(cfg)
+        if cfg.DATALOADER.K_TRANSFORMS != 1:
+            found.append(
+                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {type(self).__name__} takes one view per image"
+            )
+        size = None if cfg.MODEL.BACKBONE.WEIGHTS else input_size(cfg.MODEL.BACKBONE.NAME)
+        if size and tuple(cfg.INPUT.SIZE) != (size, size):
+            found.append(size_error(cfg.MODEL.BACKBONE.NAME, size, tuple(cfg.INPUT.SIZE)))
+        if found:
+            raise ConfigError("\n".join(found))
+
+    def vit_problems(self, cfg) -> list[str]:
+        """A backbone whose image tower takes no tokens or low-rank changes, for `problems` of methods that add some."""
+        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
+        if not self.reads_weights and (weights or os.path.isfile(name)):
+            return []
+        kind = image_tower_kind(name, weights)
+        return [] if kind == "ViT" else [prompt_error(name, kind)]
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        precision, line = effective_precision(cfg.TRAINER[self.section].PREC, self.device)
+        if line:
+            print(line)
+        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
+        print(f"Loading CLIP (backbone: {name}{', weights: ' + weights if weights else ''}, precision: {precision})")
+        clip = load_backbone(name, weights=weights, precision=precision, device=self.device)
+        self._check_images(clip)
+        self.run_extra = {"backbone": name, "precision": precision, "hashes": {"weights": clip.weights_hash}}
+        self.build_on(clip, self.dm.space)
+
+    def build_on(self, clip: CLIP, space: TaskSpace) -> None:
+        """Build everything the method needs, from a loaded CLIP (on `self.device`) and the tasks of `space`."""
+        cfg = self.cfg
+        self.clip, self.space, self._prepared = clip, space, None
+        self.image_tower = ImageTower(clip, checkpoint=cfg.MODEL.IMAGE_CHECKPOINT)
+        self.text_tower = TextTower(clip, cfg.MODEL.TEXT_CHUNK)
+        self.scale = clip.logit_scale.exp()
+        self.task_of_column = space.task_of_column.to(self.device)
+        self.all_columns = torch.arange(space.num_classes, device=self.device)
+        self.model = self.build_learner(cfg, self.text_tower, space).to(self.device)
+        with torch.no_grad():
+            asked = self.model.additions().image or Additions()
+        self.image_tower.check(asked)
+        self.frozen, self.local = not asked.alters, asked.local
+        if cfg.DATALOADER.FEATURE_BANK and not self.frozen:
+            raise ConfigError(
+                f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "
+                "frozen tower; set it to False"
+            )
+        if self.learns:
+            self.register_learner()
+
+    def register_learner(self) -> None:
+        """Register the learner, with an optimiser and a schedule if there is something to train by gradients."""
+        cfg = self.cfg
+        groups = [dict(group, params=list(group["params"])) for group in self.model.parameter_groups()]
+        if self.fitted or not any(group["params"] for group in groups):
+            self.max_epoch = self.run_extra["epochs"] = 1
+            self.register_model("classifier", self.model)
+            return
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        print(f"Learnable parameters: {count_num_param(params=[p for group in groups for p in group['params']]):,}")
+        for group in groups:
+            if (factor := group.pop("lr_scale", None)) is not None:
+                group["lr"] = factor * cfg.OPTIM.LR
+        self.optim = build_optimizer(groups, cfg.OPTIM)
+        batches = len(getattr(self, "train_loader_x", None) or ())
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM, batches)
+        self.register_model("prompt_learner", self.model, self.optim, self.sched)
+        self.scaler = torch.amp.GradScaler("cuda") if self.clip.precision == "amp" else None
+
+    def build_evaluator(self):
+        """Per-task evaluation whatever the suite, unless the configuration names an evaluator of its own."""
+        name = self.cfg.TEST.EVALUATOR
+        name = "ClassificationMT" if name == "Classification" else name
+        return EVALUATOR_REGISTRY.get(name)(self.cfg, lab2cname=self.lab2cname, space=self.space)
+
+    def _check_images(self, clip: CLIP) -> None:
+        cfg, size = self.cfg, clip.visual.input_resolution
+        if tuple(cfg.INPUT.SIZE) != (size, size):
+            raise ConfigError(size_error(clip.name, size, tuple(cfg.INPUT.SIZE)))
+        for key, want in (("PIXEL_MEAN", clip.image_mean), ("PIXEL_STD", clip.image_std)):
+            if max(abs(a - b) for a, b in zip(cfg.INPUT[key], want, strict=True)) > 1e-3:
+                print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {clip.name} was trained with {list(want)}")
+
+    def load_model(self, directory, epoch=None) -> None:
+        """Load the learner of the run in `directory`, as every trainer does.
+
+        Raises UserError for a model of another CLIP, or with other `load_critical_settings`, where the run recorded
+        them.
+        """
+        self._prepared = None
+        if directory:
+            refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self.load_critical_settings)
+        super().load_model(directory, epoch)
+        if directory and (tasks := read_tasks(directory)) is not None:
+            trained = set(class_owners(TaskSpace.from_plain(tasks)))
+            self.model.known = torch.tensor([owner in trained for owner in class_owners(self.space)]).to(self.device)
+
+    # ---- what learners start from
+
+    @property
+    def _by_gradients(self) -> bool:
+        return "prompt_learner" in self._models
+
+    def before_train(self) -> None:
+        super().before_train()
+        if not self._by_gradients:
+            if self.bar is not None:  # it counts batches
+                self.bar.close()
+                self.bar = None
+            return
+        if self.cfg.DATALOADER.FEATURE_BANK:
+            epochs = range(self.start_epoch, self.max_epoch)
+            self.train_loader_x = self.from_features(self.train_loader_x, "training views", epochs)
+        if self.model.starts and not self.start_epoch and not self.cfg.MODEL.INIT_WEIGHTS:
+            self._start()
+
+    def run_epoch(self) -> None:
+        """One epoch of steps; of a method without steps, the start is all of its one epoch."""
+        if self._by_gradients:
+            super().run_epoch()
+        else:
+            self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        self.model.start(StartSamples(self._samples))
+        self._prepared = None
+
+    def _samples(self, split: str) -> list[Samples]:
+        """The images of a split under the test transform, one `Samples` per task.
+
+        Raises UserError without training images, NonFiniteLossError for features that are infinite or NaN, which a mean
+        would hide.
+        """
+        cfg, dataset, what = self.cfg, self.dm.dataset, "training images" if split == "train" else "validation images"
+        loader = self.val_loader
+        if split == "train":
+            if not dataset.train_x:
+                raise UserError(f"{cfg.DATASET.NAME} has no training images, and {type(self).__name__} needs some")
+            loader = build_data_loader(
+                cfg,
+                data_source=dataset.train_x,
+                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
+                tfm=build_transform(cfg, is_train=False),
+                is_train=False,
+                image_root=getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
+                tasks=[f"{task.id} ({task.key})" for task in dataset.space.tasks],
+            )
+        if cfg.DATALOADER.FEATURE_CACHE:
+            loader = self.from_features(loader, what)
+        width = self.image_tower.output_dim
+        features, labels, tasks = [torch.zeros(0, width)], [torch.zeros(0).long()], [torch.zeros(0).long()]
+        for number, batch in enumerate(progress(loader or (), what), 1):
+            found = batch["features"] if "features" in batch else self.frozen_features(batch["img"])
+            features.append(found.float().cpu())
+            if not features[-1].isfinite().all():
+                self._batch = batch
+                raise NonFiniteLossError(
+                    f"the features of {what} are infinite or NaN in batch {number} of {len(loader)}"
+                    f"{self._tasks_of_batch()}. The usual remedy: PREC fp32 instead of half precision"
+                )
+            labels.append(batch["label"])
+            tasks.append(batch["task"])
+        features, labels, tasks = torch.cat(features), torch.cat(labels), torch.cat(tasks)
+        return [Samples(features[tasks == t], labels[tasks == t]) for t in range(self.space.num_tasks)]
 
     def from_features(self, loader, what: str, epochs: range | None = None):
-        """`loader` with features in place of images; itself where that cannot be, or has been done."""
+        """Wrap `loader` so that it yields frozen features in place of images.
+
+        Returns `loader` unchanged if it cannot be wrapped or already is.
+        """
         if loader is None or isinstance(loader, FeatureLoader):
             return loader
         if reason := why_not(loader):
             if epochs is not None:
                 print(f"DATALOADER.FEATURE_BANK is not used: {reason}")
             return loader
-        view_bytes = 4 * self.encode_images(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).numel()  # kept in fp32
+        view_bytes = 4 * self.frozen_features(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).numel()  # kept in fp32
         if reason := too_large(loader, epochs, view_bytes, self.cfg):
             print(f"DATALOADER.FEATURE_{'CACHE' if epochs is None else 'BANK'} is not used: {reason}")
             return loader
-        store = store_for(loader, self.cfg, self.clip, self.device, self.local_features)
-        loader = FeatureLoader(loader, store, epochs, self.encode_images, what, view_bytes)
+        store = store_for(loader, self.cfg, self.clip, self.device, self.local)
+        loader = FeatureLoader(loader, store, epochs, self.frozen_features, what, view_bytes)
         keep_limit(self.cfg)
         return loader
 
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        image, label, task = self.parse_batch_train(batch)
-        columns = self.training_columns(task, label).to(self.device)
-        target = torch.searchsorted(columns, self.space.column(task, label))
-        seen = self.encode_images(image) if self.frozen_features else image
-        loss, logits = self.step(seen, columns, task, target)
-        self._text = None
-        self.model_backward_and_update(loss)
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
-        own = self.task_of_column[columns] == task[:, None]
-        right = logits.masked_fill(~own, float("-inf")).argmax(-1) == target
-        return {"loss": loss.item(), "acc": 100 * right.float().mean().item()}
 
-    def parse_batch_train(self, batch: dict) -> tuple[Tensor, Tensor, Tensor]:
-        """img (B, 3, H, W), label (B,) within the task, task (B,), on the device."""
-        return tuple(batch[key].to(self.device) for key in ("img", "label", "task"))
+class FittedTrainer(MultiTaskTrainer):
+    """A method whose `start` computes all it learns, from one pass over the training images without augmentation.
 
-    @torch.no_grad()
-    def text_features(self) -> Tensor:
-        """Features of every class (N, d), computed once until the learner changes."""
-        if self._text is None:
-            with self.autocast():
-                self._text = self.model(self.all_columns)
-        return self._text
+    After its one epoch the checkpoint `classifier/model.pth.tar-1` is written; OPTIM.* and the feature bank are not
+    used. The features come from the feature cache, so that all shots, seeds and methods share them.
+    """
 
-    def model_inference(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, N) over the classes of all tasks."""
-        return cosine_logits(self.encode_images(images), self.text_features(), self.scale)
+    ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.")
+    fitted = True
 
-    def load_model(self, directory, epoch=None) -> None:
-        """As of every trainer.
+    def problems(self, cfg) -> list[str]:
+        if cfg.MODEL.INIT_WEIGHTS:
+            name = type(self).__name__
+            return [f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {name} starts from no weights; leave it empty"]
+        return []
 
-        Raises UserError for a model of another CLIP, or another `meaning`, where the run has recorded that.
-        """
-        self._text = None
-        if directory:
-            refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self.meaning)
-        super().load_model(directory, epoch)
+
+def _with_numbers(found) -> tuple[Tensor, dict[str, float]]:
+    """(value, {name: number to log}) of what a hook returned: the value alone, or both."""
+    return found if isinstance(found, tuple) else (found, {})

@@ -16,26 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 
-from .base import PRECISION_HELP, PRECISIONS
-from .mtcoop_hard import MTCoOpHard
+from .contexts import ContextLearner, ContextTrainer
 from .prompts import PromptLearner
+from .settings import declare_shared
 
-KEY = "TRAINER.COCOOP."
-declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
-declare(KEY + "N_CTX", 4, allowed=at_least(1), help="L, context tokens")
-declare(
-    KEY + "CTX_INIT",
-    "a photo of a",
-    help="initial words of the context, of N_CTX tokens; '': drawn from N(0, 0.02)",
-)
-declare(KEY + "TSC", False, help="a context and a meta network of its own for every task of a suite")
+declare_shared("COCOOP", PREC="fp16", N_CTX=4, CTX_INIT="a photo of a", TSC=False)
 
-PIECE = 1024  # prompts that a test encodes at a time: some 100 MiB of activations with CLIP's own text towers
+PIECE = 1024  # prompts encoded at a time in a test: about 100 MiB of activations with CLIP's own text towers
 
 
 class MetaNet(nn.Module):
@@ -57,27 +47,19 @@ class ConditionalPromptLearner(PromptLearner):
 
     per_task = ("learners", "meta_nets")
 
-    def __init__(self, tower: TextTower, space: TaskSpace, n_ctx: int, init: str, sharing: str):
-        super().__init__(
-            tower,
-            space.classnames,
-            n_ctx,
-            init,
-            sharing=sharing,
-            task_of_name=space.task_of_column,
-            owners=[task.owner for task in space.tasks],
-        )
-        if sharing == "task":
-            self.meta_nets = nn.ModuleList(MetaNet(tower.output_dim, tower.width) for _ in space.tasks)
+    def __init__(self, tower: TextTower, names, n_ctx: int = 4, init: str = "a photo of a", **options):
+        super().__init__(tower, names, n_ctx, init, **options)
+        if self.sharing == "task":
+            self.meta_nets = nn.ModuleList(MetaNet(tower.output_dim, tower.width) for _ in self.owners)
         else:
             self.meta_net = MetaNet(tower.output_dim, tower.width)
 
     def conditioned(self, features: Tensor, task: Tensor) -> Tensor:
-        """Image features (G, d) and the task each is to be classified in (G,) -> contexts (G, L, D)."""
+        """Contexts (G, L, D) for image features (G, d) and the task (G,) in which each image is classified."""
         x = F.normalize(features.float(), dim=-1)
         if self.sharing == "all":
             return self.ctx + self.meta_net(x)[:, None]
-        # Every network runs, on no image if need be: an absent task gets a zero gradient, as its context does.
+        # Every network runs, if need be without an image: an absent task gets a zero gradient, as its context does.
         bias = x.new_zeros(len(x), self.names.start.shape[-1])
         for t, net in enumerate(self.meta_nets):
             mine = (task == t).nonzero()[:, 0]
@@ -85,70 +67,44 @@ class ConditionalPromptLearner(PromptLearner):
         return torch.stack([learner["ctx"] for learner in self.learners])[task] + bias[:, None]
 
 
-class ConditionalPrompts(nn.Module):
-    """What CoCoOp learns, and the text features of pairs of an image and a class."""
+class ConditionalPrompts(ContextLearner):
+    """What CoCoOp learns, and the logits of pairs of an image and a class."""
 
-    def __init__(
-        self, tower: TextTower, space: TaskSpace, *, n_ctx: int = 4, init: str = "a photo of a", sharing: str = "all"
-    ):
-        super().__init__()
-        self.tower, self.tasks = tower, space.num_tasks
-        self.task_of_column = space.task_of_column.to(tower.device)
-        self.prompt_learner = ConditionalPromptLearner(tower, space, n_ctx, init, sharing)
+    def __init__(self, tower: TextTower, space: TaskSpace, **options):
+        super().__init__(tower, space, prompts=ConditionalPromptLearner, **options)
 
-    def forward(self, features: Tensor, image: Tensor, column: Tensor) -> Tensor:
+    def text(self, select: Tensor, added=None) -> None:
+        """The text features depend on the image; see `pairs`."""
+
+    def pairs(self, features: Tensor, image: Tensor, column: Tensor) -> Tensor:
         """Text features (M, d) of the classes `column` (M,) for the images `image` (M,) of `features` (B, d)."""
-        shared = self.prompt_learner.sharing == "all"
+        shared, tasks = self.prompt_learner.sharing == "all", self.space.num_tasks
         owner = torch.zeros_like(column) if shared else self.task_of_column[column]
-        contexts, group = (image * self.tasks + owner).unique(return_inverse=True)  # one an image and owner
-        ctx = self.prompt_learner.conditioned(features[contexts // self.tasks], contexts % self.tasks)  # (G, L, D)
+        contexts, group = (image * tasks + owner).unique(return_inverse=True)  # one per image and owner
+        ctx = self.prompt_learner.conditioned(features[contexts // tasks], contexts % tasks)  # (G, L, D)
         return self.tower(self.prompt_learner.names.fill(ctx, group, column))
+
+    def logits(self, image: Tensor, text: None, columns: Tensor, task: Tensor | None = None) -> Tensor:
+        """s cos(x_b, w_c(x_b)) (B, N'). With `task`, other tasks' classes are not encoded and have -inf."""
+        x = F.normalize(image.float(), dim=-1)
+        wanted = torch.ones(len(x), len(columns), dtype=torch.bool, device=x.device)
+        if task is not None:
+            wanted = self.task_of_column[columns] == task[:, None]
+        row, position = wanted.nonzero(as_tuple=True)  # (M,), image by image
+        piece = max(len(row), 1) if torch.is_grad_enabled() else PIECE
+        found = []
+        for rows, positions in zip(row.split(piece), position.split(piece), strict=True):
+            with self.tower.autocast():
+                w = self.pairs(image, rows, columns[positions])
+            found.append((x[rows] * F.normalize(w.float(), dim=-1)).sum(-1))
+        empty = torch.full(wanted.shape, float("-inf"), device=x.device)
+        return empty.index_put((row, position), self.scale.float() * torch.cat(found))
 
 
 @TRAINER_REGISTRY.register()
-class CoCoOp(MTCoOpHard):
+class CoCoOp(ContextTrainer):
     """Contexts that depend on the image. With TSC every task of a suite has a context and a network of its own."""
 
     section = "COCOOP"
-    prompts = ConditionalPrompts
+    learner = ConditionalPrompts
     position = ""
-    words_set_length = False
-
-    def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        wanted = self.task_of_column[columns] == task[:, None]
-        logits = self._logits(features, columns, wanted, piece=0)
-        return self.loss(logits, columns, task, target), logits
-
-    def parse_batch_test(self, batch: dict) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """((images, task (B,)), labels (B,)): the task says which classes an image's prompts are needed of."""
-        image, label = super().parse_batch_test(batch)
-        return (image, batch["task"].to(self.device)), label
-
-    def model_inference(self, images: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """Images, or (images, task (B,)) -> logits (B, N).
-
-        With their tasks given, the classes of other tasks are not computed and have -inf, which no argmax and no
-        softmax can take for a prediction. Without, each class has the prompts of its own task.
-        """
-        images, task = images if isinstance(images, tuple) else (images, None)
-        features = self.encode_images(images)
-        if task is None:
-            wanted = torch.ones(len(features), len(self.all_columns), dtype=torch.bool, device=self.device)
-        else:
-            wanted = self.space.mask(task)
-        return self._logits(features, self.all_columns, wanted, PIECE)
-
-    def text_features(self) -> Tensor:
-        raise UserError("CoCoOp has no text features of a class as such: they depend on the image")
-
-    def _logits(self, features: Tensor, columns: Tensor, wanted: Tensor, piece: int) -> Tensor:
-        """s cos(x_b, w_c(x_b)) (B, N') where `wanted` (B, N') says so, else -inf; `piece` pairs at a time, 0: all."""
-        x = F.normalize(features.float(), dim=-1)
-        row, position = wanted.nonzero(as_tuple=True)  # (M,), image by image
-        found = []
-        for rows, positions in zip(*(part.split(piece or max(len(row), 1)) for part in (row, position)), strict=True):
-            with self.autocast():
-                text = self.model(features, rows, columns[positions])
-            found.append((x[rows] * F.normalize(text.float(), dim=-1)).sum(-1))
-        empty = torch.full(wanted.shape, float("-inf"), device=x.device)
-        return empty.index_put((row, position), self.scale.float() * torch.cat(found))

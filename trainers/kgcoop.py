@@ -12,42 +12,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.text_tower import TextTower
 from dassl.config import at_least, declare
-from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PRECISION_HELP, PRECISIONS
-from .losses import cosine_logits
-from .mtcoop_hard import HardSharedPrompts, MTCoOpHard
-from .zsclip import HandPrompts
+from .base import Step
+from .contexts import ContextTrainer
+from .settings import declare_shared
 
 KEY = "TRAINER.KGCOOP."
-declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
-declare(KEY + "N_CTX", 4, allowed=at_least(1), help="L, context tokens")
-declare(
-    KEY + "CTX_INIT",
-    "a photo of a",
-    help="initial words of the context, of N_CTX tokens; '': drawn from N(0, 0.02)",
-)
+declare_shared("KGCOOP", PREC="fp16", N_CTX=4, CTX_INIT="a photo of a", TSC=False)
 declare(KEY + "W", 8.0, allowed=at_least(0), help="weight of the distance to the hand-made prompts' features")
-declare(KEY + "TSC", False, help="a context of its own for every task of a suite")
-
-
-class GuidedPrompts(HardSharedPrompts):
-    """Learned contexts, and the fixed features of each class in its task's hand-made template."""
-
-    def __init__(self, tower: TextTower, space: TaskSpace, **settings):
-        super().__init__(tower, space, **settings)
-        self.hand = HandPrompts(tower, space, [task.templates[:1] for task in space.tasks])
 
 
 def guidance(text: Tensor, hand: Tensor, task_of_column: Tensor, task: Tensor) -> Tensor:
-    """Sum over tasks of their share of the batch times the mean over their classes of 1 - cos(w_c, w_c^hand).
+    """Sum over tasks of the task's share of the batch times the mean over its classes of 1 - cos(w_c, w_c^hand).
 
-    Text features (N', d), hand-made prompts' features (N', d), task_of_column (N',), task (B,); a scalar. Weighted like
-    the cross-entropies: a batch of one task has the published term, and the loss of a batch of several is the mean over
-    its images of what each would have in a batch of its own task.
+    The tasks are weighted as in the cross-entropy: a batch of one task has the published term, and the loss of a batch
+    of several tasks is the mean over its images of the loss each image would have in a batch of its own task.
+
+    Args:
+        text, hand: (N', d) text features, and features of hand-made prompts.
+        task_of_column: (N',).
+        task: (B,).
+
+    Returns:
+        a scalar.
     """
     apart = 1 - F.cosine_similarity(text.float(), hand.float(), dim=-1)  # (N',)
     images = torch.bincount(task, minlength=int(task_of_column.max()) + 1)  # of each task
@@ -57,17 +46,13 @@ def guidance(text: Tensor, hand: Tensor, task_of_column: Tensor, task: Tensor) -
 
 
 @TRAINER_REGISTRY.register()
-class KgCoOp(MTCoOpHard):
-    """CoOp near the hand-made prompts."""
+class KgCoOp(ContextTrainer):
+    """CoOp near the hand-made prompts: the first template of each task."""
 
     section = "KGCOOP"
-    prompts = GuidedPrompts
     position = ""
-    words_set_length = False
 
-    def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        with self.autocast():
-            text = self.model(columns)  # (N', d)
-        logits = cosine_logits(features, text, self.scale)
-        distance = guidance(text, self.model.hand(columns), self.task_of_column[columns], task)
-        return self.loss(logits, columns, task, target) + self.cfg.TRAINER.KGCOOP.W * distance, logits
+    def loss(self, step: Step) -> Tensor:
+        hand = self.model.hand_features()[step.columns]
+        distance = guidance(step.text, hand, self.task_of_column[step.columns], step.task)
+        return super().loss(step) + self.cfg.TRAINER.KGCOOP.W * distance

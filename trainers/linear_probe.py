@@ -3,7 +3,7 @@ Natural Language Supervision", sec. 3.2; few-shot protocol of Zhou et al., "Lear
 Models").
 
 For each task: scikit-learn's LogisticRegression (L-BFGS, L2) on the unnormalised features of the unaugmented training
-images. Its C is searched for on min(shots, 4) validation images a class: the best of 1e6, 1e4, ..., 1e-6, then eight
+images. Its C is searched for on min(shots, 4) validation images per class: the best of 1e6, 1e4, ..., 1e-6, then eight
 steps of bisection of log10 C in the interval of one decade to either side.
 """
 
@@ -25,11 +25,13 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import METRICS
 from dassl.utils import UserError, counted
 
-from .base import PRECISION_HELP, PRECISIONS
-from .fitted import ClassRows, FittedTrainer, Samples
+from .base import FittedTrainer
+from .class_rows import ClassRows
+from .learner import Samples, StartSamples
+from .settings import declare_shared
 
 KEY = "TRAINER.LINEARPROBE."
-declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
+declare_shared("LINEARPROBE", PREC="fp16")
 declare(KEY + "C", 0.0, allowed=at_least(0), help="inverse strength of the L2 penalty; 0: searched for")
 declare(KEY + "STEPS", 8, allowed=at_least(1), help="steps of bisection in the search of C")
 declare(KEY + "MAX_ITER", 1000, allowed=at_least(1), help="iterations of L-BFGS at most")
@@ -56,84 +58,90 @@ def search(score: Callable[[float], float], steps: int = 8) -> float:
 
 
 class LinearClassifiers(ClassRows):
-    """Linear classifiers of all tasks: `forward(features (B, d)) -> logits (B, N)`.
+    """A logistic regression for each task.
 
-    Parameters: `weight` (N, d) and `bias` (N,); the buffer `c` (N,) holds the C of each class's task, NaN where none
-    was needed.
+    Parameters: `weight` (N, d) and `bias` (N,); the buffer `c` (N,) holds the C of each class's task, NaN where a task
+    has nothing to tell apart.
+
+    Args:
+        tower, space: as of every learner.
+        c: the inverse strength of the penalty; 0: searched for.
+        steps: steps of bisection in the search.
+        max_iter: iterations of L-BFGS at most.
     """
 
-    rows_are = "the classifiers"
-
-    def __init__(self, space: TaskSpace, width: int):
-        super().__init__(space)
-        self.weight = nn.Parameter(torch.zeros(space.num_classes, width))
+    def __init__(self, tower: TextTower, space: TaskSpace, *, c: float = 0.0, steps: int = 8, max_iter: int = 1000):
+        super().__init__(tower, space)
+        self.given, self.steps, self.max_iter = c, steps, max_iter
+        self.weight = nn.Parameter(torch.zeros(space.num_classes, tower.output_dim))
         self.bias = nn.Parameter(torch.zeros(space.num_classes))
         self.register_buffer("c", torch.full((space.num_classes,), math.nan))
 
-    def forward(self, features: Tensor) -> Tensor:
-        return features @ self.weight.t() + self.bias
+    def start(self, samples: StartSamples) -> None:
+        super().start(samples)
+        for position, task in enumerate(self.space.tasks):
+            val = None if self.given else samples.val[position]
+            self.fit(position, task, samples.train[position], val)
 
+    def predict(self, features: Tensor, columns: Tensor) -> Tensor:
+        return features @ self.weight[columns].t() + self.bias[columns]
 
-@TRAINER_REGISTRY.register()
-class LinearProbe(FittedTrainer):
-    """A logistic regression for each task.
-
-    The number that the search maximises is the metric the task declares, from `dassl.metrics` like every other number
-    here; with as many validation images of every class that is the accuracy of the published search. A class without
-    training images is never predicted. results.json has the C of each task under `C`.
-    """
-
-    section = "LINEARPROBE"
-
-    @property
-    def needs_validation(self) -> bool:
-        return not self.cfg.TRAINER.LINEARPROBE.C
-
-    @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> LinearClassifiers:
-        return LinearClassifiers(space, tower.output_dim)
-
-    def fit(self, position: int, task: Task, train: Samples, val: Samples) -> None:
-        from sklearn.exceptions import ConvergenceWarning  # slow to import, and only this method wants it
+    def fit(self, position: int, task: Task, train: Samples, val: Samples | None) -> None:
+        from sklearn.exceptions import ConvergenceWarning  # slow to import, and no other method needs it
         from sklearn.linear_model import LogisticRegression
 
         present = train.labels.unique()
         columns = self.space.columns(position)
         if len(present) < 2:  # nothing to tell apart
             return
-        c = self.cfg.TRAINER.LINEARPROBE
-        if not c.C and not len(val.labels):
+        if val is not None and not len(val.labels):
             raise UserError(
                 f"{KEY}C is searched for on validation images, and task {task.id} ({task.name}) has none; give {KEY}C"
             )
         x, y = train.features.double().numpy(), train.labels.numpy()
-        val_x, val_y = val.features.double().numpy(), val.labels.numpy()
 
         @cache
         def fitted(exponent: float) -> LogisticRegression:
-            model = LogisticRegression(C=10.0**exponent, solver="lbfgs", max_iter=c.MAX_ITER)
+            model = LogisticRegression(C=10.0**exponent, solver="lbfgs", max_iter=self.max_iter)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # told below, of the model that is used
                 return model.fit(x, y)
 
         def score(exponent: float) -> float:
-            return METRICS.get(task.metric)(fitted(exponent).predict(val_x), val_y)
+            predicted = fitted(exponent).predict(val.features.double().numpy())
+            return METRICS.get(task.metric)(predicted, val.labels.numpy())
 
-        exponent = math.log10(c.C) if c.C else search(score, c.STEPS)
+        exponent = math.log10(self.given) if val is None else search(score, self.steps)
         model = fitted(exponent)
         weight, bias = model.coef_, model.intercept_
         if len(present) == 2:  # one row, of the second class
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         rows = columns.start + present
-        self.model.weight[rows] = torch.from_numpy(weight).float().to(self.device)
-        self.model.bias[rows] = torch.from_numpy(bias).float().to(self.device)
-        self.model.c[columns] = 10.0**exponent
-        chosen = "" if c.C else f", validation {task.metric} {score(exponent):.2f}% ({counted(len(val_y), 'image')})"
-        limit = "; L-BFGS stopped at MAX_ITER" if max(model.n_iter_) >= c.MAX_ITER else ""
+        self.weight[rows] = torch.from_numpy(weight).to(self.weight)
+        self.bias[rows] = torch.from_numpy(bias).to(self.bias)
+        self.c[columns] = 10.0**exponent
+        chosen = ""
+        if val is not None:
+            chosen = f", validation {task.metric} {score(exponent):.2f}% ({counted(len(val.labels), 'image')})"
+        limit = "; L-BFGS stopped at MAX_ITER" if max(model.n_iter_) >= self.max_iter else ""
         print(f"task {task.id} ({task.name}): C {10.0**exponent:.3g}{chosen}{limit}")
 
-    def logits(self, features: Tensor) -> Tensor:
-        return self.model(features)
+
+@TRAINER_REGISTRY.register()
+class LinearProbe(FittedTrainer):
+    """A logistic regression for each task.
+
+    The search maximises the metric that the task declares, from `dassl.metrics` like every other number here; with
+    equally many validation images per class this is the accuracy of the published search. A class without training
+    images is never predicted. results.json has the C of each task under `C`.
+    """
+
+    section = "LINEARPROBE"
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> LinearClassifiers:
+        c = cfg.TRAINER.LINEARPROBE
+        return LinearClassifiers(tower, space, c=c.C, steps=c.STEPS, max_iter=c.MAX_ITER)
 
     def test(self, split: str | None = None) -> float:
         found = [self.model.c[self.space.columns(t)][0].item() for t in range(self.space.num_tasks)]

@@ -15,24 +15,29 @@ from dassl.config import at_least, declare, settings
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PRECISION_HELP, PRECISIONS
+from .base import MultiTaskTrainer
 from .meta_networks import build_meta_network
-from .prompted import PromptedTrainer
 from .prompts import NameTokens, PromptLearner
-from .unified import Unify, declare_unified, unified_meaning, unified_problems, unified_settings
-from .upt import UnifiedLearner, learned_sets
+from .unified import (
+    UnifiedLearner,
+    Unify,
+    declare_unified,
+    learned_sets,
+    unified_critical_settings,
+    unified_problems,
+    unified_settings,
+)
 
 META_NETWORKS = ("lin", "mlp", "transformer")
 
 KEY = "TRAINER.MTUPT."
-declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
 declare(
     KEY + "SHARING",
     "soft",
     allowed=("soft", "hard", "task"),
     help="soft: a meta network makes each task's prompts; hard: one set for all tasks; task: one for each",
 )
-declare_unified(KEY)
+declare_unified("MTUPT")
 declare(
     KEY + "TASK_N_CTX",
     0,
@@ -95,14 +100,14 @@ def frozen_features(tower: TextTower, names: list[str]) -> Tensor:
 
 
 @TRAINER_REGISTRY.register()
-class MTUPT(PromptedTrainer):
+class MTUPT(MultiTaskTrainer):
     """Unified prompts of several tasks: shared softly, hard, or not at all."""
 
     section = "MTUPT"
 
     def problems(self, cfg) -> list[str]:
         c, known = cfg.TRAINER.MTUPT, settings()
-        found = super().problems(cfg) + unified_problems(KEY, c)
+        found = self.vit_problems(cfg) + unified_problems(KEY, c)
         changed = [name for name in SOFT_ONLY if c[name] != known[KEY + name].default]
         if c.SHARING != "soft":
             found += [f"{KEY}{name} {c[name]} needs {KEY}SHARING soft" for name in changed]
@@ -115,15 +120,15 @@ class MTUPT(PromptedTrainer):
             found.append(f"{KEY}PG_HEADS {c.PG_HEADS} does not divide {KEY}PG_HIDDEN {c.PG_HIDDEN}")
         return found
 
-    def meaning(self, c) -> dict[str, object]:
-        found = unified_meaning(c, self.text_tower.width)
+    def load_critical_settings(self, c) -> dict[str, object]:
+        found = unified_critical_settings(c, self.text_tower.width)
         return {**found, "PG_HEADS": c.PG_HEADS} if c.SHARING == "soft" and c.PG_TYPE == "transformer" else found
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> UnifiedLearner:
         c = cfg.TRAINER.MTUPT
         if c.SHARING != "soft":
-            return learned_sets(tower, space, shared=c.SHARING == "hard", **unified_settings(c))
+            return learned_sets(tower, space, shared=c.SHARING == "hard", dropout=c.DROPOUT, **unified_settings(c))
         meta = {"pg_type": c.PG_TYPE, "hidden": c.PG_HIDDEN, "heads": c.PG_HEADS, "layers": c.PG_LAYERS}
         sets = GeneratedPrompts(tower, space, task_n_ctx=c.TASK_N_CTX, meta=meta, **unified_settings(c))
-        return UnifiedLearner(tower, space, sets, c.N_CTX // 2, shared=False)
+        return UnifiedLearner(tower, space, sets, c.N_CTX // 2, c.DROPOUT)

@@ -17,28 +17,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.additions import Additions, TowerAdditions
 from clip.text_tower import Prompts, TextTower
 from dassl.config import at_least, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PRECISION_HELP, PRECISIONS
-from .mtcoop_hard import MTCoOpHard
-from .prompts import POSITIONS, PromptLearner, class_owners
+from .contexts import ContextLearner, ContextTrainer
+from .prompts import PromptLearner
+from .settings import declare_shared
 from .sinkhorn import transport_plan
 
 KEY = "TRAINER.PLOT."
-declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP + "; so is the matching")
+declare_shared("PLOT", PREC="fp16", N_CTX=16, CSC=False, TSC=False, CLASS_TOKEN_POSITION="end")
 declare(KEY + "N", 4, allowed=at_least(1), help="M, prompts of each class")
-declare(KEY + "N_CTX", 16, allowed=at_least(1), help="L, context tokens of each prompt")
 declare(
     KEY + "CTX_INIT",
     "",
     help="initial words of the contexts, of N_CTX tokens; all prompts but the first add noise; '': N(0, 0.02)",
 )
-declare(KEY + "CSC", False, help="contexts of their own for every class")
-declare(KEY + "TSC", False, help="contexts of their own for every task, for joint runs on a suite")
-declare(KEY + "CLASS_TOKEN_POSITION", "end", allowed=POSITIONS, help="of the class name")
 declare(KEY + "EPS", 0.1, help="weight of the plan's entropy, in units of the cost 1 - cos")
 declare(KEY + "MAX_ITER", 100, allowed=at_least(1), help="most Sinkhorn iterations")
 declare(KEY + "THRESH", 1e-2, allowed=at_least(0), help="mean change of the row scaling below which they stop")
@@ -77,21 +74,6 @@ class SeveralPrompts(PromptLearner):
         return self.names.fill(contexts.flatten(0, 1), group, select.repeat_interleave(self.n_prompts))
 
 
-class TransportPrompts(nn.Module):
-    """Text features of the prompts of each class: `forward(select (N',)) -> (N', M, d)`."""
-
-    def __init__(self, tower: TextTower, space: TaskSpace, *, sharing: str = "all", **options):
-        super().__init__()
-        self.tower = tower
-        owners = class_owners(space) if sharing == "class" else [task.owner for task in space.tasks]
-        self.prompt_learner = SeveralPrompts(
-            tower, space.classnames, sharing=sharing, task_of_name=space.task_of_column, owners=owners, **options
-        )
-
-    def forward(self, select: Tensor) -> Tensor:
-        return self.tower(self.prompt_learner(select)).unflatten(0, (len(select), -1))
-
-
 def match(
     local: Tensor, text: Tensor, eps: float = 0.1, max_iter: int = 100, threshold: float = 1e-2
 ) -> tuple[Tensor, Tensor]:
@@ -111,15 +93,52 @@ def match(
     return torch.cat(values).view(B, C), torch.cat(entropies).view(B, C)
 
 
+class TransportPrompts(ContextLearner):
+    """Text features (N', M, d) of the M prompts of each class, matched with the local features of images."""
+
+    def __init__(
+        self,
+        tower: TextTower,
+        space: TaskSpace,
+        *,
+        eps: float = 0.1,
+        max_iter: int = 100,
+        threshold: float = 1e-2,
+        **own,
+    ):
+        super().__init__(tower, space, prompts=SeveralPrompts, **own)
+        self.sinkhorn = eps, max_iter, threshold
+
+    def additions(self) -> TowerAdditions:
+        return TowerAdditions(image=Additions(local=True))
+
+    def text(self, select: Tensor, added=None) -> Tensor:
+        return super().text(select).unflatten(0, (len(select), -1))
+
+    def logits(self, image: Tensor, text: Tensor, columns: Tensor, task: Tensor | None = None):
+        """Logits (B, N') of local features (B, P, d), and the mean entropy of the plans.
+
+        An image of a known task is matched with the classes of this task only, as in a run of the task alone; its other
+        logits are -inf.
+        """
+        logits = image.new_full((len(image), len(columns)), float("-inf"), dtype=torch.float32)
+        entropies = []
+        owner = self.task_of_column[columns]
+        for t in (owner if task is None else task).unique():
+            images = torch.arange(len(image), device=image.device) if task is None else (task == t).nonzero()[:, 0]
+            own = (owner == t).nonzero()[:, 0]
+            values, entropy = match(image[images], text[own], *self.sinkhorn)
+            logits[images[:, None], own] = self.scale.float() * values
+            entropies.append(entropy.flatten())
+        return logits, {"entropy": torch.cat(entropies).mean().item()}
+
+
 @TRAINER_REGISTRY.register()
-class PLOT(MTCoOpHard):
-    """Images are their local features; those of a task are matched with its classes as in a run of the task alone."""
+class PLOT(ContextTrainer):
+    """CoOp with several prompts per class and optimal transport in place of the cosine."""
 
     section = "PLOT"
-    prompts = TransportPrompts
-    position = "CLASS_TOKEN_POSITION"
-    words_set_length = False
-    local_features = True
+    learner = TransportPrompts
 
     def problems(self, cfg) -> list[str]:
         c, found = cfg.TRAINER.PLOT, super().problems(cfg)
@@ -129,46 +148,4 @@ class PLOT(MTCoOpHard):
 
     @classmethod
     def options(cls, c) -> dict:
-        return super().options(c) | {"n_prompts": c.N}
-
-    def _match(self, local: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, C) and the plans' entropies (B, C)."""
-        c = self.cfg.TRAINER.PLOT
-        values, entropy = match(local, text, c.EPS, c.MAX_ITER, c.THRESH)
-        return self.scale.float() * values, entropy
-
-    def _logits(self, local: Tensor, text: Tensor, task: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, N') over `columns` of local (B, P, d) with text (N', M, d), -inf outside of each image's `task`
-        (B,), and the mean entropy of the plans.
-        """
-        logits = local.new_full((len(local), len(columns)), float("-inf"), dtype=torch.float32)
-        entropies = []
-        for t in task.unique():
-            images, own = (task == t).nonzero()[:, 0], (self.task_of_column[columns] == t).nonzero()[:, 0]
-            values, entropy = self._match(local[images], text[own])
-            logits[images[:, None], own] = values
-            entropies.append(entropy.flatten())
-        return logits, torch.cat(entropies).mean()
-
-    def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        with self.autocast():
-            text = self.model(columns)  # (N', M, d)
-        logits, self.entropy = self._logits(features, text, task, columns)
-        return self.loss(logits, columns, task, target), logits
-
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        return {**super().forward_backward(batch), "entropy": self.entropy.item()}
-
-    def parse_batch_test(self, batch: dict) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """((images, task (B,)), labels): of the suite's classes only those of an image's task are matched with it."""
-        images, label = super().parse_batch_test(batch)
-        return (images, batch["task"].to(self.device)), label
-
-    def model_inference(self, input: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """Logits (B, N) of images (B, 3, H, W); of (images, task (B,)) those of their own tasks, -inf elsewhere."""
-        images, task = input if isinstance(input, tuple) else (input, None)
-        local, text = self.encode_images(images), self.text_features()
-        if task is not None:
-            return self._logits(local, text, task, self.all_columns)[0]
-        tasks = map(self.space.columns, range(self.space.num_tasks))
-        return torch.cat([self._match(local, text[columns])[0] for columns in tasks], 1)
+        return super().options(c) | {"n_prompts": c.N, "eps": c.EPS, "max_iter": c.MAX_ITER, "threshold": c.THRESH}

@@ -23,28 +23,23 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 
-from .base import PRECISION_HELP, PRECISIONS
+from .base import Step
+from .contexts import ContextLearner, ContextTrainer
+from .hand import HandPrompts
 from .losses import cosine_logits
-from .mtcoop_hard import HardSharedPrompts, MTCoOpHard
-from .prompts import POSITIONS
-from .zsclip import HandPrompts
+from .settings import declare_shared
 
 KEY = "TRAINER.PROGRAD."
-declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
-declare(KEY + "N_CTX", 16, allowed=at_least(1), help="L, context tokens")
-declare(KEY + "CTX_INIT", "", help="initial words of the context, of N_CTX tokens; '': drawn from N(0, 0.02)")
-declare(KEY + "CSC", False, help="a context of its own for every class; all of them are one tensor in the projection")
-declare(KEY + "TSC", False, help="a context of its own for every task, for joint runs on a suite")
-declare(KEY + "CLASS_TOKEN_POSITION", "end", allowed=POSITIONS, help="of the class name")
+declare_shared("PROGRAD", PREC="fp16", N_CTX=16, CTX_INIT="", CSC=False, TSC=False, CLASS_TOKEN_POSITION="end")
 declare(KEY + "LAMBDA", 1.0, allowed=at_least(0), help="share of the conflicting part that is taken out")
 declare(
     KEY + "TASK_LAMBDA",
     "",
-    help="LAMBDA of single tasks, such as 'EuroSAT=0.8,OxfordFlowers=0.8' (keys of tasks); the others have LAMBDA",
+    help="LAMBDA of single tasks by key, such as 'EuroSAT=0.8,OxfordFlowers=0.8'; the others have LAMBDA",
 )
 declare(KEY + "T", 1.0, help="temperature of both sides of the KL divergence")
 
-# The published hand prompts; a task that is not here has its own zero-shot template.
+# The published hand-made prompts; every other task has its own zero-shot template.
 TEMPLATES = {
     "Caltech101": "a photo of a {}.",
     "DescribableTextures": "a texture of {}.",
@@ -60,12 +55,12 @@ TEMPLATES = {
 
 
 def template(task: Task) -> str:
-    """The hand prompt that a task is aligned with."""
+    """The hand-made prompt with which a task is aligned."""
     return TEMPLATES.get(task.key, task.templates[0])
 
 
 def task_rates(text: str) -> dict[str, float]:
-    """{key of a task: LAMBDA} of TRAINER.PROGRAD.TASK_LAMBDA. Raises UserError for what cannot be read."""
+    """{key of a task: LAMBDA} of TRAINER.PROGRAD.TASK_LAMBDA. Raises UserError for a text of another form."""
     rates = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, _, rate = (word.strip() for word in part.partition("="))
@@ -104,13 +99,20 @@ def aligned(gradient: Tensor, general: Tensor, rate: float) -> Tensor:
     return gradient - rate * (gradient * direction).sum().clamp(max=0) * direction
 
 
+class AlignedContexts(ContextLearner):
+    """Contexts, the features of the hand-made prompts they are aligned with, and `rates`: lambda of each task."""
+
+    def __init__(self, tower: TextTower, space: TaskSpace, *, rates: list[float], **options):
+        super().__init__(tower, space, **options)
+        self.rates = rates
+        self.hand = HandPrompts(tower, space, [(template(task),) for task in space.tasks])
+
+
 @TRAINER_REGISTRY.register()
-class ProGrad(MTCoOpHard):
-    """One forward, two backward passes and one optimiser step a batch."""
+class ProGrad(ContextTrainer):
+    """One forward pass, two backward passes and one optimiser step per batch."""
 
     section = "PROGRAD"
-    position = "CLASS_TOKEN_POSITION"
-    words_set_length = False
 
     def problems(self, cfg) -> list[str]:
         c, found = cfg.TRAINER.PROGRAD, super().problems(cfg)
@@ -123,44 +125,34 @@ class ProGrad(MTCoOpHard):
         return found
 
     @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> HardSharedPrompts:
-        learner = super().build_learner(cfg, tower, space)
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> AlignedContexts:
         c, keys = cfg.TRAINER.PROGRAD, [task.key for task in space.tasks]
         given = task_rates(c.TASK_LAMBDA)
         if absent := [key for key in given if key not in keys]:
             print(f"{KEY}TASK_LAMBDA: not among the tasks of this run: {', '.join(absent)}")
-        learner.rates = [given.get(key, c.LAMBDA) for key in keys]
-        if len(set(learner.rates)) > 1 and not c.TSC:
+        rates = [given.get(key, c.LAMBDA) for key in keys]
+        if len(set(rates)) > 1 and not c.TSC:
             raise UserError(
                 f"{KEY}TASK_LAMBDA {c.TASK_LAMBDA!r}: these tasks share a tensor of contexts, which has one LAMBDA; "
                 f"give {KEY}TSC True, a context for every task"
             )
-        learner.hand = HandPrompts(tower, space, [(template(task),) for task in space.tasks])  # no parameters
-        return learner
+        return AlignedContexts(tower, space, rates=rates, **cls.options(c))
 
-    def step(self, features: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        with self.autocast():
-            text = self.model(columns)  # (N', d)
-        logits = cosine_logits(features, text, self.scale)  # (B, N')
-        hand = cosine_logits(features, self.model.hand(columns), self.scale)
-        own = self.task_of_column[columns] == task[:, None]
-        self.kl = divergence(hand, logits, own, self.cfg.TRAINER.PROGRAD.T)
-        return self.loss(logits, columns, task, target), logits
+    def gradients(self, loss: Tensor, step: Step) -> None:
+        """The gradients of `loss`, aligned with those of the divergence from the hand-made prompts' predictions.
 
-    def model_backward(self, loss: Tensor) -> None:
-        """Gradients of `loss`, aligned with those of `self.kl`, into the parameters.
-
-        Under PREC amp both losses have the scaler's factor. It cancels in the direction, so the aligned gradient has
-        that factor too, as the scaler expects.
+        Under PREC amp both losses have the scaler's factor. It cancels in the direction, so that the aligned gradient
+        has that factor too, as the scaler expects.
         """
-        learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]  # one, or one a task
-        kl = self.kl if self.scaler is None else self.scaler.scale(self.kl)
-        general = torch.autograd.grad(kl, learned, retain_graph=True)
-        self.kl = self.kl.detach()  # what it was computed from is not kept until the next step
-        super().model_backward(loss)
-        rates = self.model.rates[: len(learned)]  # contexts that are shared have the same for all tasks
+        hand = cosine_logits(step.frozen, self.model.hand(step.columns), self.scale)
+        own = self.task_of_column[step.columns] == step.task[:, None]
+        kl = divergence(hand, step.logits, own, self.cfg.TRAINER.PROGRAD.T)
+        step.numbers["kl"] = kl.item()
+        learned = [
+            parameter for parameter in self.model.parameters() if parameter.requires_grad
+        ]  # one, or one per task
+        general = torch.autograd.grad(kl if self.scaler is None else self.scaler.scale(kl), learned, retain_graph=True)
+        super().gradients(loss, step)
+        rates = self.model.rates[: len(learned)]  # shared contexts have one lambda for all tasks
         for parameter, direction, rate in zip(learned, general, rates, strict=True):
             parameter.grad = aligned(parameter.grad, direction, rate)
-
-    def forward_backward(self, batch: dict) -> dict[str, float]:
-        return {**super().forward_backward(batch), "kl": self.kl.item()}

@@ -1,8 +1,7 @@
-"""The prompt learner: which context stands before, around or after which name.
+"""Prompts of names: which context stands before, around or after which name.
 
-`NameTokens` holds the fixed part (the names' token embeddings) and puts contexts around it, `PromptLearner` the
-learnable contexts and who shares them. Both give `Prompts` to the text tower; every method of this project uses these
-two.
+`NameTokens` holds the fixed part, the names' token embeddings, and puts contexts around it. `PromptLearner` holds the
+learnable contexts and knows who shares them. Both give `Prompts` to the text tower.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 from clip.clip import tokenizer
 from clip.simple_tokenizer import EOS, SOS
 from clip.text_tower import Prompts, TextTower
-from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
-POSITIONS = ("end", "middle", "front")  # of the class token, as CoOp names them: the name stands at the end, …
+from .learner import OwnedRows
+from .settings import POSITIONS
+
 SHARING = ("all", "task", "class")
 
 
@@ -27,7 +27,7 @@ class NameTokens:
 
     A prompt is [SOS] context name . [EOS] (`end`), [SOS] name context . [EOS] (`front`), or with the first L // 2
     context tokens before the name and the rest after it (`middle`). Underscores in names become spaces. Not a module:
-    names are given by the data, they are no part of a checkpoint.
+    the data give the names, so that a checkpoint does not hold them.
     """
 
     def __init__(self, tower: TextTower, names: Sequence[str], position: str = "end"):
@@ -62,19 +62,17 @@ class NameTokens:
                 f"the text tower takes {self.context_length}: shorten the name or N_CTX."
             )
 
-    def fill(self, context: Tensor, group: Tensor, select: Tensor | None = None, deep: Tensor | None = None) -> Prompts:
-        """Prompts of the names `select` (N',) (default all), with contexts (G, L, D), `group` (N',) saying which one
-        each takes.
-
-        `deep` (G, I, L, D): what replaces the context before layers 1 ... I (counted from 0), with position "end".
+    def fill(self, context: Tensor, group: Tensor, select: Tensor | None = None) -> Prompts:
+        """Prompts of the names `select` (N',) (default all) with the contexts (G, L, D); `group` (N',) says which
+        context each name takes.
         """
         tokens, length, name_length = self.tokens, self.length, self.name_length
         if select is not None:
             tokens, length, name_length = tokens[select], length[select], name_length[select]
         G, L, D = context.shape
         before = {"end": L, "middle": L // 2, "front": 0}[self.position]
-        # A context of its own for every prompt: nothing but [SOS] is shared. (Deep ones are replaced in the prefix.)
-        if G == len(length) > 1 and L > 0 and deep is None:
+        # With one context per prompt, the prompts share nothing but [SOS].
+        if G == len(length) > 1 and L > 0:
             prefix = self.start.expand(1, 1, D)
             tokens = torch.cat([context[group][:, :before], tokens], 1)
             length, name_length = length + before, name_length + before
@@ -85,7 +83,7 @@ class NameTokens:
         if before < L:
             tokens = _insert(tokens, name_length, context[group][:, before:])
             length = length + L - before
-        return Prompts(prefix, tokens, owner, length, deep)
+        return Prompts(prefix, tokens, owner, length)
 
 
 def _insert(tokens: Tensor, at: Tensor, piece: Tensor) -> Tensor:
@@ -98,16 +96,25 @@ def _insert(tokens: Tensor, at: Tensor, piece: Tensor) -> Tensor:
     return torch.cat([tokens, piece], 1).gather(1, source[..., None].expand(-1, -1, D))
 
 
-class PromptLearner(nn.Module):
+class PromptLearner(OwnedRows):
     """Learnable prompts for N names: `forward(select (N',)) -> Prompts`.
 
-    The context is fp32 and shared by all prompts, by those of one task (then `task_of_name` (N,) says whose each name
-    is), or by none. Parameters have the published names: `ctx` (L, D) for sharing "all", `ctx` (N, L, D) for "class",
-    `learners.<t>.ctx` (L, D) for "task". `init`: words whose token embeddings replace the random N(0, 0.02) start and
-    set the length L. `owners`: what the contexts of "task" or "class" are remembered by in a checkpoint, one for each.
+    The context is fp32 and shared by all prompts, by those of one task, or by none. Parameters have the published
+    names: `ctx` (L, D) for sharing "all", `ctx` (N, L, D) for "class", `learners.<t>.ctx` (L, D) for "task".
+
+    Args:
+        tower: embeds the names.
+        names: N names.
+        n_ctx: L.
+        init: words whose token embeddings replace the random N(0, 0.02) start; they set the length L.
+        position: of the name, one of POSITIONS.
+        sharing: "all", "task" or "class".
+        task_of_name: (N,) for sharing "task".
+        owners: names of the tasks or classes in a checkpoint, one for each context of sharing "task" or "class".
+        kind: what the names are, "class" or "task".
     """
 
-    per_task = ("learners",)  # module lists with one entry a task
+    per_task = ("learners",)  # module lists with one entry per task
 
     def __init__(
         self,
@@ -119,6 +126,7 @@ class PromptLearner(nn.Module):
         sharing: str = "all",
         task_of_name: Tensor | None = None,
         owners: Sequence[str] = (),
+        kind: str = "class",
     ):
         super().__init__()
         if sharing not in SHARING:
@@ -143,10 +151,16 @@ class PromptLearner(nn.Module):
             self.learners = nn.ModuleList(nn.ParameterDict({"ctx": fresh()}) for _ in range(tasks))
         else:
             self.ctx = fresh(len(names)) if sharing == "class" else fresh()
-        self.owners = None if sharing == "all" else unique(owners or names)
+        self.own(
+            None if sharing == "all" else owners or names,
+            kind if sharing == "class" else "task",
+            "context",
+            tensors=("ctx",) if sharing == "class" else (),
+            lists=self.per_task if sharing == "task" else (),
+        )
 
     def contexts(self, select: Tensor) -> tuple[Tensor, Tensor]:
-        """Contexts (G, L, D) of the prompts `select` (N',) and which of them each prompt takes (N',)."""
+        """Contexts (G, L, D) of the prompts `select` (N',), and the context that each prompt takes (N',)."""
         if self.sharing == "all":
             return self.ctx[None], torch.zeros_like(select)
         if self.sharing == "class":
@@ -155,36 +169,10 @@ class PromptLearner(nn.Module):
         # Stacked whole: an absent task gets a zero gradient, so its momentum and weight decay go on as published.
         return torch.stack([learner["ctx"] for learner in self.learners])[present], group
 
-    def get_extra_state(self) -> list[str] | None:
-        """Whose the contexts are, saved beside them: by position alone, one could get another's context."""
-        return self.owners
-
-    def set_extra_state(self, state) -> None:
-        """Nothing to set: the data give the owners, and `_load_from_state_dict` has matched the saved ones to them."""
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        """Take each owner's context by name, so that a model of all tasks serves some of them, in any order.
-
-        Raises UserError for an owner the saved contexts do not know, such as a new class with class-specific contexts.
-        """
-        saved = state_dict.setdefault(prefix + "_extra_state", self.owners)  # other code's files: by position
-        if saved and self.owners and saved != self.owners:
-            rows = saved_rows(saved, self.owners, f"{'class' if self.sharing == 'class' else 'task'} of this model")
-            if self.sharing == "class":
-                state_dict[prefix + "ctx"] = state_dict[prefix + "ctx"][rows]
-            else:
-                for head in (f"{prefix}{part}." for part in self.per_task):
-                    kept = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(head)}
-                    for key, value in kept.items():
-                        row, _, name = key.removeprefix(head).partition(".")
-                        if int(row) in rows:
-                            state_dict[f"{head}{rows.index(int(row))}.{name}"] = value
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
     def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """What is learned, for people: ("context" or "context of <owner>", (L, D)).
+        """The contexts for people: ("context" or "context of <owner>", (L, D)).
 
-        `select` (N',): of contexts that are one a name, those of these names (default all).
+        `select` (N',): the names whose contexts are wanted, where each name has its own (default all).
         """
         if self.sharing == "all":
             yield "context", self.ctx
@@ -201,31 +189,10 @@ class PromptLearner(nn.Module):
         return self.names.fill(*self.contexts(select), select)
 
 
-def saved_rows(saved: Sequence[str], owners: Sequence[str], kind: str, what: str = "context") -> list[int]:
-    """The row of each owner among the `saved` ones.
-
-    Raises UserError for an owner that was not there in training; `kind`, `what`: in the text, whose what.
-    """
-    if unknown := [owner for owner in owners if owner not in saved]:
-        first, again, _ = unknown[0].rpartition(" #")
-        if again and first in saved:  # see `unique`
-            raise UserError(
-                f"every {kind} has a {what} of its own, and two of this suite would need the one of {first!r}: "
-                "shifted test sets of one source are tested in a run each, as scripts/xd_test.sh does"
-            )
-        raise UserError(
-            f"every {kind} has a {what} of its own, and none was learned for {unknown[0]!r} "
-            f"({len(unknown)} of {len(owners)} are new to it); the {what} of one serves no other. New "
-            f"classes or tasks need {what}s that are shared, or generated from names"
-        )
-    return [saved.index(owner) for owner in owners]
-
-
 def named_contexts(learner: nn.Module, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-    """The contexts of a learner by name: what its `named_contexts(select)` gives, else of its prompt learners.
+    """The contexts of a learner, (label, (L, D)) each: those of its method of this name, else of its prompt learners.
 
-    A method whose contexts come out of PromptLearner needs nothing for it; one that generates them, or arranges them in
-    another way, gives its learner a method of this name. (label, (L, D)) each; no context: nothing.
+    A learner that generates its contexts, or holds them otherwise than PromptLearner does, has such a method.
     """
     if hasattr(learner, "named_contexts"):
         yield from learner.named_contexts(select)
@@ -235,7 +202,7 @@ def named_contexts(learner: nn.Module, select: Tensor | None = None) -> Iterator
 
 
 def init_problems(key: str, n_ctx: int, init: str) -> list[str]:
-    """Initial words of another number of tokens than the context is said to have; settings begin with `key`."""
+    """Problems with initial words whose number of tokens is not N_CTX; settings begin with `key`."""
     words = len(tokenizer().encode(init.replace("_", " ")))
     if words in (0, n_ctx):
         return []
@@ -243,18 +210,3 @@ def init_problems(key: str, n_ctx: int, init: str) -> list[str]:
         f"{key}CTX_INIT {init!r} has {words} tokens and {key}N_CTX is {n_ctx}: give the same number, or "
         f'{key}CTX_INIT "" for a random start'
     ]
-
-
-def unique(names: Sequence[str]) -> list[str]:
-    """The names, with a number added to those that occur before."""
-    seen: dict[str, int] = {}
-    out = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        out.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
-    return out
-
-
-def class_owners(space: TaskSpace) -> list[str]:
-    """N texts that tell the classes of a suite apart."""
-    return [f"{task.owner}: {name}" for task in space.tasks for name in task.classnames]

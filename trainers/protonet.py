@@ -14,27 +14,45 @@ from torch import Tensor, nn
 
 from clip.text_tower import TextTower
 from dassl.config import declare
-from dassl.data.tasks import Task, TaskSpace
+from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PRECISION_HELP, PRECISIONS
-from .fitted import ClassRows, FittedTrainer, Samples
+from .base import FittedTrainer
+from .class_rows import ClassRows
+from .learner import StartSamples
 from .losses import cosine_logits
+from .settings import declare_shared
 
 METRICS = ("cosine", "euclidean")
 
-declare("TRAINER.PROTONET.PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
+declare_shared("PROTONET", PREC="fp16")
 declare("TRAINER.PROTONET.METRIC", "cosine", allowed=METRICS, help="nearness of image feature and prototype")
 
 
 class Prototypes(ClassRows):
-    """Parameter `prototypes` (N, d): the mean feature of each class. It is fitted, no gradient is taken."""
+    """Parameter `prototypes` (N, d): the mean feature of each class, computed without gradients."""
 
-    rows_are = "the prototypes"
+    def __init__(self, tower: TextTower, space: TaskSpace, metric: str = "cosine"):
+        super().__init__(tower, space)
+        self.metric = metric
+        self.prototypes = nn.Parameter(torch.zeros(space.num_classes, tower.output_dim))
 
-    def __init__(self, space: TaskSpace, width: int):
-        super().__init__(space)
-        self.prototypes = nn.Parameter(torch.zeros(space.num_classes, width))
+    def start(self, samples: StartSamples) -> None:
+        super().start(samples)
+        for position, (task, train) in enumerate(zip(self.space.tasks, samples.train, strict=True)):
+            features = train.features.double()
+            if self.metric == "cosine":
+                features = F.normalize(features, dim=-1)
+            own = F.one_hot(train.labels, len(task.classnames)).double()  # (n, C)
+            means = own.t() @ features / own.sum(0).clamp_min(1)[:, None]  # (C, d)
+            self.prototypes[self.space.columns(position)] = means.to(self.prototypes)
+
+    def predict(self, features: Tensor, columns: Tensor) -> Tensor:
+        prototypes = self.prototypes[columns]
+        if self.metric == "cosine":
+            return cosine_logits(features, prototypes, self.scale)
+        # not by a matrix product, whose cancellation costs digits
+        return -torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
 @TRAINER_REGISTRY.register()
@@ -47,24 +65,9 @@ class ProtoNet(FittedTrainer):
 
     section = "PROTONET"
 
-    def meaning(self, c) -> dict[str, object]:
+    def load_critical_settings(self, c) -> dict[str, object]:
         return {"METRIC": c.METRIC}  # prototypes of cosine are means of normalised features
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Prototypes:
-        return Prototypes(space, tower.output_dim)
-
-    def fit(self, position: int, task: Task, train: Samples, val: Samples) -> None:
-        features = train.features.double()
-        if self.cfg.TRAINER.PROTONET.METRIC == "cosine":
-            features = F.normalize(features, dim=-1)
-        own = F.one_hot(train.labels, len(task.classnames)).double()  # (n, C)
-        means = own.t() @ features / own.sum(0).clamp_min(1)[:, None]  # (C, d)
-        self.model.prototypes[self.space.columns(position)] = means.float().to(self.device)
-
-    def logits(self, features: Tensor) -> Tensor:
-        prototypes = self.model.prototypes
-        if self.cfg.TRAINER.PROTONET.METRIC == "cosine":
-            return cosine_logits(features, prototypes, self.scale)
-        # without the matrix product, whose cancellation costs digits
-        return -torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist").square()
+        return Prototypes(tower, space, cfg.TRAINER.PROTONET.METRIC)

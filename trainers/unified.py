@@ -1,24 +1,34 @@
 """Unified prompts: how one set of tokens becomes the prompts of both towers (Zang et al., "Unified Vision and Language
-Prompt Learning", section 3.3), and the ablations of their Table 2.
+Prompt Learning", section 3.3), the ablations of their Table 2, and the learner that gives the prompts to the towers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.additions import Additions, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
-from dassl.config import at_least, between, declare, settings
+from dassl.config import at_least, declare, settings
+from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
+
+from .learner import Learner, TaskModules, task_owners
+from .prompts import NameTokens
+from .settings import declare_shared
 
 MODES = ("upt", "joint", "shared", "mlp")
 READS = {"WIDTH": ("upt", "shared", "mlp"), "HEADS": ("upt",), "HIDDEN": ("upt", "mlp")}  # setting: modes
 
 
-def declare_unified(key: str) -> None:
-    """Declare the settings `key` + ... that unified prompts have in every method."""
+def declare_unified(section: str) -> None:
+    """Declare the settings of cfg.TRAINER.<section> that unified prompts have in every method."""
+    key = f"TRAINER.{section}."
+    declare_shared(section, PREC="fp16")
     declare(
         key + "MODE",
         "upt",
@@ -30,11 +40,11 @@ def declare_unified(key: str) -> None:
     declare(key + "WIDTH", 0, allowed=at_least(0), help="D_u, width of unified prompts; 0: the text tower's")
     declare(key + "HEADS", 0, allowed=at_least(0), help="attention heads of mode upt; 0: one for each 64 of D_u")
     declare(key + "HIDDEN", 0, allowed=at_least(0), help="hidden width of the FFN or MLP; 0: 4 D_u")
-    declare(key + "DROPOUT", 0.0, allowed=between(0, 0.9), help="share of the visual prompts' numbers set to 0")
+    declare_shared(section, DROPOUT=0.0)
 
 
 def unified_problems(key: str, c) -> list[str]:
-    """Settings of section `c` (keys `key` + ...) that contradict each other."""
+    """Contradictions among the settings of section `c`, whose keys begin with `key`."""
     found = []
     if c.N_CTX % 2:
         found.append(f"{key}N_CTX {c.N_CTX}: half of the prompts are for each tower, expected an even number")
@@ -52,8 +62,8 @@ def unified_settings(c) -> dict:
     return {name: c[name.upper()] for name in names}
 
 
-def unified_meaning(c, width: int) -> dict[str, object]:
-    """What the shapes of learned tensors do not show of a section's settings; `width` of the text tower."""
+def unified_critical_settings(c, width: int) -> dict[str, object]:
+    """Settings of a section that a checkpoint's shapes do not reveal; `width` of the text tower."""
     return {"HEADS": c.HEADS or default_heads(c.WIDTH or width)} if c.MODE == "upt" else {}
 
 
@@ -157,7 +167,7 @@ class Unify(nn.Module):
 
 
 class UnifiedPrompts(nn.Module):
-    """Learned raw prompts `prompts.<i>` and the `Unify` that makes them both towers': `forward() -> (text, visual)`."""
+    """Learned raw prompts `prompts.<i>`, and the `Unify` that turns them into (text, visual) prompts."""
 
     def __init__(self, tower: TextTower, **unified):
         super().__init__()
@@ -166,3 +176,79 @@ class UnifiedPrompts(nn.Module):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.unify(*self.prompts)
+
+
+class TaskPrompts(TaskModules):
+    """One module that gives prompts for all tasks, or one per task; called, it stacks their prompts: (G, …) each."""
+
+    def forward(self) -> tuple[Tensor, ...]:
+        return tuple(torch.stack(part) for part in zip(*(own() for own in self), strict=True))
+
+
+class UnifiedLearner(Learner):
+    """Prompts in both towers. The text half is the context of the class prompts, replaced at each of its layers.
+
+    Args:
+        tower, space: as of every learner.
+        sets: what is learned; called, it gives text (G, I_t, m, D) and visual prompts (G, I_v, m, W), G = 1 for all
+            tasks or G = T.
+        m: prompts of each tower.
+        dropout: share of the visual prompts' numbers set to 0 in training.
+    """
+
+    def __init__(self, tower: TextTower, space: TaskSpace, sets: nn.Module, m: int, dropout: float = 0.0):
+        super().__init__(tower, space)
+        self.sets, self.dropout = sets, dropout
+        self.owners = task_owners(space)
+        self.names = NameTokens(tower, space.classnames)
+        self.names.check(m)
+
+    def prompts(self) -> tuple[Tensor, Tensor]:
+        """Text prompts (G, I_t, m, D) and visual prompts (G, I_v, m, W)."""
+        with torch.autocast(self.tower.device.type, enabled=False):  # the same in a step and in a test
+            return self.sets()
+
+    def additions(self) -> TowerAdditions:
+        text, visual = self.prompts()
+        tokens = Tokens(visual, dropout=self.dropout if self.training else 0.0)
+        return TowerAdditions(Additions(Tokens(text)), Additions(tokens))
+
+    def text(self, select: Tensor, added: Additions | None = None) -> Tensor:
+        prompts = self.prompts()[0] if added is None else added.tokens.values  # (G, I, m, D)
+        owner = self.task_of_column[select] if len(prompts) > 1 else torch.zeros_like(select)
+        present, group = owner.unique(return_inverse=True)
+        prompts = prompts[present]
+        tokens = self.names.fill(prompts[:, 0], group, select)
+        if prompts.shape[1] == 1:
+            return self.tower(tokens)
+        return self.tower(tokens, Additions(Tokens(prompts[:, 1:], range(1, prompts.shape[1])), group=group))
+
+    def task_vectors(self) -> dict[str, Tensor]:
+        found = super().task_vectors()
+        if not hasattr(self.sets, "task_features"):
+            return found
+        return {
+            "task features": self.sets.task_features(),
+            **{f"generated {key}": value for key, value in found.items()},
+        }
+
+    @torch.no_grad()
+    def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
+        """The text prompts of the first layer ("[generated] context", or "... of <task>", (m, D)), and the contexts of
+        the task prompts they come from.
+        """
+        label = "context" if isinstance(self.sets, TaskPrompts) else "generated context"
+        text = self.prompts()[0]
+        names = [label] if len(text) == 1 else [f"{label} of {o}" for o in self.owners]
+        yield from zip(names, text[:, 0], strict=True)
+        if (task_prompts := getattr(self.sets, "task_prompt_learner", None)) is not None:
+            yield from ((f"task prompt: {name}", context) for name, context in task_prompts.named_contexts())
+
+
+def learned_sets(
+    tower: TextTower, space: TaskSpace, *, shared: bool = True, dropout: float = 0.0, **unified
+) -> UnifiedLearner:
+    """A learner that learns raw prompts and network directly: one set for all tasks (`shared`) or one per task."""
+    owners = None if shared else task_owners(space)
+    sets = TaskPrompts(lambda: UnifiedPrompts(tower, **unified), owners)
+    return UnifiedLearner(tower, space, sets, unified["n_ctx"] // 2, dropout)

@@ -1,8 +1,8 @@
 """VPT (Jia et al., "Visual Prompt Tuning", ECCV 2022) on CLIP, trainer name VPT.
 
 Prompts among the tokens of the image tower, at its first layer (VPT-shallow, eq. 4-5) or at every layer (VPT-deep,
-eq. 6), where those of a layer replace what became of those before. The text side is zero-shot CLIP with hand-made
-templates, as in Zang et al., "Unified Vision and Language Prompt Learning".
+eq. 6), where the prompts of a layer replace the outputs of the prompts before. The text side is zero-shot CLIP with
+hand-made templates, as in Zang et al., "Unified Vision and Language Prompt Learning".
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from clip.additions import Additions, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
-from dassl.config import at_least, between, declare
+from dassl.config import at_least, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PRECISION_HELP, PRECISIONS
-from .prompted import PromptedLearner, PromptedTrainer, TaskPrompts
-from .zsclip import HandPrompts
+from .base import MultiTaskTrainer
+from .hand import HandPrompts
+from .learner import Learner, task_owners
+from .settings import declare_shared
+from .unified import TaskPrompts
 
 KEY = "TRAINER.VPT."
-declare(KEY + "PREC", "fp16", allowed=PRECISIONS, help=PRECISION_HELP)
+declare_shared("VPT", PREC="fp16", DROPOUT=0.0, TSC=False)
 declare(KEY + "N_CTX", 4, allowed=at_least(1), help="K, visual prompts of a layer")
 declare(KEY + "DEEP", True, help="prompts of its own for every layer (VPT-deep) instead of the first alone")
-declare(KEY + "DROPOUT", 0.0, allowed=between(0, 0.9), help="share of the prompts' numbers set to 0 in training")
 declare(KEY + "TEMPLATE", "", help="hand-made template of all classes, with {} for the name; '': each task's own")
-declare(KEY + "TSC", False, help="visual prompts of their own for every task of a suite")
 
 
 class VisualContext(nn.Module):
@@ -37,11 +38,11 @@ class VisualContext(nn.Module):
         bound = (6 / (3 * patch * patch + width)) ** 0.5
         self.ctx = nn.Parameter(torch.empty(layers, count, width).uniform_(-bound, bound))
 
-    def forward(self) -> tuple[None, Tensor]:
-        return None, self.ctx
+    def forward(self) -> tuple[Tensor]:
+        return (self.ctx,)
 
 
-class VisualPromptLearner(PromptedLearner):
+class VisualPromptLearner(Learner):
     """Learns visual prompts: `sets.<g>.ctx` (I, K, W) of G sets, I = 1 or all layers. Text features are fixed."""
 
     def __init__(
@@ -51,30 +52,33 @@ class VisualPromptLearner(PromptedLearner):
         *,
         n_ctx: int = 4,
         deep: bool = True,
+        dropout: float = 0.0,
         template: str = "",
         sharing: str = "all",
     ):
-        super().__init__(space, sharing == "all", tower.device)
+        super().__init__(tower, space)
         layers, width, patch = ImageTower(tower.clip).require_prompts()
-        owners = [task.owner for task in space.tasks] if sharing == "task" else None
+        owners = task_owners(space) if sharing == "task" else None
+        self.dropout = dropout
         self.sets = TaskPrompts(lambda: VisualContext(layers if deep else 1, n_ctx, width, patch), owners)
         self.hand = HandPrompts(tower, space, [(template,) if template else task.templates[:1] for task in space.tasks])
 
-    def prompts(self) -> tuple[None, Tensor]:
-        return self.sets()
+    def additions(self) -> TowerAdditions:
+        (prompts,) = self.sets()
+        return TowerAdditions(image=Additions(Tokens(prompts, dropout=self.dropout if self.training else 0.0)))
 
-    def forward(self, select: Tensor, text: None = None) -> Tensor:
+    def text(self, select: Tensor, added=None) -> Tensor:
         return self.hand(select)
 
 
 @TRAINER_REGISTRY.register()
-class VPT(PromptedTrainer):
+class VPT(MultiTaskTrainer):
     """VPT-deep, or VPT-shallow with DEEP False."""
 
     section = "VPT"
 
     def problems(self, cfg) -> list[str]:
-        template, found = cfg.TRAINER.VPT.TEMPLATE, super().problems(cfg)
+        template, found = cfg.TRAINER.VPT.TEMPLATE, self.vit_problems(cfg)
         if template and template.count("{}") != 1:
             found.append(f'{KEY}TEMPLATE {template!r}: expected one {{}} for the class name, as "a photo of a {{}}."')
         return found
@@ -83,5 +87,11 @@ class VPT(PromptedTrainer):
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> VisualPromptLearner:
         c = cfg.TRAINER.VPT
         return VisualPromptLearner(
-            tower, space, n_ctx=c.N_CTX, deep=c.DEEP, template=c.TEMPLATE, sharing="task" if c.TSC else "all"
+            tower,
+            space,
+            n_ctx=c.N_CTX,
+            deep=c.DEEP,
+            dropout=c.DROPOUT,
+            template=c.TEMPLATE,
+            sharing="task" if c.TSC else "all",
         )

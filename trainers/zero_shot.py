@@ -1,7 +1,7 @@
-"""Zero-shot CLIP beside the test of a learned method, so that nobody takes a loss for a gain.
+"""Zero-shot CLIP beside the test of a learned method, to warn when the method is worse than zero-shot CLIP.
 
-The same classes, the same test images and the same image features: it costs the text features of N hand-made prompts
-and one more matrix product for each batch.
+Both see the same classes, test images and image features. The comparison costs the text features of N hand-made prompts
+and one more matrix product per batch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dassl.data.tasks import TaskSpace
 from dassl.evaluation import ClassificationMT
 from dassl.metrics import METRICS
 
+from .hand import HandPrompts, own_templates
 from .losses import cosine_logits
 
 declare("TEST.ZERO_SHOT_CHECK", True, help="compare what was learned with zero-shot CLIP; warn where it is worse")
@@ -28,34 +29,26 @@ ADVICE = (
 
 
 class ZeroShotCheck:
-    """Results of zero-shot CLIP, one template a task, on the batches a method is tested on.
+    """Results of zero-shot CLIP with one template per task, on the batches a method is tested on.
 
-    For each batch: `expect(label (B,), task (B,))`, then `see(features (B, d))`. `more_images`: whether there are
-    training images that have not been used, which the advice then begins with.
+    `more_images`: whether there are training images that have not been used, which the advice then begins with.
     """
 
     def __init__(self, cfg, clip: CLIP, tower: TextTower, space: TaskSpace, more_images: bool = True):
-        from .zsclip import HandPrompts, ZeroshotCLIP  # they are trainers, and trainers import this
-
-        self.text = HandPrompts(tower, space, ZeroshotCLIP.templates(cfg, space)).features  # (N, d)
+        self.text = HandPrompts(tower, space, [own[:1] for own in own_templates(cfg, space)]).features  # (N, d)
         self.scale = clip.logit_scale.exp()
         self.evaluator = ClassificationMT(cfg, space=space)
-        self.advice = ADVICE.format(more="more images a class (DATASET.NUM_SHOTS), " if more_images else "")
-        self._target: tuple[Tensor, Tensor] | None = None
+        self.advice = ADVICE.format(more="more images per class (DATASET.NUM_SHOTS), " if more_images else "")
 
-    def expect(self, label: Tensor, task: Tensor) -> None:
-        self._target = label, task
-
-    def see(self, features: Tensor) -> None:
-        if self._target is not None and len(features) == len(self._target[0]):
-            self.evaluator.process(cosine_logits(features, self.text, self.scale), *self._target)
-        self._target = None  # a method may encode the same images again, for itself
+    def process(self, features: Tensor, label: Tensor, task: Tensor) -> None:
+        """Take a batch: frozen image features (B, d), labels (B,) within the task, tasks (B,)."""
+        self.evaluator.process(cosine_logits(features, self.text, self.scale), label, task)
 
     def compare(self, report: dict | None) -> dict | None:
-        """Warn where the report of a method is below zero-shot.
+        """Warn about tasks on which the report of a method is below zero-shot CLIP.
 
-        Returns: {"tasks": [...], "mean": {...}} as in results.json, or None where the method did not show its features
-        of every image.
+        Returns {"tasks": [...], "mean": {...}} as in results.json, or None if the method has no report of the same
+        images.
         """
         own, _ = self.evaluator.measure()
         if report is None or [t["images"] for t in own["tasks"]] != [t["images"] for t in report["tasks"]]:

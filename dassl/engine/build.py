@@ -34,12 +34,12 @@ declare(
 )
 
 
-def unread(cfg):
+def ignored_settings(cfg):
     """Prefixes of the settings that the method of `cfg` does not read, so they cannot affect its results.
 
-    They are the sections of other methods and the class attribute `unread` of the method. The section of hand-made
-    prompts (ZSCLIP) is never included, because every method may start from them or be compared with them. A method
-    written for Dassl has no attribute `section`; nothing is known about its settings, and the result is ().
+    They are the sections of other methods and the class attribute `ignored_settings` of the method. The section of
+    hand-made prompts (ZSCLIP) is never included, because every method may start from them or be compared with them. A
+    method written for Dassl has no attribute `section`; nothing is known about its settings, and the result is ().
     """
     if cfg.TRAINER.NAME not in TRAINER_REGISTRY:
         return ()
@@ -48,7 +48,7 @@ def unread(cfg):
         return ()
     own = {getattr(kind, "section", "") for kind in method.__mro__} | {"ZSCLIP"}
     groups = [name for name, value in cfg.TRAINER.items() if isinstance(value, dict)]
-    return (*(f"TRAINER.{name}." for name in groups if name not in own), *getattr(method, "unread", ()))
+    return (*(f"TRAINER.{name}." for name in groups if name not in own), *getattr(method, "ignored_settings", ()))
 
 
 def warn_of_unused(cfg, opts, file=None):
@@ -57,7 +57,7 @@ def warn_of_unused(cfg, opts, file=None):
     A file with settings of the current method, such as the config.yaml of a run, may also contain those of others.
     """
     section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
-    groups = tuple(group for group in unread(cfg) if group.startswith("TRAINER."))
+    groups = tuple(group for group in ignored_settings(cfg) if group.startswith("TRAINER."))
     unused = [key for key in dict.fromkeys(opts[::2]) if key.startswith(groups)]
     if unused:
         print(

@@ -239,8 +239,7 @@ class SimpleTrainer(TrainerBase):
         print(f"Evaluating on the {split} split")
         with preserved_rng():
             for batch in progress(loader, f"{split} split"):
-                input, *target = self.parse_batch_test(batch)
-                output = self.model_inference(input)
+                output, target = self.test_batch(batch)
                 if getattr(self.evaluator, "needs_task", False) and len(target) == 1:
                     target.append(batch["task"])
                 self.evaluator.process(output, *target)
@@ -248,6 +247,11 @@ class SimpleTrainer(TrainerBase):
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         return next(iter(results.values()))
+
+    def test_batch(self, batch):
+        """(outputs of the model, list of targets) for a batch of a test."""
+        input, *target = self.parse_batch_test(batch)
+        return self.model_inference(input), target
 
     def model_inference(self, input):
         return self.model(input)

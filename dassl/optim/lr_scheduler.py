@@ -1,4 +1,4 @@
-"""build_lr_scheduler: a schedule that steps once per epoch, with an optional warm-up."""
+"""build_lr_scheduler: a schedule of the learning rate, per epoch or per step, with an optional warm-up."""
 
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
@@ -11,6 +11,13 @@ AVAIL_WARMUPS = ("linear", "constant")
 
 declare("OPTIM.LR_SCHEDULER", "single_step", allowed=AVAIL_SCHEDS, help="schedule of the learning rate over the epochs")
 declare(
+    "OPTIM.LR_PER",
+    "epoch",
+    allowed=("epoch", "step"),
+    help="when the learning rate changes; step: after every batch, all numbers of epochs counted in batches",
+)
+declare("OPTIM.LR_MIN", 0.0, allowed=at_least(0), help="learning rate at which the cosine ends")
+declare(
     "OPTIM.STEPSIZE",
     (-1,),
     help="single_step: epochs between decays (<= 0: no decay); multi_step: epochs of the decays",
@@ -18,6 +25,12 @@ declare(
 declare("OPTIM.GAMMA", 0.1, allowed=at_least(0), help="factor of each decay of single_step and multi_step")
 declare("OPTIM.MAX_EPOCH", 10, allowed=at_least(1), help="number of epochs, and half the period of the cosine")
 declare("OPTIM.WARMUP_EPOCH", -1, help="epochs of warm-up before the schedule begins; <= 0: none")
+declare(
+    "OPTIM.WARMUP_STEPS",
+    0,
+    allowed=at_least(0),
+    help="with LR_PER step: steps of warm-up in place of WARMUP_EPOCH; 0: WARMUP_EPOCH counts",
+)
 declare(
     "OPTIM.WARMUP_TYPE",
     "linear",
@@ -45,33 +58,45 @@ declare(
 )
 
 
-def build_lr_scheduler(optimizer, optim_cfg):
-    """Build the schedule OPTIM.LR_SCHEDULER for `optimizer`. Call its step() once after each epoch.
+def build_lr_scheduler(optimizer, optim_cfg, batches=0):
+    """Build the schedule OPTIM.LR_SCHEDULER for `optimizer`.
+
+    Call its step() once after each epoch, or with OPTIM.LR_PER step once after each step of the optimiser.
+
+    Args:
+        optimizer: the optimiser.
+        optim_cfg: cfg.OPTIM.
+        batches: steps per epoch, for OPTIM.LR_PER step.
 
     Raises:
         UserError: unknown schedule or warm-up, or multi_step without a list of epochs.
     """
     check_availability(optim_cfg.LR_SCHEDULER, AVAIL_SCHEDS)
+    per_step = optim_cfg.LR_PER == "step"
+    unit = max(batches, 1) if per_step else 1  # what one epoch of the settings counts
     sizes = optim_cfg.STEPSIZE
     sizes = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
     if optim_cfg.LR_SCHEDULER == "single_step":
         size = sizes[-1] if sizes else -1
-        scheduler = StepLR(optimizer, step_size=size if size > 0 else optim_cfg.MAX_EPOCH, gamma=optim_cfg.GAMMA)
+        size = unit * (size if size > 0 else optim_cfg.MAX_EPOCH)
+        scheduler = StepLR(optimizer, step_size=size, gamma=optim_cfg.GAMMA)
     elif optim_cfg.LR_SCHEDULER == "multi_step":
         if not sizes or min(sizes) <= 0:
             raise UserError(
                 f"OPTIM.STEPSIZE = {tuple(sizes)}: multi_step needs the epochs of its decays, e.g. (30, 40)"
             )
-        scheduler = MultiStepLR(optimizer, milestones=sizes, gamma=optim_cfg.GAMMA)
+        scheduler = MultiStepLR(optimizer, milestones=[unit * size for size in sizes], gamma=optim_cfg.GAMMA)
     else:
-        scheduler = CosineAnnealingLR(optimizer, T_max=float(optim_cfg.MAX_EPOCH))
-    if optim_cfg.WARMUP_EPOCH <= 0:
+        period = float(unit * optim_cfg.MAX_EPOCH)
+        scheduler = CosineAnnealingLR(optimizer, T_max=period, eta_min=optim_cfg.LR_MIN)
+    warmup = (optim_cfg.WARMUP_STEPS if per_step else 0) or unit * optim_cfg.WARMUP_EPOCH
+    if warmup <= 0:
         return scheduler
     check_availability(optim_cfg.WARMUP_TYPE, AVAIL_WARMUPS)
     if not optim_cfg.WARMUP_RECOUNT:
-        scheduler.last_epoch = optim_cfg.WARMUP_EPOCH
+        scheduler.last_epoch = warmup
     constant = optim_cfg.WARMUP_CONS_LR if optim_cfg.WARMUP_TYPE == "constant" else None
-    return WarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_MIN_LR, constant)
+    return WarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_MIN_LR, constant)
 
 
 class WarmupScheduler(LRScheduler):

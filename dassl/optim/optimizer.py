@@ -20,6 +20,7 @@ declare("OPTIM.SGD_NESTEROV", False, help="Nesterov's momentum in sgd")
 declare("OPTIM.RMSPROP_ALPHA", 0.99, allowed=between(0, 1), help="smoothing constant of rmsprop")
 declare("OPTIM.ADAM_BETA1", 0.9, allowed=between(0, 1), help="first-moment decay of adam, amsgrad, radam, adamw")
 declare("OPTIM.ADAM_BETA2", 0.999, allowed=between(0, 1), help="second-moment decay of adam, amsgrad, radam, adamw")
+declare("OPTIM.ADAM_EPS", 1e-8, allowed=at_least(0), help="added to the denominator of adam, amsgrad, radam, adamw")
 # compatibility: for trainers written for Dassl; no method here uses these three
 declare("OPTIM.STAGED_LR", False, help="train layers other than NEW_LAYERS at LR * BASE_LR_MULT")
 declare("OPTIM.NEW_LAYERS", (), help="STAGED_LR: names of the children of the model that train at LR")
@@ -48,6 +49,7 @@ def build_optimizer(model, optim_cfg, param_groups=None):
         params = model.parameters() if isinstance(model, nn.Module) else model
     lr, decay = optim_cfg.LR, optim_cfg.WEIGHT_DECAY
     adam = {"lr": lr, "weight_decay": decay, "betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)}
+    adam["eps"] = optim_cfg.ADAM_EPS
     if optim_cfg.NAME == "sgd":
         return torch.optim.SGD(
             params,

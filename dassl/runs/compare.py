@@ -13,7 +13,7 @@ def changed_settings(cfg, folder, ignored=()):
     Args:
         cfg: configuration of the run at hand.
         folder: folder of a run; without a config.yaml nothing is known to differ.
-        ignored: prefixes of settings that decide no number, `dassl.engine.build.unread(cfg)`.
+        ignored: prefixes of settings that decide no number, `dassl.engine.build.ignored_settings(cfg)`.
 
     Returns:
         [(key, recorded value, value in `cfg`)].

@@ -37,7 +37,7 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
         cfg: configuration, not frozen.
         overwrite: remove the run the folder holds.
         learn: whether this run trains, and so may go on with an unfinished one.
-        ignored: prefixes of settings that decide no number of this run, `dassl.engine.build.unread(cfg)`.
+        ignored: prefixes of settings that decide no number of this run, `dassl.engine.build.ignored_settings(cfg)`.
 
     Returns:
         NEW, UNFINISHED (goes on) or FINISHED (nothing to do, which is printed).

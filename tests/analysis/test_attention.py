@@ -29,9 +29,9 @@ def test_weights_are_those_of_the_layers_by_hand(run, tmp_path, pictures, name, 
     layer, *method = RUNS[name]
     trainer, folder = run(*method)
     out = tmp_path / "seen"
-    task = () if trainer.model.groups == 1 else ("--task", "marks")
+    task = () if not trainer.by_task else ("--task", "marks")
     assert attention.main([folder, *pictures, *task, "--layer", str(layer), "--prompts", "1", "--out", str(out)]) == 0
-    tokens = trainer.model.prompts()[1].detach()  # (G, I, K, W)
+    tokens = trainer.model.additions().image.tokens.values.detach()  # (G, I, K, W)
     tokens = tokens[2 if task else 0].expand(2, -1, -1, -1)
     transform = build_transform(trainer.cfg, is_train=False)
     images = torch.stack([transform(Image.open(path).convert("RGB")) for path in pictures])

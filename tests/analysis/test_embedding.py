@@ -15,8 +15,8 @@ def logits(trainer, task, classes):
     found, labels = [], []
     with torch.no_grad():
         for batch in trainer.test_loader:
-            inputs, label = trainer.parse_batch_test(batch)
-            found.append(trainer.model_inference(inputs)[batch["task"] == task])
+            output, [label] = trainer.test_batch(batch)
+            found.append(output[batch["task"] == task])
             labels.append(label[batch["task"] == task])
     columns = trainer.space.columns(task)
     rows = torch.cat(found)[:, columns][:, classes] / trainer.scale

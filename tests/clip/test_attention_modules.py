@@ -10,7 +10,8 @@ from open_clip.transformer import Attention, CustomResidualAttentionBlock
 from torch import nn
 
 from clip import clip
-from clip.image_tower import ImageTower, VisualPrompts
+from clip.additions import Additions, Tokens
+from clip.image_tower import ImageTower
 from clip.model import CLIP
 from clip.text_tower import TextTower
 from dassl.utils import UserError
@@ -57,7 +58,7 @@ def pair():
 
 def test_features_are_equal(pair):
     images, texts = torch.randn(3, 3, 32, 32), ["a cat", "a photo of a red fox."]
-    usual, own = ([*ImageTower(model)(images, local=True), TextTower(model).encode(texts)] for model in pair)
+    usual, own = ([*ImageTower(model)(images, Additions(local=True)), TextTower(model).encode(texts)] for model in pair)
     for found, expected in zip(own, usual, strict=True):
         assert torch.equal(found, expected)
     assert relative(own[0], pair[1].encode_image(images)) < 1e-5  # by the stand-in's own forward pass
@@ -73,8 +74,9 @@ def test_prompts_of_both_towers_work(pair):
         assert ImageTower(model).require_prompts() == (2, 128, 8)
         text = TextTower(model)
         names = NameTokens(text, ["cat", "red fox"])
-        features = text(names.fill(context, torch.zeros(2, dtype=torch.long), deep=deep))  # (2, 48)
-        logits = ImageTower(model)(images, prompts=VisualPrompts(visual)) @ features.t()
+        prompts = names.fill(context, torch.zeros(2, dtype=torch.long))
+        features = text(prompts, Additions(Tokens(deep, [1])))  # (2, 48)
+        logits = ImageTower(model)(images, Additions(Tokens(visual))) @ features.t()
         results.append([logits, *torch.autograd.grad(logits.square().sum(), [visual, context, deep])])
     for usual, own in zip(*results, strict=True):
         assert torch.equal(usual, own) and own.abs().sum() > 0

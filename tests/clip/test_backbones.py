@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from clip import clip
+from clip.additions import Additions
 from clip.backbones import effective_precision, input_size, load_backbone
 from clip.image_tower import ImageTower
 from clip.model import CLIP_MEAN
@@ -221,7 +222,7 @@ def test_images_of_another_size_are_refused():
 def test_local_tokens(model, patches):
     tower = ImageTower(model())
     images = torch.randn(2, 3, tower.size, tower.size)
-    feature, tokens = tower(images, local=True)
+    feature, tokens = tower(images, Additions(local=True))
     assert tokens.shape == (2, patches, 48)
     assert relative(feature, tower(images)) < 1e-5
 

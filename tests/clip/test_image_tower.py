@@ -1,6 +1,7 @@
 """Prompts in the image tower against a plain loop over open_clip's own blocks, and deep ones of the text tower too."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ import torch.nn.functional as F
 from open_clip.model import convert_weights_to_lp
 
 from clip import image_tower
+from clip.additions import Additions, Tokens
 from clip.backbones import image_tower_kind
-from clip.image_tower import ImageTower, VisualPrompts
+from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
 from dassl.utils import UserError
 from tests.models import embedded, relative, state_dict, tiny_rn, tiny_vit, uneven_vit
@@ -31,6 +33,11 @@ def drawn(model, layers, groups=2, seed=2):
     return torch.randn(groups, layers, K, width, generator=torch.Generator().manual_seed(seed)).requires_grad_()
 
 
+def added(tokens, group=None, first=0, local=False, **options):
+    """Tokens (G, I, K, W) that enter at the layers from `first` on."""
+    return Additions(Tokens(tokens, range(first, first + tokens.shape[1]), **options), group=group, local=local)
+
+
 @pytest.mark.parametrize(("layers", "first"), [(1, 0), (3, 0), (1, 2), (2, 1), (1, 1), (2, 0)])
 @MODELS
 def test_features_and_gradients_equal_a_plain_loop(model, layers, first):
@@ -41,10 +48,10 @@ def test_features_and_gradients_equal_a_plain_loop(model, layers, first):
     (expected_grad,) = torch.autograd.grad((expected * weight).sum(), tokens)
     for checkpoint in (False, True):
         tower = ImageTower(model, checkpoint)
-        found = tower(images, prompts=VisualPrompts(tokens, GROUP, first))
+        found = tower(images, added(tokens, GROUP, first))
         (grad,) = torch.autograd.grad((found * weight).sum(), tokens)
         assert relative(found, expected) < 1e-5 and relative(grad, expected_grad) < 1e-4
-    feature, local = tower(images, local=True, prompts=VisualPrompts(tokens, GROUP, first))
+    feature, local = tower(images, added(tokens, GROUP, first, local=True))
     every = image_features(model, images, tokens[GROUP], first, local=True)
     assert relative(feature, every[:, 0]) < 1e-5 and relative(local, every[:, 1:]) < 1e-5
 
@@ -53,12 +60,12 @@ def test_features_and_gradients_equal_a_plain_loop(model, layers, first):
 def test_images_of_several_groups_go_through_in_one_pass(model):
     model = model()
     tower, images, tokens = ImageTower(model), pictures(model), drawn(model, 3).detach()
-    mixed = tower(images, prompts=VisualPrompts(tokens, GROUP))
+    mixed = tower(images, added(tokens, GROUP))
     for g in range(2):
         mine = g == GROUP
-        alone = tower(images[mine], prompts=VisualPrompts(tokens[g : g + 1]))  # all of them the same
+        alone = tower(images[mine], added(tokens[g : g + 1]))  # all of them the same
         assert relative(mixed[mine], alone) < 1e-5
-    each = tower(images, prompts=VisualPrompts(tokens[GROUP]))  # every image its own
+    each = tower(images, added(tokens[GROUP]))  # every image its own
     assert relative(mixed, each) < 1e-5
 
 
@@ -68,14 +75,16 @@ def test_no_prompts_change_no_bit(model):
     tower, images = ImageTower(model), pictures(model)
     width, plain_feature = model.visual.conv1.weight.shape[0], tower(images)
     for layers, count in ((1, 0), (3, 0), (0, 4)):
-        nothing = VisualPrompts(torch.zeros(2, layers, count, width), GROUP)
-        assert torch.equal(tower(images, prompts=nothing), plain_feature)
-        for a, b in zip(tower(images, local=True, prompts=nothing), tower(images, local=True), strict=True):
+        nothing = added(torch.zeros(2, layers, count, width), GROUP)
+        assert torch.equal(tower(images, nothing), plain_feature)
+        local = Additions(local=True)
+        for a, b in zip(tower(images, replace(nothing, local=True)), tower(images, local), strict=True):
             assert torch.equal(a, b)
     text = TextTower(model)
     names, group = NameTokens(text, ["cat", "great pyrenees", "x1"]), torch.tensor([0, 1, 0])
-    empty, deep = torch.zeros(2, 0, text.width), torch.zeros(2, 1, 0, text.width)
-    assert torch.equal(text(names.fill(empty, group, deep=deep)), text(names.fill(empty, group)))
+    empty, deep = torch.zeros(2, 0, text.width), Tokens(torch.zeros(2, 1, 0, text.width), [1])
+    prompts = names.fill(empty, group)
+    assert torch.equal(text(prompts, Additions(deep, group=group)), text(prompts))
 
 
 @pytest.mark.parametrize("group", [[0, 1, 1, 0], [2, 0, 3, 1]], ids=["shared", "one a name"])
@@ -86,10 +95,11 @@ def test_deep_text_prompts_equal_a_plain_loop(model, group):
     layers, group, L = len(tower.blocks), torch.tensor(group), 3
     context = torch.randn(4, layers, L, tower.width, generator=draw).requires_grad_()  # of every layer
     words = ["cat", "great pyrenees dog", "a", "hard-leaved pocket orchid"]
-    prompts = NameTokens(tower, words).fill(context[:, 0], group, deep=context[:, 1:])
+    prompts = NameTokens(tower, words).fill(context[:, 0], group)
+    deep = added(context[:, 1:], group, first=1)
     expected = [text_features(model, context[g], [name])[0] for name, g in zip(words, group.tolist(), strict=True)]
-    found, expected = tower(prompts), torch.stack(expected)
-    assert relative(found, expected) < 1e-5 and relative(TextTower(model, chunk=2)(prompts), expected) < 1e-5
+    found, expected = tower(prompts, deep), torch.stack(expected)
+    assert relative(found, expected) < 1e-5 and relative(TextTower(model, chunk=2)(prompts, deep), expected) < 1e-5
     weight = torch.randn(found.shape, generator=draw)
     grads = [torch.autograd.grad((features * weight).sum(), context)[0] for features in (found, expected)]
     assert relative(*grads) < 1e-4
@@ -100,10 +110,10 @@ def test_what_comes_before_the_first_prompt_has_no_graph(monkeypatch):
     block = image_tower._block
     monkeypatch.setattr(image_tower, "_block", lambda *args: outputs.append(block(*args)) or outputs[-1])
     tower, images = ImageTower(model), pictures(model)
-    tower(images, prompts=VisualPrompts(drawn(model, 1), GROUP, first=2))
+    tower(images, added(drawn(model, 1), GROUP, first=2))
     assert [x.requires_grad for x in outputs] == [False, False, True, True]
     outputs.clear()
-    tower(images, prompts=VisualPrompts(drawn(model, 1), GROUP))
+    tower(images, added(drawn(model, 1), GROUP))
     assert all(x.requires_grad for x in outputs)
     outputs.clear()
     tower(images)
@@ -121,7 +131,7 @@ def kept_bytes(model, tower, prompts):
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        alive = tower(pictures(model), prompts=prompts)
+        alive = tower(pictures(model), prompts)
     assert alive.requires_grad
     return sum(kept.values())
 
@@ -130,7 +140,7 @@ def test_only_activations_that_gradients_need_are_kept():
     model = uneven_vit()
     tower = ImageTower(model)
     token = B * 17 * model.visual.conv1.weight.shape[0] * 4  # bytes of one activation of all tokens
-    late, deep = VisualPrompts(drawn(model, 1), GROUP, first=3), VisualPrompts(drawn(model, 4), GROUP)
+    late, deep = added(drawn(model, 1), GROUP, first=3), added(drawn(model, 4), GROUP)
     assert kept_bytes(model, tower, late) < 4 * token  # keys, values and the class tokens of one layer
     kept = kept_bytes(model, tower, deep)
     # layer by layer two inputs of norms, q, k and v, what is attended to, and the hidden layer of four times the width
@@ -141,12 +151,12 @@ def test_only_activations_that_gradients_need_are_kept():
 def test_of_the_last_layer_and_of_replaced_prompts_nothing_is_computed(monkeypatch):
     model, rows = uneven_vit(), []
     mlp = image_tower.mlp
-    monkeypatch.setattr(image_tower, "mlp", lambda layers, x: rows.append(x.shape[1]) or mlp(layers, x))
+    monkeypatch.setattr(image_tower, "mlp", lambda layers, x, *rest: rows.append(x.shape[1]) or mlp(layers, x, *rest))
     tower, images = ImageTower(model), pictures(model)
-    tower(images, prompts=VisualPrompts(drawn(model, 4), GROUP))
+    tower(images, added(drawn(model, 4), GROUP))
     assert rows == [17, 17, 17, 1]
     rows.clear()
-    tower(images, prompts=VisualPrompts(drawn(model, 2), GROUP))  # those of the second layer go on
+    tower(images, added(drawn(model, 2), GROUP))  # those of the second layer go on
     assert rows == [17, 17 + K, 17 + K, 1]
 
 
@@ -154,14 +164,14 @@ def test_of_the_last_layer_and_of_replaced_prompts_nothing_is_computed(monkeypat
 def test_attention_of_every_layer(layers):
     model = uneven_vit()
     tower, images, tokens = ImageTower(model), pictures(model), drawn(model, layers)
-    prompts = VisualPrompts(tokens, GROUP)
-    feature, seen = tower(images, prompts=prompts, attention=range(4))
-    assert relative(feature, tower(images, prompts=prompts)) < 1e-6
+    prompts = added(tokens, GROUP)
+    feature, seen = tower(images, prompts, attention=range(4))
+    assert relative(feature, tower(images, prompts)) < 1e-6
     for layer in range(4):
         expected = image_features(model, images, tokens[GROUP], weights_of=layer)
         assert seen[layer].shape == expected.shape == (B, 2, 1 + K + 16, 1 + K + 16)
         assert relative(seen[layer], expected) < 1e-5 and not seen[layer].requires_grad
-    _, _, seen = tower(images, local=True, attention=[0])
+    _, _, seen = tower(images, Additions(local=True), attention=[0])
     assert relative(seen[0], image_features(model, images, tokens[:, :0][GROUP], weights_of=0)) < 1e-5
 
 
@@ -171,7 +181,7 @@ def test_dropout_is_drawn_for_each_image():
     torch.manual_seed(5)
     mask = F.dropout(torch.ones(B, *tokens.shape[1:]), 0.3)
     torch.manual_seed(5)
-    found = tower(images, prompts=VisualPrompts(tokens, GROUP, dropout=0.3))
+    found = tower(images, added(tokens, GROUP, dropout=0.3))
     assert 0.2 < (mask == 0).float().mean() < 0.4 and not torch.equal(mask[0], mask[2])
     assert relative(found, image_features(model, images, tokens[GROUP] * mask)) < 1e-5
 
@@ -180,7 +190,7 @@ def test_a_tower_is_not_touched():
     model = copy.deepcopy(uneven_vit())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     tower = ImageTower(model, checkpoint=True)
-    tower(pictures(model), prompts=VisualPrompts(drawn(model, 4), GROUP, dropout=0.1)).sum().backward()
+    tower(pictures(model), added(drawn(model, 4), GROUP, dropout=0.1)).sum().backward()
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -188,15 +198,15 @@ def test_a_tower_is_not_touched():
 def test_half_precision():
     model = uneven_vit()
     images, tokens = pictures(model), drawn(model, 4)
-    prompts = VisualPrompts(tokens, GROUP)
-    exact = ImageTower(model)(images, prompts=prompts)
+    prompts = added(tokens, GROUP)
+    exact = ImageTower(model)(images, prompts)
     (exact_grad,) = torch.autograd.grad(exact.sum(), tokens)
-    nothing = VisualPrompts(torch.zeros(2, 4, 0, 128), GROUP)
+    nothing = added(torch.zeros(2, 4, 0, 128), GROUP)
     for checkpoint in (False, True):
         tower = ImageTower(model, checkpoint)
         with torch.autocast("cpu", torch.bfloat16):
-            found = tower(images, prompts=prompts)
-            assert torch.equal(tower(images, prompts=nothing), tower(images))
+            found = tower(images, prompts)
+            assert torch.equal(tower(images, nothing), tower(images))
         assert relative(found.float(), exact) < 0.05
         (grad,) = torch.autograd.grad(found.float().sum(), tokens)
         assert grad.dtype == torch.float32 and relative(grad, exact_grad) < 0.05
@@ -204,8 +214,8 @@ def test_half_precision():
     convert_weights_to_lp(half, torch.bfloat16)
     half.precision = "bf16"
     for checkpoint in (False, True):
-        found = ImageTower(half, checkpoint)(images, prompts=prompts)
-        assert torch.equal(ImageTower(half)(images, prompts=nothing), ImageTower(half)(images))
+        found = ImageTower(half, checkpoint)(images, prompts)
+        assert torch.equal(ImageTower(half)(images, nothing), ImageTower(half)(images))
         assert found.dtype == torch.bfloat16 and relative(found.float(), exact) < 0.05
         (grad,) = torch.autograd.grad(found.float().sum(), tokens)
         assert grad.dtype == torch.float32 and torch.isfinite(grad).all()
@@ -231,14 +241,14 @@ def test_mistakes_are_named():
     model = uneven_vit()
     tower, images, tokens = ImageTower(model), pictures(model), drawn(model, 4)
     with pytest.raises(UserError, match="layers 1 to 4: the image tower has layers 0 to 3"):
-        tower(images, prompts=VisualPrompts(tokens, GROUP, first=1))
+        tower(images, added(tokens, GROUP, first=1))
     with pytest.raises(UserError, match="width 7: the image tower has width 128"):
-        tower(images, prompts=VisualPrompts(tokens[..., :7], GROUP))
-    with pytest.raises(UserError, match="2 groups of visual prompts for 5 images"):
-        tower(images, prompts=VisualPrompts(tokens))
+        tower(images, added(tokens[..., :7], GROUP))
+    with pytest.raises(UserError, match="2 sets of additions for 5 images"):
+        tower(images, added(tokens))
     with pytest.raises(UserError, match="Attention of layer 4"):
         tower(images, attention=[4])
     resnet = ImageTower(tiny_rn())
     with pytest.raises(UserError, match="need a ViT that reads .CLS., found ModifiedResNet; choose ViT-B/16") as error:
-        resnet(torch.zeros(1, 3, resnet.size, resnet.size), prompts=VisualPrompts(tokens))
+        resnet(torch.zeros(1, 3, resnet.size, resnet.size), added(tokens))
     assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from clip import clip, text_tower
+from clip.additions import Additions, Tokens
 from clip.text_tower import Prompts, TextTower
 from dassl.utils import UserError
 from tests.models import embedded, relative, tiny_rn, tiny_vit
@@ -97,7 +98,7 @@ def test_no_token_is_computed_twice_and_none_after_eos(monkeypatch):
     learner = PromptLearner(tower, NAMES, 5, sharing="task", task_of_name=TASKS)
     rows = []
     mlp = text_tower.mlp
-    monkeypatch.setattr(text_tower, "mlp", lambda layers, x: rows.append(x.shape[0]) or mlp(layers, x))
+    monkeypatch.setattr(text_tower, "mlp", lambda layers, x, *rest: rows.append(x.shape[0]) or mlp(layers, x, *rest))
     prompts = learner()
     tower(prompts)
     lengths = [len(clip.tokenizer().encode(name.replace("_", " ") + ".")) + 1 for name in NAMES]
@@ -150,7 +151,7 @@ def test_deep_prompts_equal_a_plain_loop():
     deep = torch.randn(2, 2, 3, tower.width, requires_grad=True)
     group = torch.tensor([1, 0, 1])
     prompts = names.fill(context, group)
-    found = tower(Prompts(prompts.prefix, prompts.suffix, prompts.group, prompts.length, deep))
+    found = tower(prompts, Additions(Tokens(deep, [1, 2]), group=prompts.group))
     expected = []
     for n, g in enumerate(group.tolist()):
         x = torch.cat([names.start, context[g], names.tokens[n, : names.length[n]]])

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clip.text_tower import TextTower
 from dassl.config import ConfigError
 from dassl.engine import build_trainer
 from dassl.utils import UserError
@@ -68,12 +69,15 @@ def test_a_batch_of_several_tasks_is_the_mean_of_single_images(build, sharing):
 def test_only_the_classes_of_the_images_own_tasks_are_encoded(build, monkeypatch):
     trainer = build("a", *tsc(True))
     plain = torch.stack([F.pad(row, (0, 5 - len(row))) for row in own_logits(trainer, IMAGES, TASK)])
-    encoded = []
-    tower = trainer.text_tower
-    trainer.model.tower = lambda prompts: encoded.append((len(prompts.group), len(prompts.prefix))) or tower(prompts)
+    encoded, call = [], TextTower.__call__
+    monkeypatch.setattr(
+        TextTower,
+        "__call__",
+        lambda self, prompts: encoded.append((len(prompts.group), len(prompts.prefix))) or call(self, prompts),
+    )
 
     with torch.no_grad():
-        found = trainer.model_inference((IMAGES, TASK))
+        found = trainer.model_inference(IMAGES, TASK)
     own = trainer.space.mask(TASK)
     assert encoded == [(4 + 5 + 5 + 1 + 4 + 5 + 4, 7)]
     assert (found[~own] == float("-inf")).all()
@@ -83,7 +87,7 @@ def test_only_the_classes_of_the_images_own_tasks_are_encoded(build, monkeypatch
     encoded.clear()
     monkeypatch.setattr(cocoop, "PIECE", 6)  # memory is bounded: 28 prompts in pieces, which may cut an image in two
     with torch.no_grad():
-        pieces = trainer.model_inference((IMAGES, TASK))
+        pieces = trainer.model_inference(IMAGES, TASK)
     assert [count for count, _ in encoded] == [6, 6, 6, 6, 4]
     assert torch.allclose(pieces[own], found[own], atol=1e-4)
 
@@ -92,17 +96,19 @@ def test_only_the_classes_of_the_images_own_tasks_are_encoded(build, monkeypatch
     assert torch.isfinite(whole).all() and torch.allclose(whole[own], found[own], atol=1e-4)
     asked = torch.zeros(7, dtype=torch.long)
     with torch.no_grad():
-        other = trainer.model_inference((IMAGES, asked))
+        other = trainer.model_inference(IMAGES, asked)
     assert torch.allclose(whole[:, :5], other[:, :5], atol=1e-4)
 
 
-def test_a_test_asks_for_no_more(build):
+def test_a_test_asks_for_no_more(build, monkeypatch):
     trainer = build("a", "DATALOADER.TEST.BATCH_SIZE", 4)
-    encoded, tower = [], trainer.text_tower
-    trainer.model.tower = lambda prompts: encoded.append(len(prompts.group)) or tower(prompts)
+    encoded, call = [], TextTower.__call__
+    monkeypatch.setattr(
+        TextTower, "__call__", lambda self, prompts: encoded.append(len(prompts.group)) or call(self, prompts)
+    )
     trainer.test()
     assert sum(encoded) == 10 * 5 + 2 * 1 + 6 * 4  # images times classes of each task
-    with pytest.raises(UserError, match="depend on the image"):
+    with pytest.raises(UserError, match="depends on the image"):
         trainer.text_features()
 
 

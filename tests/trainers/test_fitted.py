@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from clip.text_tower import TextTower
 from dassl.config import ConfigError
 from dassl.data import data_manager
 from dassl.data.datasets import DATASET_REGISTRY
@@ -96,8 +97,9 @@ def test_a_model_of_all_tasks_serves_one_and_equals_the_model_of_that_one(name, 
 
 def test_classes_of_one_name_keep_their_own_rows():
     space = TaskSpace((Task("a", "a", ("bat", "cat"), id=0), Task("b", "b", ("bat", "ball", "bat"), id=1)))
-    joint, part = Prototypes(space, 2), Prototypes(space.subset([1]), 2)
-    joint.prototypes.data.copy_(torch.arange(10.0).view(5, 2))
+    tower = TextTower(tiny_vit())
+    joint, part = Prototypes(tower, space), Prototypes(tower, space.subset([1]))
+    joint.prototypes.data.copy_(torch.arange(5.0)[:, None].expand(5, 48))
     part.load_state_dict(joint.state_dict())
     assert torch.equal(part.prototypes, joint.prototypes[2:])
 
@@ -106,7 +108,9 @@ def test_classes_of_one_name_keep_their_own_rows():
 def test_new_classes_are_refused(name, options, build, tmp_path):
     build("base", name, *options, "DATASET.SUBSAMPLE_CLASSES", "base").train()
     new = build("new", name, *options, "DATASET.SUBSAMPLE_CLASSES", "new")
-    with pytest.raises(UserError, match="none was fitted for 'shades: white' .4 of 4 are new to it"):
+    with pytest.raises(
+        UserError, match="one fitted row per class, and none was learned for 'shades: white' .4 of 4 are new to it"
+    ):
         new.load_model(str(tmp_path / "base"))
 
 
@@ -114,7 +118,7 @@ def test_new_classes_are_refused(name, options, build, tmp_path):
 def test_a_class_without_training_images_is_never_predicted(name, options, build, capsys):
     trainer = build("gaps", name, *options, "DATASET.NAME", "SuiteWithGaps")
     trainer.train()
-    assert "task 0 (shades of colours) has classes without training images, never predicted: dark_green" in (
+    assert "task 0 (shades of colours) has classes without training images, which are never predicted: dark_green" in (
         capsys.readouterr().out
     )
     found = logits(trainer)
@@ -125,8 +129,8 @@ def test_a_class_without_training_images_is_never_predicted(name, options, build
 @every_method
 def test_features_that_are_not_finite_stop_with_batch_and_tasks(name, options, build):
     trainer = build("run", name, *options, "DATALOADER.FEATURE_CACHE", False, "DATALOADER.TEST.BATCH_SIZE", 16)
-    encode, seen = trainer._encode, []
-    trainer._encode = lambda images: seen.append(1) or encode(images) * (float("nan") if len(seen) == 3 else 1)
+    encode, seen = trainer.frozen_features, []
+    trainer.frozen_features = lambda images: seen.append(1) or encode(images) * (float("nan") if len(seen) == 3 else 1)
     expected = r"training images are infinite or NaN in batch 3 of 3, tasks of the batch: 2 \(marks on paper\)"
     with pytest.raises(NonFiniteLossError, match=expected):
         trainer.train()

@@ -18,7 +18,7 @@ from dassl.utils import UserError
 from tests.models import state_dict, tiny_vit
 from tests.suite import config
 from tests.trainers.test_protonet import feature
-from trainers.fitted import Samples
+from trainers.learner import Samples
 
 ITERATIONS = 60  # of L-BFGS at most; the published 1,000 take long where C is large
 METRICS = {"overall_acc": accuracy_score, "mean_acc": balanced_accuracy_score}
@@ -79,7 +79,9 @@ def test_logits_are_those_of_the_published_search(build, tmp_path):
         exponent, model = published(x, y, val_x, val_y, trainer.space.tasks[t].metric)
         assert c[key] == pytest.approx(10**exponent)
         with torch.no_grad():
-            found = trainer.logits(torch.from_numpy(test_x).float())[:, trainer.space.columns(t)]
+            found = trainer.model_inference(None, features=torch.from_numpy(test_x).float())[
+                :, trainer.space.columns(t)
+            ]
         expected = torch.from_numpy(model.predict_proba(test_x)).float()
         assert torch.allclose(found.softmax(-1), expected, atol=2e-3)
         assert (found.argmax(-1).numpy() == model.predict(test_x)).all()
@@ -101,7 +103,7 @@ def test_the_declared_metric_chooses_c(build):
     for metric in METRICS:
         task = Task("marks", "marks", ("a", "b", "c", "d"), metric=metric)
         with torch.no_grad():
-            trainer.fit(0, task, samples(x, y), samples(val_x, val_y))
+            trainer.model.fit(0, task, samples(x, y), samples(val_x, val_y))
         expected, _ = published(x.astype(float), y, val_x.astype(float), val_y, metric)
         assert math.log10(trainer.model.c[0]) == pytest.approx(expected, abs=1e-4)
         chosen.append(expected)
@@ -134,7 +136,7 @@ def test_each_task_gets_its_own_metric(build, tmp_path):
     items = [item for item in trainer.dm.dataset.test if item.task == 0]
     features = torch.stack([feature(trainer, item.impath) for item in items]).float()
     with torch.no_grad():
-        predicted = trainer.logits(features)[:, :2].argmax(-1).tolist()
+        predicted = trainer.model_inference(None, features=features)[:, :2].argmax(-1).tolist()
     labels = [item.label for item in items]
     for task in (overall, mean):
         assert task["overall_acc"] == pytest.approx(100 * accuracy_score(labels, predicted))

@@ -133,9 +133,9 @@ WRONG = {
     "PG_HEADS 4 is read by TRAINER.MTCOOP.PG_TYPE transformer only": {"PG_TYPE": "mlp", "PG_HEADS": 4},
     "PG_LAYERS 2 is read by": {"PG_LAYERS": 2},
     "PG_HEADS 8 does not divide TRAINER.MTCOOP.PG_HIDDEN 20": {"PG_TYPE": "transformer", "PG_HIDDEN": 20},
-    "TASK_CSC True is of task prompts": {"TASK_FEATURE": "rand", "TASK_CSC": True},
-    "TASK_N_CTX 8 is of task prompts": {"TASK_FEATURE": "rand", "TASK_N_CTX": 8},
-    "TASK_CTX_INIT a task of is of task prompts": {"TASK_FEATURE": "rand", "TASK_CTX_INIT": "a task of"},
+    "TASK_CSC True is a setting of task prompts": {"TASK_FEATURE": "rand", "TASK_CSC": True},
+    "TASK_N_CTX 8 is a setting of task prompts": {"TASK_FEATURE": "rand", "TASK_N_CTX": 8},
+    "TASK_CTX_INIT a task of is a setting of task prompts": {"TASK_FEATURE": "rand", "TASK_CTX_INIT": "a task of"},
     "lincls reads no task feature: TRAINER.MTCOOP.TASK_FEATURE rand": {
         "TASK_FEATURE": "rand",
         "CSC": True,

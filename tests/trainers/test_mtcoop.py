@@ -117,8 +117,8 @@ def test_sampling_all_classes_is_training_without_sampling(build):
 
 def test_sampled_training_is_tested_on_all_classes(build, tmp_path):
     trainer = build(*CATA, KEY + "CLS_SAMPLE_RATE", 0.1, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
-    seen, forward = [], trainer.model.forward
-    trainer.model.forward = lambda select: seen.append(len(select)) or forward(select)
+    seen, forward = [], trainer.model.text
+    trainer.model.text = lambda select, added: seen.append(len(select)) or forward(select)
     trainer.train()
     assert max(seen[:-1]) < 10 and seen[-1] == 10  # steps, then the test
     found = json.loads((tmp_path / "run/results.json").read_text())

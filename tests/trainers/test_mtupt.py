@@ -110,7 +110,7 @@ def test_a_new_task_gets_prompts_from_its_name(build, tmp_path):
     )
     separate.train()
     alone = build("d", "SHARING", "task", "DATASET.SUBSAMPLE_TASKS", "marks")
-    with pytest.raises(ValueError, match="a set of prompts of its own, and none was learned for 'marks'"):
+    with pytest.raises(ValueError, match="one set of prompts per task, and none was learned for 'marks'"):
         alone.load_model(str(tmp_path / "c" / "run"))
 
 

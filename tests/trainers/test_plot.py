@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clip.additions import Additions
 from dassl.config import ConfigError
 from dassl.data import data_manager
 from dassl.data.tasks import TaskSpace
@@ -160,11 +161,11 @@ def test_logits_are_those_of_whole_prompts(build, sharing, tower):
     trainer = build(*((f"TRAINER.PLOT.{sharing}", True) if sharing else ()), tower=tower)
     model, size = trainer.clip, trainer.clip.visual.input_resolution
     images = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
-    local = F.normalize(trainer.image_tower(images, local=True)[1], dim=-1).detach()
+    local = F.normalize(trainer.image_tower(images, Additions(local=True))[1], dim=-1).detach()
     assert local.shape[1] == {"vit": 16, "rn": 4}[tower]
     found = trainer.model_inference(images)
     tasks = torch.tensor([2, 0, 1, 2])
-    own = trainer.model_inference((images, tasks))
+    own = trainer.model_inference(images, tasks)
     for t in range(3):
         span = trainer.space.columns(t)
         names = trainer.space.classnames[span]

@@ -16,8 +16,8 @@ from dassl.engine import build_trainer
 from tests.models import relative, state_dict, tiny_vit
 from tests.parity import runner
 from tests.suite import config
+from trainers.hand import HandPrompts
 from trainers.prograd import TEMPLATES, aligned, divergence, template
-from trainers.zsclip import HandPrompts
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +154,8 @@ def test_a_step_uses_both_gradients_of_every_context(build, settings, names):
 def test_text_is_encoded_once_a_step(build):
     trainer = build()
     trainer.num_batches, calls = 2, []
-    forward = trainer.model.forward
-    trainer.model.forward = lambda *args: calls.append(1) or forward(*args)
+    forward = trainer.model.text
+    trainer.model.text = lambda *args: calls.append(1) or forward(*args)
     trainer.optim.register_step_post_hook(lambda *_: calls.append("step"))
     trainer.forward_backward(batch([0, 1, 2]))
     assert calls == [1, "step"]
@@ -183,11 +183,9 @@ def test_scaled_losses_give_scaled_gradients(build):
     found = []
     for scaler in (None, Scaler()):
         trainer.scaler = scaler
-        columns = trainer.training_columns(data["task"], data["label"])
-        target = torch.searchsorted(columns, trainer.space.column(data["task"], data["label"]))
-        loss, _ = trainer.step(trainer.encode_images(data["img"]), columns, data["task"], target)
+        step = trainer.step(data)
         trainer.model_zero_grad()
-        trainer.model_backward(loss)
+        trainer.gradients(trainer.loss(step), step)
         found.append(trainer.model.prompt_learner.ctx.grad)
     assert torch.allclose(found[1], 1024 * found[0], rtol=1e-4)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clip.image_tower import ImageTower, VisualPrompts
+from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
 from dassl.config import ConfigError
 from dassl.data.tasks import TaskSpace
@@ -16,8 +16,7 @@ from tests.models import relative, state_dict, tiny_vit, uneven_vit
 from tests.plain import image_features, text_features
 from tests.suite import TASKS, config
 from trainers.prompts import named_contexts
-from trainers.unified import MODES, UnifiedPrompts, UnifiedTransformer, Unify
-from trainers.upt import UnifiedLearner
+from trainers.unified import MODES, UnifiedLearner, UnifiedPrompts, UnifiedTransformer, Unify
 
 REPO = Path(__file__).resolve().parents[2]
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))
@@ -102,7 +101,7 @@ def test_who_follows_a_token_of_the_other_half(build, mode, half):
     tokens = own[1 if half == "visual" and mode == "joint" else 0]  # (I, n or m, width)
     with torch.no_grad():
         tokens[0, -1 if half == "visual" else 0] += 0.1 * torch.randn(tokens.shape[-1])
-    trainer._text = None  # as a step does
+    trainer._prepared = None  # as a step does
     moved = [
         relative(found, old)
         for found, old in zip((trainer.text_features(), trainer.encode_images(IMAGES)), before, strict=True)
@@ -193,13 +192,13 @@ def test_gradients_agree_with_finite_differences(mode):
     prompts = prompts_of(model, mode=mode, n_ctx=4).double()
     sets = torch.nn.Module()
     sets.forward = lambda: tuple(half[None] for half in prompts())
-    learner = UnifiedLearner(tower, TaskSpace(TASKS), sets, 2, shared=True)
+    learner = UnifiedLearner(tower, TaskSpace(TASKS), sets, 2)
     weight = torch.randn(4, 10, generator=draw).double()
 
     def loss():
-        text, visual = learner.prompts()
-        image = ImageTower(model)(images, prompts=VisualPrompts(visual))
-        words = learner(torch.arange(10), text)
+        added = learner.additions()
+        image = ImageTower(model)(images, added.image)
+        words = learner.text(torch.arange(10), added.text)
         return (F.normalize(image, dim=-1) @ F.normalize(words, dim=-1).t() * weight).sum()
 
     named = dict(prompts.named_parameters())
@@ -223,7 +222,8 @@ def test_prompts_are_made_in_full_precision_whatever_the_towers_have(build):
     expected = model.prompts()
     with torch.autocast("cpu", torch.bfloat16):
         found, words = model.prompts(), model(torch.arange(10))
-        assert torch.equal(words, model(torch.arange(10), expected[0])) and words.dtype == torch.bfloat16
+        assert torch.equal(words, model.text(torch.arange(10), model.additions().text))
+        assert words.dtype == torch.bfloat16
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 

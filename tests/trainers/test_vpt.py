@@ -60,7 +60,7 @@ def test_a_batch_of_several_tasks_is_one_pass_under_each_tasks_prompts(build, se
 
     passes = []
     tower = trainer.image_tower
-    trainer.image_tower = lambda images, **more: passes.append(len(images)) or tower(images, **more)
+    trainer.image_tower = lambda images, *more: passes.append(len(images)) or tower(images, *more)
     assert trainer.forward_backward(BATCH)["loss"] == pytest.approx(expected.item(), rel=1e-5)
     assert passes == [6]
     for parameter, gradient in zip(trainer.model.parameters(), gradients, strict=True):
@@ -69,27 +69,27 @@ def test_a_batch_of_several_tasks_is_one_pass_under_each_tasks_prompts(build, se
 
 def test_a_test_takes_the_prompts_of_an_images_task(build):
     trainer = build("a", *TSC)
-    known = trainer.model_inference((IMAGES, TASK))
+    known = trainer.model_inference(IMAGES, TASK)
     mask = trainer.space.mask(TASK)
     assert torch.isfinite(known[mask]).all() and (known[~mask] == float("-inf")).all()
     features = image_features(trainer.clip, IMAGES, own_tokens(trainer)).detach()
-    assert relative(trainer.encode_images((IMAGES, TASK)), features) < 1e-5
+    assert relative(trainer.encode_images(IMAGES, TASK), features) < 1e-5
     unknown = trainer.model_inference(IMAGES)  # every class under the prompts of its own task
     assert torch.isfinite(unknown).all() and torch.allclose(unknown[mask], known[mask], atol=1e-4)
     with pytest.raises(ValueError, match="give the task of each image"):
         trainer.encode_images(IMAGES)
     shared = build("b")
-    assert torch.allclose(shared.model_inference(IMAGES), shared.model_inference((IMAGES, TASK)), atol=1e-4)
+    assert torch.allclose(shared.model_inference(IMAGES), shared.model_inference(IMAGES, TASK), atol=1e-4)
 
 
 def test_what_is_cached_for_a_test_is_forgotten_by_a_step(build):
     trainer = build("a")
     before = trainer.model_inference(IMAGES)
-    assert trainer.visual_prompts().tokens is trainer.visual_prompts().tokens
+    assert trainer.additions().image.tokens.values is trainer.additions().image.tokens.values
     trainer.forward_backward(BATCH)
     after = trainer.model_inference(IMAGES)
     assert not torch.allclose(before, after)
-    assert torch.equal(trainer.visual_prompts().tokens[0], trainer.model.sets[0].ctx)
+    assert torch.equal(trainer.additions().image.tokens.values[0], trainer.model.sets[0].ctx)
 
 
 def test_settings_of_memory_and_dropout(build):
@@ -113,7 +113,7 @@ def test_the_template_and_the_first_values(build):
     values = trainer.model.sets[0].ctx
     assert 0.99 * bound < values.abs().max() <= bound and values.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
     layers, width, patch = ImageTower(uneven_vit()).require_prompts()
-    assert (layers, width, patch) == (4, 128, 8) and VisualContext(layers, 2, width, patch)()[1].shape == (4, 2, 128)
+    assert (layers, width, patch) == (4, 128, 8) and VisualContext(layers, 2, width, patch)()[0].shape == (4, 2, 128)
 
 
 def test_a_model_of_all_tasks_serves_one_of_them(build, tmp_path):

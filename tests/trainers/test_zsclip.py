@@ -131,4 +131,4 @@ def test_what_cannot_be(logits, tmp_path, capsys):
     arguments = ["--trainer", "ZeroshotCLIP", "--output-dir", str(tmp_path / "none"), "DATASET.NAME", "Icon5"]
     tiny = ["MODEL.BACKBONE.NAME", "tiny", "INPUT.SIZE", "(64, 64)"]
     assert train.main([*arguments, *tiny, "TRAINER.ZSCLIP.TEMPLATES", "nowhere.yaml"]) == 2
-    assert "there is no file nowhere.yaml" in capsys.readouterr().err
+    assert "the file nowhere.yaml does not exist" in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""Learners with fitted rows for every class, and no prediction for classes without training images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clip.text_tower import TextTower
+from dassl.data.tasks import TaskSpace
+
+from .learner import Learner, OwnedRows, StartSamples, class_owners
+
+NEVER = -1e9  # logit of a class that cannot be predicted: below all others, and finite
+
+
+class ClassRows(OwnedRows, Learner):
+    """A learner whose parameters and buffers all have a row per class. `seen` (N,): classes with training images.
+
+    Subclasses give `predict`, and fill their rows in `start`, which begins with `super().start(samples)`.
+    """
+
+    def __init__(self, tower: TextTower, space: TaskSpace):
+        super().__init__(tower, space)
+        self.register_buffer("seen", torch.zeros(space.num_classes, dtype=torch.bool))
+        self.own(class_owners(space), "class", "fitted row")
+
+    def start(self, samples: StartSamples) -> None:
+        for position, (task, train) in enumerate(zip(self.space.tasks, samples.train, strict=True)):
+            seen = torch.zeros(len(task.classnames), dtype=torch.bool)
+            seen[train.labels] = True
+            self.seen[self.space.columns(position)] = seen.to(self.seen.device)
+            if missing := (~seen).nonzero()[:, 0].tolist():
+                names = ", ".join(task.classnames[label] for label in missing[:5]) + (", ..." if missing[5:] else "")
+                print(
+                    f"WARNING: task {task.id} ({task.name}) has classes without training images, which are never "
+                    f"predicted: {names}"
+                )
+
+    def text(self, select: Tensor, added=None) -> None:
+        """Nothing: the rows are compared with image features, no text is encoded."""
+
+    def logits(self, image: Tensor, text: None, columns: Tensor, task: Tensor | None = None) -> Tensor:
+        return self.predict(image.float(), columns).masked_fill(~self.seen[columns], NEVER)
+
+    def predict(self, features: Tensor, columns: Tensor) -> Tensor:
+        """Logits (B, N') of image features (B, d) over the classes in `columns` (N',)."""
+        raise TypeError(f"{type(self).__name__} has no predict")

@@ -1,0 +1,81 @@
+"""What the methods share that learn contexts as CoOp does: the learner, and its settings."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from clip.text_tower import TextTower
+from dassl.data.tasks import TaskSpace
+
+from .base import MultiTaskTrainer
+from .learner import Learner, class_owners, task_owners
+from .prompts import PromptLearner, init_problems
+
+
+class ContextLearner(Learner):
+    """Learnable contexts and their text features.
+
+    Parameters (published names): `prompt_learner.ctx` (L, D) or (N, L, D), or `prompt_learner.learners.<t>.ctx` (L, D).
+
+    Args:
+        tower, space: as of every learner.
+        sharing: "all", "task" or "class".
+        prompts: a class like PromptLearner, which gets the other options.
+    """
+
+    def __init__(
+        self,
+        tower: TextTower,
+        space: TaskSpace,
+        *,
+        sharing: str = "all",
+        prompts: type[PromptLearner] = PromptLearner,
+        **options,
+    ):
+        super().__init__(tower, space)
+        owners = class_owners(space) if sharing == "class" else task_owners(space)
+        self.prompt_learner = prompts(
+            tower, space.classnames, sharing=sharing, task_of_name=space.task_of_column, owners=owners, **options
+        )
+
+    def text(self, select: Tensor, added=None) -> Tensor:
+        return self.tower(self.prompt_learner(select))
+
+    def task_vectors(self) -> dict[str, Tensor]:
+        own = self.prompt_learner
+        if own.sharing != "task":
+            return {}
+        every, group = own.contexts(own.names.length.new_tensor(self.space.offsets[:-1]))
+        return {"contexts": every[group]}
+
+
+class ContextTrainer(MultiTaskTrainer):
+    """A method that learns contexts: its settings N_CTX, CTX_INIT and, where it has them, CSC, TSC and a position."""
+
+    learner: type[ContextLearner] = ContextLearner
+    position = "CLASS_TOKEN_POSITION"  # the setting for the position of the class name; "": the name stands at the end
+    words_set_length = False  # True: initial words set the context's length, whatever N_CTX is
+
+    def problems(self, cfg) -> list[str]:
+        c, key, found = cfg.TRAINER[self.section], f"TRAINER.{self.section}.", []
+        if c.get("CSC") and c.get("TSC"):
+            found.append(
+                f"{key}CSC True and {key}TSC True exclude each other: a context is one per class or one per task"
+            )
+        if c.N_CTX < 1 and not c.CTX_INIT:
+            found.append(f"{key}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
+        return found if self.words_set_length else found + init_problems(key, c.N_CTX, c.CTX_INIT)
+
+    def load_critical_settings(self, c) -> dict[str, object]:
+        return {self.position: c[self.position]} if self.position else {}
+
+    @classmethod
+    def options(cls, c) -> dict:
+        """Keyword arguments of the learner out of the section `c`."""
+        sharing = "class" if c.get("CSC") else "task" if c.get("TSC") else "all"
+        found = {"n_ctx": c.N_CTX, "init": c.CTX_INIT, "sharing": sharing}
+        return found | ({"position": c[cls.position]} if cls.position else {})
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ContextLearner:
+        return cls.learner(tower, space, **cls.options(cfg.TRAINER[cls.section]))

@@ -1,0 +1,99 @@
+"""Hand-made prompts: fixed text features of every class in templates such as "a photo of a {}."."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import yaml
+from torch import Tensor, nn
+
+from clip.text_tower import TextTower
+from dassl.config import declare
+from dassl.data.tasks import TaskSpace
+from dassl.utils import UserError
+
+declare(
+    "TRAINER.ZSCLIP.TEMPLATES",
+    "",
+    help="YAML or JSON file {key or name of a task: templates}; '': the templates that the datasets declare",
+)
+
+
+class HandPrompts(nn.Module):
+    """Fixed text features of every class: the normalised mean over templates of normalised features. No parameters.
+
+    Args:
+        tower: encodes the prompts.
+        space: the tasks with their classes.
+        templates: one tuple of templates per task; "{}" stands for the class name, in which underscores become spaces.
+            Default: the first template that each task declares.
+
+    Attributes:
+        features: (N, d), normalised.
+    """
+
+    def __init__(self, tower: TextTower, space: TaskSpace, templates: list[tuple[str, ...]] | None = None):
+        super().__init__()
+        parts = []
+        templates = [task.templates[:1] for task in space.tasks] if templates is None else templates
+        for task, own in zip(space.tasks, templates, strict=True):
+            names = [name.replace("_", " ") for name in task.classnames]
+            features = torch.stack([tower.encode([t.format(name) for name in names]).float() for t in own])
+            parts.append(F.normalize(F.normalize(features, dim=-1).mean(0), dim=-1))  # (C, d)
+        self.features = torch.cat(parts)  # (N, d)
+
+    def forward(self, select: Tensor) -> Tensor:
+        """Features (N', d) of the classes in the columns `select` (N',)."""
+        return self.features[select]
+
+
+def read_templates(path: str) -> dict[str, tuple[str, ...]]:
+    """{task: templates} of a file, with task keys or names in lower case.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        UserError: it is not a YAML or JSON mapping of tasks to templates, each with one "{}".
+    """
+    if not path:
+        return {}
+    form = "a task's key or name with a template or a list of templates, such as\n  faces: ['an emoji of a {} face.']"
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        content = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"TRAINER.ZSCLIP.TEMPLATES: the file {path} does not exist") from None
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"TRAINER.ZSCLIP.TEMPLATES: {path} cannot be read: {reason}; expected {form}") from None
+    found = {}
+    for name, templates in content.items() if isinstance(content, dict) else [("", content)]:
+        templates = [templates] if isinstance(templates, str) else templates
+        right = isinstance(templates, list) and templates and all(isinstance(t, str) for t in templates)
+        if not name or not right or any(t.count("{}") != 1 for t in templates):
+            raise UserError(
+                f"TRAINER.ZSCLIP.TEMPLATES: {path} has {name!r}: {templates!r}; expected {form}\n"
+                "where each template has one {} for the class name"
+            )
+        found[str(name).lower()] = tuple(templates)
+    return found
+
+
+def own_templates(cfg, space: TaskSpace) -> list[tuple[str, ...]]:
+    """The templates of each task: from the file TRAINER.ZSCLIP.TEMPLATES if it has the task, else from its dataset."""
+    given = read_templates(cfg.TRAINER.ZSCLIP.TEMPLATES)
+    found = []
+    for task in space.tasks:
+        names = [name for name in (task.key.lower(), task.name.lower()) if name in given]
+        found.append(given[names[0]] if names else task.templates)
+    if given:
+        known = {name for task in space.tasks for name in (task.key.lower(), task.name.lower())}
+        changed = [task.key for task in space.tasks if {task.key.lower(), task.name.lower()} & given.keys()]
+        unused = ", ".join(name for name in given if name not in known)
+        print(
+            f"Templates of {', '.join(changed) or 'no task'} from {cfg.TRAINER.ZSCLIP.TEMPLATES}"
+            + (f"; not among the tasks of this run: {unused}" if unused else "")
+        )
+    return found

@@ -1,0 +1,28 @@
+"""Settings that many methods share: each is declared here once, with its allowed values and its help."""
+
+from __future__ import annotations
+
+from clip.backbones import PRECISIONS
+from dassl.config import at_least, between, declare
+
+POSITIONS = ("end", "middle", "front")  # of the class token, as CoOp names them: the name stands at the end, …
+
+PRECISION = (
+    "of the frozen towers; prompts are always fp32. fp16 and amp need CUDA (on a CPU: fp32), bf16 works anywhere"
+)
+SHARED = {  # name: (allowed values, help)
+    "PREC": (PRECISIONS, PRECISION),
+    "N_CTX": (at_least(1), "L, context tokens"),
+    "CTX_INIT": (None, "initial words of the context, of N_CTX tokens; '': drawn from N(0, 0.02)"),
+    "CSC": (None, "a context of its own for every class"),
+    "TSC": (None, "a context of its own for every task of a suite"),
+    "CLASS_TOKEN_POSITION": (POSITIONS, "of the class name"),
+    "DROPOUT": (between(0, 0.9), "share of the visual prompts' numbers set to 0 in training"),
+}
+
+
+def declare_shared(section: str, **defaults) -> None:
+    """Declare settings of SHARED for the method in cfg.TRAINER.<section>, with its defaults: N_CTX=16, …"""
+    for name, default in defaults.items():
+        allowed, text = SHARED[name]
+        declare(f"TRAINER.{section}.{name}", default, allowed=allowed, help=text)
