@@ -1,1 +1,0 @@
-from dassl.utils.errors import counted  # noqa: F401
