@@ -1,10 +1,10 @@
-"""CoCoOp's text features: every image of a batch has a context of its own for all classes.
+"""CoCoOp's text features: each image of a batch has its own context for all classes.
 
 python -m benchmarks.cocoop --backbone RN50 --images 8 --classes 37
 
-The published way pushes all classes through 77 tokens for one image after the other; ours is one call in which the
-images are the groups, each sharing its context among its classes. Forward and backward pass of the text side, both with
-the learner of `trainers/cocoop.py`.
+The published code encodes all classes with 77 tokens for one image after the other. Ours is one call with one group per
+image; the classes of a group share its context. Both run the forward and backward pass of the text side with the
+learner of `trainers/cocoop.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .measuring import SIDES, add_memory_options, by_image, machine, memory, pea
 
 
 class Pass:
-    """Text features of C classes for each of B images, all images in one call or `each` in one of its own."""
+    """Text features of C classes for each of B images, in one call, or with `each` in one call per image."""
 
     def __init__(self, tower: TextTower, classnames: Sequence[str], images: int, n_ctx: int, each: bool):
         torch.manual_seed(0)
@@ -37,7 +37,7 @@ class Pass:
         self.calls = pairs.split(len(classnames)) if each else (pairs,)
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        """Features (B * C, d), and the gradient of a weighted sum of them to all that is learned, as one vector."""
+        """Features (B * C, d), and the gradient of a weighted sum of the features for all parameters, as one vector."""
         features = torch.cat([self.learner.pairs(self.features, *pairs.unbind(1)).float() for pairs in self.calls])
         grads = torch.autograd.grad((features * self.weight).sum(), list(self.learner.parameters()))
         return features.detach(), torch.cat([grad.flatten() for grad in grads])
@@ -46,9 +46,11 @@ class Pass:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
-    parser.add_argument("--images", type=positive, default=8, help="B, images of a batch")
-    parser.add_argument("--classes", type=positive, default=37, help="C")
-    parser.add_argument("--plain-images", type=positive, help="images of the plain side (default: what fits)")
+    parser.add_argument("--images", type=positive, default=8, help="B, images per batch")
+    parser.add_argument("--classes", type=positive, default=37, help="C, classes per image")
+    parser.add_argument(
+        "--plain-images", type=positive, help="images of the plain side (default: as many as fit into memory)"
+    )
     add_memory_options(parser)
     args = parser.parse_args(argv)
 

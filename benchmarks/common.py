@@ -1,4 +1,4 @@
-"""What the benchmarks measure on: suites of the published sizes, models of the real geometry, the published tower."""
+"""Shared by the benchmarks: suites of the published sizes, models with the real shapes, the published text tower."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ SUITES = {  # classes of each task
     "general10": (100, 47, 10, 100, 101, 102, 37, 196, 397, 101),
     "fashion20": (4,) * 18 + (3,) * 2,
 }
-NAME_TOKENS = {1: 0.28, 2: 0.36, 3: 0.19, 4: 0.10, 5: 0.05, 6: 0.02}  # share of the names with that many tokens
-PLAIN_LIMIT = 256  # classes: where the plain tower does not fit with all of them, its time per class is that of so many
+NAME_TOKENS = {1: 0.28, 2: 0.36, 3: 0.19, 4: 0.10, 5: 0.05, 6: 0.02}  # {tokens of a name: share of the names}
+PLAIN_LIMIT = (
+    256  # if the plain tower does not fit into memory with all classes, its time per class is measured on these
+)
 
 
 def suite(name: str, scale: float = 1.0) -> TaskSpace:
-    """The tasks of suite `name`, each with `scale` of its classes (at least one).
+    """The tasks of suite `name`, each with the share `scale` of its classes (at least one).
 
-    A class name is one to six frequent English words that are one token each, as many as NAME_TOKENS says; in a prompt
-    a full stop and [EOS] follow. Always the same names.
+    A class name consists of one to six frequent English words of one token each (frequencies: NAME_TOKENS). In a
+    prompt, a full stop and [EOS] follow. The names are always the same.
     """
     bpe, draw = tokenizer(), random.Random(0)
     pieces = (token[:-4] for token in bpe.encoder if token.endswith("</w>"))
@@ -55,7 +57,7 @@ def suite(name: str, scale: float = 1.0) -> TaskSpace:
 
 
 def reduced(space: TaskSpace, classes: int) -> TaskSpace:
-    """About `classes` classes of `space`, in every task the same share, at least one; all if there are no more."""
+    """Reduce `space` to about `classes` classes, the same share of each task, at least one per task."""
     if classes >= space.num_classes:
         return space
     share = classes / space.num_classes
@@ -63,11 +65,11 @@ def reduced(space: TaskSpace, classes: int) -> TaskSpace:
 
 
 def backbone(name: str, dtype: str = "fp32", device: str = "cpu") -> CLIP:
-    """Architecture `name` with random weights drawn with a fixed seed; the embedded model for `tiny`."""
+    """Architecture `name` with random weights (fixed seed), or the embedded model for `tiny`."""
     if name == TINY:
         return load_backbone(name, precision=dtype, device=device)
     torch.manual_seed(0)
-    logging.disable(logging.WARNING)  # that the weights are random
+    logging.disable(logging.WARNING)  # open_clip warns that the weights are random
     inner = open_clip.create_model(
         architecture(name), pretrained=None, precision=dtype, force_quick_gelu=name in OPENAI
     )
@@ -78,7 +80,7 @@ def backbone(name: str, dtype: str = "fp32", device: str = "cpu") -> CLIP:
 
 
 class PlainTower(TextTower):
-    """The text tower as published code runs it: every prompt padded to the context length, one batch (N, 77, D)."""
+    """The text tower as in the published code: each prompt padded to the context length, one batch (N, 77, D)."""
 
     def __call__(self, prompts: Prompts) -> Tensor:
         """(N, d), not normalised."""
@@ -92,48 +94,48 @@ class PlainTower(TextTower):
 
     @property
     def bytes_per_prompt(self) -> int:
-        """What one prompt takes in a forward and backward pass: about 22 D numbers in every layer and position."""
+        """Memory of one prompt in a forward and backward pass: about 22 D numbers per layer and position."""
         return 22 * len(self.blocks) * self.context_length * self.width * self.clip.dtype.itemsize
 
     def prompts_that_fit(self, count: int) -> int:
-        """`count` if a pass over so many prompts takes at most 70 % of the free memory, else how many to measure."""
+        """How many of `count` prompts to measure: all if a pass needs at most 70 % of the free memory, else fewer."""
         fitting = int(0.7 * free_memory(self.device) / self.bytes_per_prompt)
         return count if fitting >= count else max(1, min(fitting, PLAIN_LIMIT))
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be allocated on `device`."""
+    """Free memory of `device` in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
         return int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) * 1024
-    except (OSError, IndexError):  # not Linux: half of what there is
+    except (OSError, IndexError):  # not Linux: half of the memory
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    """Norm of the difference over the norm of what is expected."""
+    """Norm of the difference divided by the norm of `expected`."""
     return ((found - expected).float().norm() / expected.float().norm().clamp_min(1e-30)).item()
 
 
 def options(description: str, n_ctx: int = 16, repeat: int = 5, suites: bool = True) -> argparse.ArgumentParser:
-    """The flags all benchmarks share; without --n-ctx if `n_ctx` is 0."""
+    """Parser with the flags that all benchmarks share; without --n-ctx if `n_ctx` is 0."""
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     if suites:
         parser.add_argument("--suite", choices=SUITES, default="plant6")
-        parser.add_argument("--scale", type=_share, default=1.0, help="share of each task's classes, in (0, 1]")
+        parser.add_argument("--scale", type=_share, default=1.0, help="share of the classes of each task, in (0, 1]")
     parser.add_argument("--backbone", type=_backbone, default="RN50", help="RN50, ViT-B/16, tiny, …")
     if n_ctx:
         parser.add_argument("--n-ctx", type=positive, default=n_ctx, help="L, context tokens")
-    parser.add_argument("--repeat", type=positive, default=repeat, help="rounds that the medians are taken over")
+    parser.add_argument("--repeat", type=positive, default=repeat, help="rounds; the median is reported")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and no table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     return parser
 
 
 def start(main: Callable[[], None]) -> None:
-    """Run a program; errors made by its user are one line."""
+    """Run a program. A user error is printed as one line."""
     try:
         main()
     except UserError as error:
@@ -148,7 +150,7 @@ def _share(text: str) -> float:
 
 
 def positive(text: str) -> int:
-    """A flag's number, at least 1."""
+    """Type of a flag: an integer >= 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected at least 1")
@@ -165,7 +167,11 @@ def _device(name: str) -> str:
 
 def _backbone(name: str) -> str:
     if name != TINY and architecture(name) not in open_clip.list_models():
-        raise argparse.ArgumentTypeError(f"{name!r} is no architecture of open_clip; try {', '.join(OPENAI)} or {TINY}")
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is not an architecture of open_clip; try {', '.join(OPENAI)} or {TINY}"
+        )
     if name != TINY and "hf_model_name" in open_clip.get_model_config(architecture(name))["text_cfg"]:
-        raise argparse.ArgumentTypeError(f"the text tower of {name!r} is a Hugging Face model, which takes no prompts")
+        raise argparse.ArgumentTypeError(
+            f"the text tower of {name!r} is a Hugging Face model, which does not support prompts"
+        )
     return name

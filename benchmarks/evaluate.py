@@ -1,4 +1,4 @@
-"""An evaluation of n batches with image features given: text features for every batch, as published, against once.
+"""An evaluation of n batches with given image features: text features per batch (published code) against once.
 
 python -m benchmarks.evaluate --suite plant6 --backbone RN50 --batches 20
 """
@@ -22,7 +22,7 @@ from .measuring import SIDES, alternate, machine, report, row
 
 
 class Evaluation:
-    """Logits of all batches by a SoftCPT (NATA) learner; `passes` counts how often the class prompts were encoded."""
+    """Logits of all batches from a SoftCPT (NATA) learner. `passes` counts how often the class prompts were encoded."""
 
     def __init__(self, side: str, clip: CLIP, space: TaskSpace, features: Tensor, n_ctx: int):
         torch.manual_seed(0)
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     features = torch.randn(args.batches, args.batch, clip.visual.output_dim).to(args.device)
     sides = {side: Evaluation(side, clip, space, features, args.n_ctx) for side in SIDES}
     difference = relative(sides["ours"](), sides["plain"]())
-    # those were the warm-up of both
+    # this was the warm-up of both sides
     seconds = alternate(sides, args.repeat, torch.device(args.device), warm_up=False)
     passes = {side: sides[side].passes for side in SIDES}
     result = {
@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     rows = [
         row("text passes", passes),
-        row("ms an evaluation", seconds, 1e3),
-        row("ms a batch", seconds, 1e3 / args.batches),
+        row("ms per evaluation", seconds, 1e3),
+        row("ms per batch", seconds, 1e3 / args.batches),
         ("relative difference of logits", "", f"{difference:.1e}", ""),
     ]
     title = f"evaluation of {args.batches} batches of {args.batch}: {args.suite}, {space.num_classes} classes"

@@ -1,4 +1,4 @@
-"""How a pass of the text tower grows with the number of classes, of tasks, and with the context length.
+"""Cost of a pass of the text tower against the number of classes, the number of tasks and the context length.
 
 python -m benchmarks.growth --suite general10 --backbone RN50
 """
@@ -16,13 +16,13 @@ from .common import backbone, options, start, suite
 from .measuring import MIB, alternate, machine, machine_line, peak_over_base
 from .text_tower import Pass
 
-SHARES = (0.125, 0.25, 0.5, 1.0)  # of the suite's classes
-TASKS = (1, 5, 20, 80)  # that all of the suite's classes are divided among, a context for each
-LENGTHS = (4, 8, 16, 32)  # L
+SHARES = (0.125, 0.25, 0.5, 1.0)  # shares of the suite's classes
+TASKS = (1, 5, 20, 80)  # numbers of tasks for all classes of the suite, one context per task
+LENGTHS = (4, 8, 16, 32)  # L, context lengths
 
 
 def divided(space: TaskSpace, tasks: int) -> TaskSpace:
-    """All classes of `space` in `tasks` tasks of nearly one size."""
+    """Divide all classes of `space` among `tasks` tasks of nearly equal size."""
     names = space.classnames
     bounds = [round(t * len(names) / tasks) for t in range(tasks + 1)]
     parts = [tuple(names[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         print(json.dumps(result))
         return
-    print(f"forward + backward of the text tower, a context a task: {args.suite}\n{machine_line(result)}")
+    print(f"forward + backward of the text tower, one context per task: {args.suite}\n{machine_line(result)}")
     print("varied          classes  tasks   L  tokens published  tokens    ms  peak MiB")
     for r in rows:
         print(

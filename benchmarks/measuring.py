@@ -1,6 +1,6 @@
-"""How the benchmarks measure: alternating timings, peak memory in processes of its own, the machine's rate, tables.
+"""Measuring: alternating timings, peak memory in separate processes, the rate of matrix products, tables.
 
-A benchmark has sides, "plain" and "ours": functions without arguments that do the same work in two ways.
+A benchmark has two sides, "plain" and "ours": functions without arguments that do the same work in two ways.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def alternate(
     warm_up: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Median seconds of each side over `repeat` rounds that run all of them in turn, after one more as warm-up."""
+    """Median seconds of each side over `repeat` rounds. A round runs all sides in turn; a first round is a warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(not warm_up, repeat + 1):
         for name, run in sides.items():
@@ -57,13 +57,13 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-# ---- memory
+# ---- memory ----
 
 
 def peak_over_base(run: Callable, device: torch.device) -> int:
-    """Bytes that `run` adds at its peak to what is resident before it."""
+    """Peak memory of `run` in bytes, minus the memory in use before it."""
     if device.type == "cuda":
-        run()  # what the libraries allocate once is no part of a pass
+        run()  # a first pass, so that one-time allocations of the libraries are not counted
         base = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         run()
@@ -76,22 +76,22 @@ def peak_over_base(run: Callable, device: torch.device) -> int:
 
 
 def _give_back() -> None:
-    """Return freed memory to the system, else the pass would use again what building the model left, unseen."""
+    """Return freed memory to the system; otherwise the pass would reuse memory from building the model, uncounted."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # not glibc
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _forget_peak() -> None:
-    """Start the kernel's record of the highest resident size anew: building the model may have gone higher."""
-    with contextlib.suppress(OSError):  # not Linux, or not allowed: then it is the peak since the process began
+    """Reset the kernel's record of the peak resident size, which building the model may have raised."""
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak since the start of the process is used
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _resident(field: str) -> int:
-    """Bytes of /proc/self/status; elsewhere the highest resident size so far.
+    """A field of /proc/self/status in bytes; on other systems the peak resident size.
 
-    Preferred to ru_maxrss, which in a child process begins at the size its parent had.
+    ru_maxrss is the second choice because in a child process it begins with the size of the parent.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -102,15 +102,15 @@ def _resident(field: str) -> int:
 
 
 def add_memory_options(parser) -> None:
-    """--memory-only, --no-memory, and --measure SIDE, which a program calls itself with."""
+    """Add --memory-only, --no-memory, and --measure SIDE, which a program uses to call itself."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--memory-only", action="store_true", help="measure memory, no time and no difference")
+    group.add_argument("--memory-only", action="store_true", help="measure memory only, no times and differences")
     group.add_argument("--no-memory", action="store_true", help="do not measure memory (two more processes)")
     group.add_argument("--measure", choices=SIDES, help="print the peak bytes of one side only")
 
 
 def memory(program: str, argv: Sequence[str], sides: Sequence[str] = ()) -> dict[str, float]:
-    """MiB that each of `sides` (default SIDES) of `program` adds at its peak, each in a process of its own."""
+    """Peak memory in MiB of each of `sides` (default SIDES) of `program`, each measured in its own process."""
     found = {}
     kept = [word for word in argv if word not in ("--json", "--memory-only")]
     for side in sides or SIDES:
@@ -124,13 +124,13 @@ def memory(program: str, argv: Sequence[str], sides: Sequence[str] = ()) -> dict
     return found
 
 
-# ---- the machine's rate
+# ---- rate of matrix products ----
 
 
 def products_alone(tower: TextTower, rows: int) -> Callable:
-    """A function that does the tower's projections of `rows` tokens, forward and backward, and nothing else.
+    """A function that computes only the tower's projections of `rows` tokens, forward and backward.
 
-    Its attribute `flops` is their number, so that its time gives the rate of the machine at just these shapes.
+    Its attribute `flops` is the number of operations, so its time gives the rate of the machine for these shapes.
     """
     weights = []  # (out, in) each
     for block in tower.blocks:
@@ -151,17 +151,17 @@ def products_alone(tower: TextTower, rows: int) -> Callable:
 
 
 def flops(run: Callable) -> int:
-    """Floating-point operations of all matrix products that `run` really does, forward and backward."""
+    """Floating-point operations of all matrix products in `run`, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
 
 
-# ---- what is printed
+# ---- output ----
 
 
 def machine(args: Namespace) -> dict:
-    """Where and on what a benchmark ran, for its JSON object."""
+    """Machine and settings of a benchmark, for its JSON object."""
     return {
         "backbone": args.backbone,
         "dtype": args.dtype,
@@ -174,7 +174,7 @@ def machine(args: Namespace) -> dict:
 
 
 def report(result: dict, title: str, rows: list[tuple], notes: list[str], as_json: bool) -> None:
-    """`result` as one JSON object, or a table of rows (what, plain, ours, ratio) and the notes under it."""
+    """Print `result` as one JSON object, or as a table of rows (what, plain, ours, ratio) followed by notes."""
     if as_json:
         print(json.dumps(result))
         return
@@ -185,7 +185,7 @@ def report(result: dict, title: str, rows: list[tuple], notes: list[str], as_jso
 
 
 def print_table(rows: Sequence[Sequence]) -> None:
-    """Rows of equally many cells, the head among them: text on the left, then columns that end under each other."""
+    """Print rows of equal length, including the head: the first column left-aligned, the others right-aligned."""
     rows = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for what, *cells in rows:
@@ -195,17 +195,17 @@ def print_table(rows: Sequence[Sequence]) -> None:
 
 
 def machine_line(result: dict) -> str:
-    """Where and on what `result` was measured, in a line."""
+    """One line with machine and settings of `result`."""
     return "backbone {backbone}, {dtype}, {device}, {threads} threads, torch {torch}, median of {repeat}".format(
         **result
     )
 
 
 def by_image(sides: dict[str, Callable], same: Callable, images: dict[str, int], repeat: int, device: torch.device):
-    """What two sides take for an image each and how far they differ, as (entries of a result, rows of its table).
+    """Time per image of two sides and their relative difference: (entries of a result, rows of its table).
 
-    A side is a function that gives features and their gradient, of `images[side]` images; `same` is ours on as many
-    images as the plain one takes.
+    Each side returns features and their gradient for `images[side]` images. `same` is our side with as many images as
+    the plain side.
     """
     (features, gradient), (expected, expected_gradient) = same(), sides["plain"]()
     seconds = alternate(sides, repeat, device)
@@ -218,11 +218,11 @@ def by_image(sides: dict[str, Callable], same: Callable, images: dict[str, int],
         "difference": difference,
     }
     differences = [(f"relative difference of {what}", "", f"{value:.1e}", "") for what, value in difference.items()]
-    return result, [row("ms a pass", seconds, 1e3), row("ms an image", ms), *differences]
+    return result, [row("ms per pass", seconds, 1e3), row("ms per image", ms), *differences]
 
 
 def row(what: str, values: dict[str, float], scale: float = 1.0) -> tuple:
-    """A row of the table from the values of both sides, with plain / ours."""
+    """A row of the table: the values of both sides, and the ratio plain / ours."""
     plain, ours = (values[side] * scale for side in SIDES)
     return what, plain, ours, f"{plain / max(ours, 1e-12):.1f} x"
 

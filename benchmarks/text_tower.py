@@ -1,4 +1,4 @@
-"""Forward and backward pass of the text tower: 77 tokens of every class, as published, against each token once.
+"""Forward and backward pass of the text tower: 77 tokens per class (published code) against each token once.
 
 python -m benchmarks.text_tower --suite plant6 --backbone RN50
 """
@@ -31,7 +31,7 @@ from .measuring import (
 
 
 class Pass:
-    """One pass of `tower` over learnable prompts for all classes of `space`, the same numbers whatever the tower."""
+    """One pass of `tower` over learnable prompts for all classes of `space`; prompts do not depend on the tower."""
 
     def __init__(self, tower: TextTower, space: TaskSpace, n_ctx: int, sharing: str):
         torch.manual_seed(0)
@@ -42,7 +42,7 @@ class Pass:
         self.weight = torch.randn(space.num_classes, tower.output_dim, device=tower.device)  # (N, d)
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        """Features (N, d), and the gradient of a weighted sum of them to all contexts, as one vector."""
+        """Features (N, d), and the gradient of a weighted sum of the features for all contexts, as one vector."""
         features = self.tower(self.learner()).float()
         grads = torch.autograd.grad((features * self.weight).sum(), list(self.learner.parameters()))
         return features.detach(), torch.cat([grad.flatten() for grad in grads])
@@ -51,8 +51,10 @@ class Pass:
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0])
-    parser.add_argument("--sharing", choices=SHARING, default="all", help="of the context: by all, by a task, by none")
-    parser.add_argument("--plain-classes", type=positive, help="classes of the plain tower (default: what fits)")
+    parser.add_argument("--sharing", choices=SHARING, default="all", help="which prompts share a context")
+    parser.add_argument(
+        "--plain-classes", type=positive, help="classes of the plain tower (default: as many as fit into memory)"
+    )
     add_memory_options(parser)
     args = parser.parse_args(argv)
 
@@ -90,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.memory_only:
         result |= timings(passes, spaces, tokens["ours"], args)
         rows += [
-            row("ms a pass", result["seconds"], 1e3),
-            row("ms a class", result["ms_per_class"]),
+            row("ms per pass", result["seconds"], 1e3),
+            row("ms per class", result["ms_per_class"]),
             ("GFLOP/s", "", result["gflops_ours"], ""),
             ("GFLOP/s of matrix products alone", "", result["gflops_products"], ""),
             ("share of that rate", "", f"{100 * result['share']:.0f} %", ""),
@@ -99,12 +101,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             ("relative difference of gradients", "", f"{result['difference']['gradients']:.1e}", ""),
         ]
     if not args.no_memory:
-        # the plain classes are fixed here: the free memory may change
+        # the number of plain classes is passed on because the free memory may change
         mib = memory("benchmarks.text_tower", [*argv, "--plain-classes", str(wanted)])
         result["memory_mib"] = mib
         result["plain_memory_mib_all_classes"] = mib["plain"] * classes["ours"] / classes["plain"]
         rows.append(row("peak MiB over the base", mib))
-    notes = [f"names of {result['mean_name_tokens']:.2f} tokens on average, and a full stop and [EOS] each"]
+    notes = [f"names of {result['mean_name_tokens']:.2f} tokens on average, plus a full stop and [EOS]"]
     if classes["plain"] < classes["ours"]:
         notes.append(
             f"plain ran on {classes['plain']} of the {classes['ours']} classes: compare times per class, not passes"
@@ -116,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def timings(passes: dict[str, Pass], spaces: dict[str, TaskSpace], tokens: int, args) -> dict:
-    """Times, rate, and the difference of both sides on the classes the plain one takes."""
+    """Times, rates, and the difference of both sides on the classes of the plain side."""
     plain, ours = passes["plain"], passes["ours"]
     same = ours if spaces["plain"] is spaces["ours"] else Pass(ours.tower, spaces["plain"], args.n_ctx, args.sharing)
     (features, gradient), (expected, expected_gradient) = same(), plain()

@@ -1,9 +1,10 @@
-"""One training step of SoftCPT (NATA): image tower, text tower, loss and optimiser, as published against ours.
+"""One training step of SoftCPT (NATA): image tower, text tower, loss and optimiser; published code against ours.
 
 python -m benchmarks.train_step --suite general10 --backbone RN50
 
-The published step encodes all classes of all tasks with 77 tokens each; ours the classes of the tasks in the batch,
-each token once. `--bank` leaves the image tower out of both: the step with features from the feature bank.
+The published step encodes all classes of all tasks with 77 tokens each. Ours encodes the classes of the tasks in the
+batch, each token once. With `--bank` both steps read image features from the feature bank instead of using the image
+tower.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from .measuring import SIDES, add_memory_options, alternate, machine, memory, pe
 
 
 class Step:
-    """A training step of one side on a fixed batch; the learner starts from the same values on both sides.
+    """A training step of one side on a fixed batch. The learner starts from the same values on both sides.
 
-    The batch's tasks are drawn in proportion to their classes, as random batches of a few-shot set are.
+    The tasks of the batch are drawn in proportion to their numbers of classes, as in random batches of a few-shot set.
     """
 
     def __init__(self, side: str, clip: CLIP, space: TaskSpace, args):
@@ -52,7 +53,7 @@ class Step:
 
     @torch.no_grad()
     def encode(self) -> torch.Tensor:
-        """Frozen features of the batch's images (B, d)."""
+        """Frozen features (B, d) of the images of the batch."""
         return self.image_tower(self.images)
 
     def __call__(self) -> torch.Tensor:
@@ -66,16 +67,18 @@ class Step:
         return loss.detach()
 
     def gradient(self) -> torch.Tensor:
-        """The last step's gradient of all parameters, as one vector."""
+        """Gradient of all parameters in the last step, as one vector."""
         return torch.cat([parameter.grad.flatten() for parameter in self.learner.parameters()])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=positive, default=32, help="B, images of a step")
+    parser.add_argument("--batch", type=positive, default=32, help="B, images per step")
     parser.add_argument("--bank", action="store_true", help="image features are given")
-    parser.add_argument("--plain-classes", type=positive, help="classes of the plain step (default: what fits)")
+    parser.add_argument(
+        "--plain-classes", type=positive, help="classes of the plain step (default: as many as fit into memory)"
+    )
     add_memory_options(parser)
     args = parser.parse_args(argv)
 
@@ -109,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         same = {side: Step(side, clip, spaces["plain"], args) for side in SIDES}
         losses = {
             side: torch.stack([step(), step()]) for side, step in same.items()
-        }  # the second sees the first's update
+        }  # the second step includes the update of the first
         result["difference"] = {
             "loss": relative(losses["ours"], losses["plain"]),
             "gradients": relative(same["ours"].gradient(), same["plain"].gradient()),
@@ -119,14 +122,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         seconds = alternate(sides, args.repeat, torch.device(args.device))
         images = seconds.pop("images", 0.0)
         result |= {"seconds": seconds, "image_seconds": images}
-        rows.append(row("ms a step" + ("" if whole else " (other classes)"), seconds, 1e3))
-        # what is not the image tower grows with the classes
+        rows.append(row("ms per step" + ("" if whole else " (different classes)"), seconds, 1e3))
+        # everything but the image tower grows with the number of classes
         plain = images + max(seconds["plain"] - images, 0) * classes["ours"] / classes["plain"]
         result |= {"plain_seconds_all_classes": plain, "speedup": plain / seconds["ours"]}
         if not whole:
-            rows.append(row("ms a step, all classes", {**seconds, "plain": plain}, 1e3))
+            rows.append(row("ms per step, all classes", {**seconds, "plain": plain}, 1e3))
         if not args.bank:
-            rows.append(("of these the image tower", 1e3 * images, 1e3 * images, ""))
+            rows.append(("… of which the image tower", 1e3 * images, 1e3 * images, ""))
         rows.append(("relative difference of losses", "", f"{result['difference']['loss']:.1e}", ""))
         rows.append(("relative difference of gradients", "", f"{result['difference']['gradients']:.1e}", ""))
     if not args.no_memory:

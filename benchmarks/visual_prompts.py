@@ -2,9 +2,8 @@
 
 python -m benchmarks.visual_prompts --backbone ViT-B/16 --images 32 --tasks 10
 
-The plain way puts every image's prompts among its tokens and sends all of them through all layers of open_clip's
-tower, with its weights frozen, autograd keeping what its operations keep. Ours is `clip/image_tower.py`. Both get the
-gradient of the prompts of each task.
+The plain side inserts the prompts among the tokens of each image and computes all tokens in all layers of open_clip's
+frozen tower with autograd. Ours is `clip/image_tower.py`. Both compute the gradient of the prompts of each task.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from dassl.utils import UserError
 from .common import backbone, free_memory, options, positive, start
 from .measuring import SIDES, add_memory_options, by_image, machine, memory, peak_over_base, report, row
 
-KEPT = 20  # numbers that the plain way keeps for each number of a token, in every layer, about
+KEPT = 20  # numbers that the plain side keeps per number of a token and layer, roughly
 
 
 class PlainTower:
-    """A ViT with prompts as one writes it down: what is replaced is computed first, and all of the last layer."""
+    """A ViT with prompts in the obvious way: it also computes outputs that are replaced, and the whole last layer."""
 
     def __init__(self, clip: CLIP):
         self.visual, self.dtype = clip.visual, clip.visual.conv1.weight.dtype
@@ -46,7 +45,7 @@ class PlainTower:
 
 
 class Pass:
-    """Features of B images under the prompts of their tasks, and the gradient of a weighted sum of them."""
+    """Features of B images with the prompts of their tasks, and the gradient of a weighted sum of the features."""
 
     def __init__(self, side: str, clip: CLIP, images: int, args):
         torch.manual_seed(0)
@@ -71,12 +70,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
     parser.set_defaults(backbone="ViT-B/16")
-    parser.add_argument("--images", type=positive, default=32, help="B, images of a batch")
-    parser.add_argument("--tasks", type=positive, default=10, help="T, each with prompts of its own")
+    parser.add_argument("--images", type=positive, default=32, help="B, images per batch")
+    parser.add_argument("--tasks", type=positive, default=10, help="T, tasks, each with its own prompts")
     parser.add_argument("--layers", type=int, default=0, help="layers with new prompts; 1: shallow, 0: all (deep)")
     parser.add_argument("--first", type=int, default=0, help="layer of the first prompts")
-    parser.add_argument("--checkpoint", action="store_true", help="ours computes activations again")
-    parser.add_argument("--plain-images", type=positive, help="images of the plain side (default: what fits)")
+    parser.add_argument(
+        "--checkpoint", action="store_true", help="our side recomputes activations in the backward pass"
+    )
+    parser.add_argument(
+        "--plain-images", type=positive, help="images of the plain side (default: as many as fit into memory)"
+    )
     add_memory_options(parser)
     args = parser.parse_args(argv)
 
@@ -85,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not (0 <= args.first < layers and 0 <= args.layers <= layers - args.first):
         raise UserError(
             f"--first {args.first} --layers {args.layers}: {args.backbone} has layers 0 to {layers - 1}; "
-            f"expected --first among them and --layers 0 (all from there) to {layers} - FIRST"
+            f"expected --first from 0 to {layers - 1} and --layers from 0 (all layers from --first) to {layers} - FIRST"
         )
     tokens = 1 + args.n_ctx + (clip.visual.input_resolution // patch) ** 2
     one = KEPT * layers * tokens * W * clip.dtype.itemsize  # bytes of one image on the plain side
@@ -119,10 +122,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         result["memory_mib"] = mib
         result["memory_mib_per_image"] = {side: mib[side] / images[side] for side in SIDES}
         rows.append(row("peak MiB over the base", mib))
-        rows.append(row("… an image", result["memory_mib_per_image"]))
+        rows.append(row("… per image", result["memory_mib_per_image"]))
     notes = []
     if images["plain"] < images["ours"]:
-        notes.append(f"plain ran on {images['plain']} of the {images['ours']} images: compare what is an image's")
+        notes.append(f"plain ran on {images['plain']} of the {images['ours']} images: compare the values per image")
     title = (
         f"prompts in the image tower, forward + backward: {args.images} images of {args.tasks} tasks, "
         f"{args.n_ctx} prompts in {result['layers']} of {layers} layers"
