@@ -1,4 +1,4 @@
-"""Batches for the pretraining: which drawing, what is said about it, how it is recoloured, turned and cut."""
+"""Batches for the pretraining: sampled drawings, their captions, and random colours, rotations and crops."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ TOKEN_DROPOUT, TO_GREY, FLIP = 0.01, 0.12, 0.4
 
 
 def sampling_weights(items: Sequence[Item]) -> np.ndarray:
-    """How often each item is drawn, (n,), sum 1: rare concepts, nameable things and emojis more often."""
+    """Sampling probabilities of the items, (n,): higher for rare concepts, known names and emojis."""
     count = Counter(item.concept for item in items)
 
     def weight(item: Item) -> float:
-        known = bool(item.names) and item.origin != OPENCLIPART  # in the emoji list
+        known = bool(item.names) and item.origin != OPENCLIPART  # the emoji list has the concept
         value = count[item.concept] ** -0.35
         value *= 1.7 if known else 1.0
         value *= 1.0 if known or (item.kinds and len(item.concept.split()) <= 2) else 0.1
         value *= 2.5 if item.origin in EMOJI_SETS else 1.0
         value *= 0.3 if count[item.concept] == 1 and not item.names and not item.coloured else 1.0
-        return value * (0.02 if item.concept.startswith("aiga") else 1.0)  # signs, titled by number
+        return value * (0.02 if item.concept.startswith("aiga") else 1.0)  # signs with numbers as titles
 
     weights = np.array([weight(item) for item in items])
     coloured = np.array([item.coloured for item in items])
@@ -59,7 +59,7 @@ def sampling_weights(items: Sequence[Item]) -> np.ndarray:
 
 
 def caption(item: Item, colour: str | None, long: bool, rng: random.Random) -> str:
-    """One way to say what the drawing shows; ``long`` lists several things about it, the concept first or last."""
+    """A random caption of a drawing; a ``long`` one lists several names and kinds, with the concept first or last."""
     concept = rng.choice(item.names) if item.names and rng.random() < 0.35 else item.concept
     article = "an " if concept[:1] in "aeiou" else "a "
     noun = rng.choice(NOUNS)
@@ -96,7 +96,7 @@ def caption(item: Item, colour: str | None, long: bool, rng: random.Random) -> s
 
 
 class Tokens:
-    """Texts -> rows of the small embedding table, padded to the longest text."""
+    """Converts texts to rows of the small embedding table, padded to the longest text."""
 
     def __init__(self, remap: np.ndarray, encode: Callable[[str], list[int]]) -> None:
         self.remap, self.encode, self.known = remap, encode, {}
@@ -107,7 +107,7 @@ class Tokens:
         return self.known[text]
 
     def __call__(self, texts: Sequence[str], longest: int = 77) -> tuple[torch.Tensor, torch.Tensor]:
-        """(ids (N, S), position of [EOS] (N,))."""
+        """(ids (N, S), positions of [EOS] (N,))."""
         rows = [[START, *self.rows(text)[: longest - 2], END] for text in texts]
         ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
         for i, row in enumerate(rows):
@@ -116,7 +116,7 @@ class Tokens:
 
 
 def turn(images: torch.Tensor, background: torch.Tensor, flip: torch.Tensor) -> torch.Tensor:
-    """Random scale, stretch, turn and shift of images (B, 3, H, W); what comes into view is ``background`` (B, 3)."""
+    """Randomly scale, stretch, rotate and shift images (B, 3, H, W); new areas get the colour ``background`` (B, 3)."""
     batch = len(images)
     width = torch.empty(batch).uniform_(0.85, 1.35)
     height = width * torch.empty(batch).uniform_(0.88, 1.14)
@@ -133,18 +133,18 @@ def turn(images: torch.Tensor, background: torch.Tensor, flip: torch.Tensor) -> 
 
 
 class Batches:
-    """Draws random batches; the same seed gives the same sequence."""
+    """Random batches. The same seed gives the same sequence."""
 
     def __init__(
         self, items: Sequence[Item], drawings: Drawings, labels: np.ndarray, tokens: Tokens, seed: int
     ) -> None:
-        """``labels``: number of each item's concept, int (n,)."""
+        """``labels``: number of the concept of each item, int (n,)."""
         self.items, self.drawings, self.labels, self.tokens = items, drawings, labels, tokens
         self.steps = np.cumsum(sampling_weights(items))
         self.rng, self.draws = random.Random(seed), np.random.default_rng(seed)
 
     def _paint(self, item: Item) -> tuple[torch.Tensor, torch.Tensor, str | None]:
-        """(ink (3,), ground (3,), name of the colour to be said) for one drawing."""
+        """(ink (3,), background (3,), colour name for the caption or None) of one drawing."""
         rng, ink, ground, dice = self.rng, torch.zeros(3), torch.ones(3), self.rng.random()
         if item.coloured:
             if dice < 0.15:
@@ -186,8 +186,10 @@ class Batches:
         contrast = torch.empty(size, 1, 1, 1).uniform_(0.85, 1.15)
         images = ((images - 0.5) * contrast + 0.5).clamp(0, 1)
 
-        long = self.rng.random() < LONG_SHARE  # whole batches, so that short captions are not padded to long ones
+        long = (
+            self.rng.random() < LONG_SHARE
+        )  # for whole batches, so that short captions are not padded to the length of long ones
         captions = [caption(i, name, long, self.rng) for i, (_, _, name) in zip(items, paints, strict=True)]
         ids, end = self.tokens(captions, LONG_TOKENS if long else SHORT_TOKENS)
-        ids[(torch.rand(ids.shape) < TOKEN_DROPOUT) & (ids >= SPECIAL)] = UNKNOWN  # trains the row of unknown words
+        ids[(torch.rand(ids.shape) < TOKEN_DROPOUT) & (ids >= SPECIAL)] = UNKNOWN  # trains the row for unknown words
         return (images - MEAN) / STD, ids, end, torch.from_numpy(self.labels[numbers])

@@ -26,7 +26,7 @@ from tools.tasks import TaskSpec, read_label_fixes, read_tasks
 
 
 def build(packages: Path, tasks: Sequence[TaskSpec], fixes: dict[str, str], first_edition: bool) -> list[Drawing]:
-    """All drawings of the suite, labelled and split."""
+    """All drawings of the suite, with labels and splits."""
     iconify = Iconify(packages)
     labels = {e["hexcode"].lower().replace("-fe0f", ""): e["label"] for e in read_emojis(packages)}
     finders = [Finder(iconify[vendor], labels) for vendor in tqdm(VENDORS, desc="reading icon sets", unit="set")]
@@ -41,7 +41,7 @@ def make_index(drawings: Sequence[Drawing], tasks: Sequence[TaskSpec], iconify: 
     classes: dict[str, dict[str, None]] = {}
     for task, cls in by_class(drawings):
         classes.setdefault(task, {})[cls] = None
-    # Classes keep the order of tasks.txt, also when a moved drawing comes first.
+    # Classes keep the order of tasks.txt, even if a moved drawing comes first.
     order = {(task.key, spec.name): position for task in tasks for position, spec in enumerate(task.classes)}
     domains = {}
     for vendor in sorted({drawing.domain for drawing in drawings}):
@@ -84,19 +84,19 @@ def webp(image: np.ndarray) -> bytes:
 
 
 def write(out: Path, drawings: Sequence[Drawing], index: dict) -> None:
-    """images.zip (stored: WebP shrinks no more; fixed dates: equal suites are equal files), index.json, NOTICE."""
+    """Write images.zip (no compression; fixed dates, so equal suites give equal files), index.json, NOTICE."""
     with atomic_write(out / "images.zip", "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for drawing in tqdm(drawings, desc="writing", unit="image"):
             archive.writestr(zipfile.ZipInfo(drawing.file), webp(drawing.image))
     with atomic_write(out / "index.json") as file:
-        # an image a line, so that a later edition shows what it changed
+        # one image per line, so that diffs between editions are readable
         file.write(json.dumps(index, separators=(",", ":")).replace('},{"file"', '},\n{"file"') + "\n")
     with atomic_write(out / "NOTICE") as file:
         file.write(notice(index))
 
 
 def compare(drawings: Sequence[Drawing], index: dict, other: Path) -> list[str]:
-    """Lines that tell how the suite in folder ``other`` differs."""
+    """Lines with the differences from the suite in folder ``other``."""
     theirs = json.loads((other / "index.json").read_text(encoding="utf-8"))
     mine = {d.file: d for d in drawings}
     old = {entry["file"]: entry for entry in theirs["images"]}
@@ -125,11 +125,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--packages", type=Path, required=True, help="the node_modules folder with the npm packages")
     parser.add_argument("--out", type=Path, required=True, help="folder for images.zip, index.json, NOTICE")
-    parser.add_argument("--compare", type=Path, help="folder of another build: print what differs")
+    parser.add_argument("--compare", type=Path, help="folder of another build; print the differences")
     parser.add_argument(
         "--first-edition",
         action="store_true",
-        help="without the label fixes, and without the parts of drawings that rely on SVG's default fill",
+        help="do not apply the label fixes, and leave out parts of drawings with SVG's default fill",
     )
     args = parser.parse_args(argv)
     if args.compare and not (args.compare / "index.json").is_file():
@@ -149,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     for task in index["tasks"]:
         of_task = [d for d in drawings if d.task == task["key"]]
         pool = sum(d.split == "train" for d in of_task)
-        print(f"{task['key']}: {len(task['classes'])} classes, {len(of_task)} drawings, {pool} in the pools")
+        print(f"{task['key']}: {len(task['classes'])} classes, {len(of_task)} drawings, {pool} in the training pools")
     size = (args.out / "images.zip").stat().st_size / 1e6
     number = sum(len(task["classes"]) for task in index["tasks"])
     print(f"{len(drawings)} drawings, {number} classes, {size:.1f} MB in {args.out}")

@@ -1,4 +1,4 @@
-"""What each drawing of the pretraining shows (its concept), the words for it, and the vocabulary of all captions."""
+"""Concept and names of each pretraining drawing, and the vocabulary of all captions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tools.drawings import OPENCLIPART, Drawings, Source
 from tools.icons import fingerprint, normalise, words
 from tools.wordnet import WordNet
 
-TOO_ALIKE = 0.95  # cosine of fingerprints with a drawing of the suite
-UNKNOWN, START, END, SPECIAL = 0, 1, 2, 3  # first rows of the embedding table; the words follow
+TOO_ALIKE = 0.95  # cosine of fingerprints above which a drawing counts as one of the suite
+UNKNOWN, START, END, SPECIAL = 0, 1, 2, 3  # first rows of the embedding table; the rows of words follow
 SOT, EOT, BPE_SIZE = 49406, 49407, 49408
 NOT_KEYWORDS = frozenset({"clip art", "clipart", "image", "media", "public domain", "png", "svg", "unsorted"})
-# Words of the caption templates; always in the vocabulary.
+# Words of the caption templates, which are always in the vocabulary.
 TEMPLATE_WORDS = words(
     """a an the photo picture image icon emoji drawing sketch illustration of clip art clipart cartoon symbol sign
     simple flat black white color colour colored outline filled line style small large type kind red orange yellow green
@@ -27,7 +27,7 @@ TEMPLATE_WORDS = words(
 
 
 class Item(NamedTuple):
-    """One drawing with its words."""
+    """One drawing and its names."""
 
     coloured: bool
     row: int  # in Drawings.colour or Drawings.ink
@@ -38,7 +38,7 @@ class Item(NamedTuple):
 
 
 def emoji_tags(emojis: Iterable[Mapping]) -> dict[str, list[str]]:
-    """{normalised emoji label: the label and up to eight tags}."""
+    """{normalised emoji label: [label, up to eight tags]}."""
     return {
         normalise(emoji["label"].replace("’", "")): [
             emoji["label"].lower(),
@@ -49,7 +49,7 @@ def emoji_tags(emojis: Iterable[Mapping]) -> dict[str, list[str]]:
 
 
 def clip_art_words(source: Source) -> tuple[str, list[str]]:
-    """(concept, keywords) of a clip-art file; the concept is "" where there is neither a title nor a telling name."""
+    """(concept, keywords) of a clip-art file; the concept is "" without a title or a usable file name."""
     name = source.name.rpartition("/")[2].removesuffix(".svg")
     title = source.title.strip().lower() if len(source.title) < 40 else ""
     if not title:
@@ -59,7 +59,7 @@ def clip_art_words(source: Source) -> tuple[str, list[str]]:
 
 
 def looks_like(pictures: np.ndarray, suite: np.ndarray, batch: int = 4000) -> np.ndarray:
-    """Which drawings look like one of the suite, bool (n,).
+    """Mask of the drawings that look like a drawing of the suite, bool (n,).
 
     ``pictures``: ink ``(n, S, S)`` or RGBA ``(n, S, S, 4)``; ``suite``: fingerprints ``(m, 256)``.
     """
@@ -76,9 +76,9 @@ def looks_like(pictures: np.ndarray, suite: np.ndarray, batch: int = 4000) -> np
 
 
 def make_items(drawings: Drawings, suite: np.ndarray, tags: Mapping[str, list[str]], wordnet: WordNet) -> list[Item]:
-    """All drawings that do not look like one of ``suite`` (RGB ``(m, S, S, 3)``) and whose name says what they show.
+    """All drawings with a concept that do not look like a drawing of ``suite`` (RGB ``(m, S, S, 3)``).
 
-    A monochrome drawing is kept if WordNet or the emoji list knows its name or if four drawings share it.
+    A monochrome drawing is kept if WordNet or the emoji list knows its concept, or if four drawings share it.
     """
     looks = fingerprint(suite.astype(np.float32).mean(-1))
     items = []
@@ -99,7 +99,7 @@ def make_items(drawings: Drawings, suite: np.ndarray, tags: Mapping[str, list[st
 
 
 def make_vocabulary(items: Sequence[Item], always: Iterable[str], encode) -> list[int]:
-    """Sorted BPE ids of the pretraining's words: those that occur twice, of the templates and of ``always`` (texts)."""
+    """Sorted BPE ids of the vocabulary: tokens that occur twice, or in the templates, or in ``always`` (texts)."""
     count: Counter[int] = Counter()
     for item in items:
         for text in (item.concept, *item.names, *item.kinds, *(f"{kind}s" for kind in item.kinds)):
@@ -109,7 +109,7 @@ def make_vocabulary(items: Sequence[Item], always: Iterable[str], encode) -> lis
 
 
 def make_remap(vocabulary: Sequence[int]) -> np.ndarray:
-    """Row of the small embedding table for every BPE id, int32 (49408,); unseen ids share the row of the unknown."""
+    """Row of the small embedding table for each BPE id, int32 (49408,); unseen ids share the row for unknown words."""
     remap = np.full(BPE_SIZE, UNKNOWN, np.int32)
     remap[np.asarray(vocabulary, dtype=np.int64)] = np.arange(len(vocabulary), dtype=np.int32) + SPECIAL
     remap[SOT], remap[EOT] = START, END

@@ -1,4 +1,4 @@
-"""Contact sheets of a built suite: every drawing beside its label, to look for wrong ones.
+"""Contact sheets of a suite: all drawings with their labels, to search for wrong labels.
 
 python -m tools.contact_sheet --suite DIR --out SHEETS [--tasks faces hands] [--rows 18]
 """
@@ -20,7 +20,7 @@ LABEL_WIDTH, HEAD, GAP = 150, 16, 4
 
 
 def draw_sheet(rows: list[tuple[str, list[Image.Image]]], side: int, columns: int) -> Image.Image:
-    """Rows of (label, pictures of ``side`` pixels) with numbered columns -> one RGB page."""
+    """Draw one RGB page from rows of (label, pictures of ``side`` pixels); columns are numbered."""
     cell = side + GAP
     page = Image.new("RGB", (LABEL_WIDTH + columns * cell, HEAD + len(rows) * cell), (225, 225, 225))
     pen = ImageDraw.Draw(page)
@@ -42,8 +42,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for TASK-PAGE.png and TASK.txt (row, column, file)"
     )
-    parser.add_argument("--tasks", nargs="*", help="keys of the tasks; all without it")
-    parser.add_argument("--rows", type=int, default=18, help="classes a page (default %(default)s)")
+    parser.add_argument("--tasks", nargs="*", help="keys of the tasks (default: all)")
+    parser.add_argument("--rows", type=int, default=18, help="classes per page (default %(default)s)")
     args = parser.parse_args(argv)
     for name in ("index.json", "images.zip"):
         if not (args.suite / name).is_file():

@@ -1,7 +1,7 @@
-"""The drawings the tiny CLIP learns from: icon sets with permissive licences and Open Clip Art, drawn once and kept.
+"""Pretraining drawings: icon sets with permissive licences and Open Clip Art, drawn once and stored.
 
-Monochrome sets are kept as ink (alpha) ``(n, S, S)``, coloured ones as RGBA ``(n, S, S, 4)``, both uint8 and read
-in place (memory-mapped); one :class:`Source` a row says where it comes from.
+Monochrome sets are stored as ink (alpha) ``(n, S, S)``, coloured sets as RGBA ``(n, S, S, 4)``, both uint8 and
+memory-mapped. Each row has a :class:`Source` with its origin.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ SKIPPED_CATEGORIES = frozenset({"Logos", "Programming"})
 SKIPPED_SETS = ("*flag*", "svg-spinners", "cif", "ginetex", "geo", "bpmn")  # flags, animations, norm symbols
 SHARE_ALIKE_OR_WORSE = ("NC", "GPL", "SA")
 SKIPPED_CLIP_ART = ("/shapes/stars", "/flags", "/gradients", "-theme/", "/cards/")
-PER_NAME = 3  # drawings of one set under one name
+PER_NAME = 3  # most drawings of one set with the same name
 
 
 class Source(NamedTuple):
-    """Where a drawing comes from."""
+    """The origin of a drawing."""
 
     origin: str  # icon set, or "openclipart"
     name: str  # icon name, or path within the clip art
-    title: str  # words of the name, or the clip art's title
+    title: str  # words of the icon name, or title of the clip art
     keywords: list[str]
 
 
@@ -50,7 +50,7 @@ class Drawings:
 
 
 def permitted_sets(iconify: Iconify, exclude: Sequence[str] = ()) -> list[str]:
-    """Sets that may be learned from: permissive licence, no logos, neither a vendor of the suite nor its relative."""
+    """Icon sets with a permissive licence, without logos, the vendors of the suite and their relatives."""
     held_out = (*VENDORS, *RELATIVES, *SKIPPED_SETS, *exclude)
     sets = []
     for prefix, about in iconify.collections.items():
@@ -63,7 +63,7 @@ def permitted_sets(iconify: Iconify, exclude: Sequence[str] = ()) -> list[str]:
 
 
 def draw_set(packages: Path, prefix: str, limit: int | None) -> tuple[bool, list[np.ndarray], list[Source]]:
-    """(coloured, drawings, sources) of one icon set; ``limit`` drawings at most."""
+    """(coloured, drawings, sources) of one icon set; at most ``limit`` drawings."""
     icons = Iconify(packages)[prefix]
     rng = random.Random(prefix)
     by_name: dict[str, list[str]] = defaultdict(list)
@@ -87,11 +87,11 @@ def draw_set(packages: Path, prefix: str, limit: int | None) -> tuple[bool, list
 
 
 def draw_clip_art(root: Path, files: Sequence[Path]) -> tuple[bool, list[np.ndarray], list[Source]]:
-    """(True, drawings, sources) of some files of Open Clip Art, cut to what is visible."""
+    """(True, drawings, sources) of some files of Open Clip Art, cropped to the visible part."""
     pictures, sources = [], []
     for path in files:
         text = path.read_text(encoding="utf-8", errors="ignore")
-        if len(text) > 600_000:  # minutes of drawing for one picture
+        if len(text) > 600_000:  # drawing it would take minutes
             continue
         page = render(svg_path=str(path), width=128)
         box = page.getchannel("A").getbbox() if page else None
@@ -115,7 +115,7 @@ def clip_art_files(root: Path) -> list[Path]:
     files = [p for p in sorted(root.rglob("*.svg")) if not any(part in p.as_posix() for part in SKIPPED_CLIP_ART)]
     if not files:
         raise FileNotFoundError(
-            f"no SVG files in {root}: install the Debian package openclipart-svg and name its folder"
+            f"no SVG files in {root}: install the Debian package openclipart-svg and pass its folder"
         )
     return files
 
@@ -123,9 +123,9 @@ def clip_art_files(root: Path) -> list[Path]:
 def draw_all(
     work: Path, packages: Path, openclipart: Path, exclude: Sequence[str], limit: int | None, workers: int
 ) -> Drawings:
-    """Draw everything into ``work`` or, if the same was drawn there before, read it.
+    """Draw everything into ``work``, or read it if the same drawings are already there.
 
-    ``limit``: drawings of each set (and two hundred files of clip art for each hundred of it), for trials.
+    ``limit``: for trials, at most this many drawings per set, and twice as many files of clip art.
     """
     iconify = Iconify(packages)
     sets = permitted_sets(iconify, exclude)
@@ -135,7 +135,7 @@ def draw_all(
     known = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else {}
     if known.get("made_from") != wanted:
         work.mkdir(parents=True, exist_ok=True)
-        listing.unlink(missing_ok=True)  # so that an interrupted run is not taken for a whole one
+        listing.unlink(missing_ok=True)  # so that an interrupted run does not count as complete
         known = {"made_from": wanted, **_draw(work, packages, sets, openclipart, files, limit, workers)}
         with atomic_write(listing) as file:
             json.dump(known, file)
@@ -157,7 +157,7 @@ def _draw(work, packages, sets, openclipart, files, limit, workers) -> dict[str,
         done = {}
         for job in tqdm(as_completed(jobs), total=len(jobs), desc="drawing", unit="set"):
             done[jobs[job]] = job.result()
-    for name in [*sets, *sorted(done.keys() - set(sets))]:  # not in the order of finishing
+    for name in [*sets, *sorted(done.keys() - set(sets))]:  # in a fixed order, not in the order of completion
         coloured, some, where = done[name]
         kind = "colour" if coloured else "ink"
         pictures.setdefault(kind, []).extend(some)
@@ -169,7 +169,7 @@ def _draw(work, packages, sets, openclipart, files, limit, workers) -> dict[str,
 
 
 def save_rows(file, rows: Iterable[np.ndarray], shape: tuple[int, ...]) -> None:
-    """Write uint8 rows of one shape as an .npy file without holding them twice."""
+    """Write uint8 rows of one shape as an .npy file without a second copy in memory."""
     rows = list(rows)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *shape)}
     np.lib.format.write_array_header_1_0(file, header)

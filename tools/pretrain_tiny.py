@@ -33,13 +33,13 @@ from tools.tiny_clip import TinyCLIP, TinyConfig
 from tools.wordnet import WordNet
 
 TEMPLATE = "a photo of a {}."
-KEEP, KEEP_UNTIL = 28, 0.85  # patches an image shows, until this part of the training; then all of them
-WARM_UP, LAST_LR = 0.03, 0.02  # parts of the training and of the learning rate
+KEEP, KEEP_UNTIL = 28, 0.85  # patches per image, until this share of the training; then all patches
+WARM_UP, LAST_LR = 0.03, 0.02  # share of the training; last learning rate relative to the highest
 MAX_SCALE, MAX_PROXY_SCALE = 100.0, 40.0
 
 
 class Suite:
-    """Icon-13 as it is watched during training: nothing is learned from it."""
+    """Icon-13, for monitoring only; the model is not trained on it."""
 
     def __init__(self, folder: Path) -> None:
         for name in ("index.json", "images.zip"):
@@ -52,12 +52,12 @@ class Suite:
         self.images = np.stack([np.asarray(picture) for picture in pictures])  # (n, S, S, 3)
 
     def texts(self) -> list[str]:
-        """Class names, task names and keys, whose words must be in the vocabulary."""
+        """Class names, task names and task keys; their words must be in the vocabulary."""
         return [t for task in self.index["tasks"] for t in (task["key"], task["name"], *task["classes"])]
 
     @torch.no_grad()
     def zero_shot(self, model: TinyCLIP, tokens: Tokens) -> dict[str, float]:
-        """Accuracy in per cent on the test split, per task and "mean"."""
+        """Accuracy (%) on the test split: {task: accuracy, "mean": mean over tasks}."""
         result = {}
         for task in self.index["tasks"]:
             mine = [i for i, e in enumerate(self.entries) if e["task"] == task["key"] and e["split"] == "test"]
@@ -72,7 +72,7 @@ class Suite:
 def soft_clip_loss(
     images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, labels: torch.Tensor
 ) -> torch.Tensor:
-    """Symmetric contrastive loss of unit features (B, d) where all pairs of one concept (B,) count as matches."""
+    """Symmetric contrastive loss of unit features (B, d). All pairs with the same label (B,) count as matches."""
     logits = scale * images @ texts.T
     match = (labels[:, None] == labels[None]).float()
     match = match / match.sum(1, keepdim=True)
@@ -80,12 +80,12 @@ def soft_clip_loss(
 
 
 def learning_rate(progress: float) -> float:
-    """Part of the highest learning rate: linear warm-up, then cosine down to LAST_LR."""
+    """Learning rate relative to the highest: linear warm-up, then a cosine down to LAST_LR."""
     return min(1.0, progress / WARM_UP + 1e-3) * (0.5 * (1 + math.cos(math.pi * progress)) * (1 - LAST_LR) + LAST_LR)
 
 
 def make_optimisers(model: TinyCLIP, proxy: nn.Parameter, proxy_scale: nn.Parameter, lr: float, matrix_lr: float):
-    """Muon for the matrices of the blocks, AdamW for all else; each group remembers its own highest rate."""
+    """Muon for the matrices of the blocks, AdamW for all other parameters."""
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"torch {torch.__version__} has no Muon: pretraining needs torch 2.9 or newer")
     matrices = [p for name, p in model.named_parameters() if "resblocks" in name and p.ndim == 2]
@@ -101,7 +101,7 @@ def make_optimisers(model: TinyCLIP, proxy: nn.Parameter, proxy_scale: nn.Parame
 
 
 def train(model: TinyCLIP, start: torch.Tensor, batches: Batches, suite: Suite, tokens: Tokens, args) -> None:
-    """Contrastive loss between images and captions, and both against one learned proxy a concept (``start`` (n, d))."""
+    """Train with a contrastive loss between images and captions, and both against proxies (``start`` (n, d))."""
     proxy, proxy_scale = nn.Parameter(start), nn.Parameter(torch.tensor(math.log(1 / 0.07)))
     optimisers = make_optimisers(model, proxy, proxy_scale, args.lr, args.matrix_lr)
     highest = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
@@ -145,7 +145,7 @@ def train(model: TinyCLIP, start: torch.Tensor, batches: Batches, suite: Suite, 
 
 
 def save(path: Path, model: TinyCLIP, remap: np.ndarray, steps: int, seen: int) -> None:
-    """fp16 tensors under OpenAI's names, token_remap (49408,) int32, and how the model is built in the metadata."""
+    """Write fp16 tensors under OpenAI's names, token_remap (49408,) int32, and the configuration as metadata."""
     from safetensors.torch import save as to_bytes
 
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
@@ -166,27 +166,32 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m tools.pretrain_tiny", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--packages", type=Path, required=True, help="the node_modules folder with the npm packages")
+    add("--packages", type=Path, required=True, help="node_modules folder with the npm packages")
     add("--suite", type=Path, default=Path("datasets/icon13"), help="built suite (default %(default)s)")
     add("--openclipart", type=Path, default=Path("/usr/share/openclipart/svg"), help="SVG folder (default %(default)s)")
     add("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="WordNet folder (default %(default)s)")
-    add("--sentence-model", type=Path, help="folder of MiniLM; without it that of the installed package")
-    add("--work", type=Path, required=True, help="folder for drawings kept between runs (1 GB)")
+    add("--sentence-model", type=Path, help="folder of MiniLM (default: the installed package)")
+    add("--work", type=Path, required=True, help="folder for drawings, reused by later runs (1 GB)")
     add("--out", type=Path, required=True, help="the .safetensors file to write")
     add("--steps", type=int, default=3900, help="default %(default)s")
     add("--batch-size", type=int, default=192, help="default %(default)s")
-    add("--lr", type=float, default=1e-3, help="highest rate of AdamW (default %(default)s)")
-    add("--matrix-lr", type=float, default=2e-3, help="highest rate of Muon (default %(default)s)")
-    add("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16 is quicker only on CPUs that compute in it")
-    add("--every", type=int, default=400, help="steps between looks at the suite (default %(default)s)")
+    add("--lr", type=float, default=1e-3, help="highest learning rate of AdamW (default %(default)s)")
+    add("--matrix-lr", type=float, default=2e-3, help="highest learning rate of Muon (default %(default)s)")
+    add(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="bf16 is faster only on CPUs with bfloat16 arithmetic",
+    )
+    add("--every", type=int, default=400, help="steps between evaluations on the suite (default %(default)s)")
     add(
         "--exclude",
         nargs="*",
         default=(),
         metavar="SET",
-        help="further icon sets to leave out, patterns allowed",
+        help="further icon sets to exclude (names or patterns)",
     )
-    add("--limit", type=int, help="drawings of each set, for a trial")
+    add("--limit", type=int, help="most drawings per set, for a trial")
     add("--seed", type=int, default=0, help="default %(default)s")
     add("--threads", type=int, default=os.cpu_count() or 1, help="default: all cores (%(default)s)")
     return parser
@@ -203,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
         from open_clip.tokenizer import SimpleTokenizer
 
         encode = SimpleTokenizer().encode
-        # Whatever may be missing is looked for before anything slow starts.
+        # all inputs are checked before anything slow starts
         suite, wordnet, tags = Suite(args.suite), WordNet(args.wordnet), emoji_tags(read_emojis(args.packages))
         sentences = MiniLM(args.sentence_model or model_folder())
         drawings = draw_all(args.work, args.packages, args.openclipart, args.exclude, args.limit, args.threads)

@@ -1,6 +1,6 @@
 """The drawing styles of Icon-13 side by side: `python -m tools.style_sheet docs/figures/styles.png`.
 
-A row a style, the source first, a column a class; the first test drawing of each in the order of the index.
+One row per style (the source first) and one column per class: the first test drawing in the order of the index.
 """
 
 import io

@@ -1,6 +1,6 @@
-"""How the drawings of the suite are found, thinned out and split: pure functions over icon sets.
+"""Finding, thinning out and splitting the drawings of the suite: pure functions over icon sets.
 
-A drawing is a :class:`Drawing`; the order of all lists is deterministic, so the same packages give the same suite.
+The order of all lists is deterministic, so the same packages give the same suite.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ EMOJI_VENDORS = (
     "streamline-emojis",
 )  # fmt: skip
 VENDORS = (*EMOJI_VENDORS, "game-icons", "mdi", "icon-park", "ph", "hugeicons", "fa7-solid", "mingcute")
-# OpenMoji is share-alike (CC-BY-SA): it is not shipped. It still takes part in the choice of drawings, because the
-# suite was chosen with it and without it other near-duplicates and other drawings above the cap would stay.
+# OpenMoji is share-alike (CC-BY-SA), so its drawings are removed at the end. They take part in the selection, because
+# the first edition was selected with them; without them, other drawings would be selected.
 NOT_SHIPPED = frozenset({"openmoji"})
-# Relatives of the vendors: the same drawings under another name. Kept out of pretraining together with the vendors.
+# Sets with drawings of the vendors under another name. The pretraining excludes them together with the vendors.
 RELATIVES = words(
     """icon-park-outline icon-park-solid icon-park-twotone mdi-light fa fa-solid fa-regular fa-brands fa6-solid
     fa6-regular fa6-brands fa7-regular fa7-brands la emojione-v1"""
 )
-MIN_DRAWINGS, MAX_DRAWINGS = 8, 20  # of a class, OpenMoji counted
+MIN_DRAWINGS, MAX_DRAWINGS = 8, 20  # per class, including OpenMoji
 MAX_SHOTS, MIN_TEST, MIN_POOL = 8, 4, 3
-SAME_LOOK = 0.985  # cosine of fingerprints above which two drawings of a class count as one
-# In which order vendors give a drawing when a class has more than MAX_DRAWINGS.
+SAME_LOOK = 0.985  # cosine of fingerprints above which two drawings of a class count as equal
+# Order in which vendors contribute a drawing if a class has more than MAX_DRAWINGS.
 PRIORITY = (
     "noto", "twemoji", "openmoji", "fluent-emoji", "streamline-emojis", "game-icons", "mdi", "ph", "hugeicons",
     "fa7-solid", "mingcute", "icon-park", "noto-v1", "fluent-emoji-high-contrast", "fluent-emoji-flat",
 )  # fmt: skip
-# Other names that mean something else among plain icons ("cap" of a bottle, "bolt" of a screw).
+# Names with another meaning among plain icons ("cap" of a bottle, "bolt" of a screw).
 AMBIGUOUS = frozenset({"like", "cap", "snow", "sweet"})
-PH_WEIGHTS = re.compile(r"-(thin|light|bold|duotone)$")  # Phosphor draws every icon in six weights; two are enough
+PH_WEIGHTS = re.compile(r"-(thin|light|bold|duotone)$")  # Phosphor has six weights of each icon; two are used
 STRUCK_THROUGH = re.compile(r"-off(-|$)|-slash")
 
 
@@ -53,10 +53,10 @@ class Drawing:
     icon: str
     licence: str
     image: np.ndarray
-    split: str = ""  # "train" (the pool shots are taken from) or "test"
-    shot: int | None = None  # order within the class's training pool
+    split: str = ""  # "train" (the pool from which shots are taken) or "test"
+    shot: int | None = None  # position in the training pool of the class
 
-    file: str = ""  # name within the archive; stays the same when the label is put right
+    file: str = ""  # name in the archive; a label fix does not change it
 
     def __post_init__(self) -> None:
         if not self.file:
@@ -65,7 +65,7 @@ class Drawing:
 
 
 class Finder:
-    """Finds the icons of a class in one set, by emoji code first and by name otherwise."""
+    """Finds the icons of a class in one set: by emoji code for sets of emojis, otherwise by name."""
 
     def __init__(self, icon_set: IconSet, labels: Mapping[str, str]) -> None:
         """``labels``: emoji code without variation selector -> English label."""
@@ -88,7 +88,7 @@ class Finder:
             icon = self.set.chars.get(code) or slug(self.labels.get(code, ""))
             if icon in self.set.icons:
                 found[icon] = None
-        # Streamline has several drawings an emoji under running numbers, so its names are looked at as well.
+        # Streamline has several numbered drawings per emoji, so its names are searched as well.
         if not found or self.set.prefix == "streamline-emojis":
             for name in names:
                 for icon in self._named(name)[:2]:
@@ -115,9 +115,9 @@ def collect(
     root_fill: str | None = None,
     tick: Callable[[], object] = lambda: None,
 ) -> list[Drawing]:
-    """All drawings of all classes, without those that look like an earlier one of their class.
+    """Collect the drawings of all classes, without drawings that look like an earlier drawing of their class.
 
-    ``root_fill``: see :meth:`IconSet.svg`; ``tick`` is called once a class (progress bar).
+    ``root_fill``: see :meth:`IconSet.svg`. ``tick`` is called once per class (progress bar).
     """
     drawings: list[Drawing] = []
     for task in tasks:
@@ -139,7 +139,7 @@ def collect(
 
 
 def by_class(drawings: Iterable[Drawing]) -> dict[tuple[str, str], list[Drawing]]:
-    """{(task, class): its drawings}, in the order of first appearance."""
+    """{(task, class): drawings}, in the order of first appearance."""
     groups: dict[tuple[str, str], list[Drawing]] = defaultdict(list)
     for drawing in drawings:
         groups[drawing.task, drawing.cls].append(drawing)
@@ -147,7 +147,7 @@ def by_class(drawings: Iterable[Drawing]) -> dict[tuple[str, str], list[Drawing]
 
 
 def thin_out(drawings: Iterable[Drawing], seed: int = 0) -> list[Drawing]:
-    """Drop struck-through drawings, small classes, what is above MAX_DRAWINGS (vendors in turn), and OpenMoji."""
+    """Drop struck-through drawings, classes below MIN_DRAWINGS, and drawings above MAX_DRAWINGS (vendors in turn)."""
     rng = random.Random(seed)
     kept: list[Drawing] = []
     for members in by_class(d for d in drawings if not STRUCK_THROUGH.search(d.icon)).values():
@@ -168,7 +168,7 @@ def thin_out(drawings: Iterable[Drawing], seed: int = 0) -> list[Drawing]:
 
 
 def shippable(drawings: Sequence[Drawing]) -> list[Drawing]:
-    """Take OpenMoji out after the split, close the gaps in the shots, drop classes with a pool below MIN_POOL."""
+    """After the split: remove OpenMoji, renumber the shots, drop classes with a pool below MIN_POOL."""
     drawings = renumber([drawing for drawing in drawings if drawing.domain not in NOT_SHIPPED])
     return [
         drawing
@@ -179,7 +179,7 @@ def shippable(drawings: Sequence[Drawing]) -> list[Drawing]:
 
 
 def glyph(drawing: Drawing) -> tuple[str, str]:
-    """What must stay on one side of the split: (vendor family, icon), the same for all styles of one glyph."""
+    """Key of a glyph, (vendor family, icon): equal for all styles of one glyph, which stay on one side of the split."""
     for family in ("fluent", "noto"):
         if drawing.domain.startswith(family):
             return family, drawing.icon.replace("-1", "").replace("-2", "")
@@ -187,7 +187,7 @@ def glyph(drawing: Drawing) -> tuple[str, str]:
 
 
 def split(drawings: Sequence[Drawing], seed: int = 0) -> list[Drawing]:
-    """Give every drawing its split and shot: up to MAX_SHOTS of a class to the pool, at least MIN_TEST to test.
+    """Assign split and shot to each drawing: per class up to MAX_SHOTS for the pool, and at least MIN_TEST for testing.
 
     Drawings with the same :func:`glyph` are never separated.
     """
@@ -212,10 +212,10 @@ def split(drawings: Sequence[Drawing], seed: int = 0) -> list[Drawing]:
 
 
 def apply_fixes(drawings: Iterable[Drawing], fixes: Mapping[str, str]) -> list[Drawing]:
-    """Drop or move wrongly labelled drawings, keeping everybody's split.
+    """Drop or move drawings with wrong labels. All drawings keep their split.
 
-    A drawing that is moved keeps its side; in a pool it goes behind the shots its new class already has, and the shots
-    of its old class close up. ``fixes``: {file: "drop" or class}. Raises ValueError for unknown files and classes.
+    In a training pool, a moved drawing comes after the shots of its new class, and the shots of its old class are
+    renumbered. ``fixes``: {file: "drop" or class}. Raises ValueError for unknown files and classes.
     """
     drawings = list(drawings)
     classes: dict[str, set[str]] = defaultdict(set)
@@ -230,7 +230,7 @@ def apply_fixes(drawings: Iterable[Drawing], fixes: Mapping[str, str]) -> list[D
 
 
 def renumber(drawings: Sequence[Drawing]) -> list[Drawing]:
-    """Shots 0, 1, 2 … in each pool; those moved in from another class come last."""
+    """Number the shots of each pool 0, 1, 2, …; drawings moved from another class come last."""
     shots: dict[int, int] = {}
     for (_, cls), members in by_class(d for d in drawings if d.split == "train").items():
         members.sort(key=lambda d: (f"/{slug(cls, '_')}/" not in d.file, d.shot))  # noqa: B023 (used at once)

@@ -1,4 +1,4 @@
-"""What the suite is made of: ``tasks.txt`` (tasks, classes, their emojis and names) and ``label_fixes.txt``."""
+"""Read ``tasks.txt`` (tasks, classes, emojis, names) and ``label_fixes.txt``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DROP = "drop"
 
 @dataclass(frozen=True)
 class ClassSpec:
-    name: str  # as shipped; also the name given to the model
+    name: str  # class name in the suite, also used in prompts
     emojis: tuple[str, ...]  # codes without variation selector
-    aliases: tuple[str, ...]  # other names an icon of this class may carry
+    aliases: tuple[str, ...]  # other icon names of this class
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TaskSpec:
 def read_tasks(path: str | Path = HERE / "tasks.txt") -> list[TaskSpec]:
     """Parse ``# key | task name`` lines, each followed by ``class:emojis:alias,alias`` lines.
 
-    Raises ValueError naming file and line where one does not fit.
+    Raises ValueError with file and line if a line is malformed.
     """
     tasks: list[tuple[str, str, list[ClassSpec]]] = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
@@ -53,7 +53,7 @@ def read_tasks(path: str | Path = HERE / "tasks.txt") -> list[TaskSpec]:
 def read_label_fixes(path: str | Path = HERE / "label_fixes.txt") -> dict[str, str]:
     """Parse ``file -> drop`` and ``file -> class`` (of the same task) lines: {image file: "drop" or class name}.
 
-    Empty lines and text after ``#`` are skipped. Raises ValueError naming file and line where one does not fit.
+    Empty lines and text after ``#`` are skipped. Raises ValueError with file and line if a line is malformed.
     """
     fixes: dict[str, str] = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):

@@ -1,7 +1,7 @@
-"""The tiny CLIP in training: OpenAI's parameter names and arithmetic, plain matrix products that are quick on a CPU.
+"""The tiny CLIP during training: OpenAI's parameter names and arithmetic, with matrix products that are fast on a CPU.
 
-The finished file is an ordinary CLIP (ViT image tower, causal text tower, QuickGELU); only training needs this class,
-which can leave out patches of an image and works on a small vocabulary.
+The finished file is an ordinary CLIP (ViT image tower, causal text tower, QuickGELU). Only training needs this class:
+it can leave out patches of an image and uses a small vocabulary.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ HEAD_WIDTH = 64
 
 @dataclass(frozen=True)
 class TinyConfig:
-    """Written into the file's metadata under "config", as JSON."""
+    """Sizes of the model, stored as JSON in the metadata entry "config" of the file."""
 
     emb: int = 192  # joint dimension
-    res: int = 64  # pixels a side
+    res: int = 64  # image side in pixels
     patch: int = 8
     vw: int = 192  # image width
     vl: int = 6  # image layers
@@ -36,11 +36,11 @@ class TinyConfig:
 
 class QuickGELU(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.silu(1.702 * x) / 1.702  # = x * sigmoid(1.702 x), one kernel less
+        return F.silu(1.702 * x) / 1.702  # x * sigmoid(1.702 x) with one kernel less
 
 
 class Attention(nn.Module):
-    """Self-attention with the parameters of nn.MultiheadAttention; matmul, softmax, matmul (quickest on a CPU here)."""
+    """Self-attention with the parameters of nn.MultiheadAttention; matmul, softmax, matmul (fastest on a CPU)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks initialised as OpenAI's CLIP does."""
+    """Blocks with the initialisation of OpenAI's CLIP."""
 
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class ImageTower(nn.Module):
         self.proj = nn.Parameter(scale * torch.randn(width, config.emb))
 
     def forward(self, images: torch.Tensor, keep: int | None = None) -> torch.Tensor:
-        """``images`` (B, 3, H, W) -> (B, d). ``keep``: look only at so many patches, those with ink first."""
+        """``images`` (B, 3, H, W) -> (B, d). ``keep``: use only this many patches, preferably with ink."""
         batch, channels, height, _ = images.shape
         side = height // self.patch
         x = images.view(batch, channels, side, self.patch, side, self.patch).permute(0, 2, 4, 1, 3, 5)
@@ -153,7 +153,7 @@ class TinyCLIP(nn.Module):
 
 
 def expand(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The file's tensors -> state dict of an ordinary CLIP with all 49,408 tokens (rows through token_remap)."""
+    """Convert the tensors of the file to the state dict of an ordinary CLIP with all 49,408 tokens."""
     state = dict(state)
     remap = state.pop("token_remap").long()
     state["token_embedding.weight"] = state["token_embedding.weight"][remap]

@@ -1,4 +1,4 @@
-"""What kind of thing a word names ("cat" -> "mammal", "animal"), read from WordNet's noun files."""
+"""Kinds of things from WordNet's noun files: "cat" -> "mammal", "animal"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tools.icons import words
 
-# The kinds worth saying in a caption; all others ("entity", "object") say too little.
+# Kinds used in captions; others ("entity", "object") are too general.
 KINDS = words(
     """mammal bird fish insect reptile amphibian animal fruit edible_fruit vegetable bread cake beverage dessert dish
     candy food vehicle ship boat aircraft car tool weapon musical_instrument clothing footwear headdress furniture
@@ -19,14 +19,14 @@ MAX_DEPTH, SENSES, MOST = 12, 2, 3
 
 
 class WordNet:
-    """Reads ``index.noun`` and ``data.noun`` of a folder (Debian package wordnet-base); FileNotFoundError without."""
+    """Reads ``index.noun`` and ``data.noun`` in a folder (Debian package wordnet-base). Raises FileNotFoundError."""
 
     def __init__(self, folder: str | Path) -> None:
         folder = Path(folder)
         for name in ("index.noun", "data.noun"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(
-                    f"{folder / name} not found: install the Debian package wordnet-base and name its folder"
+                    f"{folder / name} not found: install the Debian package wordnet-base and pass its folder"
                 )
         self.synsets: dict[str, list[str]] = {}  # lemma -> synsets, most frequent sense first
         self.lemmas: dict[str, list[str]] = {}  # synset -> lemmas
@@ -47,7 +47,7 @@ class WordNet:
             return [line.split() for line in file if not line.startswith(" ")]  # the licence is indented
 
     def kinds(self, text: str) -> list[str]:
-        """Up to three kinds of what ``text`` names (its last word if the whole is unknown), nearest first."""
+        """Up to three kinds of the thing ``text`` (or of its last word, if the whole is unknown), nearest first."""
         parts = text.split()
         return self._kinds("_".join(parts)) or (self._kinds(parts[-1]) if parts else [])
 
@@ -60,7 +60,7 @@ class WordNet:
             found: dict[str, None] = {}
             level, depth, seen = [synset], 0, set()
             while level and depth < MAX_DEPTH:
-                if depth:  # a thing is not its own kind
+                if depth:  # the thing itself is not a kind
                     found |= dict.fromkeys(name for s in level for name in self.lemmas.get(s, []) if name in KINDS)
                 level = [p for s in level for p in self.parents.get(s, []) if p not in seen]
                 seen |= set(level)
