@@ -89,50 +89,36 @@ def _average(stats: list[Stat | None]) -> str:
 
 
 def experiments_table(experiments: list[Experiment], choice: Choice, ci95: bool = False, average: bool = False) -> str:
-    """Several experiments: a row each, with a column a task where all have the same tasks and there is room.
+    """A table of several experiments, in the first layout that is at most WIDTH wide.
 
-    Otherwise tasks become rows, or only the overall values are shown; long labels move below the table.
+    The layouts are: a row per experiment with a column per task; a row per task with a column per experiment; a row per
+    experiment with the overall value only. Tasks are shown if all experiments have the same ones. Where labels make a
+    layout too wide, numbers stand for them and a legend follows.
     """
     labels = [experiment.label for experiment in experiments]
     names = [str(number) for number in range(1, len(labels) + 1)]
-    overall = [stat([choice.overall(run) for run in experiment.finished], ci95) for experiment in experiments]
-    counts = [str(value.n) if value else "0" for value in overall]
     title = "overall" if choice.task is None else choice.task[1]
-    last = "average"
+    columns = [(title, [stat([choice.overall(run) for run in x.finished], ci95) for x in experiments])]
+    counts = [str(value.n) if value else "0" for value in columns[0][1]]
+    for task in _common_tasks(experiments) if choice.task is None else []:
+        values = [stat([choice.of_task(run, task) for run in x.finished], ci95) for x in experiments]
+        columns.append((task[1], values))
+    cells = [[name, *map(cell, values), *([_average(values)] if average else [])] for name, values in columns]
+    count = ["n", *counts, *([""] if average else [])]
 
-    tasks = _common_tasks(experiments) if choice.task is None else []
-    by_task = [
-        [stat([choice.of_task(run, task) for run in experiment.finished], ci95) for task in tasks]
-        for experiment in experiments
-    ]
-
-    def wide(heads: list[str], with_tasks: bool) -> str:
-        columns = [(x, *values) if with_tasks else (x,) for x, values in zip(overall, by_task, strict=True)]
-        header = ["experiment", "n", title, *([name for _, name in tasks] if with_tasks else [])]
-        rows = [[heads[i], counts[i], *map(cell, values)] for i, values in enumerate(columns)]
-        if average:
-            rows.append([last, "", *(_average(list(column)) for column in zip(*columns, strict=True))])
+    def wide(heads: list[str], shown: list[list[str]]) -> str:
+        first = ["experiment", *heads, *(["average"] if average else [])]
+        header, *rows = map(list, zip(first, count, *shown, strict=True))
         return render(header, rows)
 
     def tall(heads: list[str]) -> str:
-        header = ["task", *heads, *([last] if average else [])]
-        rows = []
-        columns = [(name, [row[i] for row in by_task]) for i, (_, name) in enumerate(tasks)]
-        for name, values in [(title, overall), *columns]:
-            rows.append([name, *map(cell, values), *([_average(values)] if average else [])])
-        rows.append(["n", *counts, *([""] if average else [])])
-        return render(header, rows)
+        return render(["task", *heads, *(["average"] if average else [])], [*cells, count])
 
-    layouts = [(lambda heads: wide(heads, True)), tall] if tasks else []
-    layouts.append(lambda heads: wide(heads, False))
-    for layout in layouts:
-        for heads in (labels, names):
-            table = layout(heads)
-            if width(table) <= WIDTH:
-                break
-        else:
-            continue
-        break
+    layouts = [lambda heads: wide(heads, cells[:1])]
+    if len(cells) > 1:
+        layouts = [lambda heads: wide(heads, cells), tall, *layouts]
+    tables = [(heads, layout(heads)) for layout in layouts for heads in (labels, names)]
+    heads, table = next((found for found in tables if width(found[1]) <= WIDTH), tables[-1])
     if heads is names:
         table += "\n\n" + "\n".join(f"{name:>4}  {label}" for name, label in zip(names, labels, strict=True))
     return table
