@@ -1,10 +1,10 @@
-"""Nearest words to the learned contexts of a finished run.
+"""Print the words nearest to the learned contexts of a finished run.
 
     python interpret_prompt.py output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss/seed1 --topk 5
 
-For every vector of every context (one, one a task, one a class; those that SoftCPT generates, and those of its task and
-class prompts) the words of the vocabulary whose token embeddings are nearest. A word that ends in "-" is the beginning
-of longer words.
+For each vector of each context, the words of the vocabulary with the nearest token embeddings. Contexts are shared, per
+task or per class, learned or generated (SoftCPT), including task and class prompts. A word that ends in "-" is the
+beginning of longer words.
 """
 
 import argparse
@@ -25,9 +25,9 @@ METRICS = ("euclidean", "cosine")
 
 
 class Vocabulary:
-    """The words of a text tower by their token embeddings (V, D), words with one and the same embedding as one.
+    """The words of a text tower with their token embeddings (V, D); words with equal embeddings are one entry.
 
-    (The embedded model has one embedding for all words it was not trained with.)
+    The embedded model has a single embedding for all words that it was not trained on.
     """
 
     def __init__(self, table: torch.Tensor):
@@ -39,9 +39,9 @@ class Vocabulary:
         self.table = torch.from_numpy(rows[self.ids])
 
     def nearest(self, context: torch.Tensor, topk: int, metric: str) -> list[list[dict]]:
-        """For each vector of a context (L, D) its `topk` nearest words: {"word", "distance", "others"}, nearest first.
+        """The `topk` nearest words of each vector of a context (L, D), nearest first: {"word", "distance", "others"}.
 
-        `distance`: euclidean, or 1 - cosine. `others`: how many more words have this very embedding.
+        `distance` is euclidean, or 1 - cosine. `others` is the number of further words with the same embedding.
         """
         x, table = context.detach().float().cpu(), self.table
         if metric == "cosine":
@@ -60,7 +60,7 @@ class Vocabulary:
 
 
 def word(token: int) -> str:
-    """A token as text; "-" stands at the end of one that is the beginning of longer words."""
+    """A token as text, with "-" appended if it is the beginning of longer words."""
     bpe = tokenizer()
     raw = bpe.decoder[token]
     if raw in (SOS, EOS):
@@ -70,10 +70,13 @@ def word(token: int) -> str:
 
 
 def interpret(trainer, topk: int = 5, metric: str = "euclidean", classes: int = 5) -> list[dict]:
-    """[{"name": of the context, "tokens": one list for each of its vectors, see `Vocabulary.nearest`}].
+    """Nearest words of all contexts of a trainer: [{"name", "tokens": a list per vector, see `Vocabulary.nearest`}].
 
-    `classes`: of contexts that are one a class, those of so many first classes of each task; 0: all.
-    Raises UserError for a method that learns no context.
+    Args:
+        classes: number of classes per task for which contexts per class are interpreted; 0 for all.
+
+    Raises:
+        UserError: the method learns no context.
     """
     spans = [trainer.space.columns(t) for t in range(trainer.space.num_tasks)]
     columns = [range(s.start, min(s.stop, s.start + classes) if classes else s.stop) for s in spans]
@@ -99,7 +102,7 @@ def as_text(found: dict) -> str:
 
 
 def at_least(least: int):
-    """The type of an argument that is a whole number of at least `least`."""
+    """Type of an argument: a whole number of at least `least`."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -111,8 +114,8 @@ def at_least(least: int):
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="folder of a finished run, with config.yaml and a checkpoint")
-    parser.add_argument("--topk", type=at_least(1), default=5, help="words for each vector (default 5)")
+    parser.add_argument("run", help="folder of a finished run")
+    parser.add_argument("--topk", type=at_least(1), default=5, help="words per vector (default 5)")
     parser.add_argument(
         "--metric", choices=METRICS, default=METRICS[0], help="distance (default, as published: euclidean)"
     )
@@ -120,9 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--classes",
         type=at_least(0),
         default=5,
-        help="of contexts that are one a class: first classes of a task (0: all)",
+        help="first classes per task, for contexts per class (default 5, 0: all)",
     )
-    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
+    parser.add_argument("--load-epoch", type=int, help="which checkpoint (default: the best or newest one)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
 

@@ -1,13 +1,13 @@
-"""Mean and standard deviation over seeds of finished runs.
+"""Mean and standard deviation over the seeds of finished runs.
 
     python parse_test_res.py output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss      one experiment: seed1, seed2, ...
     python parse_test_res.py output/icon5 --multi-exp                                  every experiment below a folder
 
-A folder with task0, task1, ... (runs of each task of a suite by itself) is put together to the suite. A folder with
-base and new gives base classes, new classes and their harmonic mean.
+Runs of single tasks (task0, task1, ...) are joined to their suite. A folder with base and new classes gives both and
+their harmonic mean.
 
-Reads the results.json of each run, and where there is none its newest log (log.txt, log.txt-<time>) with a final test
-result. Values of validation never count. The standard deviation is that of the population (numpy's default, ddof = 0).
+The numbers come from results.json, or else from the newest log (log.txt, log.txt-<time>) with a final test result;
+validation results never count. The standard deviation is that of the population (ddof = 0, numpy's default).
 """
 
 import argparse
@@ -33,31 +33,31 @@ from reporting.table import experiments_table, notes_text, number_text, seeds_ta
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, help="folder of an experiment, or of several with --multi-exp")
-    parser.add_argument("--multi-exp", action="store_true", help="a row for each experiment below the folder")
-    parser.add_argument("--test-log", action="store_true", help="logs are of runs that only evaluated")
-    parser.add_argument("--ci95", action="store_true", help="95 %% interval, 1.96 * std / sqrt(n), in place of std")
+    parser.add_argument("directory", type=Path, help="folder of an experiment, or with --multi-exp of several")
+    parser.add_argument("--multi-exp", action="store_true", help="a row per experiment below the folder")
+    parser.add_argument("--test-log", action="store_true", help="accept logs of runs that only tested")
+    parser.add_argument(
+        "--ci95", action="store_true", help="1.96 * std / sqrt(n), half the 95 %% interval, in place of std"
+    )
     parser.add_argument(
         "--keyword",
         metavar="K",
-        help="which number: a metric (overall_metric, overall_acc, mean_acc, macro_f1) or a task (name or number)",
+        help="which number: a metric (overall_metric, overall_acc, mean_acc, ...) or a task (name or number)",
     )
     parser.add_argument(
         "--seeds",
         type=int,
         nargs="+",
         metavar="S",
-        help="seeds that should be there (default: those beside it)",
+        help="expected seeds (default: those of sibling experiments)",
     )
-    parser.add_argument(
-        "--relative-std", action="store_true", help="std / mean over seeds as well (for the table and --json)"
-    )
+    parser.add_argument("--relative-std", action="store_true", help="also print std / mean over seeds (not with --csv)")
     output_options(parser)
     return parser
 
 
 def load(options) -> tuple[list[Experiment], list[Halves]]:
-    """The experiments asked for, and the pairs of base and new classes among them.
+    """The requested experiments, and the pairs of base and new classes among them.
 
     Raises:
         ReportError: none of their runs is finished.
@@ -108,7 +108,7 @@ def show_means(options, experiments: list[Experiment], pairs: list[Halves], choi
 
 
 def average_note(experiments: list[Experiment]) -> str:
-    """What the experiments differ in that an average of them is over; "" if they are alike."""
+    """A note about settings and tasks in which the averaged experiments differ; "" if they are alike."""
     finished = [experiment for experiment in experiments if experiment.finished]
     differ = []
     for name in SETTINGS:

@@ -1,7 +1,7 @@
-"""Classify images with a finished run: `python predict.py RUN IMAGE...`; docs/own-data.md tells more.
+"""Classify images with a finished run: `python predict.py RUN IMAGE...`; see docs/own-data.md.
 
-One line for each image and task: image, task, the most probable classes. Status 0, or 2 with one message on what the
-user can mend (images that cannot be read are named, the others are classified all the same).
+Prints one line per image and task: image, task, the most probable classes. Exit code: 0; 2 after a user error, with one
+message. Images that cannot be read are reported, and the other images are classified.
 """
 
 import argparse
@@ -16,10 +16,10 @@ from difflib import get_close_matches
 def parse(argv=None):
     parser = argparse.ArgumentParser(description="Classify images with a finished run.")
     parser.add_argument("run", metavar="RUN", help="output folder of the run")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, and folders of them")
-    parser.add_argument("--topk", type=int, default=5, help="classes shown, the most probable first (default 5)")
-    parser.add_argument("--task", help="key, name or number of the only task wanted; default all tasks of the run")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of images")
+    parser.add_argument("--topk", type=int, default=5, help="number of classes, the most probable first (default 5)")
+    parser.add_argument("--task", help="key, name or number of a task (default: all tasks of the run)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_intermixed_args(argv)
 
 
@@ -27,10 +27,10 @@ def parse(argv=None):
 
 
 def chosen_tasks(space, wanted):
-    """Positions of the task `wanted` (its key, name, number, or task<number>), or of all (None).
+    """Positions of the task `wanted` (key, name, number or task<number>); of all tasks if it is None.
 
     Raises:
-        UserError: there is none like it.
+        UserError: the run has no such task.
     """
     from dassl.utils import UserError
 
@@ -49,10 +49,10 @@ def chosen_tasks(space, wanted):
 
 
 def find_images(given):
-    """The image files among `given` and in the folders among them.
+    """The image files among `given`, and those in the folders among `given`.
 
     Raises:
-        FileNotFoundError: some that are not there, or a folder without an image.
+        FileNotFoundError: a path that does not exist, or a folder without images.
     """
     from datasets.readers import IMAGE_ENDINGS
 
@@ -78,8 +78,16 @@ def find_images(given):
 
 
 def predictions(trainer, paths, tasks, topk):
-    """For each path {"image", "tasks": [{"key", "name", "classes": [{"class", "probability"}, ...]}]}, or {"image",
-    "error"} of one that cannot be read. Probabilities sum to one over the classes of a task.
+    """Classify the images of `paths` in batches.
+
+    Args:
+        trainer: from `dassl.runs.open.load_trainer`.
+        tasks: positions of the tasks.
+        topk: number of classes per task.
+
+    Yields:
+        {"image", "tasks": [{"key", "name", "classes": [{"class", "probability"}, ...]}]} per path, or {"image",
+        "error"} for an image that cannot be read. Probabilities sum to one over the classes of a task.
     """
     import torch
 
@@ -113,7 +121,7 @@ def predictions(trainer, paths, tasks, topk):
 
 
 def show(found, as_json):
-    """Print predictions as they come; returns the status."""
+    """Print predictions as they arrive, or JSON at the end. Returns the exit code."""
     status, rows = 0, []
     for row in found:
         if "error" in row:
@@ -138,7 +146,7 @@ def run(args):
 
     if args.topk < 1:
         raise UserError(f"--topk {args.topk}: expected at least 1")
-    with contextlib.redirect_stdout(io.StringIO()):  # what is printed on the way is no prediction
+    with contextlib.redirect_stdout(io.StringIO()):  # messages of loading are not predictions
         cfg, space = read_setup(args.run)
         paths, tasks = find_images(args.images), chosen_tasks(space, args.task)
         trainer = load_trainer(args.run, cfg, space)

@@ -1,4 +1,4 @@
-"""A finished run, opened again: its trainer with the learned weights in place."""
+"""Helpers of the analyses: open a finished run, compute image features, print notes, run a command line."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ def open_run(
     root: str = "",
     check: Callable[[object, type, TaskSpace], None] | None = None,
 ) -> TrainerX:
-    """The trainer of the run in `folder`, from its config.yaml, with the weights of `epoch` (None: as `load_model`).
+    """Load the trainer of the run in `folder` with its learned weights. Nothing is written.
 
-    Without `data` it knows the run's tasks and has no images; with it, it has the loaders of the run, of datasets below
-    `root` if that is given. `check(cfg, trainer class, tasks)` is asked before anything is loaded. Nothing is written.
+    Args:
+        epoch: which checkpoint; None for the best on validation, else the newest.
+        data: build the loaders of the run; otherwise the trainer knows the tasks and has no images.
+        root: folder of the datasets instead of the recorded one.
+        check: callable(cfg, trainer class, tasks) that refuses runs before slow steps begin; without it, runs of
+            methods that learn nothing are refused.
 
     Raises:
-        FileNotFoundError: no checkpoint of the epoch, or with `data` no dataset.
-        UserError: no run in the folder, or one that learned nothing (unless there is a `check`, which decides).
+        FileNotFoundError: no such checkpoint or, with `data`, dataset.
+        UserError: the folder is not one of a run, or the run is refused.
     """
     import datasets  # noqa: F401  registers the datasets
     import trainers  # noqa: F401  registers the methods
 
-    with contextlib.redirect_stdout(sys.stderr):  # standard output is for what is asked of the run
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
         cfg, space = read_setup(os.fspath(folder), epoch)
         trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
         if check is not None:
@@ -88,14 +92,14 @@ def features_of(trainer, items: Sequence, what: str) -> tuple[Tensor, Tensor, Te
 
 
 def print_notes(experiments: Sequence[Experiment]) -> None:
-    """What a reader of their numbers has to know, such as seeds without a result, below the numbers."""
+    """Print the notes of the experiments, e.g. seeds without a result."""
     for experiment in experiments:
         for note in experiment.notes():
             print(f"note: {experiment.label}: {note}")
 
 
 def run_command(work: Callable[[], None]) -> int:
-    """Exit status of a command line: 0, or 2 with one message on what the user can mend. Bugs keep their traceback."""
+    """Exit code of a command line: 0; 2 after a user error, with one message. Other errors keep their traceback."""
     try:
         work()
     except Exception as error:

@@ -1,1 +1,1 @@
-"""Tables of finished runs: seeds of an experiment (`experiments`), statistics, tables. Loads no PyTorch."""
+"""Tables of finished runs: experiments and their seeds, statistics, layouts. Imports no PyTorch."""

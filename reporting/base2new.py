@@ -1,7 +1,7 @@
 """Base to new: an experiment on the base classes beside the one on the new classes, and their harmonic mean.
 
-The two halves are the folders `base` and `new` of one place: `.../base/seed1` and `.../new/seed1`, with tasks above or
-below them, or the zero-shot's `base/plant6` and `new/plant6`.
+The two halves are sibling folders: `.../base/seed1` and `.../new/seed1`, with task folders above or below them, or
+`base/plant6` and `new/plant6` for zero-shot CLIP.
 """
 
 import statistics
@@ -26,19 +26,19 @@ def harmonic(base: float, new: float) -> float:
 
 @dataclass
 class Halves:
-    """The two experiments of one place."""
+    """The experiments on the base classes and on the new classes, with the same settings."""
 
     label: str
     base: Experiment
     new: Experiment
 
     def tasks(self) -> list[tuple[TaskResult, bool]]:
-        """The tasks of the base classes, and whether they have new classes as well."""
+        """The tasks of the base classes, each with whether it has new classes as well."""
         new = {(task.id, task.name) for task in self.new.tasks()}
         return [(task, (task.id, task.name) in new) for task in self.base.tasks()]
 
     def value(self, run: Run, choice: Choice) -> float | None:
-        """A run's overall value over the tasks of both halves."""
+        """A run's overall value over the tasks that both halves have."""
         both = [(task.id, task.name) for task, common in self.tasks() if common]
         if choice.task is not None or len(both) == len(run.tasks) or not run.numbers:
             return choice.overall(run)
@@ -47,11 +47,11 @@ class Halves:
         return statistics.fmean(measured) if measured else None
 
     def numbers(self, value, ci95: bool = False) -> tuple[Stat | None, Stat | None, Stat | None]:
-        """Base, new and harmonic mean of `value(run)`."""
+        """Statistics of `value(run)`: base, new, harmonic mean. None where there is no value."""
         base = {run.label: value(run) for run in self.base.finished}
         new = {run.label: value(run) for run in self.new.finished}
         both = [label for label in base if base[label] is not None and new.get(label) is not None]
-        if len(base) == len(new) == 1:  # the labels of a single run are no seeds
+        if len(base) == len(new) == 1:  # single runs: their labels are not seeds
             pairs = [(b, n) for b, n in zip(base.values(), new.values(), strict=True) if None not in (b, n)]
         else:
             pairs = [(base[label], new[label]) for label in both]
@@ -78,7 +78,7 @@ class Halves:
 
 
 def halves(experiments: list[Experiment]) -> list[Halves]:
-    """The pairs among the experiments that find_experiments gave."""
+    """The pairs of base and new classes among `experiments`, as `find_experiments` returns them."""
     by_label = {experiment.label: experiment for experiment in experiments}
     found = []
     for experiment in experiments:
@@ -93,12 +93,12 @@ def halves(experiments: list[Experiment]) -> list[Halves]:
 
 
 def load_halves(folder: Path, test_log: bool = False, seeds: Seeds = None) -> Halves | None:
-    """The two halves in a folder, or None where it holds something else.
+    """The two halves in a folder, or None if it does not contain exactly a pair.
 
     Raises:
-        ReportError: there are several pairs.
+        ReportError: the folder contains several pairs.
     """
-    if folder.name == "task*":  # chooses one experiment in a folder
+    if folder.name == "task*":  # this pattern selects one experiment
         return None
     experiments = find_experiments(folder, test_log, seeds)
     pairs = halves(experiments)
@@ -112,7 +112,7 @@ def load_halves(folder: Path, test_log: bool = False, seeds: Seeds = None) -> Ha
 
 
 def halves_table(pair: Halves, choice: Choice, ci95: bool = False) -> str:
-    """A row a task and one overall."""
+    """Markdown table with a row per task and one overall."""
     rows = []
     if choice.task is None:
         for task, _ in pair.tasks():
@@ -124,13 +124,13 @@ def halves_table(pair: Halves, choice: Choice, ci95: bool = False) -> str:
 
 
 def pairs_table(pairs: list[Halves], choice: Choice, ci95: bool = False) -> str:
-    """A row an experiment, overall values."""
+    """Markdown table with a row per experiment: overall values."""
     rows = [[pair.label or "-", *map(cell, pair.overall(choice, ci95))] for pair in pairs]
     return render(["base to new", "base", "new", "H"], rows)
 
 
 def as_plain(pair: Halves, choice: Choice, ci95: bool) -> dict:
-    """A pair as plain values, unrounded."""
+    """A pair as plain values for JSON, unrounded."""
 
     def entry(numbers) -> dict:
         names = ("base", "new", "harmonic")

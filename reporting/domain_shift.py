@@ -1,10 +1,10 @@
-"""Tests of one model on other datasets: `python -m reporting.domain_shift [--cross] LABEL=FOLDER ...`.
+"""Table of models tested on other datasets: `python -m reporting.domain_shift [--cross] LABEL=FOLDER ...`.
 
-FOLDER holds seed1, seed2, ..., the runs on the source, and what `xd_test.sh` has made of them: xd/TARGET/seed1, ...
-Where nothing is learned (zero-shot), FOLDER is the run on the source, and the run on TARGET stands beside it.
+FOLDER contains the runs on the source (seed1, seed2, ...) and the tests of `xd_test.sh` (xd/TARGET/seed1, ...). For
+zero-shot CLIP, FOLDER is the run on the source, and the run on TARGET is a sibling folder.
 
-The layout is that of Table 1 of the UPT paper: source, each target, their average, and the average of the targets alone
-(OOD). For cross-dataset transfer (`--cross`) there is the average of the targets only, as published tables have it.
+The layout follows Table 1 of the UPT paper: source, targets, average of all, average of the targets (OOD). Tables of
+cross-dataset transfer (`--cross`) have the average of the targets only.
 """
 
 import argparse
@@ -32,35 +32,35 @@ from reporting.experiments import (
 from reporting.export import emit, output_options
 from reporting.table import WIDTH, cell, number_text, render, spread_text, width
 
-TESTS = "xd"  # folder of the tests on targets, beside the seeds
+TESTS = "xd"  # folder of the tests on targets, a sibling of the seeds
 AVERAGE, OOD, TRANSFER = "average", "OOD average", "average of targets"
-Part = Experiment | None  # None: there is no run
+Part = Experiment | None  # None if there is no run
 
 
 @dataclass
 class Row:
-    """A method: its runs on the source, and its tests on each target."""
+    """A method: its runs on the source and its tests on each target."""
 
     label: str
     source: Experiment
     targets: dict[str, Part]
 
     def parts(self) -> list[Part]:
-        """The columns, the source first."""
+        """The experiments of the columns; the source is first."""
         return [self.source, *self.targets.values()]
 
     def numbers(self, choice: Choice, cross: bool, ci95: bool = False) -> list[Stat | None]:
-        """Source, targets and average(s), as `header` names them."""
+        """Values in the order of `header`: source, targets, average(s)."""
         found = [stat(list(by_seed(part, choice).values()), ci95) for part in self.parts()]
         averages = [average(self.parts()[1:], choice, ci95)]
         return [*found, *([] if cross else [average(self.parts(), choice, ci95)]), *averages]
 
     def notes(self, seeds: Seeds) -> list[str]:
-        """Tests that are missing or unfinished, and what else a reader of the numbers has to know."""
+        """Missing and unfinished tests, and the notes of the experiments."""
         notes = [f"source: {note}" for note in self.source.notes()]
         expected = [f"seed{seed}" for seed in seeds] if seeds else [run.label for run in self.source.finished]
         if [run.folder for run in self.source.runs] == [self.source.folder]:
-            expected = []  # a run by itself, which has no seeds
+            expected = []  # a single run, without seeds
         for target, part in self.targets.items():
             if part is None:
                 notes.append(f"missing: every test on {target}")
@@ -72,16 +72,16 @@ class Row:
 
 
 def by_seed(part: Part, choice: Choice) -> dict[str, float]:
-    """{"seed1": value, ...} of the finished runs; a run by itself has the key ""."""
+    """{"seed1": value, ...} of the finished runs; the key of a single run is ""."""
     runs = part.finished if part else []
     values = {run.label if run.label.startswith("seed") else "": choice.overall(run) for run in runs}
     return {label: value for label, value in values.items() if value is not None}
 
 
 def average(parts: Sequence[Part], choice: Choice, ci95: bool = False) -> Stat | None:
-    """Mean of the columns' means; its spread is over the averages of the seeds that have every column.
+    """Mean of the columns' means; the spread is over the averages of those seeds that have a value in every column.
 
-    None where a column has no value: an average over fewer datasets is another number.
+    None if a column has no value, because an average over fewer datasets is not comparable.
     """
     values = [by_seed(part, choice) for part in parts]
     means = [stat(list(found.values())) for found in values]
@@ -96,10 +96,10 @@ def average(parts: Sequence[Part], choice: Choice, ci95: bool = False) -> Stat |
 
 
 def load_row(label: str, folder: Path, targets: Sequence[str], seeds: Seeds = None) -> Row:
-    """The runs of a method: those of `folder`, and its tests on `targets`.
+    """The runs of a method in `folder`, and its tests on `targets`.
 
     Raises:
-        ReportError: no runs in `folder`.
+        ReportError: `folder` contains no runs.
     """
     found: dict[str, Part] = dict.fromkeys(targets)
     for name in targets:
@@ -113,10 +113,10 @@ def load_row(label: str, folder: Path, targets: Sequence[str], seeds: Seeds = No
 
 
 def load_rows(experiments: Sequence[str], targets: Sequence[str] = (), seeds: Seeds = None) -> list[Row]:
-    """A row for each "LABEL=FOLDER", all with the same targets: by default every one that a row has a test on.
+    """A row per "LABEL=FOLDER", all with the same targets; by default the targets of all rows.
 
     Raises:
-        ReportError: a mistake in the arguments, or nothing to show.
+        ReportError: wrong arguments, or no finished run.
     """
     given = []
     for text in experiments:
@@ -139,7 +139,7 @@ def load_rows(experiments: Sequence[str], targets: Sequence[str] = (), seeds: Se
 
 
 def _suites(part: Part) -> set[str]:
-    """What the runs call their dataset."""
+    """Names of the dataset, as the runs recorded it."""
     return {str(run.settings["suite"]) for run in (part.finished if part else ()) if run.settings.get("suite")}
 
 
@@ -147,7 +147,7 @@ def _suites(part: Part) -> set[str]:
 
 
 def header(rows: list[Row], cross: bool) -> list[str]:
-    """Titles of the columns: datasets by their own names, where the runs tell and no two are alike."""
+    """Titles of the columns: recorded names of the datasets where they are known and distinct, else folder names."""
     source = {suite for row in rows for suite in _suites(row.source)}
     titles = [source.pop() if source else "source"]
     for target in rows[0].targets:
@@ -158,7 +158,7 @@ def header(rows: list[Row], cross: bool) -> list[str]:
 
 
 def as_table(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> str:
-    """Markdown: a row a method, or a column a method where that would be too wide."""
+    """Markdown table with a row per method, or a column per method if the first layout is too wide."""
     names = header(rows, cross)
     values = [[cell(value) for value in row.numbers(choice, cross, ci95)] for row in rows]
     labels = [row.label for row in rows]
@@ -169,7 +169,7 @@ def as_table(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -
 
 
 def as_plain(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> list[dict]:
-    """The table as plain values, unrounded."""
+    """The table as plain values for JSON, unrounded."""
     nothing = {"mean": None, "spread": None, "n": 0}
     names, found = header(rows, cross), []
     for row in rows:
@@ -179,7 +179,7 @@ def as_plain(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -
 
 
 def as_csv(described: list[dict]) -> str:
-    """A row a method; mean and spread of every column."""
+    """CSV with a row per method: mean and spread of every column."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", *(title for name in described[0]["columns"] for title in (name, f"{name} spread"))])

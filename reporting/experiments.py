@@ -1,4 +1,4 @@
-"""Experiments (folders with one run a seed, or such a folder a task) and their mean and spread over seeds."""
+"""Experiments, i.e. folders with a run per seed (or with such a folder per task), and statistics over seeds."""
 
 import math
 import os
@@ -21,16 +21,16 @@ from dassl.runs.record import (
 )
 from reporting.per_task import join, place
 
-Seeds = list[int] | None  # the seeds that should be there; None: see missing_seeds
+Seeds = list[int] | None  # the expected seeds; None: see `missing_seeds`
 
 
 class ReportError(ValueError):
-    """A text for the user: what was looked for, what was found."""
+    """A mistake of the user; the text says what was expected and what was found."""
 
 
 @dataclass(frozen=True)
 class Stat:
-    """Mean and spread of n values, per cent. The spread of one value is None, that of no value makes no Stat."""
+    """Mean and spread of n >= 1 values in per cent; the spread of a single value is None."""
 
     mean: float
     spread: float | None
@@ -45,7 +45,7 @@ class Experiment:
     label: str
     runs: list[Run]
     missing: list[int] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)  # on what else lies there
+    remarks: list[str] = field(default_factory=list)  # about other runs in the folder
 
     @property
     def finished(self) -> list[Run]:
@@ -56,17 +56,17 @@ class Experiment:
         return [run for run in self.runs if not run.finished]
 
     def tasks(self) -> list[TaskResult]:
-        """The tasks of all finished runs, each once, ordered by number."""
+        """The distinct tasks of all finished runs, ordered by number."""
         tasks: dict[tuple, TaskResult] = {}
         for run in self.finished:
             for task in run.tasks:
                 known = tasks.get((task.id, task.name))
-                if known is None or not known.metric:  # a log does not tell the metric
+                if known is None or not known.metric:  # a log does not contain the metric
                     tasks[task.id, task.name] = task
         return [tasks[key] for key in sorted(tasks)]
 
     def notes(self) -> list[str]:
-        """What a reader of the numbers has to know."""
+        """Notes below a table: missing and unfinished seeds, differing settings and tasks."""
         notes = list(self.remarks)
         if self.missing:
             notes.append("missing: " + ", ".join(f"seed {seed}" for seed in self.missing))
@@ -77,7 +77,7 @@ class Experiment:
             values = {str(run.settings[name]) for run in self.finished if run.settings.get(name) is not None}
             if len(values) > 1:
                 notes.append(f"the runs differ in {name}: {', '.join(sorted(values))}")
-        whole = [run for run in self.finished if run.numbers]  # others have no overall value, and say why
+        whole = [run for run in self.finished if run.numbers]  # runs without overall values have a note of their own
         if len({frozenset((task.id, task.name) for task in run.tasks) for run in whole}) > 1:
             notes.append("the runs do not have the same tasks: overall values are means over different tasks")
         for task in self.tasks():
@@ -99,7 +99,7 @@ def _has_empty(run: Run, task: TaskResult) -> bool:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which number is shown: a metric's name and, if only one task is wanted, the task (id, name)."""
+    """The number to show: name of a metric, and the task (id, name) if only one task is wanted."""
 
     number: str = "overall_metric"
     task: tuple[int, str] | None = None
@@ -130,10 +130,10 @@ def further_choices(experiments: list[Experiment]) -> list[Choice]:
 
 
 def choose(keyword: str | None, experiments: list[Experiment]) -> Choice:
-    """The number a --keyword means: a metric ("macro_f1", "accuracy"), or a task by name, key or number ("task3").
+    """The choice for a --keyword: a metric ("macro_f1", "accuracy"), or a task by name, key or number ("task3").
 
     Raises:
-        ReportError: no finished run has it; the text lists what there is.
+        ReportError: no finished run has it; the text lists all metrics and tasks.
     """
     if keyword is None:
         return Choice()
@@ -170,7 +170,7 @@ def spread(values: list[float], ci95: bool = False) -> float | None:
 
 
 def stat(values: list[float | None], ci95: bool = False) -> Stat | None:
-    """Mean and spread of the values that are there."""
+    """Mean and spread of the values that are not None; None if there are none."""
     values = [value for value in values if value is not None]
     return Stat(statistics.fmean(values), spread(values, ci95), len(values)) if values else None
 
@@ -193,8 +193,9 @@ def _seed_folders(folder: Path) -> list[Path]:
 
 
 def missing_seeds(seeds: list[int], beside: Collection[int] = ()) -> list[int]:
-    """Seeds that are not there although experiments `beside` this one have them, or those around them are there (2, of
-    1 and 3); of seeds chosen freely (0, 42) the latter tells nothing.
+    """Missing seeds: seeds of sibling experiments (`beside`), and gaps between seeds (1 and 3 imply 2).
+
+    Gaps count only if the seeds look consecutive; freely chosen seeds such as 0 and 42 imply nothing.
     """
     low, high = min(seeds, default=0), max(seeds, default=0)
     around = range(low, high) if low > 0 and high <= 2 * len(seeds) + 3 else ()
@@ -202,7 +203,7 @@ def missing_seeds(seeds: list[int], beside: Collection[int] = ()) -> list[int]:
 
 
 def _seeds_beside(folder: Path) -> set[int]:
-    """Numbers of the seed folders in all folders beside this one."""
+    """Seeds of all sibling folders."""
     if seed_of_name(folder.name) is not None or not folder.parent.is_dir():
         return set()
     return {seed_of_name(path.name) for sibling in _subfolders(folder.parent) for path in _seed_folders(sibling)}
@@ -227,9 +228,10 @@ def check_folder(folder: Path) -> None:
 
 
 def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds: Seeds = None) -> Experiment:
-    """The experiment in a folder: its seed folders; the folder itself when it is a run; runs of single tasks of a
-    suite; or runs with other names. A last part "task*" of the path chooses the runs of single tasks, "seed*" those of
-    all tasks at once.
+    """The experiment in a folder.
+
+    Its runs are, in this order: the seed folders; the folder itself if it is a run; runs of single tasks of a suite; or
+    runs with other names. A path that ends in "task*" selects the runs of single tasks, "seed*" the runs of all tasks.
 
     Raises:
         ReportError: no such folder, no runs in it, or runs that are not seeds of one experiment.
@@ -286,10 +288,10 @@ def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds
 
 
 def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) -> list[Experiment]:
-    """Every experiment below a folder, in natural order. A run outside of a seed folder stands for itself, whatever
-    lies below it; where seeds do, its label ends in "/.".
+    """Every experiment below a folder, in natural order.
 
-    Experiments that differ in the number of the task only are one, labelled with a * in its place.
+    A run outside a seed folder is an experiment of its own; its label ends in "/." if the folder has seeds as well.
+    Experiments that differ only in the number of the task are joined, with a * for the number in the label.
     """
     root = Path(root)
     check_folder(root)
@@ -298,7 +300,7 @@ def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) ->
 
     def walk(folder: Path) -> None:
         real = os.path.realpath(folder)
-        if real in seen:  # links may lead in circles
+        if real in seen:  # links may form circles
             return
         seen.add(real)
         label = str(folder.relative_to(root)) if folder != root else folder.name or str(folder)
@@ -316,7 +318,7 @@ def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) ->
 
 
 def _joined(experiments: list[Experiment], root: Path, seeds: Seeds) -> list[Experiment]:
-    """The experiments, with those of single tasks (two or more) put together, in the place of the first."""
+    """The experiments, where two or more of single tasks are joined at the position of the first."""
     groups: dict[str, dict[int, Experiment]] = {}
     group_of: dict[int, str] = {}
     for experiment in experiments:
@@ -338,7 +340,7 @@ def _joined(experiments: list[Experiment], root: Path, seeds: Seeds) -> list[Exp
 
 
 def _are_tasks(label: str, parts: dict[int, Experiment]) -> bool:
-    """Whether what is called NAME-0, NAME-1, ... are tasks; for folders task0, task1, ... that is clear."""
+    """Whether the parts are runs of single tasks. Folders task0, task1, ... are; NAME-0, NAME-1, ... record it."""
     if not label.endswith("-*"):
         return True
     finished = {number: run for number, part in parts.items() for run in part.finished}

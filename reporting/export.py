@@ -1,4 +1,4 @@
-"""Experiments as JSON and CSV, every number unrounded."""
+"""Experiments as JSON and CSV with unrounded numbers."""
 
 import argparse
 import csv
@@ -17,7 +17,7 @@ def _stat(value: Stat | None) -> dict:
 
 
 def describe(experiment: Experiment, choice: Choice, ci95: bool) -> dict:
-    """One experiment as plain values: overall and per task mean, spread (None if n = 1), n, values."""
+    """One experiment as plain values: mean, spread (None if n = 1), n and values, overall and per task."""
 
     def entry(values: dict[str, float | None]) -> dict:
         return {**_stat(stat(list(values.values()), ci95)), "values": values}
@@ -49,7 +49,7 @@ def describe(experiment: Experiment, choice: Choice, ci95: bool) -> dict:
 
 
 def as_json(experiments: list[Experiment], choice: Choice, ci95: bool, **more) -> str:
-    """Experiments, and what else is given, as one JSON object."""
+    """Experiments and the entries of `more` as one JSON object."""
     described = [describe(experiment, choice, ci95) for experiment in experiments]
     means = [item["overall"]["mean"] for item in described if item["overall"]["mean"] is not None]
     data = {
@@ -99,14 +99,14 @@ def as_csv(
 
 
 def output_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `emit` reads."""
+    """Add the options that `emit` reads."""
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    output.add_argument("--csv", action="store_true", help="print CSV in place of the table")
+    output.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    output.add_argument("--csv", action="store_true", help="print CSV instead of the table")
 
 
 def emit(options, notes: str, as_json: Callable[[], str], as_csv: Callable[[], str], show: Callable[[], None]) -> None:
-    """Print what is asked for: JSON, CSV or, with `show`, tables. Notes stand below tables, beside data on stderr."""
+    """Print JSON, CSV or, by `show`, tables. Notes follow tables; with JSON and CSV they go to standard error."""
     if options.json or options.csv:
         print((as_json if options.json else as_csv)(), end="")
     else:

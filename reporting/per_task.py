@@ -1,7 +1,7 @@
-"""Runs of single tasks put together to runs of their suite.
+"""Join runs of single tasks to runs of their suite.
 
-A method that learns each task by itself leaves a folder a task: `.../task3/seed1` (the launchers), or a run a task,
-`.../plant6-3` (zero-shot). What differs in the number of the task only belongs together.
+A method that learns each task separately has a folder per task, `.../task3/seed1`, or for zero-shot CLIP a run per
+task, `.../plant6-3`. Paths that differ only in the number of the task belong together.
 """
 
 import re
@@ -11,13 +11,13 @@ from pathlib import PurePath
 from dassl.runs.record import SETTINGS, Run
 
 TASK_FOLDER = re.compile(r"task[-_]?(\d+)")
-TASK_RUN = re.compile(r"(.+)-(\d+)")  # of zero-shot: DATASET-TASKID
+TASK_RUN = re.compile(r"(.+)-(\d+)")  # zero-shot CLIP: DATASET-TASKID
 
 
 def place(path: PurePath, is_run: bool) -> tuple[str, int] | None:
-    """(path with a * for the number of the task, the number), or None where the path names no task.
+    """(path with a * for the number of the task, the number), or None if the path contains no task.
 
-    `is_run`: the path is that of a run, not of a folder of seeds.
+    `is_run`: whether the path is the path of a run rather than of a folder of seeds.
     """
     for position in reversed(range(len(path.parts))):
         if match := TASK_FOLDER.fullmatch(path.parts[position]):
@@ -29,14 +29,14 @@ def place(path: PurePath, is_run: bool) -> tuple[str, int] | None:
 
 
 def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: list[int]) -> Run:
-    """One run of the suite out of runs of single tasks.
+    """Join runs of single tasks to one run of the suite.
 
     Args:
-        runs: number of the task -> its run; those without a folder are left out.
-        numbers: all that are known of, where the runs do not say which tasks the suite has.
+        runs: {number of the task: run}; tasks without a folder are absent.
+        numbers: numbers of all known tasks, used if the runs do not record the tasks of the suite.
 
     Returns:
-        a run with overall values if every task of the suite has a finished run, else without, which a note explains.
+        a run with overall values if every task of the suite has a finished run; else without, and with a note.
     """
     finished = {number: run for number, run in sorted(runs.items()) if run.finished}
     if not finished:
@@ -88,6 +88,6 @@ def _gap(number: int, key: str, run: Run | None) -> str:
 
 
 def _costs(runs: list[Run]) -> dict[str, float]:
-    """Times and parameters add up, memory does not."""
+    """Costs of all runs: times and parameters are summed, memory is the maximum."""
     names = set.intersection(*(set(run.costs) for run in runs))
     return {name: (max if name == "memory" else sum)(run.costs[name] for run in runs) for name in names}

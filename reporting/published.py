@@ -1,8 +1,8 @@
-"""What papers report, to stand beside what was measured here.
+"""Numbers of papers, for comparison with measured ones.
 
-`reporting/tables/NAME.csv` hold the numbers, per cent, as printed there: a mean, or a mean ± the standard deviation
-over seeds. The columns of a table of one suite are datasets, by their names here; those of SoftCPT's are numbers of
-images a class.
+`reporting/tables/NAME.csv` contain the printed numbers in per cent: a mean, or mean ± standard deviation over seeds.
+The columns of `upt1` and `upt2` are datasets, under their names in this project; the columns of `softcpt` are numbers
+of images per class.
 """
 
 import csv
@@ -19,13 +19,13 @@ SOURCES = {
     "upt2": "Zang et al., Unified Vision and Language Prompt Learning, Table 2: ViT-B/16, 16 images a class",
 }
 AVERAGE = "average"
-NAMES = {  # label here: there
+NAMES = {  # label in this project: name in the papers
     "ZeroshotCLIP": "ZS-CLIP",
     "LinearProbe": "LP-CLIP",
     "Joint": "Joint Training",
     **{name: f"SoftCPT-{name}" for name in ("NATA", "NATS")},
 }
-OWN_CHOICE = {"rs8"}  # suites whose datasets are not published, see docs/datasets.md
+OWN_CHOICE = {"rs8"}  # suites whose datasets the paper does not publish, see docs/datasets.md
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Published:
     rows: dict[str, dict[str, dict[str, Stat]]]
 
     def row(self, experiment: Experiment) -> dict[str, Stat]:
-        """The row of what an experiment's label says, of its suite, or of the only one there is; {} without one."""
+        """The row with the experiment's label, in its suite or in the only suite of the table; {} if there is none."""
         suite = suite_of(experiment)
         methods = self.rows.get(suite) or (next(iter(self.rows.values())) if len(self.rows) == 1 else {})
         return methods.get(NAMES.get(experiment.label, experiment.label), {})
 
     def overall(self, experiment: Experiment) -> Stat | None:
-        """The number beside an experiment's overall value: of its images a class, of its only task, or the average."""
+        """The number to compare with an overall value: for the images per class, for the only task, or the average."""
         row, shots = self.row(experiment), {run.settings.get("shots") for run in experiment.finished}
         if len(tasks := experiment.tasks()) == 1 and tasks[0].key in row:
             return row[tasks[0].key]
@@ -51,12 +51,12 @@ class Published:
         return row.get(AVERAGE)
 
     def same_data(self, experiment: Experiment) -> bool:
-        """Whether an experiment is of a suite that this table has, all of it."""
+        """Whether the table contains the experiment's suite with the same datasets."""
         return suite_of(experiment) in self.rows.keys() - OWN_CHOICE
 
 
 def suite_of(experiment: Experiment) -> str:
-    """The suite that an experiment is of, "" where it is of some of its tasks or classes."""
+    """Suite of an experiment; "" if it covers only some tasks or classes."""
     for run in experiment.finished:
         whole = {"protocol": ("few-shot", "all"), "subsample_tasks": ("all", "each by itself")}
         if all(run.settings.get(name) in (None, *values) for name, values in whole.items()):

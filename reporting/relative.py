@@ -1,4 +1,4 @@
-"""Standard deviation over seeds relative to the mean: how stable a method is, whatever its level."""
+"""Standard deviation over seeds relative to the mean: the stability of a method, independent of its level."""
 
 from reporting.experiments import Choice, Experiment, stat
 from reporting.table import render
@@ -7,7 +7,7 @@ TEXT = "relative standard deviation over seeds (population std / mean, per cent)
 
 
 def relative(values: list[float | None]) -> float | None:
-    """100 * std / mean of the values that are there; None for fewer than two, or where the mean is 0."""
+    """100 * std / mean of the values that are not None; None for fewer than two values or a mean of 0."""
     found = stat(values)
     return 100 * found.spread / found.mean if found and found.spread is not None and found.mean else None
 
@@ -15,7 +15,7 @@ def relative(values: list[float | None]) -> float | None:
 def relative_stds(experiment: Experiment, choice: Choice) -> dict:
     """{"overall", "of_a_task", "tasks": {name: ...}} of one experiment, per cent or None.
 
-    "overall" is of the seeds' overall values, "of_a_task" the mean of the tasks' own, which do not cancel each other.
+    "overall" is computed from the seeds' overall values; "of_a_task" is the mean over the tasks of their own values.
     """
     runs = experiment.finished
     tasks = experiment.tasks() if choice.task is None else []
@@ -29,7 +29,7 @@ def relative_stds(experiment: Experiment, choice: Choice) -> dict:
 
 
 def relative_table(experiments: list[Experiment], choice: Choice) -> str:
-    """A row an experiment."""
+    """Markdown table with a row per experiment."""
     rows = []
     for experiment in experiments:
         found = relative_stds(experiment, choice)

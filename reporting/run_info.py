@@ -1,4 +1,4 @@
-"""What the scripts ask about a run folder: `python -m reporting.run_info state|last_epoch|error DIR [TRAIN ARGS]`.
+"""Answer questions of the scripts about a run: `python -m reporting.run_info state|last_epoch|error DIR [TRAIN ARGS]`.
 
 state       prints complete, unfinished or none. With the arguments train.py is about to get, a finished run that was
             made with other settings is an error: skipping it would pass its numbers off as those asked for. Settings

@@ -8,7 +8,7 @@ from reporting.experiments import Choice, Experiment, ReportError, Stat, choose,
 from reporting.published import AVERAGE, SOURCES, Published
 from reporting.published import load as published_table
 
-WIDTH = 120  # columns a table may take
+WIDTH = 120  # most characters per line of a table
 
 
 def spread_text(ci95: bool) -> str:
@@ -32,7 +32,7 @@ def cell(value: Stat | None) -> str:
 
 
 def render(header: list[str], rows: list[list[str]], left: int = 1) -> str:
-    """A table with the first `left` columns aligned left, the others right."""
+    """Markdown table; the first `left` columns are aligned left, the others right."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
 
     def line(row):
@@ -50,7 +50,7 @@ def width(table: str) -> int:
 
 
 def seeds_table(experiment: Experiment, choice: Choice, ci95: bool = False) -> str:
-    """One experiment: a row a task and one overall, a column a seed."""
+    """Table of one experiment: a row per task and one overall, a column per seed if there is room."""
     runs = experiment.finished
     overall = "overall" if choice.task is None else choice.task[1]
     rows = []
@@ -127,9 +127,9 @@ def experiments_table(experiments: list[Experiment], choice: Choice, ci95: bool 
 def wide_table(
     experiments: list[Experiment], choice: Choice, ci95: bool = False, published: Published | None = None
 ) -> str:
-    """A row an experiment, a column a task, the average last, however wide that is: the layout of papers.
+    """The layout of papers at any width: a row per experiment, a column per task, the average last.
 
-    Below a row stand the numbers `published` has of it, where there are some of these tasks.
+    Numbers of `published` follow below a row, if it has some of the tasks.
     """
     tasks = sorted({(task.id, task.name): task for x in experiments for task in x.tasks()}.items())
     header = ["method", "n", *(task.key or task.name for _, task in tasks), AVERAGE]
@@ -142,13 +142,13 @@ def wide_table(
         row = published.row(experiment) if published else {}
         if any(task.key in row for _, task in tasks):
             there = [cell(row.get(task.key)) for _, task in tasks]
-            # the average of a paper is over all of its columns
+            # a paper's average is over all columns of the paper
             rows.append(["… published", "", *there, cell(row[AVERAGE]) if len(tasks) + 1 == len(row) else ""])
     return render(header, rows)
 
 
 def comparison_table(experiments: list[Experiment], choice: Choice, published: Published, ci95: bool = False) -> str:
-    """The overall values of the experiments that `published` has numbers for, side by side with these."""
+    """Overall values of the experiments beside the numbers of `published`, where it has some."""
     text, rows = [f"published: {published.source}"], []
     found = [(x, published.overall(x)) for x in experiments if x.finished]
     found = [(x, number) for x, number in found if number is not None]
@@ -177,9 +177,7 @@ COSTS = (  # name, column, unit, digits
 
 
 def costs_table(experiments: list[Experiment]) -> str:
-    """What a run of each experiment took, mean over its seeds; for runs of single tasks the sum over the tasks, of
-    memory the largest.
-    """
+    """Costs of a run per experiment, averaged over seeds; costs of single tasks are summed, of memory the maximum."""
     rows = []
     for experiment in experiments:
         row = [experiment.label]
@@ -191,13 +189,13 @@ def costs_table(experiments: list[Experiment]) -> str:
 
 
 def _common_tasks(experiments: list[Experiment]) -> list[tuple[int, str]]:
-    """The tasks, if those of all experiments with results are the same and more than one."""
+    """Tasks shared by all finished experiments; [] if they differ or there is only one."""
     lists = [[(task.id, task.name) for task in experiment.tasks()] for experiment in experiments if experiment.finished]
     return lists[0] if lists and len(lists[0]) > 1 and all(other == lists[0] for other in lists) else []
 
 
 def notes_text(experiments: list[Experiment]) -> str:
-    """The notes of all experiments, named where there are several."""
+    """The notes of all experiments, with labels if there are several."""
     lines = []
     for experiment in experiments:
         prefix = f"{experiment.label}: " if len(experiments) > 1 else ""

@@ -190,7 +190,7 @@ def test_runs_without_contexts(build, tmp_path, capsys):
     trainer = build("MTCoOpHard", "OPTIM.MAX_EPOCH", 1, "TRAIN.CHECKPOINT_FREQ", -1)
     trainer.before_train()
     capsys.readouterr()
-    assert "holds no checkpoint" in refused(capsys, run)
+    assert "contains no checkpoint" in refused(capsys, run)
     build("ZeroshotCLIP").train()
     capsys.readouterr()
     assert "ZeroshotCLIP, which learns nothing" in refused(capsys, run)

@@ -153,7 +153,7 @@ def test_runs_without_a_model(finished, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(copy / "prompt_learner")
     status, _, err = called(capsys, copy, new / "a.png")
-    assert status == 2 and "holds no checkpoint" in err
+    assert status == 2 and "contains no checkpoint" in err
     record = json.loads((copy / "results.json").read_text())
     (copy / "results.json").write_text(json.dumps({**record, "command": ["train.py", "--eval-only"]}))
     status, _, err = called(capsys, copy, new / "a.png")

@@ -1,4 +1,4 @@
-"""The table of evaluators and their settings."""
+"""The table of evaluators, and the settings of tests."""
 
 import inspect
 
@@ -22,10 +22,10 @@ declare(
 
 
 class EvaluatorBase:
-    """process() takes batches, evaluate() prints and returns the scores of all since reset()."""
+    """Base of evaluators: process() takes a batch; evaluate() prints and returns the scores since reset()."""
 
     needs_task = False  # whether process() takes the task of each image as its third argument
-    validating = False  # set during training: results are printed as validation results, never taken for the final ones
+    validating = False  # True during training: the heading then says that results are validation results
 
     def __init__(self, cfg):
         self.cfg = cfg
@@ -46,7 +46,7 @@ class EvaluatorBase:
 
 
 def build_evaluator(cfg, **kwargs):
-    """The evaluator cfg.TEST.EVALUATOR names, called with those of `lab2cname`, `space`, … it takes."""
+    """Build the evaluator that cfg.TEST.EVALUATOR names, with those of the keyword arguments that it accepts."""
     name = cfg.TEST.EVALUATOR
     check_availability(name, EVALUATOR_REGISTRY.registered_names())
     evaluator = EVALUATOR_REGISTRY.get(name)

@@ -1,4 +1,4 @@
-"""Accuracies of one batch, for the training line."""
+"""Accuracies of one batch, for training lines."""
 
 import torch
 
@@ -7,12 +7,12 @@ def compute_accuracy(output, target, topk=(1,)):
     """Top-k accuracies of a batch.
 
     Args:
-        output: (B, C) logits, or a tuple or list whose first item is that.
+        output: (B, C) logits, or a tuple or list whose first item is the logits.
         target: (B,) class indices.
-        topk: the k's; a k above C counts as C.
+        topk: values of k; a k above C counts as C.
 
     Returns:
-        list of one-element tensors in per cent, one for each k.
+        list of one-element tensors in per cent, one per k.
     """
     if isinstance(output, (tuple, list)):
         output = output[0]
@@ -22,14 +22,14 @@ def compute_accuracy(output, target, topk=(1,)):
 
 
 def compute_accuracy_map(output, label, task, space, task_wise=False):
-    """Accuracy of a multi-task batch: each image's prediction is the best of its own task's columns.
+    """Accuracy of a multi-task batch: each image is classified among the classes of its own task.
 
     Args:
         output: (B, N) logits over the classes of all tasks.
         label: (B,) class index within the task.
         task: (B,) position of the task in `space`.
         space: TaskSpace, or anything with `mask(task)` -> (B, N), `column(task, label)` -> (B,) and `num_tasks`.
-        task_wise: one accuracy for each task instead of one for the batch.
+        task_wise: return one accuracy per task instead of one for the batch.
 
     Returns:
         one-element tensor in per cent; with `task_wise` (T,), NaN for tasks without an image in the batch.

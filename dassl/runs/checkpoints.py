@@ -26,7 +26,7 @@ def checkpoint_path(directory, name, epoch=None):
 
 
 def model_names(directory):
-    """Names of the models that have checkpoints in a run's folder; runs further below it are none of its models."""
+    """Names of the models that have checkpoints directly in a run's folder, sorted."""
     found = []
     for entry in os.scandir(directory):
         if entry.is_dir() and any(_NAME.fullmatch(file) or file == BEST for file in os.listdir(entry.path)):
@@ -35,7 +35,7 @@ def model_names(directory):
 
 
 def saved_epochs(directory, names=None):
-    """Epochs for which every one of `names` (default: all models below the folder) has a checkpoint, ascending."""
+    """Epochs for which each model of `names` (default: all models) has a checkpoint, ascending."""
     names = model_names(directory) if names is None else names
     common = None
     for name in names:
@@ -47,42 +47,43 @@ def saved_epochs(directory, names=None):
 
 
 def require_checkpoint(directory, epoch=None, names=None):
-    """Check that a folder holds a checkpoint to load, before anything slow begins.
+    """Check that a folder contains a checkpoint to load, before slow steps begin.
 
     Raises:
-        FileNotFoundError: no such folder, no checkpoint in it, or none of `epoch` (the message lists those there are).
+        FileNotFoundError: no such folder, no checkpoint in it, or no checkpoint of `epoch` (the message lists
+            the epochs).
     """
     if not os.path.isdir(directory):
-        raise FileNotFoundError(f"nothing to load: there is no folder {directory}")
+        raise FileNotFoundError(f"nothing to load: no such folder {directory}")
     names = model_names(directory) if names is None else names
     epochs = saved_epochs(directory, names)
     best = bool(names) and all(os.path.isfile(checkpoint_path(directory, name)) for name in names)
     if not epochs and not best:
         expected = os.path.join(directory, "<model name>", "model.pth.tar-<epoch>")
-        raise FileNotFoundError(f"nothing to load: {directory} holds no checkpoint (expected {expected})")
+        raise FileNotFoundError(f"nothing to load: {directory} contains no checkpoint, expected {expected}")
     if epoch is not None and epoch not in epochs:
-        there = ", ".join(map(str, epochs)) or "none, only the best model on validation (leave the epoch out)"
-        raise FileNotFoundError(f"no checkpoint of epoch {epoch} in {directory}; epochs there: {there}")
+        there = ", ".join(map(str, epochs)) or "none, only the best model on validation (omit the epoch to load it)"
+        raise FileNotFoundError(f"no checkpoint of epoch {epoch} in {directory}; epochs with checkpoints: {there}")
 
 
 def load_epoch(directory, names, epoch):
     """{name: checkpoint} of one epoch.
 
     Raises:
-        UserError: one of the files is not whole, or is of another run's epoch.
+        UserError: a file is not a complete checkpoint.
     """
     loaded = {}
     for name in names:
         path = checkpoint_path(directory, name, epoch)
         checkpoint = load_checkpoint(path)
         if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-            raise UserError(f"{path} is no checkpoint: it has no state_dict")
+            raise UserError(f"{path} is not a checkpoint: it has no state_dict")
         loaded[name] = checkpoint
     return loaded
 
 
 def prune(directory, names, keep):
-    """Remove all but the newest `keep` periodic checkpoints (0: none is removed)."""
+    """Remove periodic checkpoints except for the newest `keep`; keep = 0 removes none."""
     if keep <= 0:
         return
     newest = saved_epochs(directory, names)[-keep:]
@@ -93,7 +94,7 @@ def prune(directory, names, keep):
 
 
 def tidy(directory, names, keep):
-    """Remove what a killed run left: unfinished temporary files, and checkpoints it had no time to prune."""
+    """Remove the leftovers of a killed run: temporary files, and checkpoints beyond the newest `keep`."""
     for folder in [directory, *(os.path.join(directory, name) for name in names)]:
         for file in os.listdir(folder) if os.path.isdir(folder) else []:
             if _TEMPORARY.fullmatch(file):
@@ -102,7 +103,7 @@ def tidy(directory, names, keep):
 
 
 def plain(value):
-    """A copy in tensors and plain values, which `torch.load(weights_only=True)` of every torch version reads."""
+    """A copy of tensors and plain values that `torch.load(weights_only=True)` of every torch version can read."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -114,21 +115,21 @@ def plain(value):
     return value
 
 
-# ---- one file: Dassl's functions ----
+# ---- single files, under Dassl's names ----
 
 
 def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):
     """Write a checkpoint into `save_dir`, and its name into the file `checkpoint` there.
 
     Args:
-        state: dict with "state_dict" and "epoch" and whatever else, of tensors and plain values.
-        save_dir: folder, created if missing.
+        state: dict of tensors and plain values, with at least "state_dict" and "epoch".
+        save_dir: folder, created if it is missing.
         is_best: write model-best.pth.tar as well.
-        remove_module_from_keys: drop the "module." that DataParallel puts before each name.
+        remove_module_from_keys: remove the prefix "module." that DataParallel adds to each name.
         model_name: file name; default model.pth.tar-<epoch>.
 
     Returns:
-        path of the file written.
+        path of the written file.
     """
     mkdir_if_missing(save_dir)
     state = dict(state)
@@ -139,7 +140,7 @@ def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True
     for target in [path] + ([os.path.join(save_dir, "model-best.pth.tar")] if is_best else []):
         with atomic_write(target, "wb") as stream:
             torch.save(state, stream)
-    if name.startswith("model.pth.tar"):  # the best model is no place to resume from
+    if name.startswith("model.pth.tar"):  # training is not resumed from the best model
         with atomic_write(os.path.join(save_dir, "checkpoint")) as stream:
             stream.write(name + "\n")
     print(f"Checkpoint saved to {path}")
@@ -150,7 +151,8 @@ def load_checkpoint(fpath):
     """Read a checkpoint to the CPU, tensors and plain values only.
 
     Raises:
-        UserError: no path given; a file with pickled objects (nothing in it is executed); a file that is no checkpoint.
+        UserError: an empty path; a file with pickled objects (they are not executed); a file that is not a complete
+            checkpoint.
         FileNotFoundError: no such file.
     """
     if not fpath:
@@ -160,22 +162,24 @@ def load_checkpoint(fpath):
     try:
         return torch.load(fpath, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported operand" in str(error):  # not even the beginning of what torch writes
-            raise UserError(f"{fpath} is no whole checkpoint: torch.save did not write it, or not to its end") from None
+        if "Unsupported operand" in str(error):  # the first bytes are not written by torch
+            raise UserError(
+                f"{fpath} is not a complete checkpoint: it was not written by torch.save, or was truncated"
+            ) from None
         raise UserError(
-            f"{fpath} holds pickled Python objects besides tensors and plain values. Loading those can run code, so it "
-            "is refused. If you trust the file, keep its weights alone, once: "
+            f"{fpath} contains pickled Python objects besides tensors and plain values. Loading them can execute code, "
+            "so the file is refused. If you trust it, reduce it to its weights once: "
             f"python -c \"import torch; c = torch.load('{fpath}', map_location='cpu', weights_only=False); "
             "torch.save({'state_dict': c['state_dict'], 'epoch': c.get('epoch', 0)}, "
-            f"'{fpath}')\" (with the package that wrote it importable)"
+            f"'{fpath}')\" (the package that wrote it must be importable)"
         ) from None
     except (EOFError, RuntimeError, ValueError, KeyError) as error:
         reason = str(error).split(".")[0] or "it is empty"
-        raise UserError(f"{fpath} is no whole checkpoint: {' '.join(reason.split())}") from None
+        raise UserError(f"{fpath} is not a complete checkpoint: {' '.join(reason.split())}") from None
 
 
 def load_pretrained_weights(model, weight_path):
-    """Copy the tensors of a checkpoint whose name and shape fit into `model`; the others are named in a warning."""
+    """Copy the tensors of a checkpoint that fit `model` by name and shape. A warning lists the others."""
     checkpoint = load_checkpoint(weight_path)
     weights = _without_module(checkpoint.get("state_dict", checkpoint))
     own = model.state_dict()
@@ -187,18 +191,18 @@ def load_pretrained_weights(model, weight_path):
     model.load_state_dict({**own, **fitting})
     left = [name for name in weights if name not in fitting]
     if not fitting:
-        warnings.warn(f"nothing in {weight_path} fits the model by name and shape; it is unchanged", stacklevel=2)
+        warnings.warn(f"no tensor in {weight_path} fits the model by name and shape; nothing is loaded", stacklevel=2)
     else:
         print(f"Loaded {len(fitting)} of {len(own)} tensors from {weight_path}")
         if left:
-            warnings.warn(f"left out of {weight_path} (other name or shape): {', '.join(left)}", stacklevel=2)
+            warnings.warn(f"not loaded from {weight_path} (other name or shape): {', '.join(left)}", stacklevel=2)
 
 
 def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None):
-    """Load the newest checkpoint of a folder, as its file `checkpoint` names it.
+    """Load the newest checkpoint of a folder, which its file `checkpoint` names.
 
     Returns:
-        the epoch to go on with.
+        number of finished epochs, i.e. the next epoch counted from 0.
     """
     pointer = os.path.join(fdir, "checkpoint")
     if not os.path.isfile(pointer):
@@ -211,7 +215,7 @@ def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None):
         optimizer.load_state_dict(checkpoint["optimizer"])
     if scheduler is not None and checkpoint.get("scheduler") is not None:
         scheduler.load_state_dict(checkpoint["scheduler"])
-    print(f"Loaded {path}, going on at epoch {checkpoint['epoch'] + 1}")
+    print(f"Loaded {path}, continuing with epoch {checkpoint['epoch'] + 1}")
     return checkpoint["epoch"]
 
 

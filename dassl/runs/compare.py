@@ -62,10 +62,10 @@ def refuse_other_model(folder, cfg, section, weights_hash, critical):
 
 
 def split_change(trainer, directory):
-    """How the splits of a trainer's data differ from those of the run in `directory`: a line for people.
+    """A sentence that the splits have changed since the run in `directory`; "" if not, or if they cannot be compared.
 
-    "" where they are the same, or cannot be compared: nothing is recorded there, or it was of other tasks. (The hash is
-    that of the full splits, but for datasets that are written for Dassl, which know no more than the images they drew.)
+    Splits cannot be compared if their hash was not recorded, or if the run had other tasks. The hash covers the full
+    splits. For datasets written for Dassl it covers the sampled images only, so shots and seed must be equal, too.
     """
     dataset, there = getattr(trainer.dm, "dataset", None), hash_of(directory, "split")
     if not there or not has_config(directory):
@@ -77,14 +77,14 @@ def split_change(trainer, directory):
     if not here or there == here or any(key.startswith(decide) for key in others):
         return ""
     return (
-        f"the splits of {trainer.cfg.DATASET.NAME} (hash {here[:12]}) are not those that the run in {directory} was "
-        f"made with ({there[:12]}): images or split files have changed since"
+        f"the splits of {trainer.cfg.DATASET.NAME} (hash {here[:12]}) differ from the splits of the run in {directory} "
+        f"({there[:12]}): images or split files have changed since then"
     )
 
 
 def warn_of_split(trainer, config_file="", model_dir=""):
-    """Print a line when the splits have changed since the run whose config.yaml, or whose model, is used."""
+    """Print a warning if the splits have changed since the run whose config.yaml or model is used."""
     again = config_file and os.path.basename(config_file) == CONFIG
     for directory in dict.fromkeys(filter(None, (again and (os.path.dirname(config_file) or "."), model_dir))):
         if change := split_change(trainer, directory):
-            print(f"WARNING: {change}, and the numbers of the two cannot be compared")
+            print(f"WARNING: {change}; the numbers of the two runs are not comparable")

@@ -1,4 +1,4 @@
-"""The output folder of a run: may it be used, and does it hold a finished or an unfinished run?"""
+"""The output folder of a run: check, reserve, prepare and clear it."""
 
 import contextlib
 import glob
@@ -24,27 +24,27 @@ _held = {}  # {folder reserved by this process: its lock}
 
 
 def run_state(directory):
-    """Whether a folder holds no run, an unfinished one (it has checkpoints), or a finished one."""
+    """NEW, UNFINISHED or FINISHED: what `directory` contains. An unfinished run is one with checkpoints."""
     if is_complete(directory):
         return FINISHED
     return UNFINISHED if os.path.isdir(directory) and saved_epochs(directory) else NEW
 
 
 def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
-    """Make cfg.OUTPUT_DIR ready, and settle cfg.SEED.
+    """Make cfg.OUTPUT_DIR ready for a run and choose the seed if cfg.SEED is negative.
 
     Args:
         cfg: configuration, not frozen.
-        overwrite: remove the run the folder holds.
-        learn: whether this run trains, and so may go on with an unfinished one.
-        ignored: prefixes of settings that decide no number of this run, `dassl.engine.build.ignored_settings(cfg)`.
+        overwrite: remove the run that the folder contains.
+        learn: whether the run trains; only then an unfinished run can be continued.
+        ignored: prefixes of settings that change no number of this run, `dassl.engine.build.ignored_settings(cfg)`.
 
     Returns:
-        NEW, UNFINISHED (goes on) or FINISHED (nothing to do, which is printed).
+        NEW, UNFINISHED (the run will be continued) or FINISHED (nothing to do; a line says so).
 
     Raises:
-        UserError: the folder cannot be written; or another run is going on in it; or it holds a run of other settings,
-            or an unfinished one that this run, which only tests, must not touch.
+        UserError: the folder is not writable; another run is going on in it; it contains a run with other settings; or
+            it contains an unfinished run and this run only tests.
     """
     directory = cfg.OUTPUT_DIR
     try:
@@ -54,27 +54,27 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
-            f"cannot write to the output folder {directory} ({reason}); choose another: --output-dir"
+            f"cannot write to the output folder {directory} ({reason}); choose another --output-dir"
         ) from None
     hold(directory)
     if overwrite:
         remove_run(directory)
     state = run_state(directory)
     if state == UNFINISHED and not learn:
-        raise UserError(f"{directory} holds an unfinished training run; test into another folder: --output-dir")
+        raise UserError(f"{directory} contains an unfinished training run; choose another --output-dir for the test")
     if state != NEW and has_config(directory):
         if cfg.SEED < 0:
             cfg.SEED = seed_of(directory, cfg.SEED)
         changed = changed_settings(cfg, directory, ignored)
-        if changed:  # of a finished one too: who asked for other numbers must not be told that all is well
+        if changed:  # also for a finished run: its numbers are not the ones that were asked for
             kind = "a finished" if state == FINISHED else "an unfinished"
-            lines = [f"{key}: {old} there, {new} here" for key, old, new in changed[:20]]
+            lines = [f"{key}: {old} in the folder, {new} now" for key, old, new in changed[:20]]
             raise UserError(
-                f"{directory} holds {kind} run of other settings; repeat its own, choose another --output-dir, or "
-                "start anew with --overwrite. They differ in\n  " + "\n  ".join(lines)
+                f"{directory} contains {kind} run with other settings; use the same settings, choose another "
+                "--output-dir, or replace the run with --overwrite. Different settings:\n  " + "\n  ".join(lines)
             )
     if state == FINISHED:
-        print(f"{directory} holds a finished run, see its results.json; nothing is done. --overwrite runs anew")
+        print(f"{directory} contains a finished run, see its {RESULTS}; nothing to do. --overwrite replaces the run")
     else:
         settle_seed(cfg)
     return state
@@ -99,7 +99,7 @@ def hold(directory):
         with contextlib.suppress(OSError), open(owner, encoding="utf-8") as stream:
             who = stream.read().strip()
         raise UserError(
-            f"{directory}: another run is going on in this folder{who and f' ({who})'}; wait for its end or choose "
+            f"{directory}: another run is going on in this folder{who and f' ({who})'}; wait until it ends or choose "
             "another --output-dir"
         ) from None
     with contextlib.suppress(OSError), open(owner, "w", encoding="utf-8") as stream:
@@ -119,7 +119,7 @@ def leave_output():
 
 
 def settle_seed(cfg):
-    """Draw a seed where cfg.SEED is negative, so that the run can be repeated from its config.yaml."""
+    """Draw a seed if cfg.SEED is negative, so that config.yaml is enough to repeat the run. Returns cfg.SEED."""
     if cfg.SEED < 0:
         frozen = cfg.is_frozen()
         cfg.defrost()
@@ -130,7 +130,7 @@ def settle_seed(cfg):
 
 
 def remove_run(directory):
-    """Remove what a run writes into its folder, and nothing else."""
+    """Remove the files that a run writes into its folder, and no others."""
     for name in model_names(directory):
         folder = os.path.join(directory, name)
         for file in [

@@ -1,6 +1,6 @@
-"""Final test result of a log in the published format.
+"""Read the final test result of a log in the published format.
 
-The lines that matter (tabs between the parts of a task line)::
+The relevant lines, with tabs between the parts of a task line::
 
     Finished training
     => result
@@ -10,7 +10,7 @@ The lines that matter (tabs between the parts of a task line)::
     * task: 0 (faces)    total: 10    metric: 67.12%
     * average: 67.12%
 
-Logs of single-task trainers have ``* accuracy: 67.12%`` in place of the overall metric and no per-task part.
+Logs of single-task trainers contain ``* accuracy: 67.12%`` instead of the overall metric, and no per-task part.
 """
 
 import re
@@ -34,7 +34,7 @@ class Block:
     numbers: dict[str, float | None] = field(default_factory=dict)
     total: int | None = None
     tasks: list[tuple[int, str, int, dict[str, float | None]]] = field(default_factory=list)
-    average_missing: bool = False  # a per-task part has begun and its last line has not come
+    average_missing: bool = False  # the last line of a per-task part that has begun
 
     @property
     def complete(self) -> bool:
@@ -48,13 +48,13 @@ def _number(text: str) -> float | None:
 def final_test_block(lines, test_log: bool = False) -> tuple[Block | None, str]:
     """The last complete test result in the lines of a log.
 
-    Results of validation never count: those before `Finished training`, those under `=> validation result`, and those
-    announced as evaluated on the val set.
+    Validation results never count: results before `Finished training`, under `=> validation result`, or after a line
+    that announces an evaluation on the val set.
 
     Args:
         lines: iterable of strings.
-        test_log: the log may come from a run that only evaluated and so has no `Finished training`. Results that
-            follow a training line still need it.
+        test_log: accept a log without `Finished training`, from a run that only tested. Results after a training line
+            still need `Finished training`.
 
     Returns:
         (block, "") or (None, what is missing).
@@ -78,7 +78,7 @@ def final_test_block(lines, test_log: bool = False) -> tuple[Block | None, str]:
         line = raw.strip()
         if line.startswith("=> "):
             title = line[3:].lower()
-            if "per-task result".startswith(title):  # also when the log ends within these words
+            if "per-task result".startswith(title):  # the log may end within these words
                 section = "per-task"
                 if current is not None:
                     current.average_missing = True
@@ -100,7 +100,7 @@ def final_test_block(lines, test_log: bool = False) -> tuple[Block | None, str]:
             finished, on_validation = True, False
         elif TRAINING_LINE.match(line):
             close()
-            # a run that goes on in the same log: its validation results must not pass for test results
+            # a continued run in the same log: its validation results are not test results
             trained, finished, on_validation = True, False, False
         elif match := EVALUATION_OF.search(line):
             close()

@@ -1,4 +1,4 @@
-"""results.json: what a run was and what came out, for programs; the log is for people."""
+"""Write results.json, config.yaml and tasks.json, each atomically."""
 
 import os
 import sys
@@ -6,28 +6,28 @@ from datetime import datetime, timezone
 
 from dassl.config import config_hash
 from dassl.metrics import METRICS
-from dassl.runs.record import CONFIG, RESULTS, TASKS, known_results
+from dassl.runs.record import COMPLETE, CONFIG, RESULTS, TASKS, known_results
 from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, versions, write_json
 
 
 def write_config(cfg):
-    """Write the resolved configuration, from which the run can be repeated."""
+    """Write the resolved configuration to config.yaml, which is enough to repeat the run."""
     copy = cfg.clone()
     copy.defrost()
-    copy.RESUME = ""  # repeating the run does not need the other one
+    copy.RESUME = ""  # not needed to repeat the run
     with atomic_write(os.path.join(cfg.OUTPUT_DIR, CONFIG)) as stream:
         stream.write(copy.dump())
 
 
 def write_tasks(trainer):
-    """Write tasks.json, what the run tells apart: with it and the model a prediction needs none of the data."""
+    """Write the tasks with their class names to tasks.json, so that predictions need no dataset."""
     space = getattr(trainer.dm, "space", None)
     if space is not None:
         write_json(space.plain(), os.path.join(trainer.cfg.OUTPUT_DIR, TASKS))
 
 
 def describe(cfg):
-    """What is known of a run before it starts."""
+    """The entries of results.json before the run starts; unknown values are None."""
     classes = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
     shots = cfg.DATASET.NUM_SHOTS
     return {
@@ -66,7 +66,7 @@ def write_results(trainer, status, report=None):
     Args:
         trainer: a SimpleTrainer.
         status: "running", "complete" or "failed".
-        report: the evaluator's report ({"tasks": [...], "mean": {...}}), once there is one.
+        report: the evaluator's report {"tasks": [...], "mean": {...}}; None before the test.
     """
     record = describe(trainer.cfg)
     parameters = {
@@ -95,9 +95,9 @@ def write_results(trainer, status, report=None):
 
 
 def write_failure(cfg, error):
-    """Note in results.json that the run stopped with an error; a finished run's file is left alone."""
+    """Record in results.json that the run stopped with `error`. The file of a finished run is not changed."""
     record = known_results(cfg.OUTPUT_DIR) or describe(cfg)
-    if record.get("status") != "complete":
+    if record.get("status") != COMPLETE:
         record.update(status="failed", error=f"{type(error).__name__}: {error}", finished=_now())
         write_json(record, _path(cfg))
 

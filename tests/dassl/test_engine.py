@@ -241,9 +241,9 @@ def test_load_model_takes_best_then_newest_and_lists_epochs(root):
     assert loaded.weight[0, 0] == 4
     trainer(loaded).load_model(str(root), epoch=1)
     assert loaded.weight[0, 0] == 0
-    with pytest.raises(FileNotFoundError, match="no checkpoint of epoch 3 in .*; epochs there: 1, 5"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint of epoch 3 in .*; epochs with checkpoints: 1, 5"):
         trainer(loaded).load_model(str(root), epoch=3)
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+    with pytest.raises(FileNotFoundError, match="contains no checkpoint"):
         require_checkpoint(str(root / "m"))
     with pytest.raises(UserError, match="other settings, tasks or classes"):
         trainer(nn.Linear(3, 2)).load_model(str(root))

@@ -80,13 +80,13 @@ def test_train_then_finished_then_overwrite(run, tmp_path):
     assert log.endswith(out) and "MAX_EPOCH: 1" in log and "MAX_EPOCH: 1" not in out  # the settings are in the log
     before = (tmp_path / "run" / "results.json").read_text()
     status, out, err = run("--seed", 0, "OPTIM.MAX_EPOCH", 1)
-    assert status == 0 and len(out.splitlines()) == 1 and "holds a finished run" in out
+    assert status == 0 and len(out.splitlines()) == 1 and "contains a finished run" in out
     assert (tmp_path / "run" / "results.json").read_text() == before
     (tmp_path / "run" / "notes.txt").write_text("mine")
     below = tmp_path / "run" / "other" / "learner" / "model.pth.tar-1"  # another run in a folder below
     below.parent.mkdir(parents=True)
     below.touch()
-    fails(run("--seed", 0), "a finished run of other settings", "OPTIM.MAX_EPOCH: 1 there, ")
+    fails(run("--seed", 0), "a finished run with other settings", "OPTIM.MAX_EPOCH: 1 in the folder, ")
     status, out, err = run("OPTIM.MAX_EPOCH", 2, "--overwrite", "--seed", 0)  # flags may follow the settings
     assert status == 0 and read_json(tmp_path / "run" / "results.json")["epoch"] == 2
     assert (tmp_path / "run" / "notes.txt").exists() and below.exists() and not list(tmp_path.glob("run/learner/*-1"))
@@ -101,9 +101,13 @@ def test_unfinished_folder_is_continued_with_its_own_settings_only(run, tmp_path
     assert run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", "True")[0] == 0
     results = read_json(tmp_path / "run" / "results.json")
     write_json({**results, "status": "running"}, tmp_path / "run" / "results.json")
-    fails(run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "OPTIM.LR", 0.1), "other settings", "OPTIM.LR: 0.05 there, 0.1 here")
+    fails(
+        run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "OPTIM.LR", 0.1),
+        "other settings",
+        "OPTIM.LR: 0.05 in the folder, 0.1 now",
+    )
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
-    fails(run("--eval-only", "--model-dir", tmp_path / "copy"), "holds an unfinished training run")
+    fails(run("--eval-only", "--model-dir", tmp_path / "copy"), "contains an unfinished training run")
     status, out, _ = run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", "True")  # goes on with the recorded seed
     assert status == 0 and "after epoch 2" in out
     assert read_json(tmp_path / "run" / "results.json")["seed"] == results["seed"] >= 0
@@ -121,12 +125,14 @@ def test_eval_only(run, tmp_path):
         fails(run("--eval-only", "--model-dir", model, *more), "is the folder of the model that is tested")
     assert list(model.glob("*/model.pth.tar-2"))
     fails(run("--eval-only", output="e"), "--eval-only needs --model-dir", "ToyCoOp")
-    fails(run("--eval-only", "--model-dir", model, "--load-epoch", 7, output="e"), "epoch 7", "epochs there: 2")
-    fails(run("--eval-only", "--model-dir", tmp_path / "x", output="e"), "there is no folder")
-    fails(run("--eval-only", "--model-dir", tmp_path / "toy", output="e"), "holds no checkpoint")
-    fails(run("--eval-only", "--model-dir", model / "learner", output="e"), "holds no checkpoint")
+    fails(
+        run("--eval-only", "--model-dir", model, "--load-epoch", 7, output="e"), "epoch 7", "epochs with checkpoints: 2"
+    )
+    fails(run("--eval-only", "--model-dir", tmp_path / "x", output="e"), "no such folder")
+    fails(run("--eval-only", "--model-dir", tmp_path / "toy", output="e"), "contains no checkpoint")
+    fails(run("--eval-only", "--model-dir", model / "learner", output="e"), "contains no checkpoint")
     fails(run("--model-dir", model, output="e"), "--resume continues a run")
-    fails(run("--resume", tmp_path / "x", output="e"), "there is no folder")
+    fails(run("--resume", tmp_path / "x", output="e"), "no such folder")
     assert not (tmp_path / "e").exists()
     assert run("--resume", tmp_path / "own", output="own")[0] == 0  # its own folder, still empty: the start
     for arguments in (("--eval-only",), ()):  # nothing to learn: no model is needed, and training only tests
@@ -178,7 +184,7 @@ def test_splits_that_have_changed_are_told(run, tmp_path, monkeypatch):
 
     record = read_json(first / "results.json")
     write_json({**record, "status": "running"}, first / "results.json")
-    fails(run("OPTIM.MAX_EPOCH", 2), "are not those that the run in", "start anew with --overwrite")
+    fails(run("OPTIM.MAX_EPOCH", 2), "differ from the splits of the run in", "start anew with --overwrite")
     assert list(first.glob("*/model.pth.tar-2"))
     assert run("OPTIM.MAX_EPOCH", 2, "--overwrite")[0] == 0
 

@@ -92,7 +92,7 @@ def test_resume_from_another_folder(root, capsys):
     assert "after epoch 2" in capsys.readouterr().out
     build_trainer(toy.config(root, root / "whole")).train()
     assert_equal(weights(root / "second"), weights(root / "whole"))
-    with pytest.raises(FileNotFoundError, match="no folder"):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
         build_trainer(toy.config(root, root / "third", RESUME=str(root / "nowhere"))).train()
     with pytest.raises(UserError, match="MAX_EPOCH is 2"):
         build_trainer(toy.config(root, root / "whole", OPTIM__MAX_EPOCH=2)).train()

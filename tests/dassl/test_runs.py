@@ -76,7 +76,7 @@ def test_an_unfinished_run_of_the_previous_version_goes_on(previous, capsys):
 def test_a_finished_run_of_the_previous_version_is_left_alone(previous, capsys):
     before = (previous / "results.json").read_bytes()
     assert train.main(["--config-file", str(previous / "config.yaml"), "--output-dir", str(previous)]) == 0
-    assert "nothing is done" in capsys.readouterr().out and (previous / "results.json").read_bytes() == before
+    assert "nothing to do" in capsys.readouterr().out and (previous / "results.json").read_bytes() == before
 
 
 def test_a_run_of_the_previous_version_predicts_and_appears_in_tables(previous, tmp_path, capsys):
