@@ -1,9 +1,9 @@
-"""What the scripts print with --dry-run: `python -m reporting.dry_run FILE PYTHON`.
+"""Print what scripts would run with --dry-run: `python -m reporting.dry_run FILE PYTHON`.
 
-FILE holds records of words that end in NUL: first how many follow, then the arguments of a call of train.py, or one
-line that begins with #. Standard output takes the calls that would be made, each as a line for a shell in the
-repository, and what is to be known of them as comments. What is wrong with them goes to standard error, each mistake
-once; then the exit status is 2. No data, weights or checkpoints are read.
+FILE contains records of NUL-terminated words: the number of the words that follow, then the arguments of a call of
+train.py or a line that begins with #. The calls are printed as lines for a shell in the repository, with notes as
+comments. Each mistake is printed once to standard error; the exit code is then 2. No data, weights or checkpoints are
+read.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ import shlex
 import sys
 from pathlib import Path
 
+from reporting.calls import LAST, configuration, option, pairs_of_words
 from reporting.run_info import state
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDERS = ("--root", "--output-dir", "--model-dir", "--config-file", "--dataset-config-file")
-LAST = "last"  # of --load-epoch: that of a run which has not been made
 
 
 def records(text: str) -> list[list[str]]:
@@ -27,50 +27,9 @@ def records(text: str) -> list[list[str]]:
     return found
 
 
-def option(arguments: list[str], name: str) -> str | None:
-    """The value of an option among the arguments of train.py; None without it."""
-    return arguments[arguments.index(name) + 1] if name in arguments else None
-
-
-def configuration(arguments: list[str]):
-    """The configuration of a call of train.py (yacs CfgNode), checked as far as that needs no data and no weights.
-
-    Raises:
-        ValueError, FileNotFoundError: what train.py would refuse the call with.
-    """
-    import datasets  # noqa: F401  registers the datasets
-    import train
-    import trainers  # noqa: F401  registers the methods and declares their settings
-    from dassl.engine.build import TRAINER_REGISTRY, warn_of_unused
-    from datasets.suites import asked
-
-    known = ["1" if word == LAST and before == "--load-epoch" else word for before, word in _pairs(arguments)]
-    try:
-        args = train.parse(known)
-    except SystemExit:
-        raise ValueError("train.py does not understand these arguments, see above") from None
-    cfg = train.configure(args)
-    asked(cfg)  # refuses unknown tasks
-    try:
-        train.check_arguments(args, cfg)
-    except FileNotFoundError:
-        if option(arguments, "--load-epoch") != LAST:  # else the run that makes the model has not been made
-            raise
-    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    method = method.__new__(method)  # check_cfg comes before anything is built
-    method.reads_weights = False
-    method.check_cfg(cfg)
-    warn_of_unused(cfg, args.opts)
-    return cfg
-
-
-def _pairs(words: list[str]) -> list[tuple[str, str]]:
-    return list(zip(["", *words], words, strict=False))
-
-
 def line(python: str, arguments: list[str]) -> str:
-    """The call of train.py for a shell in the repository."""
-    words = [_short(word) if before in FOLDERS else word for before, word in _pairs(arguments)]
+    """A call of train.py as a line for a shell in the repository."""
+    words = [_short(word) if before in FOLDERS else word for before, word in pairs_of_words(arguments)]
     return shlex.join([_short(python), "train.py", *words])
 
 
@@ -79,7 +38,7 @@ def _short(path: str) -> str:
 
 
 def look(arguments: list[str]) -> tuple[str, list[str], str]:
-    """(state of the output folder, arguments to print, what is wrong with them or "") of a call of train.py."""
+    """(state of the output folder, arguments to print, mistake in the arguments or "") of a call of train.py."""
     from dassl.utils import is_user_error
     from datasets.explain import explained
 

@@ -1,13 +1,12 @@
 """Answer questions of the scripts about a run: `python -m reporting.run_info state|last_epoch|error DIR [TRAIN ARGS]`.
 
-state       prints complete, unfinished or none. With the arguments train.py is about to get, a finished run that was
-            made with other settings is an error: skipping it would pass its numbers off as those asked for. Settings
-            that decide no number may differ, such as the workers that pool.sh leaves out of runs side by side, or the
-            epochs of a method that has none.
+state       prints complete, unfinished or none. If arguments of train.py are given, a finished run with other
+            settings is an error, because its numbers are not the requested ones. Settings that change no number may
+            differ, e.g. the number of workers, or the epochs of a method without training.
 last_epoch  prints the number of the last epoch of a finished training run
-error       prints the first line of the error a failed run left behind, if any
+error       prints the first line of the error of a failed run, if any
 
-Exit status 2 with a message on stderr when the question cannot be answered, 3 for a finished run of other settings.
+Exit code 2 with a message on standard error if there is no answer, 3 for a finished run with other settings.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ SWITCHES = ("--eval-only", "--no-train", "--overwrite")
 
 
 class OtherSettings(ValueError):
-    """A finished run was made with other settings than those asked for."""
+    """A finished run has other settings than the requested ones."""
 
 
 def pairs(arguments: list[str]) -> dict[str, str]:
@@ -28,7 +27,7 @@ def pairs(arguments: list[str]) -> dict[str, str]:
     rest = list(arguments)
     while rest and rest[0].startswith("--"):
         option = rest.pop(0)
-        if option == "--transforms":  # takes any number of names
+        if option == "--transforms":  # followed by any number of names
             while rest and not rest[0].startswith("--"):
                 rest.pop(0)
         elif option not in SWITCHES and "=" not in option:
@@ -42,7 +41,7 @@ def state(folder: Path, arguments: list[str]) -> str:
     if not is_complete(folder):
         return "unfinished"
     command = command_of(folder)
-    # what comes before the first option is the interpreter and train.py
+    # the words before the first option are the interpreter and train.py
     start = next((index for index, word in enumerate(command) if word.startswith("--")), len(command))
     recorded, asked = pairs(command[start:]), pairs(arguments)
     # a run repeated from its config.yaml records no pairs: nothing to compare
@@ -70,19 +69,19 @@ def state(folder: Path, arguments: list[str]) -> str:
 
 
 def _changed(folder: Path, arguments: list[str]) -> list[tuple] | None:
-    """(key, value of the run, value asked for) of the settings that differ, which 0.002 and 2e-3 do not.
+    """(key, value of the run, requested value) of the settings that differ as values; 0.002 and 2e-3 do not.
 
-    None where that cannot be told: without PyTorch, or without the run's config.yaml.
+    None if unknown: in a checkout without the engine, or for a run without config.yaml.
 
     Raises:
-        ValueError, FileNotFoundError: a mistake in the arguments, which then is what is wrong.
+        ValueError, FileNotFoundError: a mistake in the arguments.
     """
     try:
         from dassl.engine.build import ignored_settings
         from dassl.runs.compare import changed_settings
-        from reporting.dry_run import configuration
+        from reporting.calls import configuration
 
-        with contextlib.redirect_stdout(sys.stderr):  # warnings are not the answer
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for the answer
             cfg = configuration(arguments)
     except ImportError:
         return None
