@@ -26,6 +26,8 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glo
 CODE = {  # file as a page names it -> the page
     "text_adapter.py": "add-a-method.md",
     "tiny_ep20.yaml": "add-a-method.md",
+    "image_adapter.py": "add-a-method.md",
+    "low_rank.py": "add-a-method.md",
     "linear_head.py": "add-a-method.md",
     "my_birds.py": "add-a-dataset.md",
 }
@@ -37,6 +39,7 @@ OURS = (
     "methods.md",
     "settings.md",
     "add-a-method.md",
+    "architecture.md",
     "add-a-dataset.md",
     "own-data.md",
     "analyses.md",
@@ -61,7 +64,7 @@ def printed(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("printed")
     for name, source in CODE.items():
-        (folder / name).write_text(file_of(name, page(source)))
+        (folder / name).write_text(file_of(name, page(source)).replace("../../", f"{REPO}/configs/"))
     draw_birds(folder)
     head = re.search(r"python train.py (--trainer LinearHead.*?)```", page("add-a-method.md"), re.DOTALL)[1]
     head = shlex.split(head.replace("\\\n", " "))
@@ -134,7 +137,7 @@ def test_settings_and_files_that_are_named_exist(name):
     text = page(name)
     known = settings()
     groups = {key.rpartition(".")[0] for key in known}
-    example = ("OPTIM.MAX_EPOCHS", "TRAINER.TEXTADAPTER")  # a misspelt one; the one that the page adds
+    example = ("OPTIM.MAX_EPOCHS", "TRAINER.TEXTADAPTER", "TRAINER.IMAGEADAPTER", "TRAINER.LOWRANK")  # misspelt; added
     for key in re.findall(r"\b(?:[A-Z]+\.)+[A-Z][A-Z0-9_]*\b", text):
         assert key in known or key in groups or key.startswith(example), key
     for path in re.findall(
