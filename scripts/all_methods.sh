@@ -1,15 +1,15 @@
 #!/bin/sh
-# Every row of the published table on one suite: zero-shot, linear probe, ProtoNet, CoOp-MT, -CA and -CS, CoCoOp,
+# All rows of the published table on one suite: zero-shot, linear probe, ProtoNet, CoOp-MT, -CA and -CS, CoCoOp,
 # ProGrad, KgCoOp, PLOT, SoftCPT* and the six variants of SoftCPT, for each number of shots and seed, then their table
-# with what they cost. Single-task methods learn prompts for every task in one joint run (TSC).
+# with their costs. Single-task methods learn prompts for all tasks in one joint run (TSC).
 #   SHOTS="1 2 4" sh all_methods.sh icon5 tiny_ep20
 #   SHOTS="1 2 4 8 16" CLS_SAMPLE_RATE=0.1 sh all_methods.sh general10 rn50_ep50 DATALOADER.FEATURE_BANK True
-# A method that has no config file of the name CFG in configs/trainers/METHOD takes that of CFG without its epochs
-# (rn50_ep50: rn50), or its published one (CoCoOp rn50_c4_ep10_batch1_ctxv1, KgCoOp rn50_ep100_ctxv1); one that has none
-# of them is left out with a line saying so. What the papers set by suite or number of shots is set here: ProGrad has
-# CoOp's epochs where CFG is BACKBONE_ep50 and there are such files (50 with 1 shot, 100 up to 4, 200 with more), and with
-# 8 shots or more LAMBDA 0.8 on DTD, EuroSAT and Oxford Flowers; PLOT has 2 prompts a class on General-10, 4 elsewhere.
-# Environment: SHOTS (default "1 2 4"), METHODS (which rows, default all), JOBS (how many runs at a time, see pool.sh),
+# A method without a config file CFG in configs/trainers/METHOD uses CFG without its epochs (rn50_ep50: rn50), or its
+# published file (CoCoOp rn50_c4_ep10_batch1_ctxv1, KgCoOp rn50_ep100_ctxv1); a method with none of them is reported and
+# left out. Settings that the papers choose by suite or number of shots are set here: ProGrad uses CoOp's epochs if CFG is
+# BACKBONE_ep50 and these files exist (50 with 1 shot, 100 with up to 4, 200 with more), and with 8 or more shots LAMBDA 0.8
+# on DTD, EuroSAT and Oxford Flowers; PLOT has 2 prompts per class on General-10, 4 on other suites.
+# Environment: SHOTS (default "1 2 4"), METHODS (rows, default all), JOBS (runs at a time, see pool.sh),
 # CLS_SAMPLE_RATE (class-sampled training of CATA, CSTA, CATS and CSTS; published: 0.1 on General-10, none elsewhere).
 
 . "$(dirname -- "$0")/lib.sh"
@@ -30,7 +30,7 @@ RATE=${CLS_SAMPLE_RATE:-}
 EXPECTED=$(expectation CLS_SAMPLE_RATE "${RATE:-0}")
 if [ -n "$EXPECTED" ]; then stop "CLS_SAMPLE_RATE has to be $EXPECTED; found \"$RATE\""; fi
 
-# own_config TRAINER: CONFIG becomes the name of the config file that this trainer takes; fails if there is none
+# own_config TRAINER: sets CONFIG to the config file of this trainer; fails without one
 own_config() {
     config_first=$CFG
     if [ "$1 ${CFG##*_}" = "ProGrad ep50" ]; then
@@ -44,7 +44,7 @@ own_config() {
         "$(echo "$CFG" | sed 's/_ep.*//')_c4_ep10_batch1_ctxv1" "$(echo "$CFG" | sed 's/_ep.*//')_ep100_ctxv1"
 }
 
-# row: sets TRAINER_NAME, LINE (script and arguments) and FOLDER (its results) for METHOD and SHOTS; fails without config
+# row: sets TRAINER_NAME, LINE (script and arguments) and FOLDER (its results) for METHOD and SHOTS; fails without a config
 row() {
     TRAINER_NAME=$METHOD SOFT='' PLACE=output
     case $METHOD in
@@ -106,7 +106,7 @@ hard() {
     FOLDER=$RUNS/nctx16_csc${1}_tsc$2
 }
 
-# jobs: lines for pool.sh. Zero-shot draws nothing, so it has one run; the linear probe's launcher reads SHOTS itself.
+# jobs: lines for pool.sh. Zero-shot is not random, so it has one run; the launcher of the linear probe reads SHOTS itself.
 jobs() {
     case $METHOD in
         Zeroshot*) once=yes seeds=1 ;;
@@ -135,7 +135,7 @@ for SHOTS in $ALL_SHOTS; do
         fi
     done
 done >"$LIST"
-# shellcheck disable=SC2086  # no flag or several
+# shellcheck disable=SC2086  # zero or more flags
 SHOTS=$ALL_SHOTS sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
 if [ -n "$DRY_RUN" ]; then exit; fi
 

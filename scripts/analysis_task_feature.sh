@@ -1,6 +1,6 @@
 #!/bin/sh
-# Where task features come from: SoftCPT-NATA with those of the text encoder ("TE") and with features learned from
-# scratch ("Rand"), both with d numbers and with each of DIMS (environment); docs/methods.md says what TE is then:
+# Sources of task features: SoftCPT-NATA with features of the text encoder ("TE") and with features learned from scratch
+# ("Rand"), both with d dimensions and with each of DIMS (environment); docs/methods.md explains TE with other dimensions:
 #   sh analysis_task_feature.sh icon5 tiny_ep20 4
 # Results: output/analysis/DATASET/CFG_SHOTSshots/task_feature/{te,rand}[_dimK]/seedS
 

@@ -1,9 +1,9 @@
 #!/bin/sh
-# From a clone to a table: installs what is needed, then runs zero-shot CLIP, CoOp with one context for all tasks
-# (CoOp-MT), CoOp with one a task (CoOp-CA) and SoftCPT-NATA on the embedded suite Icon5 with the embedded CLIP:
-# 4 images a class, 20 epochs, seeds 1 2 3. What is finished is not run again.
+# From a clone to a table: installs the requirements, then runs zero-shot CLIP, CoOp with one context for all tasks
+# (CoOp-MT), CoOp with one context per task (CoOp-CA) and SoftCPT-NATA on the embedded suite Icon5 with the embedded CLIP:
+# 4 images per class, 20 epochs, seeds 1 2 3. Finished runs are skipped.
 #   sh scripts/demo.sh [KEY VALUE ...] [--dry-run] [--overwrite]
-# JOBS (environment) runs at a time, see pool.sh; with JOBS=1 everything they print is shown.
+# JOBS (environment): runs at a time, see pool.sh; with JOBS=1 all their output is shown.
 
 . "$(dirname -- "$0")/lib.sh"
 help_wanted "$@"
@@ -11,8 +11,8 @@ help_wanted "$@"
 if [ -z "$DRY_RUN" ]; then prepare_python; fi
 export OUTPUT
 
-# A seed's first run computes the features of its training views, which the seed's other runs find: so the seeds of one
-# method come first. It is the slowest, and the fastest comes last: then the processors end at nearly the same time.
+# The first run of a seed computes the features of its training views, which the other runs of the seed reuse. So all
+# seeds of one method come first: the slowest method first and the fastest last, which balances the cores at the end.
 job() { printf '%s\t%s\t%s\n' "$@"; }
 {
     for seed in $SEEDS; do

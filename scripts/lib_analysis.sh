@@ -1,7 +1,7 @@
-# Shared by analysis_*.sh, which source it after lib.sh and set FOLDER, where all of an analysis goes: an experiment a
-# folder, for parse_test_res.py --multi-exp.
+# Shared functions, sourced by analysis_*.sh after lib.sh. FOLDER, set there, gets one folder per experiment of the analysis,
+# for parse_test_res.py --multi-exp.
 
-# each_is NAME VALUES ERE TEXT: stops unless every word of the variable NAME is as expected
+# each_is NAME VALUES ERE TEXT: stops unless ERE matches every word of VALUES; TEXT describes valid words of variable NAME
 each_is() {
     if [ -z "$2" ]; then stop "$1 is empty: expected $4"; fi
     for each_word in $2; do
@@ -9,8 +9,8 @@ each_is() {
     done
 }
 
-# analysis NAME METHOD [KEY VALUE ...]: a run a seed of CoOp-CA or SoftCPT-NATA into FOLDER/NAME, with the published
-# settings but for the pairs
+# analysis NAME METHOD [KEY VALUE ...]: one run per seed of CoOp-CA or SoftCPT-NATA into FOLDER/NAME, with the published
+# settings except for the pairs
 analysis() {
     analysis_name=$1
     case $2 in
@@ -26,8 +26,8 @@ analysis() {
     run_seeds "$FOLDER/$analysis_name" DATASET.NUM_SHOTS "$SHOTS" $analysis_keys "$@"
 }
 
-# analysis_done [OPTION]: how to read what the analysis has made
+# analysis_done [OPTION]: prints the command that shows the results of the analysis
 analysis_done() {
     if [ -n "$DRY_RUN" ]; then return; fi
-    echo "all of them: $PYTHON $REPO/parse_test_res.py \"$FOLDER\" --multi-exp${1:+ $1}"
+    echo "all results: $PYTHON $REPO/parse_test_res.py \"$FOLDER\" --multi-exp${1:+ $1}"
 }

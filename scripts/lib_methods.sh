@@ -1,7 +1,6 @@
-# Shared by the launchers of methods (main_*.sh, protonet.sh), which source it after lib.sh: what the arguments become.
+# Shared functions, sourced by the launchers of methods (main_*.sh, protonet.sh) after lib.sh.
 
-# launch HOW "$@": what a launcher of TRAINER does with its arguments. HOW is run_seeds, or for base to new run_base or
-# run_new.
+# launch HOW "$@": runs TRAINER with the arguments of its launcher. HOW is run_seeds, or for base to new run_base or run_new.
 launch() {
     launch_how=$1
     shift
@@ -33,8 +32,8 @@ launch() {
     "$launch_how" "$OUTPUT/$launch_place/$FOLDER" $KEYS "$@"
 }
 
-# method_settings: from the arguments FOLDER, DATASET/TRAINER/CFG_SHOTSshots/nameVALUE_nameVALUE[/taskTASKID], and KEYS,
-# TRAINER.SECTION.NAME VALUE for each argument after SHOTS (no value contains a space, arguments() saw to it)
+# method_settings: sets FOLDER, DATASET/TRAINER/CFG_SHOTSshots/nameVALUE_nameVALUE[/taskTASKID], and KEYS,
+# TRAINER.SECTION.NAME VALUE for each argument after SHOTS (arguments() ensures that no value contains a space)
 method_settings() {
     one_task
     case $TRAINER in
@@ -54,15 +53,15 @@ method_settings() {
     FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/${FOLDER#_}$TASK_FOLDER
 }
 
-# run_base FOLDER TRAIN_ARGS...: base to new, first half: training on the base classes, into FOLDER/base/seedS. Stops at
-# once where the second half cannot be: new classes have no context if every class learns one of its own.
+# run_base FOLDER TRAIN_ARGS...: base to new, first half: training on the base classes, into FOLDER/base/seedS. Stops if the
+# second half is impossible: with one learned context per class, new classes have no context.
 run_base() {
     base_folder=$1
     shift
     base_key=
     for base_word in "$@"; do # a repeated key keeps its last value
         case $base_key in
-            TRAINER.MTCOOP.CSC) ;; # generated out of the class's name
+            TRAINER.MTCOOP.CSC) ;; # generated from the class name
             TRAINER.*.CSC | TRAINER.*.CLASS_CSC) eval "base_${base_key##*.}=\$base_word" ;;
         esac
         base_key=$base_word
@@ -70,8 +69,8 @@ run_base() {
     for base_key in CSC CLASS_CSC; do
         eval "base_value=\${base_$base_key:-}"
         if [ "$base_value" = True ]; then
-            stop "$base_key True: every class learns a context of its own, and new classes have none, so base to new \
-cannot be tested. Give $base_key False; $(basename -- "$0" _base2new_train.sh).sh trains on all classes with it."
+            stop "$base_key True: each class learns its own context, so new classes have no context and base to new cannot \
+be tested. Use $base_key False; $(basename -- "$0" _base2new_train.sh).sh trains on all classes with it."
         fi
     done
     run_seeds "$base_folder/base" DATASET.SUBSAMPLE_CLASSES base "$@"
@@ -81,8 +80,8 @@ cannot be tested. Give $base_key False; $(basename -- "$0" _base2new_train.sh).s
 
 MTCOOP_NAMES="CLASS_N_CTX CLASS_CSC TASK_N_CTX TASK_CSC N_CTX CSC PG_TYPE PG_RATIO"
 
-# mtcoop_settings: from the arguments, FOLDER (published; "_loss" has an empty tail there too) and KEYS (no value contains
-# a space, arguments() saw to it)
+# mtcoop_settings: sets FOLDER (the published one, where "_loss" has an empty tail too) and KEYS (arguments() ensures that no
+# value contains a space)
 mtcoop_settings() {
     one_task
     FOLDER=$DATASET/MTCoOp/${CFG}_${SHOTS}shots/cnctx${CLASS_N_CTX}_ccsc${CLASS_CSC}

@@ -1,7 +1,7 @@
-# Shared by the scripts that make a paper's table, which source it after lib.sh. A row is called METHOD in them; their
-# function row sets what belongs to METHOD: FOLDER, the experiment of its results, and what else they need.
+# Shared functions, sourced after lib.sh by the scripts that make the table of a paper. METHOD is a row of the table; the
+# function row of these scripts sets FOLDER, the folder of its results, and other variables for METHOD.
 
-# methods ROW ...: METHODS (environment) becomes all of these rows, unless it says which of them
+# methods ROW ...: sets METHODS to all of these rows unless the environment selects some
 methods() {
     METHODS=${METHODS:-$*}
     for METHOD in $METHODS; do
@@ -12,7 +12,7 @@ methods() {
     done
 }
 
-# find_config TRAINER NAME ...: CONFIG becomes the first of the names that is a config file of the trainer; fails if none is
+# find_config TRAINER NAME ...: sets CONFIG to the first name that is a config file of the trainer; fails without one
 find_config() {
     config_folder=$REPO/configs/trainers/$1
     shift
@@ -22,20 +22,20 @@ find_config() {
     return 1
 }
 
-# config TRAINER NAME ...: the same, and ends the script if none is
+# config TRAINER NAME ...: find_config that stops instead of failing
 config() {
     find_config "$@" && return
     shift
     stop "$METHOD: none of $* is a config file in $config_folder"
 }
 
-# check_shots: ends the script unless SHOTS is a number of images a class
+# check_shots: stops unless SHOTS is a number of images per class
 check_shots() {
     EXPECTED=$(expectation SHOTS "$SHOTS")
     if [ -n "$EXPECTED" ]; then stop "SHOTS has to be $EXPECTED; found \"$SHOTS\""; fi
 }
 
-# table MODULE OPTION ...: the table of all rows; a row whose function row fails has been left out
+# table MODULE OPTION ...: prints the table of all rows; rows for which the function row fails are left out
 table() {
     for METHOD in $METHODS; do
         if row; then set -- "$@" "$METHOD=$FOLDER"; fi

@@ -1,6 +1,6 @@
-# Shared by xd_train.sh and xd_test.sh, which source it after lib.sh.
+# Shared functions, sourced by xd_train.sh and xd_test.sh after lib.sh.
 
-# launcher METHOD: LAUNCHER becomes the script that trains it
+# launcher METHOD: sets LAUNCHER to the script that trains METHOD
 launcher() {
     case $1 in
         CoOp | CoCoOp | KgCoOp | ProGrad | PLOT | VPT | UPT | MTUPT)
@@ -20,7 +20,7 @@ shifted() {
     esac
 }
 
-# method_first "$@": LAUNCHER from the first argument; -h, --help and no argument at all show the script's own comment
+# method_first "$@": sets LAUNCHER from the first argument; with -h, --help or no argument, prints the script's comment
 method_first() {
     help_wanted "$@"
     if [ -z "${1:-}" ]; then

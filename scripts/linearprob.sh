@@ -1,9 +1,9 @@
 #!/bin/sh
-# Linear probe (trainer LinearProbe) of tasks 0 to MAXTASKID of a suite, a run for each task, number of shots and seed;
-# without MAXTASKID, of all tasks in one run, which gives the same classifiers:
+# Linear probe (trainer LinearProbe) of tasks 0 to MAXTASKID of a suite, one run per task, number of shots and seed.
+# Without MAXTASKID, all tasks are in one run, which gives the same classifiers:
 #   sh linearprob.sh icon5 tiny 4
 #   sh linearprob.sh general10 rn50 9
-# SHOTS (environment): numbers of images a class, default "1 2 4 8 16".
+# SHOTS (environment): numbers of images per class, default "1 2 4 8 16".
 # Results: output/DATASET/LinearProbe/CFG_SHOTSshots[/taskTASKID]/seedS
 
 TRAINER=LinearProbe
@@ -25,7 +25,7 @@ fi
 
 probe() {
     for SHOTS in $ALL_SHOTS; do
-        # shellcheck disable=SC2086  # TASK_KEYS is nothing or a pair
+        # shellcheck disable=SC2086  # TASK_KEYS is empty or a pair
         run_seeds "$OUTPUT/output/$DATASET/$TRAINER/${CFG}_${SHOTS}shots$TASK_FOLDER" \
             DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS "$@"
     done

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Base to new, second half: the models of main_cocoop_base2new_train.sh, at their last epoch, on the new classes:
+# Base to new, second half: the models of main_cocoop_base2new_train.sh, at their last epoch, are tested on new classes:
 #   sh main_cocoop_base2new_test.sh icon5 tiny_ep20 4 True
 # Results: output/base2new/DATASET/CoCoOp/CFG_SHOTSshots/tsc...[/taskTASKID]/new/seedS
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Base to new, first half: CoCoOp learns the base classes of every task (the first half, rounded up), or of task TASKID:
+# Base to new, first half: CoCoOp is trained on the base classes (the first half, rounded up) of all tasks, or of TASKID:
 #   sh main_cocoop_base2new_train.sh icon5 tiny_ep20 4 True
 # Then main_cocoop_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/CoCoOp/CFG_SHOTSshots/tsc...[/taskTASKID]/base/seedS

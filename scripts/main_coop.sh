@@ -1,8 +1,9 @@
 #!/bin/sh
-# CoOp on a suite, one run a seed: prompts for every task in one run, or one task alone as published (TASKID):
+# CoOp on a suite, one run per seed: each task has its own prompts and all tasks are trained in one run, or one task
+# (TASKID) is trained alone, as published:
 #   sh main_coop.sh icon5 tiny_ep20 4 16 False True
 #   sh main_coop.sh icon5 tiny_ep20 4 16 False False 2
-# CSC True is one context a class.
+# CSC True: one context per class.
 # Results: output/DATASET/CoOp/CFG_SHOTSshots/nctxN_csc..._tsc...[/taskTASKID]/seedS
 
 TRAINER=CoOp

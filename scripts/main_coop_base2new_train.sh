@@ -1,5 +1,5 @@
 #!/bin/sh
-# Base to new, first half: CoOp learns the base classes of every task (the first half, rounded up), or of task TASKID:
+# Base to new, first half: CoOp is trained on the base classes (the first half, rounded up) of all tasks, or of TASKID:
 #   sh main_coop_base2new_train.sh icon5 tiny_ep20 4 16 False True
 # Then main_coop_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/CoOp/CFG_SHOTSshots/nctxN_csc..._tsc...[/taskTASKID]/base/seedS

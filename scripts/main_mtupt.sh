@@ -1,7 +1,7 @@
 #!/bin/sh
-# Unified prompts that tasks share on a suite, one run a seed, all tasks in one run:
+# Unified prompts shared by tasks on a suite, one run per seed with all tasks:
 #   sh main_mtupt.sh icon5 tiny_ep20 4 soft upt 8
-# SHARING is soft, hard (one set for all tasks) or task (one for each); MODE and N_CTX as of main_upt.sh.
+# SHARING is soft, hard (one set for all tasks) or task (one set per task); MODE and N_CTX as in main_upt.sh.
 # Results: output/DATASET/MTUPT/CFG_SHOTSshots/sharing..._mode..._nctxN[/taskTASKID]/seedS
 
 TRAINER=MTUPT

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Base to new, first half: unified prompts learn the base classes of every task (the first half, rounded up), or of task TASKID:
+# Base to new, first half: unified prompts are trained on the base classes (the first half,
+# rounded up) of all tasks, or of TASKID:
 #   sh main_mtupt_base2new_train.sh icon5 tiny_ep20 4 soft upt 8
 # Then main_mtupt_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/MTUPT/CFG_SHOTSshots/sharing..._mode..._nctxN[/taskTASKID]/base/seedS

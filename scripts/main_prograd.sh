@@ -1,8 +1,9 @@
 #!/bin/sh
-# ProGrad on a suite, one run a seed: prompts for every task in one run, or one task alone as published (TASKID):
+# ProGrad on a suite, one run per seed: each task has its own prompts and all tasks are trained in one run, or one task
+# (TASKID) is trained alone, as published:
 #   sh main_prograd.sh icon5 tiny_ep20 4 16 1.0 False True
 #   sh main_prograd.sh icon5 tiny_ep20 4 16 1.0 False False 2
-# LAMBDA is the share of the conflicting gradient that is taken out; CSC True is one context a class.
+# LAMBDA is the share of the conflicting gradient that is removed; CSC True: one context per class.
 # Results: output/DATASET/ProGrad/CFG_SHOTSshots/nctxL_lambda..._csc..._tsc...[/taskTASKID]/seedS
 
 TRAINER=ProGrad

@@ -1,10 +1,11 @@
 #!/bin/sh
-# A method on each task of a suite by itself: LAUNCHER with its own arguments, once for every task.
+# A method on each task of a suite separately: runs LAUNCHER with its arguments once per task.
 #   sh per_task.sh main_coop.sh icon5 tiny_ep20 4 16 False False
 #   sh per_task.sh main_mtcoop_base2new_train.sh icon5 tiny_ep20 4 0 False 4 False 16 False lin 1
-# TASKS (environment): numbers of the tasks, default all of the suite. Finished runs are skipped, stopped ones go on.
-# Results: as the launcher's, in a folder a task: .../taskT/seedS. parse_test_res.py on the folder above task0, task1, ...
-# puts them together.
+# TASKS (environment): numbers of the tasks, default: all tasks of the suite. Finished runs are skipped,
+# interrupted runs resume.
+# Results: in the folder of the launcher, one folder per task: .../taskT/seedS. parse_test_res.py combines them when given
+# the folder that contains task0, task1, ...
 
 . "$(dirname -- "$0")/lib.sh"
 
@@ -13,9 +14,9 @@ DATASET=${2:-}
 help_wanted "$@"
 if [ $# -eq 0 ]; then
     own_comment >&2
-    stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"\""
+    stop "the first argument has to be a launcher in scripts/, e.g. main_coop.sh; found \"\""
 elif [ -z "$LAUNCHER" ] || [ ! -f "$SCRIPTS/$LAUNCHER" ] || ! grep -Eq '^(arguments|launch) ' "$SCRIPTS/$LAUNCHER"; then
-    stop "the first argument has to be a launcher of scripts/, such as main_coop.sh; found \"${1:-}\""
+    stop "the first argument has to be a launcher in scripts/, e.g. main_coop.sh; found \"${1:-}\""
 elif [ -n "${TASK:-}" ]; then
     stop "TASK=$TASK is set for one task; TASKS=\"$TASK\" restricts this script to it"
 elif [ ! -f "$REPO/configs/datasets/$DATASET.yaml" ]; then
@@ -31,6 +32,6 @@ unset TASKID
 if [ -n "$DRY_RUN" ]; then dry_run_begin; fi
 for TASK in $TASKS; do
     if [ -n "$DRY_RUN" ]; then dry_run "# task $TASK"; else echo "== task $TASK"; fi
-    # shellcheck disable=SC2086  # no flag or several
+    # shellcheck disable=SC2086  # zero or more flags
     TASK=$TASK sh "$SCRIPTS/$LAUNCHER" $FLAGS "$@"
 done

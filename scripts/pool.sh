@@ -1,45 +1,44 @@
 #!/bin/sh
-# Runs launchers side by side, in the order of the list on standard input; a line of it is, separated by tabs,
+# Runs launchers concurrently, in the order of a list on standard input. A line of the list is, separated by tabs,
 #   LABEL   SEEDS   SCRIPT ARGUMENT ...
-# and the arguments of this script are added to each of them.
+# The arguments of this script are added to each launcher.
 #   sh scripts/pool.sh [KEY VALUE ...] [--dry-run] [--overwrite] <LIST
-# JOBS at a time (environment; default: with several processors one more than there are, at most 4, so that in the end
-# none is idle while a run is left), which share the processors. Of several at a time only beginnings and ends are
-# shown; with JOBS=1 all that they print. After a failure nothing new is started, the first one's last lines are shown
-# and its status is the script's. Finished runs of other settings are no failure of the others: they are told, all the
-# rest is made, and the status is 2.
-# On Linux the runs are forked from one process that has imported everything (preloaded.py), unless PRELOAD is False
-# (environment; default: True, with a GPU False, where it has not been tried).
+# JOBS (environment) runs at a time share the cores; default: min(cores + 1, 4), or 1 with a single core. With JOBS=1 all
+# output is shown, otherwise only the start and end of each run. After a failure no new run starts, the last lines of the
+# first failed run are shown, and the script exits with its exit code. A finished run with other settings is reported and
+# kept; the other runs are made, and the exit code is 2.
+# On Linux, runs are forked from one process with all imports (preloaded.py), unless PRELOAD is False (environment; default:
+# True without a GPU, False with a GPU, where it is untested).
 
 . "$(dirname -- "$0")/lib.sh"
 help_wanted "$@"
 
-# pool_run LINE "$@": the launcher of a line of the list
+# pool_run LINE "$@": runs the launcher of a line of the list
 pool_run() {
     IFS=$TAB read -r pool_label pool_seeds pool_command <<LINE
 $1
 LINE
     shift
-    # shellcheck disable=SC2086  # the list's arguments are words without spaces
+    # shellcheck disable=SC2086  # the arguments in the list have no spaces
     set -- $pool_command $FLAGS "$@"
     pool_script=$1
     shift
     SEEDS=$pool_seeds PYTHON=$PYTHON OUTPUT=$OUTPUT POOL_REFUSED=$POOL_REFUSED sh "$SCRIPTS/$pool_script" "$@"
 }
 
-# pool_end: how all of it has ended
+# pool_end: exits with the exit code of all runs
 pool_end() {
     if [ -d "$pool_folder/failed" ]; then exit "$(cat "$pool_folder/failed/status")"; fi
     pool_refused=$(cat "$pool_folder"/*.refused 2>/dev/null | wc -l | tr -d ' ')
     if [ "$pool_refused" -gt 0 ]; then
-        stop "finished with other settings, and left as they are: $pool_refused of the runs. The same command with \
---overwrite makes everything anew, with OUTPUT=FOLDER in another place."
+        stop "$pool_refused of the runs were already finished with other settings and are kept. To repeat all runs, add \
+--overwrite; to write to another place, set OUTPUT=FOLDER."
     fi
 }
 
 TAB=$(printf '\t') POOL_REFUSED=
 
-if [ "${1:-}" = --job ]; then # one of several at a time: --job FOLDER NUMBER [KEY VALUE ...]
+if [ "${1:-}" = --job ]; then # a single run of the list: --job FOLDER NUMBER [KEY VALUE ...]
     pool_folder=$2 pool_number=$3
     shift 3
     if [ -d "$pool_folder/failed" ]; then exit 0; fi
@@ -54,15 +53,15 @@ if [ "${1:-}" = --job ]; then # one of several at a time: --job FOLDER NUMBER [K
     pool_run "$pool_line" "$@" >"$pool_log" 2>&1 || pool_status=$?
     if [ "$pool_status" -eq 0 ] && [ -s "$POOL_REFUSED" ]; then
         {
-            echo "$pool_name: not made, finished already with other settings"
+            echo "$pool_name: not run, already finished with other settings"
             grep -e '^  there: ' -e '^  now: ' "$pool_log" | awk '!seen[$0]++'
         } >&2
     elif [ "$pool_status" -eq 0 ]; then
-        pool_new=$(grep -c -e '^starts: ' -e '^goes on: ' "$pool_log") || true
+        pool_new=$(grep -c -e '^starts: ' -e '^resumes: ' "$pool_log") || true
         if [ "$pool_new" -gt 0 ]; then
             echo "$pool_name: finished after $(($(date +%s) - pool_start)) s"
         else
-            echo "$pool_name: skipped, finished already"
+            echo "$pool_name: skipped, already finished"
         fi
     elif mkdir "$pool_folder/failed" 2>/dev/null; then
         echo "$pool_status" >"$pool_folder/failed/status"
@@ -79,15 +78,15 @@ several_jobs
 if [ -z "$pool_given" ] && [ "$JOBS" -gt 1 ] && [ "$JOBS" -lt 4 ]; then JOBS=$((JOBS + 1)); fi
 case " $* " in
     *" DATASET.SUBSAMPLE_TASKS "*)
-        stop "DATASET.SUBSAMPLE_TASKS: these runs and their table are of a whole suite; for some of its tasks, call the \
-launchers themselves" ;;
+        stop "DATASET.SUBSAMPLE_TASKS: these runs and their table cover a whole suite; for some of its tasks, call \
+the launchers directly" ;;
 esac
 
-# more threads than processors make each of them wait for all the others
+# with more threads than cores, threads wait for each other
 if [ "$JOBS" -gt 1 ]; then
     OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((PROCESSORS + JOBS - 1) / JOBS))}
     export OMP_NUM_THREADS
-    # Worker processes beside runs that fill all processors only take time from them. The user's own setting comes later.
+    # If runs use all cores, worker processes only take time from them. A setting of the user comes later and wins.
     if [ "$OMP_NUM_THREADS" = 1 ]; then set -- DATALOADER.NUM_WORKERS 0 "$@"; fi
 fi
 
@@ -113,7 +112,7 @@ if [ "$PRELOAD $(uname)" = "True Linux" ] && [ "$(wc -l <"$pool_folder/list")" -
     export PRELOADED
     "$PYTHON" "$SCRIPTS/preloaded.py" "$PRELOADED" >/dev/null 2>&1 &
     pool_waiting=$!
-    for _ in 1 2 3 4 5 6 7 8 9 10; do # until it listens; without it, runs begin by themselves
+    for _ in 1 2 3 4 5 6 7 8 9 10; do # until it listens; without it, runs start normally
         if [ -S "$PRELOADED" ]; then break; fi
         sleep 0.2
     done
@@ -130,9 +129,9 @@ if [ "$JOBS" -eq 1 ]; then
 fi
 
 pool_threads="$OMP_NUM_THREADS threads"
-if [ "$OMP_NUM_THREADS" = 1 ]; then pool_threads="a thread"; fi
+if [ "$OMP_NUM_THREADS" = 1 ]; then pool_threads="1 thread"; fi
 echo "$(wc -l <"$pool_folder/list" | tr -d ' ') runs, $JOBS at a time, $pool_threads each"
-trap 'echo "interrupted; the same command goes on from the last checkpoints" >&2; exit 130' INT
+trap 'echo "interrupted; the same command continues from the last checkpoints" >&2; exit 130' INT
 awk '{ print NR }' "$pool_folder/list" |
     xargs -P "$JOBS" -I %JOB% sh "$SCRIPTS/pool.sh" --job "$pool_folder" %JOB% $FLAGS "$@"
 pool_end

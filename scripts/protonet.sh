@@ -1,5 +1,5 @@
 #!/bin/sh
-# ProtoNet, nearest class mean of frozen features, on a suite or on one task of it (TASKID), one run a seed:
+# ProtoNet, nearest class mean of frozen features, on a suite or on one of its tasks (TASKID), one run per seed:
 #   sh protonet.sh icon5 tiny 4 cosine
 # METRIC is cosine or euclidean.
 # Results: output/DATASET/ProtoNet/CFG_SHOTSshots/metricMETRIC[/taskTASKID]/seedS

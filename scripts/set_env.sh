@@ -1,10 +1,11 @@
-# Where things are on this machine. Sourced by the other scripts (". ./set_env.sh"), never run with "sh set_env.sh":
-# a child shell would lose what it sets.
+# Paths on this machine. Sourced by the other scripts (". ./set_env.sh"). Do not run it with "sh set_env.sh": the variables
+# would be lost with the child shell.
 #
-# YOUR_DATA_PATH  folder that holds the datasets; default: data/ in the repository (the embedded suite needs none)
+# YOUR_DATA_PATH  folder that contains the datasets; default: data/ in the repository (the embedded suite needs no folder)
 # PYTHON          interpreter to use; default: .venv/bin/python of the repository, else python3
 #
-# Sets DATA and PYTHON, both absolute where they are paths. REPO is the repository; the scripts set it, by hand you are in it.
+# Sets DATA and PYTHON, as absolute paths unless PYTHON is a name. REPO is the repository, set by the scripts; default: the
+# current folder.
 
 REPO=${REPO:-$(pwd)}
 

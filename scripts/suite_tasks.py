@@ -1,6 +1,6 @@
 """Numbers of the tasks of a suite, on one line: `python -m scripts.suite_tasks CONFIG_FILE [KEY VALUE ...]`.
 
-Reads no data. Of the pairs only DATASET.NAME and DATASET.TASKS count; other arguments are left alone.
+Does not read data. Of the pairs, only DATASET.NAME and DATASET.TASKS are used.
 """
 
 import sys
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
         load(cfg, [file], pairs)
         suite = DATASET_REGISTRY.get(cfg.DATASET.NAME)
         if not hasattr(suite, "task_keys"):
-            raise ValueError(f"{cfg.DATASET.NAME} does not say which tasks it has; give their numbers as TASKS")
+            raise ValueError(f"{cfg.DATASET.NAME} does not list its tasks; set TASKS to their numbers")
         print(*range(len(suite.task_keys(cfg))))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs what is needed, then lint, formatting, parity with the published methods, and the test-suite.
+# Installs the requirements, then runs lint, the formatting check, parity with the published methods, and the tests.
 # Arguments go to pytest: sh scripts/test.sh -x -k scripts
-# JOBS (environment) test processes side by side; default: as many as there are processors, at most 4.
+# JOBS (environment): concurrent test processes; default: the number of cores, at most 4.
 
 . "$(dirname -- "$0")/lib.sh"
-if [ -n "$DRY_RUN$OVERWRITE" ]; then stop "makes no runs, so it takes no${DRY_RUN:+ $DRY_RUN}${OVERWRITE:+ $OVERWRITE}"; fi
+if [ -n "$DRY_RUN$OVERWRITE" ]; then stop "starts no runs, so it takes no${DRY_RUN:+ $DRY_RUN}${OVERWRITE:+ $OVERWRITE}"; fi
 
 prepare_python
 cd "$REPO"

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Table 1 of the UPT paper (Zang et al.): every method learns one dataset and is tested on its shifted test sets.
+# Table 1 of the UPT paper (Zang et al.): each method is trained on one dataset and tested on its shifted test sets.
 #   sh upt_table1.sh [KEY VALUE ...]                    the embedded suite: icon5_colour tiny_ep20, 4 shots
-#   sh upt_table1.sh icon13_colour tiny_ep20            all 13 tasks, and so more test drawings
+#   sh upt_table1.sh icon13_colour tiny_ep20            all 13 tasks, with more test drawings
 #   sh upt_table1.sh imagenet vit_b16_ep50              16 shots, as published
-# Rows: zero-shot, CoOp, CoCoOp, VPT-shallow, VPT-deep and UPT (4 prompts in each tower that has some), SoftCPT-NATA. On a
-# suite each task has prompts of its own (TSC). A method that has no config file CFG in configs/trainers/METHOD takes that
-# of CFG without its epochs, or the one of 4 tokens that begin as "a photo of a" (CoOp: always that one).
-# Environment: SHOTS, METHODS (which rows, default all), SEEDS, JOBS (how many runs at a time, see pool.sh), OUTPUT.
-# What is finished is skipped. Then the table, python -m reporting.domain_shift.
+# Rows: zero-shot, CoOp, CoCoOp, VPT-shallow, VPT-deep and UPT (4 prompts in each tower with prompts), SoftCPT-NATA. On a
+# suite each task has its own prompts (TSC). A method without a config file CFG in configs/trainers/METHOD uses CFG without
+# its epochs, or the file with 4 tokens initialised with "a photo of a" (CoOp: always this file).
+# Environment: SHOTS, METHODS (rows, default all), SEEDS, JOBS (runs at a time, see pool.sh), OUTPUT.
+# Finished runs are skipped. At the end, python -m reporting.domain_shift prints the table.
 
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_tables.sh"
@@ -29,7 +29,7 @@ case $DATASET in
 esac
 check_shots
 
-# row: CALL, what comes after xd_train.sh and xd_test.sh, and FOLDER, where it leads to, for METHOD
+# row: sets CALL, the arguments of xd_train.sh and xd_test.sh, and FOLDER, the folder of the runs, for METHOD
 row() {
     case $CFG in
         *_ep*) EPOCHS=_ep${CFG##*_ep} ;;
@@ -80,7 +80,7 @@ jobs() {
     done
 }
 
-# pool KEY VALUE ...: runs what is in LIST; TARGETS of the environment would change what is tested
+# pool KEY VALUE ...: runs LIST; without TARGETS of the environment, which would change the tests
 pool() {
     # shellcheck disable=SC2086  # FLAGS is a list
     TARGETS='' sh "$SCRIPTS/pool.sh" "$@" $FLAGS <"$LIST"

@@ -1,13 +1,12 @@
 #!/bin/sh
-# Every row of Table 2 of the UPT paper on one suite, and SoftCPT and unified prompts that tasks share beside them, for
-# each seed; then the table, a column a task, with the published numbers.
+# All rows of Table 2 of the UPT paper on one suite, plus SoftCPT and unified prompts shared by tasks, for each seed; then
+# the table, with one column per task and the published numbers.
 #   sh upt_table2.sh                                                      the embedded suite and model: icon5 tiny_ep20
 #   SHOTS=16 PER_TASK=yes sh upt_table2.sh general11 vit_b16 --dry-run    as published
-# A row of the paper is one run for all tasks, each with prompts of its own (TSC), or with PER_TASK=yes a run a task.
-# CoOp takes the file CFG_ctxv1 of configs/trainers/CoOp where there is one, SoftCPT and MTUPT CFG_ep50 where there is no
-# CFG.
-# Environment: SHOTS (default 4), METHODS (which rows, default all), PER_TASK (yes or no, the default) and TASKS (numbers of the
-# tasks, default all of the suite), JOBS (how many runs at a time, see pool.sh).
+# A row of the paper is one run for all tasks, each with its own prompts (TSC), or with PER_TASK=yes one run per task.
+# CoOp uses the file CFG_ctxv1 of configs/trainers/CoOp if it exists; SoftCPT and MTUPT use CFG_ep50 if CFG does not exist.
+# Environment: SHOTS (default 4), METHODS (rows, default all), PER_TASK (yes or no, default no), TASKS (numbers of the tasks,
+# default: all tasks of the suite), JOBS (runs at a time, see pool.sh).
 
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_tables.sh"
@@ -24,7 +23,7 @@ shift 2
 SHOTS=${SHOTS:-4} PER_TASK=${PER_TASK:-no}
 methods CoOp VPT-shallow VPT-deep Joint Shared MLP UPT SoftCPT-NATA MTUPT-soft MTUPT-hard
 check_shots
-if [ -n "${TASK:-}" ]; then stop "TASK=$TASK is set, which this script does not know; PER_TASK=yes runs every task"; fi
+if [ -n "${TASK:-}" ]; then stop "TASK=$TASK is set, which this script does not support; PER_TASK=yes runs each task"; fi
 case $PER_TASK in
     yes) TASKS=${TASKS:-$(cd -- "$REPO" && "$PYTHON" -m scripts.suite_tasks "configs/datasets/$DATASET.yaml" "$@")} ;;
     no) ;;
@@ -78,7 +77,7 @@ for SEED in $SEEDS; do
         esac
     done
 done >"$LIST"
-# shellcheck disable=SC2086  # no flag or several
+# shellcheck disable=SC2086  # zero or more flags
 sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
 if [ -n "$DRY_RUN" ]; then exit; fi
 

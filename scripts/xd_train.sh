@@ -1,11 +1,11 @@
 #!/bin/sh
-# Domain generalisation and cross-dataset transfer, first half: METHOD learns the source, DATASET. What follows METHOD are
-# the arguments of its launcher (main_vpt.sh, ...), whose finished runs, in the same folders, are taken over.
+# Domain generalisation and cross-dataset transfer, first half: trains METHOD on the source, DATASET. The arguments
+# after METHOD are the arguments of its launcher (main_vpt.sh, ...). Finished runs of the launcher are reused.
 #   sh xd_train.sh CoOp icon5_colour tiny_c4_ep20_ctxv1 4 4 False True
 #   sh xd_train.sh UPT imagenet vit_b16_ep50 16 upt 8 False
-# Then xd_test.sh with the same arguments. METHOD is CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT (that
-# is MTCoOp) or MTCoOpHard.
-# Results: output/DATASET/TRAINER/CFG_SHOTSshots/SETTINGS/seedS, as the launcher's
+# Then xd_test.sh with the same arguments. METHOD is CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT
+# (MTCoOp) or MTCoOpHard.
+# Results: output/DATASET/TRAINER/CFG_SHOTSshots/SETTINGS/seedS, the same as the launcher
 
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_xd.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Zero-shot CLIP with the ensemble of CLIP's 80 templates for ImageNet (TRAINER.ZSCLIP.ENSEMBLE: or of each task's own),
-# on one task of a suite or, without TASKID, on all at once:
+# Zero-shot CLIP with the ensemble of CLIP's 80 templates for ImageNet (TRAINER.ZSCLIP.ENSEMBLE selects the
+# templates of each task instead), on one task of a suite (TASKID) or on all tasks:
 #   sh zeroshot2.sh icon5 tiny_ep20
 #   sh zeroshot2.sh icon5 tiny_ep20 2
 # Results: output/ZeroshotCLIP2/CFG/DATASET[-TASKID]
@@ -11,6 +11,6 @@ arguments "DATASET CFG TASKID:optional" "icon5 tiny_ep20 2" "$@"
 shift "$ARGC"
 one_task
 
-# nothing is drawn at random, so there is one run and not one a seed
+# nothing is random, so there is a single run instead of one per seed
 run "$OUTPUT/output/$TRAINER/$CFG/$DATASET${TASKID:+-$TASKID}" --seed 1 --eval-only \
     DATASET.SUBSAMPLE_TASKS "${TASKID:+task}${TASKID:-all}" "$@"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Zero-shot CLIP with an ensemble of templates (see zeroshot2.sh) on the base or the new classes of one task of a suite
-# or, without TASKID, of all at once:
+# (TASKID) or of all tasks:
 #   sh zeroshot2_base2new.sh icon5 tiny_ep20 2 new
 #   sh zeroshot2_base2new.sh icon5 tiny_ep20 base
 # Results: output/base2new/ZeroshotCLIP2/CFG/{base,new}/DATASET[-TASKID]
@@ -11,6 +11,6 @@ arguments "DATASET CFG TASKID:optional CLASSES" "icon5 tiny_ep20 2 new" "$@"
 shift "$ARGC"
 one_task
 
-# nothing is drawn at random, so there is one run and not one a seed
+# nothing is random, so there is a single run instead of one per seed
 run "$OUTPUT/output/base2new/$TRAINER/$CFG/$CLASSES/$DATASET${TASKID:+-$TASKID}" --seed 1 --eval-only \
     DATASET.SUBSAMPLE_TASKS "${TASKID:+task}${TASKID:-all}" DATASET.SUBSAMPLE_CLASSES "$CLASSES" "$@"

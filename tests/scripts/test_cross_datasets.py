@@ -44,7 +44,7 @@ def test_a_model_of_imagenet_is_tested_on_its_four_shifted_sets(clone):
 def test_runs_of_the_launcher_are_taken_over_and_finished_tests_skipped(clone):
     assert clone.sh("main_upt.sh", *UPT[1:], SEEDS="1").returncode == 0
     done = clone.sh("xd_train.sh", *UPT, SEEDS="1")
-    assert done.returncode == 0 and "skipped, finished already" in done.stdout
+    assert done.returncode == 0 and "skipped, already finished" in done.stdout
     assert clone.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a").returncode == 0
     done = clone.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a dtd")
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def test_one_task_of_the_source_is_tested_on_that_task_of_its_shifted_sets(clone
     assert done.returncode == 0, done.stderr
     assert {pairs["DATASET.SUBSAMPLE_TASKS"] for _, pairs in runs(clone)} == {"task2"} and len(clone.runs()) == 5
     done = clone.sh("xd_test.sh", *words, SEEDS="1", TARGETS="dtd")
-    assert done.returncode == 2 and "dtd has other ones; train on that task's own dataset" in done.stderr
+    assert done.returncode == 2 and "dtd has other tasks; train on the dataset of that task" in done.stderr
 
 
 MISTAKES = [
@@ -98,7 +98,7 @@ MISTAKES = [
     ("xd_test.sh", UPT[:-1], {}, "TSC is missing"),
     ("xd_test.sh", ["UPT", "imagenette", *UPT[2:]], {}, 'has to be a file of configs/datasets, found "imagenette"'),
     ("xd_train.sh", UPT, {"TASK": "3"}, "give the number of a task as TASKID"),
-    ("xd_train.sh", [], {}, "METHOD learns the source"),
+    ("xd_train.sh", [], {}, "trains METHOD on the source"),
     ("upt_table1.sh", ["icon5", "tiny_ep20"], {}, "DATASET icon5_colour, icon13_colour or imagenet"),
     ("upt_table1.sh", [], {"METHODS": "CoOp MaPLe"}, 'METHODS: there is no row "MaPLe"'),
 ]

@@ -35,7 +35,7 @@ def test_demo_runs_four_methods_and_prints_their_table(clone):
     again = clone.sh("demo.sh", JOBS="1")
     assert again.returncode == 0
     assert len(clone.runs()) == 10
-    assert again.stdout.count("skipped, finished already") == 10
+    assert again.stdout.count("skipped, already finished") == 10
     assert table_of(again) == table
 
 
@@ -53,14 +53,14 @@ def test_demo_side_by_side_makes_the_same_runs(clone):
 
     again = clone.sh("demo.sh", *settings, JOBS="3", SEEDS="1 2")
     assert len(clone.runs()) == 7
-    assert again.stdout.count(": skipped, finished already") == 7
+    assert again.stdout.count(": skipped, already finished") == 7
     assert table_of(again) == table_of(done) != []
 
 
 @pytest.mark.parametrize(
     ("processors", "jobs", "said"),
-    [(1, "", ""), (2, "", "3 at a time, a thread"), (3, "", "4 at a time, a thread"), (8, "", "4 at a time, 2 threads")]
-    + [(2, "2", "2 at a time, a thread")],
+    [(1, "", ""), (2, "", "3 at a time, 1 thread"), (3, "", "4 at a time, 1 thread"), (8, "", "4 at a time, 2 threads")]
+    + [(2, "2", "2 at a time, 1 thread")],
 )
 def test_how_many_runs_stand_side_by_side(clone, tmp_path, processors, jobs, said):
     (tmp_path / "tools").mkdir()
@@ -97,8 +97,9 @@ def test_finished_runs_of_other_settings_stay_and_the_others_are_made(clone, job
     done = clone.sh("demo.sh", "OPTIM.LR", "0.1", SEEDS="1", JOBS=jobs)
     assert done.returncode == 2 and not table_of(done)
     assert len(clone.runs()) == 5 and coop.exists()
-    assert done.stderr.count("now:   OPTIM.LR 0.1") == 3 and done.stderr.count("left as they are: 3 of the runs") == 1
-    assert "--overwrite makes everything anew" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("now:   OPTIM.LR 0.1") == 3
+    assert done.stderr.count("3 of the runs were already finished with other settings") == 1
+    assert "To repeat all runs, add --overwrite" in done.stderr.splitlines()[-1]
     done = clone.sh("demo.sh", "OPTIM.LR", "0.1", "--overwrite", SEEDS="1", JOBS=jobs)
     assert done.returncode == 0 and len(clone.runs()) == 9
 
@@ -142,7 +143,7 @@ def test_given_interpreter_gets_only_what_it_lacks(clone):
     (clone.folder / "requirements.txt").write_text("pytest>=1\nsurely-not-installed>=2\n")
     done = clone.sh("test.sh", PIP_STATUS="1")
     assert done.returncode == 2
-    assert f"installing what {clone.interpreter} lacks of requirements.txt" in done.stdout
+    assert f"installing the missing packages of requirements.txt into {clone.interpreter}" in done.stdout
     assert f"pip could not install into {clone.interpreter}" in done.stderr
     [call] = clone.calls()
     assert "--upgrade" not in call
@@ -190,7 +191,7 @@ def test_installation_alone(clone):
     (clone.folder / "requirements.txt").write_text("pytest>=1\nsurely-not-installed>=2\n")
     done = clone.sh("install.sh")
     assert done.returncode == 0, done.stderr
-    assert f"everything of requirements.txt is there: {clone.interpreter}" in done.stdout
+    assert f"all packages of requirements.txt are installed: {clone.interpreter}" in done.stdout
     assert len(clone.calls()) == 1 and clone.runs() == []
     assert clone.sh("install.sh", "now").returncode == 2
 

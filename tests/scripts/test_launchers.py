@@ -212,8 +212,8 @@ def test_finished_runs_are_skipped_and_others_go_on(clone):
     done = clone.sh("main_mtcoop_hard.sh", *HARD)
     assert done.returncode == 0, done.stderr
     assert [split_arguments(run)[0]["--seed"] for run in clone.runs()] == ["2", "3"]
-    assert f"skipped, finished already: {folder}/seed1" in done.stdout
-    assert f"goes on: {folder}/seed2" in done.stdout
+    assert f"skipped, already finished: {folder}/seed1" in done.stdout
+    assert f"resumes: {folder}/seed2" in done.stdout
     assert f"starts: {folder}/seed3" in done.stdout
     assert clone.sh("main_mtcoop_hard.sh", *HARD).returncode == 0
     assert len(clone.runs()) == 2
@@ -243,7 +243,7 @@ def test_the_first_failure_stops_and_is_shown(clone):
 def test_a_mistake_that_train_has_named_is_not_told_twice(clone):
     done = clone.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="1", FAIL_STATUS="2")
     assert done.returncode == 2 and len(clone.runs()) == 1
-    assert "failed with exit status 2" in done.stderr and "its message is above" in done.stderr
+    assert "failed with exit status 2" in done.stderr and "see its message above" in done.stderr
     assert "log line" not in done.stderr and "the loss is nan" not in done.stderr
 
 
@@ -258,14 +258,14 @@ def test_an_old_log_is_not_shown_for_a_run_that_wrote_none(clone):
 def test_success_without_results_is_a_failure(clone):
     done = clone.sh("main_mtcoop_hard.sh", *HARD, SILENT="1")
     assert done.returncode == 1
-    assert "left no complete results.json" in done.stderr
+    assert "did not write a complete results.json" in done.stderr
     assert len(clone.runs()) == 1
 
 
 MISTAKES = [
     ("main_mtcoop.sh", "", "DATASET is missing"),
     ("main_mtcoop.sh", "icon5 tiny_ep20 4 0 False 4 False 16 False lin", "PG_RATIO is missing"),
-    ("main_mtcoop.sh", "icon5 tiny_ep20 many 0 False 4 False 16 False lin 1", 'all of them), found "many"'),
+    ("main_mtcoop.sh", "icon5 tiny_ep20 many 0 False 4 False 16 False lin 1", 'all images), found "many"'),
     ("main_mtcoop.sh", "icon6 tiny_ep20 4 0 False 4 False 16 False lin 1", 'file of configs/datasets, found "icon6"'),
     ("main_mtcoop.sh", "icon5 tiny 4 0 False 4 False 16 False lin 1", 'configs/trainers/MTCoOp, found "tiny"'),
     ("main_mtcoop.sh", "icon5 tiny_ep20 4 0 no 4 False 16 False lin 1", "CLASS_CSC has to be True or False"),

@@ -108,7 +108,7 @@ def test_any_launcher_for_each_task(clone, command, folder):
     assert [pairs["DATASET.SUBSAMPLE_TASKS"] for _, pairs in runs(clone)] == ["task0", "task4"]
     assert {pairs["OPTIM.LR"] for _, pairs in runs(clone)} == {"0.1"}
     out = call("0 2 4")  # goes on where tasks are missing
-    assert out.count("skipped, finished already") == 2 and len(clone.runs()) == 3
+    assert out.count("skipped, already finished") == 2 and len(clone.runs()) == 3
 
 
 @pytest.mark.parametrize(("command", "folder"), LAUNCHERS.items(), ids=[c.split()[0] for c in LAUNCHERS])
@@ -124,12 +124,12 @@ def test_a_task_given_as_a_setting_has_the_folder_of_that_task(clone, command, f
 
 COOP = "icon5 tiny_ep20 4 16 False True"
 TASK_MISTAKES = {
-    f"main_coop.sh {COOP} DATASET.SUBSAMPLE_TASKS faces,task2": "faces,task2 has no folder here. One task: task2",
-    f"main_coop.sh {COOP} 1 DATASET.SUBSAMPLE_TASKS task2": "task2, and this is the folder of task 1: leave",
-    "linearprob.sh icon5 tiny 4 DATASET.SUBSAMPLE_TASKS task2": "task2, and this is the folder of task 0: leave",
-    f"per_task.sh main_coop.sh {COOP} DATASET.SUBSAMPLE_TASKS task2": "task2, and this is the folder of task 0: leave",
+    f"main_coop.sh {COOP} DATASET.SUBSAMPLE_TASKS faces,task2": "faces,task2 has no folder here. For one task",
+    f"main_coop.sh {COOP} 1 DATASET.SUBSAMPLE_TASKS task2": "task2, but this is the folder of task 1: omit",
+    "linearprob.sh icon5 tiny 4 DATASET.SUBSAMPLE_TASKS task2": "task2, but this is the folder of task 0: omit",
+    f"per_task.sh main_coop.sh {COOP} DATASET.SUBSAMPLE_TASKS task2": "task2, but this is the folder of task 0: omit",
     "analysis_length.sh icon5 tiny_ep20 4 DATASET.SUBSAMPLE_TASKS task2": "this script runs all tasks of a suite",
-    "demo.sh DATASET.SUBSAMPLE_TASKS task2": "these runs and their table are of a whole suite",
+    "demo.sh DATASET.SUBSAMPLE_TASKS task2": "these runs and their table cover a whole suite",
 }
 
 
@@ -160,14 +160,14 @@ def test_a_launcher_that_does_not_know_tasks_runs_nothing(clone):
     )
     done = clone.sh("per_task.sh", "plain.sh", "icon5", "tiny", TASKS="0 1")
     assert done.returncode == 2 and clone.runs() == []
-    assert "TASK=0, and this script runs something else" in done.stderr
+    assert "TASK=0, but this script runs something else" in done.stderr
     done = clone.sh("protonet.sh", "icon5", "tiny", "4", "cosine", "3", TASK="1")
     assert done.returncode == 2 and "got another TASKID" in done.stderr
 
 
 MISTAKES = [
-    ("per_task.sh", "", {}, 'has to be a launcher of scripts/, such as main_coop.sh; found ""'),
-    ("per_task.sh", "lib.sh icon5 tiny", {}, 'has to be a launcher of scripts/, such as main_coop.sh; found "lib.sh"'),
+    ("per_task.sh", "", {}, 'has to be a launcher in scripts/, e.g. main_coop.sh; found ""'),
+    ("per_task.sh", "lib.sh icon5 tiny", {}, 'has to be a launcher in scripts/, e.g. main_coop.sh; found "lib.sh"'),
     ("per_task.sh", "protonet.sh icon7 tiny", {}, 'has to be a file of configs/datasets; found "icon7"'),
     ("per_task.sh", "protonet.sh icon5 tiny 4 cosine", {"TASK": "2"}, 'TASKS="2" restricts this script to it'),
     ("per_task.sh", "protonet.sh icon5 tiny 4 cosine", {"TASKS": "two"}, "TASK has to be the number of a task"),

@@ -86,7 +86,7 @@ def test_training_and_base_to_new(clone, name, trainer, arguments, settings, fol
             assert options["--model-dir"] == f"{output}/base2new/{below}/base/seed2" and options["--load-epoch"] == "20"
 
 
-CSC, KEY = "CSC True: every class learns a context of its own", "TRAINER.PROGRAD.CSC"
+CSC, KEY = "CSC True: each class learns its own context", "TRAINER.PROGRAD.CSC"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_contexts_of_classes_are_refused_before_the_base_classes_are_learned(clo
         assert done.returncode == 0 and len(clone.runs()) == 1
         return
     assert done.returncode == 2 and clone.runs() == []
-    assert done.stderr.startswith(f"main_{name}_base2new_train.sh: {message}, and new classes have none")
+    assert done.stderr.startswith(f"main_{name}_base2new_train.sh: {message}, so new classes have no context")
     assert f"main_{name}.sh trains on all classes with it" in done.stderr
     dry = clone.sh(f"main_{name}_base2new_train.sh", *arguments.split(), "--dry-run")
     assert dry.returncode == 2 and dry.stderr == done.stderr

@@ -32,7 +32,7 @@ def test_base_to_new_and_its_table(tmp_path):
     before = new.stat().st_mtime_ns
     done = sh("main_mtcoop_base2new_test.sh", output, ARGUMENTS)
     assert done.returncode == 0
-    assert "skipped, finished already" in done.stdout
+    assert "skipped, already finished" in done.stdout
     assert new.stat().st_mtime_ns == before
 
     command = [sys.executable, str(REPOSITORY / "parse_test_res.py"), str(new.parents[1]), "--json"]
