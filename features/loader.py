@@ -22,10 +22,12 @@ from dassl.engine.progress import progress
 from dassl.utils import counted
 from features.store import FeatureStore, digest, prune
 
-declare("DATALOADER.FEATURE_CACHE", True, help="keep the features of validation and test images on disk for all runs")
-declare("DATALOADER.FEATURE_BANK", False, help="train from features of the augmented views, computed once for all runs")
-declare("DATALOADER.FEATURE_CACHE_DIR", "", help="folder of both; '': $SOFTCPT_CACHE or ~/.cache/softcpt")
-declare("DATALOADER.FEATURE_CACHE_GB", 20.0, allowed=at_least(0), help="the features not used for longest go beyond it")
+declare("DATALOADER.FEATURE_CACHE", True, help="keep features of validation and test images on disk for all runs")
+declare("DATALOADER.FEATURE_BANK", False, help="train from features of augmented views, computed once for all runs")
+declare("DATALOADER.FEATURE_CACHE_DIR", "", help="folder of cache and bank; '': $SOFTCPT_CACHE or ~/.cache/softcpt")
+declare(
+    "DATALOADER.FEATURE_CACHE_GB", 20.0, allowed=at_least(0), help="size limit; features unused for longest are removed"
+)
 
 SHARD, SHARD_BYTES = 2048, 64 * 2**20  # views in a file, or their bytes: what an interrupted run loses at most
 

@@ -18,7 +18,7 @@ from dassl.utils import UserError
 declare(
     "TRAINER.ZSCLIP.TEMPLATES",
     "",
-    help="YAML or JSON file {key or name of a task: templates}; '': the templates that the datasets declare",
+    help="YAML or JSON file {key or name of a task: templates}; '': the templates of the datasets",
 )
 
 

@@ -32,9 +32,9 @@ from .settings import declare_shared
 
 KEY = "TRAINER.LINEARPROBE."
 declare_shared("LINEARPROBE", PREC="fp16")
-declare(KEY + "C", 0.0, allowed=at_least(0), help="inverse strength of the L2 penalty; 0: searched for")
-declare(KEY + "STEPS", 8, allowed=at_least(1), help="steps of bisection in the search of C")
-declare(KEY + "MAX_ITER", 1000, allowed=at_least(1), help="iterations of L-BFGS at most")
+declare(KEY + "C", 0.0, allowed=at_least(0), help="inverse strength of the L2 penalty; 0: chosen on validation images")
+declare(KEY + "STEPS", 8, allowed=at_least(1), help="bisection steps in the search for C")
+declare(KEY + "MAX_ITER", 1000, allowed=at_least(1), help="maximum number of L-BFGS iterations")
 
 DECADES = (6, 4, 2, 0, -2, -4, -6)  # log10 of the first candidates
 
@@ -67,7 +67,7 @@ class LinearClassifiers(ClassRows):
         tower, space: as of every learner.
         c: the inverse strength of the penalty; 0: searched for.
         steps: steps of bisection in the search.
-        max_iter: iterations of L-BFGS at most.
+        max_iter: maximum number of L-BFGS iterations.
     """
 
     def __init__(self, tower: TextTower, space: TaskSpace, *, c: float = 0.0, steps: int = 8, max_iter: int = 1000):

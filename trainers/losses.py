@@ -15,7 +15,7 @@ declare(
     "TRAINER.LABEL_SMOOTHING",
     0.0,
     allowed=between(0, 1),
-    help="share of each target spread evenly over the classes of the image's task that the step computes",
+    help="share of the target that is spread evenly over the classes of the image's task in the step",
 )
 
 

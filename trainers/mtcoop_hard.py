@@ -14,11 +14,11 @@ from .settings import POSITIONS, declare_shared
 
 KEY = "TRAINER.MTCOOPH."
 declare_shared("MTCOOPH", PREC="fp16")
-declare(KEY + "N_CTX", 16, help="L, context tokens")
-declare(KEY + "CTX_INIT", "", help="initial words of the context; they set its length")
-declare(KEY + "CSC", False, help="a context of its own for every class (CoOp-CS)")
-declare(KEY + "TSC", False, help="a context of its own for every task (CoOp-CA)")
-declare(KEY + "TOKEN_POSITION", "end", allowed=POSITIONS, help="of the class name")
+declare(KEY + "N_CTX", 16, help="L, number of context tokens")
+declare(KEY + "CTX_INIT", "", help="initial words of the context; their number of tokens sets L")
+declare(KEY + "CSC", False, help="one context per class (CoOp-CS)")
+declare(KEY + "TSC", False, help="one context per task (CoOp-CA)")
+declare(KEY + "TOKEN_POSITION", "end", allowed=POSITIONS, help="position of the class name")
 
 
 @TRAINER_REGISTRY.register()

@@ -35,16 +35,16 @@ declare(
     KEY + "SHARING",
     "soft",
     allowed=("soft", "hard", "task"),
-    help="soft: a meta network makes each task's prompts; hard: one set for all tasks; task: one for each",
+    help="soft: a meta network generates the prompts of each task; hard: one set for all tasks; task: one per task",
 )
 declare_unified("MTUPT")
 declare(
     KEY + "TASK_N_CTX",
     0,
     allowed=at_least(0),
-    help="M, learnable context tokens before a task's name, shared by the tasks; 0: its feature never changes",
+    help="M, number of learnable context tokens of the task prompts, shared by tasks; 0: task features are fixed",
 )
-declare(KEY + "PG_TYPE", "lin", allowed=META_NETWORKS, help="meta network, as of MTCoOp")
+declare(KEY + "PG_TYPE", "lin", allowed=META_NETWORKS, help="meta network, as in MTCoOp")
 declare(KEY + "PG_HIDDEN", 0, allowed=at_least(0), help="hidden width of mlp (0: D_u // 8), of transformer (0: D_u)")
 declare(KEY + "PG_HEADS", 8, allowed=at_least(1), help="attention heads of transformer")
 declare(KEY + "PG_LAYERS", 1, allowed=at_least(1), help="layers of transformer")

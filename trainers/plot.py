@@ -30,15 +30,17 @@ from .sinkhorn import transport_plan
 
 KEY = "TRAINER.PLOT."
 declare_shared("PLOT", PREC="fp16", N_CTX=16, CSC=False, TSC=False, CLASS_TOKEN_POSITION="end")
-declare(KEY + "N", 4, allowed=at_least(1), help="M, prompts of each class")
+declare(KEY + "N", 4, allowed=at_least(1), help="M, number of prompts per class")
 declare(
     KEY + "CTX_INIT",
     "",
-    help="initial words of the contexts, of N_CTX tokens; all prompts but the first add noise; '': N(0, 0.02)",
+    help="initial words of the contexts (N_CTX tokens), with noise for all but the first prompt; '': N(0, 0.02)",
 )
-declare(KEY + "EPS", 0.1, help="weight of the plan's entropy, in units of the cost 1 - cos")
-declare(KEY + "MAX_ITER", 100, allowed=at_least(1), help="most Sinkhorn iterations")
-declare(KEY + "THRESH", 1e-2, allowed=at_least(0), help="mean change of the row scaling below which they stop")
+declare(KEY + "EPS", 0.1, help="weight of the entropy of the transport plan, in units of the cost 1 - cos")
+declare(KEY + "MAX_ITER", 100, allowed=at_least(1), help="maximum number of Sinkhorn iterations")
+declare(
+    KEY + "THRESH", 1e-2, allowed=at_least(0), help="Sinkhorn stops if the mean change of the row scaling is smaller"
+)
 
 PIECE = 2**26  # similarities that are matched at a time: 256 MB in fp32
 

@@ -31,11 +31,11 @@ from .settings import declare_shared
 
 KEY = "TRAINER.PROGRAD."
 declare_shared("PROGRAD", PREC="fp16", N_CTX=16, CTX_INIT="", CSC=False, TSC=False, CLASS_TOKEN_POSITION="end")
-declare(KEY + "LAMBDA", 1.0, allowed=at_least(0), help="share of the conflicting part that is taken out")
+declare(KEY + "LAMBDA", 1.0, allowed=at_least(0), help="share of the conflicting part of the gradient that is removed")
 declare(
     KEY + "TASK_LAMBDA",
     "",
-    help="LAMBDA of single tasks by key, such as 'EuroSAT=0.8,OxfordFlowers=0.8'; the others have LAMBDA",
+    help="LAMBDA of single tasks by key, e.g. 'EuroSAT=0.8,OxfordFlowers=0.8'; other tasks use LAMBDA",
 )
 declare(KEY + "T", 1.0, help="temperature of both sides of the KL divergence")
 

@@ -26,7 +26,7 @@ from .settings import declare_shared
 METRICS = ("cosine", "euclidean")
 
 declare_shared("PROTONET", PREC="fp16")
-declare("TRAINER.PROTONET.METRIC", "cosine", allowed=METRICS, help="nearness of image feature and prototype")
+declare("TRAINER.PROTONET.METRIC", "cosine", allowed=METRICS, help="similarity of image features and prototypes")
 
 
 class Prototypes(ClassRows):

@@ -7,17 +7,15 @@ from dassl.config import at_least, between, declare
 
 POSITIONS = ("end", "middle", "front")  # of the class token, as CoOp names them: the name stands at the end, …
 
-PRECISION = (
-    "of the frozen towers; prompts are always fp32. fp16 and amp need CUDA (on a CPU: fp32), bf16 works anywhere"
-)
+PRECISION = "precision of the frozen towers (prompts: fp32). fp16 and amp need CUDA, a CPU uses fp32; bf16 always works"
 SHARED = {  # name: (allowed values, help)
     "PREC": (PRECISIONS, PRECISION),
-    "N_CTX": (at_least(1), "L, context tokens"),
-    "CTX_INIT": (None, "initial words of the context, of N_CTX tokens; '': drawn from N(0, 0.02)"),
-    "CSC": (None, "a context of its own for every class"),
-    "TSC": (None, "a context of its own for every task of a suite"),
-    "CLASS_TOKEN_POSITION": (POSITIONS, "of the class name"),
-    "DROPOUT": (between(0, 0.9), "share of the visual prompts' numbers set to 0 in training"),
+    "N_CTX": (at_least(1), "L, number of context tokens"),
+    "CTX_INIT": (None, "initial words of the context (N_CTX tokens); '': random values from N(0, 0.02)"),
+    "CSC": (None, "one context per class"),
+    "TSC": (None, "one context per task of a suite"),
+    "CLASS_TOKEN_POSITION": (POSITIONS, "position of the class name"),
+    "DROPOUT": (between(0, 0.9), "dropout rate of the visual prompts"),
 }
 
 

@@ -33,13 +33,18 @@ def declare_unified(section: str) -> None:
         key + "MODE",
         "upt",
         allowed=MODES,
-        help="upt: a transformer makes both halves; joint: independent prompts; shared: the same ones; mlp: an MLP",
+        help="maker of both halves; upt: a transformer; joint: independent prompts; shared: one prompt; mlp: an MLP",
     )
-    declare(key + "N_CTX", 8, allowed=at_least(2), help="n, unified prompts of a layer: half of them for each tower")
-    declare(key + "DEPTH", 0, allowed=at_least(0), help="layers of each tower that get prompts; 1: input, 0: all")
-    declare(key + "WIDTH", 0, allowed=at_least(0), help="D_u, width of unified prompts; 0: the text tower's")
-    declare(key + "HEADS", 0, allowed=at_least(0), help="attention heads of mode upt; 0: one for each 64 of D_u")
-    declare(key + "HIDDEN", 0, allowed=at_least(0), help="hidden width of the FFN or MLP; 0: 4 D_u")
+    declare(
+        key + "N_CTX",
+        8,
+        allowed=at_least(2),
+        help="n, number of unified prompts per layer, half of them for each tower",
+    )
+    declare(key + "DEPTH", 0, allowed=at_least(0), help="layers of each tower with prompts; 1: the input only, 0: all")
+    declare(key + "WIDTH", 0, allowed=at_least(0), help="D_u, width of the unified prompts; 0: width of the text tower")
+    declare(key + "HEADS", 0, allowed=at_least(0), help="attention heads of mode upt; 0: D_u / 64")
+    declare(key + "HIDDEN", 0, allowed=at_least(0), help="hidden width of the FFN (upt) or MLP (mlp); 0: 4 D_u")
     declare_shared(section, DROPOUT=0.0)
 
 

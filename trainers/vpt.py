@@ -25,9 +25,9 @@ from .unified import TaskPrompts
 
 KEY = "TRAINER.VPT."
 declare_shared("VPT", PREC="fp16", DROPOUT=0.0, TSC=False)
-declare(KEY + "N_CTX", 4, allowed=at_least(1), help="K, visual prompts of a layer")
-declare(KEY + "DEEP", True, help="prompts of its own for every layer (VPT-deep) instead of the first alone")
-declare(KEY + "TEMPLATE", "", help="hand-made template of all classes, with {} for the name; '': each task's own")
+declare(KEY + "N_CTX", 4, allowed=at_least(1), help="K, number of visual prompts per layer")
+declare(KEY + "DEEP", True, help="new prompts in every layer (VPT-deep) instead of the first layer only")
+declare(KEY + "TEMPLATE", "", help="template of all classes, with {} for the class name; '': the template of each task")
 
 
 class VisualContext(nn.Module):

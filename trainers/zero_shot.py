@@ -18,7 +18,7 @@ from dassl.metrics import METRICS
 from .hand import HandPrompts, own_templates
 from .losses import cosine_logits
 
-declare("TEST.ZERO_SHOT_CHECK", True, help="compare what was learned with zero-shot CLIP; warn where it is worse")
+declare("TEST.ZERO_SHOT_CHECK", True, help="compare the learned model with zero-shot CLIP and warn if it is worse")
 
 SHOWN = 5  # tasks named in the warning
 ADVICE = (

@@ -22,7 +22,7 @@ declare(
     "TRAINER.ZSCLIP.ENSEMBLE",
     "imagenet",
     allowed=("imagenet", "task", "both"),
-    help="of ZeroshotCLIP2: CLIP's 80 templates for ImageNet, all templates of the task, or the one after the other",
+    help="templates of ZeroshotCLIP2: CLIP's 80 for ImageNet, all of the task, or both",
 )
 
 ENSEMBLE = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)  # CLIP's 80 prompts for ImageNet

@@ -45,7 +45,12 @@ for _key, _default in (("STL10_FOLD", -1), ("CIFAR_C_TYPE", ""), ("CIFAR_C_LEVEL
     declare(f"DATASET.{_key}", _default, help="for datasets written for Dassl that read it")
 
 declare("DATALOADER.NUM_WORKERS", 4, allowed=at_least(0), help="processes that read images; does not affect results")
-declare("DATALOADER.START_METHOD", "", allowed=("", "fork", "spawn", "forkserver"), help="of workers; '': default")
+declare(
+    "DATALOADER.START_METHOD",
+    "",
+    allowed=("", "fork", "spawn", "forkserver"),
+    help="start method of workers; '': default",
+)
 declare("DATALOADER.K_TRANSFORMS", 1, allowed=at_least(1), help="views of each training image per batch")
 declare("DATALOADER.RETURN_IMG0", False, help="add the image without augmentation as img0")
 declare("DATALOADER.OLD_DATA_PATH", "", help="beginning of image paths that is replaced by NEW_DATA_PATH")
