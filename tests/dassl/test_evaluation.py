@@ -115,7 +115,25 @@ def test_multi_task_classification(cfg, capsys):
     json.dumps(evaluator.report, allow_nan=False)
 
 
-def test_nan_is_no_prediction(cfg):
+def test_logits_are_kept_only_if_a_metric_needs_them(cfg):
+    evaluator, *_ = evaluated(cfg)
+    assert not any(outputs._logits for outputs in evaluator._outputs)
+    known = dict(METRICS._objects)
+    try:
+
+        @METRICS.register(needs="logits", unit="")
+        def widest(logits, labels):
+            return logits.shape[1]
+
+        evaluator, *_ = evaluated(cfg)
+        rows = evaluator.measure()[0]["tasks"]
+    finally:
+        METRICS._objects.clear()
+        METRICS._objects.update(known)
+    assert [row["widest"] for row in rows] == [3, 2, 1, None]  # only the columns of the own task
+
+
+def test_nan_is_not_a_prediction(cfg):
     evaluator = EVALUATOR_REGISTRY.get("ClassificationMT")(cfg, space=SPACE)
     logits, label, task = torch.zeros(3, 8), torch.tensor([0, 1, 0]), torch.tensor([0, 1, 2])
     logits[0, 3:] = float("nan")  # of other tasks
