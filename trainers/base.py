@@ -28,7 +28,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY, ClassificationMT
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.runs.compare import refuse_other_model
 from dassl.runs.record import read_tasks
-from dassl.utils import UserError, count_num_param, load_pretrained_weights
+from dassl.utils import UserError, count_num_param, load_pretrained_weights, preserved_rng
 from dassl.utils.errors import NonFiniteLossError
 from features.loader import FeatureLoader, keep_limit, store_for, too_large, why_not
 
@@ -443,17 +443,18 @@ class MultiTaskTrainer(TrainerX):
             loader = self.from_features(loader, what)
         width = self.image_tower.output_dim
         features, labels, tasks = [torch.zeros(0, width)], [torch.zeros(0).long()], [torch.zeros(0).long()]
-        for number, batch in enumerate(progress(loader or (), what), 1):
-            found = batch["features"] if "features" in batch else self.frozen_features(batch["img"])
-            features.append(found.float().cpu())
-            if not features[-1].isfinite().all():
-                self._batch = batch
-                raise NonFiniteLossError(
-                    f"the features of {what} are infinite or NaN in batch {number} of {len(loader)}"
-                    f"{self._tasks_of_batch()}. The usual remedy: PREC fp32 instead of half precision"
-                )
-            labels.append(batch["label"])
-            tasks.append(batch["task"])
+        with preserved_rng():  # reading a loader draws numbers, and no result may depend on what was cached
+            for number, batch in enumerate(progress(loader or (), what), 1):
+                found = batch["features"] if "features" in batch else self.frozen_features(batch["img"])
+                features.append(found.float().cpu())
+                if not features[-1].isfinite().all():
+                    self._batch = batch
+                    raise NonFiniteLossError(
+                        f"the features of {what} are infinite or NaN in batch {number} of {len(loader)}"
+                        f"{self._tasks_of_batch()}. The usual remedy: PREC fp32 instead of half precision"
+                    )
+                labels.append(batch["label"])
+                tasks.append(batch["task"])
         features, labels, tasks = torch.cat(features), torch.cat(labels), torch.cat(tasks)
         return [Samples(features[tasks == t], labels[tasks == t]) for t in range(self.space.num_tasks)]
 

@@ -1,6 +1,7 @@
-"""The engine: one training loop, checkpoints, results."""
+"""The engine: the training loop, and trainers under Dassl's names."""
 
 from dassl.engine.build import TRAINER_REGISTRY, build_trainer
-from dassl.engine.trainer import SimpleTrainer, TrainerBase, TrainerX, TrainerXU
+from dassl.engine.compatibility import TrainerXU
+from dassl.engine.trainer import SimpleTrainer, TrainerBase, TrainerX
 
 __all__ = ["TRAINER_REGISTRY", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU", "build_trainer"]

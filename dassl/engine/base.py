@@ -1,4 +1,4 @@
-"""TrainerBase: registered models, stepping, checkpoints, the outer loop."""
+"""TrainerBase: registered models, optimiser steps, checkpoints, and the loop over epochs."""
 
 import os
 import time
@@ -12,18 +12,18 @@ from dassl.utils.errors import NonFiniteLossError, UserError
 
 
 class TrainerBase:
-    """What every trainer has: models registered by name with their optimiser and schedule, and the loop over epochs.
+    """The base of all trainers: models registered by name with their optimiser and schedule, and the loop over epochs.
 
-    An optimiser, schedule or model registered under several names is one object still: it steps once.
+    An optimiser or schedule that is registered under several names is one object and steps once.
 
     Attributes:
-        learns: class attribute; False for trainers without anything to train, whose train() only tests.
+        learns: class attribute; False for trainers that train nothing, whose train() only tests.
         scaler: GradScaler of PREC amp, or None.
         run_extra: entries for results.json, e.g. {"backbone": "tiny", "hashes": {"weights": ...}, "precision": "fp32"}.
-        epoch, batch_idx, num_batches: where the loop is, counted from 0.
-        epochs_done: epochs the weights have been trained for.
+        epoch, batch_idx, num_batches: position of the loop, counted from 0.
+        epochs_done: number of epochs that the weights have been trained.
         best_result: best result on the validation split so far (TEST.FINAL_MODEL best_val).
-        seconds: {"train", "test"}, over all parts of a resumed run.
+        seconds: {"train", "test"}, summed over all parts of a resumed run.
     """
 
     learns = True
@@ -45,17 +45,17 @@ class TrainerBase:
     # ---- models ----
 
     def register_model(self, name="model", model=None, optim=None, sched=None):
-        """Register a module under a name: what it holds is saved, and its optimiser and schedule (or None) step.
+        """Register a module under a name. Its state is saved, and its optimiser and schedule (or None) step.
 
         Raises:
             ValueError: the name is taken.
         """
         if name in self._models:
-            raise ValueError(f"two models are registered as {name!r}; every model needs a name of its own")
+            raise ValueError(f"two models are registered as {name!r}; give each model its own name")
         self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
 
     def get_model_names(self, names=None):
-        """All registered names, or the given ones (a name or a list) after checking them."""
+        """All registered names, or the given names (one or a list) after a check."""
         registered = list(self._models)
         if names is None:
             return registered
@@ -66,20 +66,20 @@ class TrainerBase:
         return names
 
     def _distinct(self, objects, names):
-        """Each object once, in order, though it be registered under several names."""
+        """The objects in order, each once even if it is registered under several names."""
         return list(
             {id(objects[n]): objects[n] for n in self.get_model_names(names) if objects[n] is not None}.values()
         )
 
     def set_model_mode(self, mode="train", names=None):
-        """Put models into "train" mode, or into evaluation mode ("eval", "test", "val")."""
+        """Set the mode of models: "train", or evaluation mode ("eval", "test", "val")."""
         if mode not in ("train", "eval", "test", "val"):
-            raise ValueError(f"no such mode: {mode!r}; there are train, eval, test, val")
+            raise ValueError(f"unknown mode {mode!r}; expected train, eval, test or val")
         for model in self._distinct(self._models, names):
             model.train(mode == "train")
 
     def get_current_lr(self, names=None):
-        """Learning rate of the first optimiser, of its first group; 0 without one."""
+        """Learning rate of the first group of the first optimiser; 0 without an optimiser."""
         optims = self._distinct(self._optims, names)
         return optims[0].param_groups[0]["lr"] if optims else 0.0
 
@@ -87,11 +87,11 @@ class TrainerBase:
 
     @property
     def _repeat(self):
-        """How often each optimiser and schedule steps: once, but for OPTIM.LEGACY_REPEAT_STEP."""
+        """How often each optimiser and schedule steps: once, or as OPTIM.LEGACY_REPEAT_STEP says."""
         return max(self.cfg.OPTIM.get("LEGACY_REPEAT_STEP", 0), 1) if self.cfg is not None else 1
 
     def update_lr(self, names=None):
-        """Step every schedule, once an epoch."""
+        """Step every schedule: once per epoch, or per step with OPTIM.LR_PER step."""
         for scheduler in self._distinct(self._scheds, names):
             for _ in range(self._repeat):
                 scheduler.step()
@@ -101,12 +101,12 @@ class TrainerBase:
             optimizer.zero_grad()
 
     def model_backward(self, loss):
-        """Check the loss and compute its gradients, scaled under a GradScaler."""
+        """Check the loss and compute its gradients, which a GradScaler scales."""
         self.detect_anomaly(loss)
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def model_update(self, names=None):
-        """Step every optimiser. With a GradScaler each steps through it, and once in any case."""
+        """Step every optimiser. A GradScaler steps each of them once in any case."""
         for optimizer in self._distinct(self._optims, names):
             if self.scaler is not None:
                 self.scaler.step(optimizer)
@@ -117,13 +117,13 @@ class TrainerBase:
             self.scaler.update()
 
     def model_backward_and_update(self, loss, names=None):
-        """Gradients of the loss and one step of every optimiser."""
+        """Compute the gradients of the loss and step every optimiser."""
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
 
     def detect_anomaly(self, loss):
-        """Stop on a loss that is infinite or NaN.
+        """Stop if the loss is infinite or NaN.
 
         Raises:
             NonFiniteLossError: naming epoch, batch and the tasks of the batch.
@@ -151,7 +151,7 @@ class TrainerBase:
         """Write a checkpoint of every registered model: <directory>/<name>/model.pth.tar-<epoch + 1>.
 
         Args:
-            epoch: the epoch just finished, counted from 0.
+            epoch: the finished epoch, counted from 0.
             is_best: write model-best.pth.tar as well.
             model_name: file name instead of model.pth.tar-<epoch + 1>.
         """
@@ -174,17 +174,17 @@ class TrainerBase:
             save_checkpoint(checkpoints.plain(state), os.path.join(directory, name), is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory):
-        """Restore the newest epoch for which every registered model has a whole checkpoint.
+        """Restore the newest epoch for which every registered model has a complete checkpoint.
 
         Returns:
-            the number of epochs done, 0 when there is no checkpoint.
+            the number of epochs done, 0 without a checkpoint.
         """
         names = self.get_model_names()
         for epoch in reversed(checkpoints.saved_epochs(directory, names) if names else []):
             try:
                 loaded = checkpoints.load_epoch(directory, names, epoch)
             except UserError as error:
-                print(f"Checkpoint of epoch {epoch} is left out: {error}")
+                print(f"The checkpoint of epoch {epoch} is skipped: {error}")
                 continue
             self._restore(loaded)
             print(f"Resumed from {directory} after epoch {epoch}")
@@ -216,11 +216,11 @@ class TrainerBase:
             epoch: which checkpoint; None for the best model on validation if there is one, else the newest checkpoint.
 
         Raises:
-            FileNotFoundError: no such folder, checkpoint or epoch.
-            UserError: the checkpoint belongs to other classes, tasks or settings.
+            FileNotFoundError: the folder, the checkpoint or the epoch does not exist.
+            UserError: the checkpoint was trained with other classes, tasks or settings.
         """
         if not directory:
-            print("load_model() is skipped, as no folder is given")
+            print("load_model() is skipped, because no folder is given")
             return
         names = self.get_model_names()
         checkpoints.require_checkpoint(directory, epoch, names)
@@ -245,7 +245,7 @@ class TrainerBase:
     # ---- scalars ----
 
     def init_writer(self, log_dir):
-        """Send scalars to TensorBoard files in `log_dir`."""
+        """Write scalars to TensorBoard files in `log_dir`."""
         self._writer_dir = log_dir
 
     def close_writer(self):
@@ -254,14 +254,14 @@ class TrainerBase:
         self._writer = self._writer_dir = None
 
     def close(self):
-        """End what the trainer has begun in the background; to be called when nothing more is asked of it."""
+        """End everything that the trainer runs in the background. Call it when the trainer is no longer needed."""
         self.close_writer()
 
     def write_scalar(self, tag, scalar_value, global_step=None):
         if self._writer_dir is None:
             return
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not every run wants it
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not every run needs it
 
             self._writer = SummaryWriter(log_dir=self._writer_dir)
         self._writer.add_scalar(tag, scalar_value, global_step)
@@ -269,7 +269,7 @@ class TrainerBase:
     # ---- the loop over epochs ----
 
     def train(self, start_epoch, max_epoch):
-        """Run epochs start_epoch … max_epoch - 1; before_train may move the start."""
+        """Run the epochs start_epoch … max_epoch - 1. before_train may change the start."""
         self.start_epoch, self.max_epoch = start_epoch, max_epoch
         self.before_train()
         if self._resumed_rng is not None:

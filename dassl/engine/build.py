@@ -18,21 +18,6 @@ declare("TRAIN.PRINT_FREQ", 10, allowed=at_least(1), help="batches between train
 declare("TRAIN.TENSORBOARD", True, help="write scalars to OUTPUT_DIR/tensorboard")
 declare("TRAINER.NAME", "", allowed=one_of(TRAINER_REGISTRY.registered_names, extra=("",)), help="trainer")
 
-# ---- compatibility: settings for trainers written for Dassl; no method here reads them ----
-
-declare("MODEL.BACKBONE.PRETRAINED", True, help="for trainers with a backbone of their own")
-declare("MODEL.HEAD.NAME", "", help="head between backbone and classifier, for trainers that have one")
-declare("MODEL.HEAD.HIDDEN_LAYERS", (), help="widths of the hidden layers of the head")
-declare("MODEL.HEAD.ACTIVATION", "relu", help="activation of the head")
-declare("MODEL.HEAD.BN", True, help="batch normalisation in the head")
-declare("MODEL.HEAD.DROPOUT", 0.0, help="dropout of the head")
-declare(
-    "TRAIN.COUNT_ITER",
-    "train_x",
-    allowed=("train_x", "train_u", "smaller_one"),
-    help="loader that defines the number of batches per epoch, for trainers with labelled and unlabelled data",
-)
-
 
 def ignored_settings(cfg):
     """Prefixes of the settings that the method of `cfg` does not read, so they cannot affect its results.

@@ -1,4 +1,4 @@
-"""What is shown of a training run: a bar on a terminal, lines elsewhere and in the log."""
+"""The progress of a training run: a bar on a terminal, lines elsewhere and in the log."""
 
 import datetime
 import sys
@@ -10,15 +10,15 @@ from dassl.utils import AverageMeter, MetricMeter, log_only
 
 
 def on_terminal():
-    """Whether somebody watches: both output streams are terminals."""
+    """Whether both output streams are terminals, so that somebody watches."""
     return sys.stdout.isatty() and sys.stderr.isatty()
 
 
 class EpochMeter:
-    """Times and numbers of one epoch's batches; prints the training line.
+    """Collect times and numbers of the batches of one epoch, and print the training line.
 
     Args:
-        trainer: its epoch, max_epoch, batch_idx, num_batches and learning rate are shown.
+        trainer: the line shows its epoch, max_epoch, batch_idx, num_batches and learning rate.
     """
 
     def __init__(self, trainer):
@@ -27,12 +27,12 @@ class EpochMeter:
         self.start = time.time()
 
     def data_ready(self):
-        """The next batch has been read. The rate is noted now: after the last batch it is the next epoch's."""
+        """Note that the next batch has been read, and its learning rate: after the last batch the rate has changed."""
         self.lr = self.trainer.get_current_lr()
         self.data_time.update(time.time() - self.start)
 
     def batch_done(self, summary):
-        """A batch has been learned from; `summary` is a dict of numbers."""
+        """Note that the step on a batch is done; `summary` is a dict of its numbers."""
         t = self.trainer
         self.batch_time.update(time.time() - self.start)
         self.losses.update(summary)
@@ -70,7 +70,7 @@ class EpochMeter:
 
 
 def run_bar(trainer):
-    """A bar over all batches of the run, or None where lines are printed."""
+    """A bar over all batches of the run; None if lines are printed instead."""
     if not on_terminal() or not trainer.num_batches:
         return None
     total, done = trainer.max_epoch * trainer.num_batches, trainer.start_epoch * trainer.num_batches
@@ -78,5 +78,5 @@ def run_bar(trainer):
 
 
 def progress(iterable, what):
-    """A bar over an iterable on a terminal, nothing elsewhere."""
+    """Show a bar over an iterable on a terminal; elsewhere show nothing."""
     return tqdm(iterable, desc=what, leave=False, dynamic_ncols=True, disable=not on_terminal())

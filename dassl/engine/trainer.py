@@ -1,4 +1,4 @@
-"""SimpleTrainer and the two loops: TrainerX on labelled images, TrainerXU on labelled and unlabelled ones."""
+"""SimpleTrainer, a trainer built from a configuration, and TrainerX, its loop on labelled images."""
 
 import os
 import time
@@ -19,9 +19,9 @@ from dassl.runs.writer import write_config, write_results, write_tasks
 from dassl.utils import count_num_param, counted, preserved_rng, set_random_seed
 from dassl.utils.errors import UserError
 
-__all__ = ["SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
+__all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
 
-LOADERS = {  # attributes of trainers and data managers, and what their images are called
+LOADERS = {  # attribute of trainers and data managers: the name of its images in messages
     "train_loader_x": "training",
     "train_loader_u": "unlabelled",
     "val_loader": "validation",
@@ -32,16 +32,16 @@ LOADERS = {  # attributes of trainers and data managers, and what their images a
 class SimpleTrainer(TrainerBase):
     """A trainer built from a configuration.
 
-    Subclasses give build_model() (which registers what is learned) and forward_backward(batch).
+    Subclasses define build_model(), which registers the learned modules, and forward_backward(batch).
 
     Args:
-        cfg: configuration; a negative SEED is replaced by one that is drawn.
+        cfg: configuration. A negative SEED is replaced by a random one.
         space: TaskSpace in place of the data, for predictions without the images of the run.
 
     Attributes:
         dm, train_loader_x, train_loader_u, val_loader, test_loader: the data and its loaders.
-        num_classes, num_source_domains, lab2cname: of the data.
-        device: torch.device, the GPU if there is one and USE_CUDA; one device, never several.
+        num_classes, num_source_domains, lab2cname: properties of the data.
+        device: torch.device, the GPU if there is one and USE_CUDA is set. Always one device.
         evaluator, output_dir.
 
     Raises:
@@ -72,10 +72,10 @@ class SimpleTrainer(TrainerBase):
     # ---- parts, in the order they are built ----
 
     def check_cfg(self, cfg):
-        """Hook: raise UserError on settings this trainer cannot work with."""
+        """Hook: raise UserError for settings that this trainer cannot work with."""
 
     def build_data_loader(self):
-        """Set dm, the loaders, and what is known of the data."""
+        """Set dm, the loaders, and the properties of the data."""
         dm = DataManager(self.cfg)
         self.dm = dm
         self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
@@ -90,11 +90,11 @@ class SimpleTrainer(TrainerBase):
         self.num_classes, self.num_source_domains, self.lab2cname = space.num_classes, 0, dict(space.lab2cname)
 
     def build_model(self):
-        """Build self.model and register what is learned (register_model)."""
+        """Build self.model and register the learned modules (register_model)."""
         raise NotImplementedError
 
     def build_evaluator(self):
-        """The evaluator of the test and validation results."""
+        """Build the evaluator of tests and validation."""
         return build_evaluator(self.cfg, lab2cname=self.lab2cname, space=getattr(self.dm, "space", None))
 
     def _check_splits(self):
@@ -107,7 +107,7 @@ class SimpleTrainer(TrainerBase):
             )
 
     def show_built(self):
-        """Say what there is to train, and how, for a run that only builds it."""
+        """Print what would be trained, for a run that only builds the trainer."""
         tasks = getattr(self.dm, "space", None)
         parts = [counted(tasks.num_tasks, "task")] if tasks is not None else []
         parts.append(counted(self.num_classes, "class"))
@@ -120,7 +120,7 @@ class SimpleTrainer(TrainerBase):
         print("To train: the same command without --no-train")
 
     def close(self):
-        """End the worker processes of all loaders, and what else runs in the background."""
+        """End the worker processes of all loaders and everything else in the background."""
         super().close()
         if self.bar is not None:
             self.bar.close()
@@ -132,7 +132,7 @@ class SimpleTrainer(TrainerBase):
     # ---- the run ----
 
     def train(self):
-        """Train, going on with an unfinished run, and test. A trainer that does not learn tests only."""
+        """Train, resuming an unfinished run, and test. A trainer that does not learn only tests."""
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self):
@@ -151,7 +151,7 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.time()
 
     def _resume(self):
-        """Go on with the run in the output folder; if there is none, with the one in RESUME."""
+        """Resume the run in the output folder; without one, the run in RESUME."""
         directory, names = self.output_dir, self.get_model_names()
         if names and checkpoints.saved_epochs(directory, names) and (change := split_change(self, directory)):
             raise UserError(f"{change}. Put them back to go on with it, or start anew with --overwrite")
@@ -216,7 +216,7 @@ class SimpleTrainer(TrainerBase):
         return result
 
     def validate(self):
-        """Result on the validation split during training, printed as such."""
+        """The result on the validation split during training, printed under its own heading."""
         self.evaluator.validating = True
         try:
             return self.test(split="val")
@@ -225,10 +225,10 @@ class SimpleTrainer(TrainerBase):
 
     @torch.no_grad()
     def test(self, split=None):
-        """Evaluate on a split ("val" or "test", default TEST.SPLIT); random states are left as they were.
+        """Evaluate on a split ("val" or "test", default TEST.SPLIT). Random states stay unchanged.
 
         Returns:
-            the first of the evaluator's results, in per cent.
+            the evaluator's first result, in per cent.
         """
         split = split or self.cfg.TEST.SPLIT
         loader = self.val_loader if split == "val" else self.test_loader
@@ -249,7 +249,7 @@ class SimpleTrainer(TrainerBase):
         return next(iter(results.values()))
 
     def test_batch(self, batch):
-        """(outputs of the model, list of targets) for a batch of a test."""
+        """The model's output and the list of targets for one batch of a test."""
         input, *target = self.parse_batch_test(batch)
         return self.model_inference(input), target
 
@@ -262,11 +262,11 @@ class SimpleTrainer(TrainerBase):
 
     # ---- one epoch ----
 
-    def _epoch(self, batches):
-        """Learn from the batches of one epoch: the inner loop of all trainers."""
+    def learn(self, batches):
+        """Train on the batches of one epoch: the inner loop of all trainers."""
         self.set_model_mode("train")
         if not self.num_batches:
-            raise UserError(f"{self.cfg.DATASET.NAME} gives no training batch; it has no training images")
+            raise UserError(f"{self.cfg.DATASET.NAME} has no training images, so there is no batch to train on")
         meter = EpochMeter(self)
         for self.batch_idx, batch in enumerate(batches):
             meter.data_ready()
@@ -279,52 +279,27 @@ class SimpleTrainer(TrainerBase):
 
 
 def _end_workers(loader):
-    """End the processes that wait for a loader's next epoch; of one of features, those of the images' loader in it."""
-    loader = getattr(loader, "loader", loader)
-    iterator = getattr(loader, "_iterator", None)  # what PyTorch keeps where workers are persistent
+    """End the processes that wait for a loader's next epoch."""
+    loader = getattr(loader, "loader", loader)  # a loader of features contains the loader of the images
+    iterator = getattr(loader, "_iterator", None)  # PyTorch keeps it if workers are persistent
     if iterator is not None:
         loader._iterator = None
         iterator._shutdown_workers()
 
 
-def _start(loader):
-    """An iterator over a loader. Starting one draws from torch's generator, depending on the workers; no longer."""
+def start(loader):
+    """Create an iterator over a loader. That would consume random numbers, so the random states are restored."""
     with preserved_rng():
         return iter(loader)
 
 
 class TrainerX(SimpleTrainer):
-    """Learns from labelled images."""
+    """A trainer on labelled images."""
 
     def run_epoch(self):
         self.num_batches = len(self.train_loader_x) if self.train_loader_x is not None else 0
-        self._epoch(_start(self.train_loader_x) if self.num_batches else ())
+        self.learn(start(self.train_loader_x) if self.num_batches else ())
 
     def parse_batch_train(self, batch):
         """(images (B, 3, H, W), labels (B,), domains (B,)) on the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
-
-
-class TrainerXU(SimpleTrainer):
-    """Learns from labelled and unlabelled images: forward_backward(batch_x, batch_u)."""
-
-    def before_train(self):
-        for part, loader in (("labelled", self.train_loader_x), ("unlabelled", self.train_loader_u)):
-            if loader is None:
-                raise UserError(f"{type(self).__name__} needs {part} training images; {self.cfg.DATASET.NAME} has none")
-        super().before_train()
-
-    def run_epoch(self):
-        x, u = len(self.train_loader_x), len(self.train_loader_u)
-        self.num_batches = {"train_x": x, "train_u": u, "smaller_one": min(x, u)}[self.cfg.TRAIN.COUNT_ITER]
-        pairs = zip(self._endless(self.train_loader_x), self._endless(self.train_loader_u), strict=False)
-        self._epoch(pair for _, pair in zip(range(self.num_batches), pairs, strict=False))
-
-    @staticmethod
-    def _endless(loader):
-        while True:
-            yield from _start(loader)
-
-    def parse_batch_train(self, batch_x, batch_u):
-        """(labelled images, their labels, unlabelled images) on the device."""
-        return batch_x["img"].to(self.device), batch_x["label"].to(self.device), batch_u["img"].to(self.device)

@@ -1,6 +1,7 @@
 """Optimisers and learning rates."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ def optim_cfg(**values):
     return cfg
 
 
-def rates(cfg, epochs):
+def rates(cfg, epochs, batches=0):
+    """The learning rate of each epoch, or with OPTIM.LR_PER step of each step."""
     optimizer = build_optimizer(nn.Linear(1, 1), cfg)
-    scheduler = build_lr_scheduler(optimizer, cfg)
+    scheduler = build_lr_scheduler(optimizer, cfg, batches)
     found = []
     for _ in range(epochs):
         found.append(optimizer.param_groups[0]["lr"])
@@ -47,6 +49,20 @@ def test_longer_warm_ups():
     assert linear == pytest.approx([1e-5, 0.0005, 0.001, 0.0015, 0.002, 0.002])
     constant = rates(optim_cfg(LR_SCHEDULER="single_step", MAX_EPOCH=9, WARMUP_EPOCH=3, WARMUP_TYPE="constant"), 5)
     assert constant == pytest.approx([1e-5, 1e-5, 1e-5, 0.002, 0.002])
+
+
+def test_a_rate_that_changes_with_every_step():
+    """Tip-Adapter-F: cosine to 0 per step. CLIP-LoRA: to 1e-6. Cross-modal: 50 steps of linear warm-up from 1e-5."""
+    steps = range(5 * 7)
+    plain = rates(optim_cfg(LR_SCHEDULER="cosine", MAX_EPOCH=5, LR_PER="step"), 35, batches=7)
+    assert plain == pytest.approx([0.001 * (1 + math.cos(math.pi * i / 35)) for i in steps])
+    least = rates(optim_cfg(LR_SCHEDULER="cosine", MAX_EPOCH=5, LR_PER="step", LR_MIN=1e-6), 36, batches=7)
+    assert least == pytest.approx([1e-6 + (0.002 - 1e-6) / 2 * (1 + math.cos(math.pi * i / 35)) for i in range(36)])
+    warm = rates(optim_cfg(LR_SCHEDULER="cosine", MAX_EPOCH=20, LR_PER="step", WARMUP_STEPS=50), 60, batches=7)
+    assert warm[:50] == pytest.approx([1e-5, *(0.002 * i / 50 for i in range(1, 50))])
+    assert warm[50:] == pytest.approx([0.001 * (1 + math.cos(math.pi * i / 140)) for i in range(10)])
+    epochs = rates(optim_cfg(LR_SCHEDULER="single_step", MAX_EPOCH=9, STEPSIZE=(2,), LR_PER="step"), 9, batches=3)
+    assert epochs == pytest.approx([0.002] * 6 + [0.0002] * 3)
 
 
 def test_schedule_counted_from_the_beginning_of_the_run():
