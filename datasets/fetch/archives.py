@@ -140,7 +140,9 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             else:
                 raise UselessArchive(f"{archive.name} holds a device or pipe ({entry.name!r})")
         # tarfile ends at the first block it cannot read. A whole archive ends with two blocks of zeros.
-        if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        file.fileobj.seek(file.offset)
+        end = file.fileobj.read(2 * tarfile.BLOCKSIZE)
+        if not end or any(end):
             raise UselessArchive(f"{archive.name} is damaged (it does not end as a tar archive)")
         while file.fileobj.read(BLOCK):  # up to the end, where the checksum of a compressed file is
             pass

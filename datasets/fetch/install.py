@@ -21,9 +21,10 @@ from datasets.fetch.transfer import (
     Unreachable,
     fetch,
     fetch_from_drive,
-    origin_of,
+    forget,
     part_size,
     verify,
+    was_fetched,
 )
 from datasets.folders import some
 from datasets.known.remote import RemoteFile
@@ -118,8 +119,7 @@ def _bring(row: Row, file: RemoteFile, options: Options) -> list[str] | None:
             if not file.optional:  # the reasons for optional files are reported at the end
                 options.say(f"{row.name}: {text}")
             continue
-        if ours:
-            origin_of(archive).unlink(missing_ok=True)
+        forget(options.root / row.folder / file.name)
         if ours and file.put and not options.keep:
             archive.unlink()
         elif file.put:
@@ -140,7 +140,7 @@ def _ways(row: Row, file: RemoteFile, options: Options) -> Iterator[tuple[str, C
             except Damaged as error:
                 raise Damaged(str(error) + _discard(path, False, folder)) from None
         options.say(f"{row.name}: using {path}")
-        return path, path == target and origin_of(path).exists()  # then an earlier run downloaded it
+        return path, path == target and was_fetched(path)
 
     def fetched(url: str) -> tuple[Path, bool]:
         options.say(f"{row.name}: downloading {file.name}{about(file.size)} from {url}")
@@ -165,7 +165,7 @@ def _discard(archive: Path, ours: bool, folder: Path) -> str:
     """Delete a useless file that we downloaded, rename one that the user put into `folder`; returns a text about it."""
     if ours:
         archive.unlink()
-        origin_of(archive).unlink(missing_ok=True)
+        forget(archive)
         return "; it has been deleted"
     if archive.parent != folder:
         return ""

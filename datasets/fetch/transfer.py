@@ -54,28 +54,27 @@ def fetch(url: str, target: Path, checksum: str = "") -> None:
         Damaged: the file arrived and its checksum is wrong.
         OSError: the disk.
     """
-    part, origin = target.with_name(target.name + ".part"), origin_of(target)
+    part = _part_of(target)
     best, pauses = _size(part), list(PAUSES)
     while True:
         try:
-            _receive(url, part, origin)
+            _receive(url, target)
             break
         except _BROKEN as error:
+            reason = getattr(error, "reason", None) or error
+            text = (getattr(reason, "strerror", None) or str(reason).strip() or type(error).__name__).splitlines()[0]
             if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429):
-                raise Unreachable(f"HTTP status {error.code}, {error.reason}") from None
+                raise Unreachable(f"HTTP status {error.code}, {text}") from None
             if _size(part) > best:
                 best, pauses = _size(part), list(PAUSES)
             if not pauses or (isinstance(error, urllib.error.URLError) and not best):
-                kept = f"; {best:,} bytes have arrived and are kept" if best else ""
-                reason = getattr(error, "reason", None) or error
-                text = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+                kept = f"; {_size(part):,} bytes have arrived and are kept" if _size(part) else ""
                 raise Unreachable(f"{text}{kept}") from None
             time.sleep(pauses.pop(0))
     try:
         verify(part, checksum)
     except Damaged:
-        part.unlink()
-        origin.unlink(missing_ok=True)
+        forget(target)
         raise
     os.replace(part, target)
 
@@ -87,7 +86,18 @@ def origin_of(target: Path) -> Path:
 
 def part_size(target: Path) -> int:
     """Bytes of `target` that an interrupted call has downloaded."""
-    return _size(target.with_name(target.name + ".part"))
+    return _size(_part_of(target))
+
+
+def was_fetched(target: Path) -> bool:
+    """Whether `fetch` made `target`: the file has an origin, and no part whose origin it is."""
+    return origin_of(target).exists() and not _part_of(target).exists()
+
+
+def forget(target: Path) -> None:
+    """Remove the part and the origin of `target`."""
+    _part_of(target).unlink(missing_ok=True)
+    origin_of(target).unlink(missing_ok=True)
 
 
 def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
@@ -101,8 +111,8 @@ def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
         import gdown
     except ImportError:
         raise Unreachable("Google Drive needs the package gdown: `pip install gdown`") from None
-    part = target.with_name(target.name + ".part")
-    part.unlink(missing_ok=True)  # gdown cannot continue it
+    part = _part_of(target)
+    forget(target)  # gdown cannot continue a part
     try:
         gdown.download(id=number, output=str(part))
     except Exception as error:  # gdown and requests raise classes of their own
@@ -112,7 +122,7 @@ def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
     try:
         verify(part, checksum)
     except Damaged:
-        part.unlink()
+        forget(target)
         raise
     _record(origin_of(target), DRIVE.format(number), "")
     os.replace(part, target)
@@ -128,8 +138,9 @@ def verify(path: Path, checksum: str = "") -> None:
         raise Damaged(f"{name} is damaged: its {kind.upper()} is {digest}, expected {expected}")
 
 
-def _receive(url: str, part: Path, origin: Path) -> None:
-    """Make one attempt: append the missing bytes to `part`, or write it from the start if it cannot be continued."""
+def _receive(url: str, target: Path) -> None:
+    """Make one attempt: append the missing bytes to the part, or write it from the start if it cannot be continued."""
+    part, origin = _part_of(target), origin_of(target)
     validator = _validator(url, origin)
     have = 0 if validator is None else _size(part)
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
@@ -144,14 +155,14 @@ def _receive(url: str, part: Path, origin: Path) -> None:
             raise
         if error.headers.get("Content-Range", "").endswith(f"/{have}"):
             return  # nothing is missing
-        part.unlink()
+        forget(target)
         raise ConnectionError("the server has a shorter file than the one begun") from None
     with response:
         if response.headers.get_content_type() == "text/html":
             raise Unreachable("the server sent a web page in place of the file")
         start = have if response.status == 206 else 0
         if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            part.unlink()
+            forget(target)
             raise ConnectionError("the server continued the file at the wrong place")
         left = response.headers.get("Content-Length", "")
         total = start + int(left) if left.isdigit() else None
@@ -166,6 +177,10 @@ def _receive(url: str, part: Path, origin: Path) -> None:
                 bar.update(len(block))
     if total is not None and _size(part) < total:
         raise ConnectionError(f"the connection was closed after {_size(part):,} of {total:,} bytes")
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(target.name + ".part")
 
 
 def _record(origin: Path, url: str, validator: str) -> None:

@@ -187,14 +187,14 @@ def test_a_tar_that_holds_a_zip_at_its_end(tmp_path, room):
     assert unpack(tar(tmp_path / "a.tar", ("one", FILE, b"1"), ("two.zip", FILE, inner), mode="w"), room) == 2
 
 
-@pytest.mark.parametrize("damage", ["header", "cut"])
+@pytest.mark.parametrize("damage", ["header", "last header", "cut"])
 def test_a_tar_without_checksum_does_not_end_early(tmp_path, room, damage):
-    path = tar(tmp_path / "a.tar", *((name, FILE, os.urandom(1000)) for name in "xyz"), mode="w")
+    path = tar(tmp_path / "a.tar", *((name, FILE, os.urandom(1000)) for name in "xy"), ("z", FILE, b""), mode="w")
     content = bytearray(path.read_bytes())
-    if damage == "header":
-        content[3 * 512 + 5] ^= 0xFF
-    else:
+    if damage == "cut":
         del content[3 * 512 :]
+    else:
+        content[(3 if damage == "header" else 6) * 512 + 5] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(UselessArchive, match="a.tar is damaged .it does not end as a tar archive"):
         unpack(path, room)

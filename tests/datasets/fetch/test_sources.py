@@ -36,6 +36,16 @@ def test_what_was_fetched_by_hand_is_unpacked(offer, server, tmp_path, capsys, n
     assert server.asked == []
 
 
+def test_an_archive_brought_after_an_interrupted_download_is_kept(offer, server, tmp_path, capsys):
+    offer("EuroSAT")
+    command, folder = ["EuroSAT", "--root", str(tmp_path / "data")], tmp_path / "data/eurosat"
+    server.cuts["/EuroSAT.zip"] = [1000, 0, 0]
+    assert main(command) == 1
+    (folder / "EuroSAT.zip").write_bytes(server.files["/EuroSAT.zip"])
+    assert main(command) == 0
+    assert sorted(os.listdir(folder)) == ["2750", "EuroSAT.zip"]
+
+
 @pytest.mark.parametrize("name", ["FruitVegetable", "KaggleMushroom", "KaggleVegetable", "PlantSeedlingV1"])
 def test_archives_that_people_bring(offer, server, tmp_path, name):
     offer(name)
