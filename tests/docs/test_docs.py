@@ -1,8 +1,10 @@
 """The pages of docs/ say what the code does: tables, settings, fields, arguments, figures, and code as printed."""
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -11,14 +13,9 @@ from PIL import Image
 
 import train
 from dassl.config import get_cfg_default, load, settings
-from dassl.data.datasets import build_dataset
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.runs.writer import describe
-from datasets import readers, suites
-from datasets.rows import RowSource
-from datasets.table import Row
-from tests.datasets.settings import config
 from tests.docs.method_tables import learnable
 from tests.docs.tables import DOCS, REPO, TABLES, WIDTH, learning_rates, renewed
 
@@ -29,6 +26,7 @@ CODE = {  # file as a page names it -> the page
     "image_adapter.py": "add-a-method.md",
     "low_rank.py": "add-a-method.md",
     "linear_head.py": "add-a-method.md",
+    "my_birds_row.py": "add-a-dataset.md",
     "my_birds.py": "add-a-dataset.md",
 }
 OURS = (
@@ -116,7 +114,7 @@ def test_settings_page_is_up_to_date(printed):
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_tables_are_up_to_date(name):
-    assert page(name) == renewed(page(name)), "python -m tests.docs.tables"
+    assert page(name) == renewed(page(name)), f"docs/{name} is out of date; update it: python -m tests.docs.tables"
 
 
 def test_every_table_is_shown():
@@ -239,14 +237,40 @@ def test_the_dassl_style_dataset_reads_as_printed(printed):
     assert task["images"] == 12 and task["classes"] == 3
 
 
-def test_the_row_reads_as_printed(tmp_path, monkeypatch):
-    draw_birds(tmp_path)
-    code = re.search(r"<!-- row -->\n```python\n(.*?)```", page("add-a-dataset.md"), re.DOTALL)[1]
-    row = eval(code, {"Row": Row, "readers": readers})
-    monkeypatch.setitem(suites.SOURCES, row.name, RowSource(row))
-    dataset = build_dataset(config("Suite", tmp_path, TASKS=["MyBirds", "Icon13/faces"]))
-    task = dataset.space.tasks[0]
-    assert task.classnames == ("blackbird", "great tit", "wren") and task.templates == (row.template,)
-    sizes = [sum(item.task == 0 for item in part) for part in (dataset.train_x, dataset.val, dataset.test)]
-    assert sizes == [15, 6, 9]
-    assert (tmp_path / "my_birds" / "split_fixed_MyBirds.json").is_file()
+def test_a_row_is_all_that_a_dataset_needs(tmp_path):
+    """The row of the page, written into datasets/known of a copy of the project in which nothing else is changed."""
+    copy, data = tmp_path / "project", tmp_path / "data"
+    shutil.copytree(REPO / "datasets", copy / "datasets", copy_function=os.symlink)
+    for entry in REPO.iterdir():
+        if entry.name != "datasets":
+            (copy / entry.name).symlink_to(entry)
+    (copy / "datasets/known/birds.py").write_text(file_of("my_birds_row.py", page("add-a-dataset.md")))
+    draw_birds(data)
+    command = re.search(r"python train.py (.*?DATASET.NAME MyBirds)\n", page("add-a-dataset.md"), re.DOTALL)[1]
+    words = shlex.split(command.replace("\\\n", " "))
+    words[words.index("--root") + 1], words[words.index("--output-dir") + 1] = str(data), str(tmp_path / "run")
+    program = f"""
+import sys
+import train
+from datasets import check, download
+codes = train.main({words!r}), check.main(["MyBirds", "--root", {str(data)!r}])
+codes += download.main(["MyBirds", "--root", {str(data)!r}]), check.main(["MyBirds", "--root", "nowhere"])
+assert codes == (0, 0, 0, 1), codes
+from dassl.data.datasets import build_dataset
+from tests.datasets.settings import config
+from tests.datasets.settings import config
+dataset = build_dataset(config("Suite", {str(data)!r}, TASKS=["MyBirds", "Icon13/faces"]))
+task = dataset.space.tasks[0]
+assert task.classnames == ("blackbird", "great tit", "wren")
+assert task.templates == ("a photo of a {{}}, a type of bird.",)
+sizes = [sum(item.task == 0 for item in part) for part in (dataset.train_x, dataset.val, dataset.test)]
+assert sizes == [15, 6, 9], sizes
+from tests.docs.tables import TABLES
+for name in ("downloads", "other datasets suite_table", "other datasets file_list"):
+    assert "MyBirds" in "\\n".join(TABLES[name]()), name
+"""
+    found = subprocess.run([sys.executable, "-c", program], cwd=copy, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert (data / "my_birds/split_fixed_MyBirds.json").is_file()
+    assert json.loads((tmp_path / "run/results.json").read_text())["tasks"][0]["images"] == 9
+    assert "source     my own photographs" in found.stdout
