@@ -1,5 +1,3 @@
 """Data: tasks, datasets, images, transforms, samplers, loaders."""
 
 from .data_manager import DataManager, DatasetWrapper
-
-__all__ = ["DataManager", "DatasetWrapper"]

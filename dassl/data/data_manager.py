@@ -41,6 +41,7 @@ declare(
 )
 declare("DATASET.TASK_NAMES", [], read=read_task_names, help="names of tasks in words: {task: name, ...}")
 declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images used for validation, for datasets that read it")
+# compatibility: no dataset here reads these
 for _key, _default in (("STL10_FOLD", -1), ("CIFAR_C_TYPE", ""), ("CIFAR_C_LEVEL", 1), ("ALL_AS_UNLABELED", False)):
     declare(f"DATASET.{_key}", _default, help="for datasets written for Dassl that read it")
 

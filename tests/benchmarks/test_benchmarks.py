@@ -1,4 +1,4 @@
-"""Every benchmark runs at a tiny size and says what it claims to say. No time is asserted."""
+"""All benchmarks run at a tiny size and report consistent numbers. Times are not asserted."""
 
 import json
 import time
@@ -19,7 +19,7 @@ SMALL = [*TINY, "--scale", "0.02", "--n-ctx", "4"]
 
 
 def run(program, argv, capsys) -> dict:
-    """The program's JSON object, which is all that it prints."""
+    """The JSON object that the program prints, its only output."""
     program.main(argv)
     result = json.loads(capsys.readouterr().out)
     assert result["program"] == program.__name__.split(".")[1]
@@ -68,7 +68,7 @@ def test_growth(capsys):
     classes, tasks, length = (
         [row for row in found if row["varied"] == what] for what in ("classes", "tasks", "context length")
     )
-    # a class costs its own tokens; a task its context; each context token counts once a task
+    # each class adds its own tokens, each task its context
     assert [row["tasks"] for row in tasks] == [1, 5]
     assert tasks[1]["tokens"] - tasks[0]["tokens"] == 4 * (1 + 4)
     assert [row["tokens"] - length[0]["tokens"] for row in length] == [6 * (L - 4) for L in (4, 8, 16, 32)]

@@ -1,4 +1,4 @@
-"""Image files of every kind to RGB, and what is said of those that are none."""
+"""Images of all kinds are read as RGB, and broken files are reported."""
 
 import multiprocessing
 import os
@@ -48,7 +48,7 @@ def test_16_bit_gray_keeps_its_high_byte(tmp_path):
         assert np.asarray(read_image(tmp_path / name))[..., 0].tolist() == [[0, 1], [128, 255]]
 
 
-# Row of pixels: opaque red, half transparent red, and black that nobody is meant to see.
+# Row of pixels: opaque red, half transparent red, and fully transparent black.
 SEEN = ((*RED, 255), (*RED, 128), (0, 0, 0, 0))
 
 
@@ -109,7 +109,7 @@ def test_features_of_images_that_another_rule_has_read_are_not_found(tmp_path, m
     assert before == [image_stamp(tmp_path / name) for name in names]
     monkeypatch.setattr("dassl.data.images.READING", "by another rule")
     changed = [image_stamp(tmp_path / name) != stamp for name, stamp in zip(names, before, strict=True)]
-    assert changed == [True, False, False, True, False]  # what no rule about transparency concerns is kept
+    assert changed == [True, False, False, True, False]  # formats without transparency are not affected
 
 
 def test_opaque_images_have_the_pixels_they_had(tmp_path):
@@ -135,7 +135,7 @@ def test_photographs_are_turned_where_that_is_asked_for(tmp_path, orientation):
     assert near(read_image(tmp_path / "x.jpg").getpixel((2, 2)), RED) and read_image(tmp_path / "x.jpg").size == (16, 8)
     turned = read_image(tmp_path / "x.jpg", upright=True)
     assert turned.size == ((16, 8) if orientation < 5 else (8, 16))
-    # From the EXIF standard: where the first row and column of what is stored belong.
+    # From the EXIF standard: positions of the first stored row and column in the upright image.
     left, top = orientation in (1, 4, 5, 6, 7, 8), orientation in (1, 2, 3, 4, 5, 6)
     x, y = ((2 if left else 13), 4) if orientation < 5 else (4, (2 if top else 13))
     assert near(turned.getpixel((x, y)), RED)

@@ -1,4 +1,4 @@
-"""DataManager, DatasetWrapper and loaders: same images, same views, whatever reads them."""
+"""DataManager, DatasetWrapper and loaders: images and views do not depend on how they are read."""
 
 import random
 import shutil
@@ -24,7 +24,7 @@ NAMES = ("cat", "dog", "owl")
 
 @DATASET_REGISTRY.register(force=True)
 class PetsForLoaders(DatasetBase):
-    """Written as for Dassl: 3 classes, 8 images each."""
+    """A dataset written for Dassl: 3 classes with 8 images each."""
 
     def __init__(self, cfg):
         items = [
@@ -176,7 +176,7 @@ def test_the_random_state_outside_is_left_alone(cfg, workers):
     cfg.DATALOADER.NUM_WORKERS = workers
     dm = DataManager(cfg)
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
-    np.random.normal()  # leaves half a pair behind, which is part of the state
+    np.random.normal()  # keeps the second number of a pair, which is part of the state
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
     for _ in dm.train_loader_x:
         pass
@@ -279,7 +279,7 @@ def test_paths_of_another_machine(cfg, root, tmp_path):
     cfg.DATALOADER.OLD_DATA_PATH, cfg.DATALOADER.NEW_DATA_PATH = "/their/data", root
     cfg.DATASET.ROOT = "/their/data"
     assert _epochs(DataManager(cfg).train_loader_x, (0,)) == reference
-    cfg.DATALOADER.OLD_DATA_PATH = "/their/dat"  # the beginning of a name is no folder
+    cfg.DATALOADER.OLD_DATA_PATH = "/their/dat"  # the beginning of a name is not a folder
     with pytest.raises(FileNotFoundError, match="/their/data"):
         list(DataManager(cfg).train_loader_x)
 

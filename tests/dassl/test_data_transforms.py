@@ -55,7 +55,7 @@ def test_every_name_makes_training_images_of_the_right_size(cfg, image, name):
     assert (len({v.sum().item() for v in views}) == 1) == (name in fixed)
 
 
-CHANGES = {  # another value of every setting of the transforms, and the step that it changes
+CHANGES = {  # another value for each setting of the transforms, and the step that it changes
     "CROP_PADDING": (6, "random_crop"),
     "RRCROP_SCALE": ((0.5, 1.0), "random_resized_crop"),
     "CUTOUT_N": (3, "cutout"),
@@ -75,7 +75,7 @@ CHANGES = {  # another value of every setting of the transforms, and the step th
 
 
 def test_the_text_of_a_transform_says_all_it_depends_on(cfg):
-    """Image features are kept under it: equal for equal settings in any process, different for any other setting."""
+    """The repr of a transform, a cache key of image features, is equal in all processes and unique for its settings."""
 
     def text(name, **changed):
         own = cfg.clone()

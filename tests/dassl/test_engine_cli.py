@@ -1,4 +1,4 @@
-"""train.py: exit status, one message a mistake, finished and unfinished folders."""
+"""train.py: exit codes, one message per user error, finished and unfinished folders."""
 
 import multiprocessing
 import shutil
@@ -26,7 +26,7 @@ class ToyBuggy(toy.ToyCoOp):
 
 
 class ToyKept(toy.ToyCoOp):
-    """One that outlives its run, as one does whose error is still being looked at."""
+    """A trainer that outlives its run, as in a debugger after an error."""
 
     kept = []
 
@@ -108,7 +108,7 @@ def test_unfinished_folder_is_continued_with_its_own_settings_only(run, tmp_path
     )
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     fails(run("--eval-only", "--model-dir", tmp_path / "copy"), "contains an unfinished training run")
-    status, out, _ = run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", "True")  # goes on with the recorded seed
+    status, out, _ = run("--seed", -1, "OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", "True")  # resumes with the recorded seed
     assert status == 0 and "after epoch 2" in out
     assert read_json(tmp_path / "run" / "results.json")["seed"] == results["seed"] >= 0
 
@@ -134,8 +134,8 @@ def test_eval_only(run, tmp_path):
     fails(run("--model-dir", model, output="e"), "--resume continues a run")
     fails(run("--resume", tmp_path / "x", output="e"), "no such folder")
     assert not (tmp_path / "e").exists()
-    assert run("--resume", tmp_path / "own", output="own")[0] == 0  # its own folder, still empty: the start
-    for arguments in (("--eval-only",), ()):  # nothing to learn: no model is needed, and training only tests
+    assert run("--resume", tmp_path / "own", output="own")[0] == 0  # its own empty folder: training starts
+    for arguments in (("--eval-only",), ()):  # a trainer that does not learn needs no model
         output = f"fixed{len(arguments)}"
         status, out, _ = run("--trainer", "ToyFixed", *arguments, output=output)
         assert status == 0 and "=> result" in out and "Finished training" not in out
@@ -160,7 +160,7 @@ def test_no_worker_outlives_a_run(run, epochs, status):
     assert run("--trainer", "ToyKept", *settings)[0] == status
     assert ToyKept.kept[-1].train_loader_x.persistent_workers
     assert multiprocessing.active_children() == []
-    assert len(list(ToyKept.kept.pop().train_loader_x)) == 3  # it starts them again if it has to
+    assert len(list(ToyKept.kept.pop().train_loader_x)) == 3  # the workers start again on demand
 
 
 def test_splits_that_have_changed_are_told(run, tmp_path, monkeypatch):
@@ -177,7 +177,7 @@ def test_splits_that_have_changed_are_told(run, tmp_path, monkeypatch):
         [line] = [line for line in out.splitlines() if line.startswith("WARNING")]
         hashes = [read_json(tmp_path / name / "results.json")["hashes"]["split"][:12] for name in ("run", output)]
         assert status == 0 and f"in {first} " in line and all(value in line for value in hashes)
-    assert "WARNING: the splits" not in run(*again, "--seed", 5, output="g")[1]  # which may have drawn others
+    assert "WARNING: the splits" not in run(*again, "--seed", 5, output="g")[1]  # another seed may draw other splits
     with monkeypatch.context() as there:
         there.chdir(first)
         assert "WARNING: the splits" in run("--config-file", "config.yaml", "OPTIM.MAX_EPOCH", 2, output="h")[1]
@@ -256,7 +256,7 @@ def test_two_runs_do_not_share_a_folder(run, tmp_path):
             )
         assert {path.name for path in folder.iterdir()} == {".lock", ".lock.owner"}  # the run wrote nothing else
         assert run("OPTIM.MAX_EPOCH", 1, output="elsewhere")[0] == 0
-        other.kill()  # what it leaves behind keeps nobody out
+        other.kill()  # the lock of a killed run does not count
         other.wait()
     assert (folder / ".lock").exists()
     assert run("OPTIM.MAX_EPOCH", 1)[0] == 0 and not list(folder.glob(".lock*"))

@@ -1,4 +1,4 @@
-"""A run that is killed and started again ends as one that was not."""
+"""A run that is killed and resumed ends with the same bits as an uninterrupted run."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ def test_killed_at_five_moments_equals_uninterrupted(root):
     assert a["status"] == b["status"] == "complete"
     assert a["tasks"] == b["tasks"] and a["mean"] == b["mean"] and a["epoch"] == b["epoch"]
     names = sorted(path.relative_to(whole) for path in whole.rglob("*"))
-    assert names == sorted(path.relative_to(killed) for path in killed.rglob("*"))  # no leftovers either
+    assert names == sorted(path.relative_to(killed) for path in killed.rglob("*"))  # no temporary files are left
 
 
 def test_epoch_missing_for_one_model_is_not_resumed_from(root):

@@ -1,4 +1,4 @@
-"""Registry, log, files, meters, seeds, errors."""
+"""Registry, log, files, meters, random states, errors."""
 
 import os
 import random
@@ -30,7 +30,7 @@ def test_registry():
     with pytest.raises(KeyError, match="already registered"):
         registry.register(Lamp)
     registry.register(Lamp, force=True)
-    for kind in (KeyError, ValueError):  # Dassl's, and the one that means a mistake of the user's
+    for kind in (KeyError, ValueError):  # Dassl's, and the one of user errors
         with pytest.raises(kind) as caught:
             registry.get("Lmap")
         assert str(caught.value) == "no such thing: 'Lmap', did you mean Lamp? Available: Lamp"
@@ -136,7 +136,7 @@ def test_seeds_and_random_states(tmp_path):
     assert draw() != first
     utils.set_random_seed(0)
     assert draw() == first
-    np.random.randn()  # leaves a cached value behind, which is part of the state
+    np.random.randn()  # keeps a cached value, which is part of the state
     random.gauss(0, 1)
     torch.save({"rng": utils.get_rng_state()}, tmp_path / "rng.pth")
     expected = (np.random.randn(), random.gauss(0, 1), *draw())
@@ -144,7 +144,7 @@ def test_seeds_and_random_states(tmp_path):
         utils.set_rng_state(torch.load(tmp_path / "rng.pth", weights_only=True)["rng"])
         assert (np.random.randn(), random.gauss(0, 1), *draw()) == expected
         after = draw()
-    assert draw() == after  # as the two paths had come to the same state
+    assert draw() == after  # because both paths ended in the same state
 
 
 def test_environment():

@@ -1,4 +1,4 @@
-"""A small trainer and small datasets written the way CoOp's are, against Dassl's public names, for the engine's tests.
+"""A small trainer and small datasets, written like CoOp's with Dassl's public names, for the tests of the engine.
 
 Run as a program, it trains in child processes that are killed at chosen moments (see test_resume.py).
 """
@@ -106,7 +106,7 @@ class ToyCoOp(TrainerX):
     def forward_backward(self, batch):
         crash("batch", self.epoch + 1, self.batch_idx + 1)
         image, label = self.parse_batch_train(batch)
-        image = image + 0.01 * random.random() + 0.01 * float(np.random.rand())  # every generator matters
+        image = image + 0.01 * random.random() + 0.01 * float(np.random.rand())  # uses every generator
         output = self.model(image)
         loss = F.cross_entropy(output, label)
         self.model_backward_and_update(loss)
@@ -145,7 +145,7 @@ class ToyCoOp(TrainerX):
 
 @contextmanager
 def registered(*trainers):
-    """The toys (and more trainers) are registered inside only, as other tests go through all that is registered."""
+    """Register the toys (and more trainers) inside the block only, because other tests use all registered names."""
     saved = [
         (registry, dict(registry._objects)) for registry in (TRAINER_REGISTRY, DATASET_REGISTRY, EVALUATOR_REGISTRY)
     ]
@@ -162,13 +162,13 @@ def registered(*trainers):
 
 
 def crash(what, epoch, batch):
-    """Kill this process, as SIGKILL from outside would, at the moment named in $TOY_CRASH ("batch 2 1")."""
+    """Kill this process with SIGKILL at the moment in $TOY_CRASH ("batch 2 1")."""
     if os.environ.get("TOY_CRASH") == f"{what} {epoch} {batch}":
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def crash_between_models():
-    """Kill this process when the second model's checkpoint of epoch 3 is about to take its place."""
+    """Kill this process when the second model's checkpoint of epoch 3 is about to be renamed."""
     rename = os.replace
 
     def replace(source, target):
@@ -180,7 +180,7 @@ def crash_between_models():
 
 
 def config(root, output, dataset="ToyColours", trainer="ToyCoOp", **settings):
-    """A configuration made CoOp's way."""
+    """A configuration built as in CoOp."""
     cfg = get_cfg_default()
     cfg.TRAINER.TOYCOOP = CN()
     cfg.TRAINER.TOYCOOP.PREC = "fp32"
@@ -197,7 +197,7 @@ def config(root, output, dataset="ToyColours", trainer="ToyCoOp", **settings):
 
 
 def run_and_die(root, output, moment, **settings):
-    """Train in a child process that is killed at `moment` ("" = never). Returns the signal it died of, or 0."""
+    """Train in a child process that is killed at `moment` ("" = never). Returns its signal, or 0."""
     child = os.fork()
     if child == 0:
         os.environ["TOY_CRASH"] = moment

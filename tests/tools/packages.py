@@ -1,4 +1,4 @@
-"""Small stand-ins for the npm packages: every vendor of the suite with three icons."""
+"""Small replacements of the npm packages: all vendors of the suite with three icons each."""
 
 import json
 import random
@@ -9,7 +9,7 @@ NAMES = {"cat": "1f431", "dog": "1f436", "fish": "1f41f"}
 
 
 def icon_body(name: str, vendor: str, palette: bool) -> str:
-    """A different polygon for each name and vendor, so that no two count as the same drawing."""
+    """A different polygon for each name and vendor, so that no two drawings count as equal."""
     rng = random.Random(f"{name} {vendor}")
     points = " ".join(f"{rng.uniform(1, 23):.1f},{rng.uniform(1, 23):.1f}" for _ in range(6))
     return f'<polygon points="{points}" fill="{"#c03020" if palette else "currentColor"}"/>'

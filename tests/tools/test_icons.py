@@ -46,7 +46,7 @@ def test_an_icon_is_centred_in_a_square(tmp_path):
 def test_drawing(tmp_path):
     pytest.importorskip("resvg_py")
     icons = Iconify(write_node_modules(tmp_path))["noto"]
-    icons.icons["half"] = {"body": '<rect width="12" height="24"/>'}  # no fill told: black is SVG's default
+    icons.icons["half"] = {"body": '<rect width="12" height="24"/>'}  # no fill: SVG's default is black
     icons.icons["empty"] = {"body": "<g/>"}
     half = icons.draw("half")
     assert half.shape == (64, 64, 4)

@@ -30,7 +30,7 @@ LICENCE = "  1 This is the licence\n"
 
 
 def write_wordnet(folder):
-    """entity <- animal <- mammal <- cat; every synset line as in the real files."""
+    """entity <- animal <- mammal <- cat; lines as in the real files."""
     chain = ["entity", "animal", "mammal", "cat"]
     data = index = LICENCE
     for number, name in enumerate(chain):
@@ -43,7 +43,7 @@ def write_wordnet(folder):
 
 
 def encode(text):
-    """A stand-in for BPE: one token a word."""
+    """A replacement of BPE: one token per word."""
     return [1000 + sum(word.encode()) for word in text.replace(",", " ").replace(".", " ").replace(":", " ").split()]
 
 

@@ -31,7 +31,7 @@ def drawing(cls, domain, icon, **more):
 
 
 def many(cls="cat", number=9):
-    """Drawings of which the first six are three styles of two glyphs."""
+    """Drawings; the first six are three styles of two glyphs."""
     styles = ("fluent-emoji", "fluent-emoji-flat", "fluent-emoji-high-contrast")
     return [drawing(cls, style, f"{cls}-{name}") for name in ("face", "body") for style in styles] + [
         drawing(cls, "ph", f"{cls}-{i}") for i in range(number - 6)

@@ -2,5 +2,3 @@
 
 from .base_dataset import DatasetBase, DatasetBaseMT, Datum, DatumMT
 from .build import DATASET_REGISTRY, build_dataset
-
-__all__ = ["DATASET_REGISTRY", "DatasetBase", "DatasetBaseMT", "Datum", "DatumMT", "build_dataset"]

@@ -1,5 +1,3 @@
 """Image transforms, chosen by name in INPUT.TRANSFORMS."""
 
 from .transforms import INTERPOLATION_MODES, TRANSFORMS, build_transform
-
-__all__ = ["INTERPOLATION_MODES", "TRANSFORMS", "build_transform"]
