@@ -126,6 +126,11 @@ class OwnSource:
         if place is None:
             raise FileNotFoundError(f"{self.name}: {self.missing(root)}")
         listing = read_listing(place)
+        paths = (path for rows in listing.parts.values() for path, _ in rows)
+        if odd := [ascii(path) for path in paths if path.encode("utf-8", "replace").decode() != path]:
+            raise UserError(
+                f"{self.name}: the names of {counted(len(odd), 'image')} are not UTF-8: {some(odd)}; rename them"
+            )
         labels, names = self._classes(listing)
         parts, origin, save = own_split(self.name, listing, self._split_file(listing))
         notes = list(listing.notes)
@@ -180,6 +185,8 @@ class OwnSource:
         names = [in_words(given.get(label, label)) for label in labels]
         called: dict[str, str] = {}
         for label, name in zip(labels, names, strict=True):
+            if not name:
+                raise UserError(f"{where}: the class name of the label {label!r} is empty; give it one in CLASSNAMES")
             if called.setdefault(name, label) != label:
                 raise UserError(f"{where}: the labels {called[name]!r} and {label!r} have one class name, {name!r}")
         return labels, names
@@ -231,4 +238,7 @@ def _declared(value: Any) -> tuple[dict[str, str] | list[str] | None, list[str]]
 
 def _first_line(path: Path) -> str:
     """First line of a small text file; "" if it does not exist."""
-    return path.read_text(encoding="utf-8-sig").partition("\n")[0].strip() if path.is_file() else ""
+    try:
+        return path.read_text(encoding="utf-8-sig").partition("\n")[0].strip() if path.is_file() else ""
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not text in UTF-8; save it in UTF-8") from None

@@ -107,7 +107,12 @@ def _divided_folders(place: Path, names: list[str]) -> Listing | None:
     """Read train, val and test with class folders in them; None if the folders are classes themselves."""
     parts = {name: PARTS[name.lower()] for name in names if name.lower() in PARTS}
     sure = [name for name, part in parts.items() if part == "train"] or (parts if len(parts) == len(names) else [])
-    if not sure or not all(subfolders(place / name) and not image_names(place / name) for name in sure):
+    wrong = [name for name in sure if image_names(place / name) or not subfolders(place / name)]
+    if wrong and len(parts) == len(names):
+        images, folders = image_names(place / wrong[0]), subfolders(place / wrong[0])
+        found = f"{counted(len(images), 'image')} and {counted(len(folders), 'folder')} in {wrong[0]}"
+        raise UserError(f"{place} has the folders {some(names)}; found {found}, expected class folders and no image")
+    if wrong or not sure:
         return None  # "train" can be a class, too: of vehicles
     if twice := [part for part, count in Counter(parts.values()).items() if count > 1]:
         same = some(name for name, part in parts.items() if part == twice[0])
@@ -210,7 +215,7 @@ def _json_rows(file: Path, stream) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         try:
             row = {str(key).lower(): value for key, value in dict(json.loads(line)).items()}
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise UserError(f'{file}, line {number}: expected {{"file_name": …, "label": …}}') from None
         _require(list(row), f"{file}, line {number}")
         yield number, {key: str(value).strip() for key, value in row.items() if isinstance(value, (str, int))}

@@ -106,7 +106,7 @@ def _by_file(name: str, file: Path, pool: Rows, listing: Listing, remedy: str) -
         with open(file, encoding="utf-8") as stream:
             content = json.load(stream)
         entries = [(entry if isinstance(entry, str) else str(entry[0]), p) for p in SPLITS for entry in content[p]]
-    except (ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
+    except (ValueError, AttributeError, TypeError, IndexError, KeyError, RecursionError) as error:
         text = f"{type(error).__name__}: {error}"
         raise UserError(
             f"{file} is not a split file ({text}); expected {{train, val, test: [path, …]}}{remedy}"

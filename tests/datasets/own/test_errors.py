@@ -1,6 +1,7 @@
 """Every mistake in own data gets one clear line."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -83,6 +84,33 @@ def test_folders_without_classes(tmp_path):
     assert "and the table list.csv with the columns image, class; expected one folder per class" in refused(
         {"ROOT": str(tmp_path / "flat")}
     )
+
+
+def test_parts_without_class_folders(tmp_path):
+    class_folders(tmp_path / "a" / "train")
+    draw(tmp_path / "a", "train/cover.png", "test/1.png")
+    text = refused({"ROOT": str(tmp_path / "a")})
+    assert (
+        "has the folders test, train; found 1 image and 3 folders in train, expected class folders and no image" in text
+    )
+    draw(tmp_path / "a", "bus/1.png")  # beside another class, train is a class
+    build_dataset(config("Suite", TASKS=[{"ROOT": str(tmp_path / "a")}], SUBSAMPLE_CLASSES="all"))
+
+
+def test_names_and_texts_that_are_not_utf8(tmp_path):
+    folder = class_folders(tmp_path / "d")
+    (folder / "task_name.txt").write_bytes("Käse".encode("latin-1"))
+    assert "task_name.txt is not text in UTF-8" in refused({"ROOT": str(folder)})
+    try:
+        os.rename(folder / "ant" / "1.png", os.fsencode(folder) + b"/ant/\xe4.png")
+    except OSError:
+        pytest.skip("the disk accepts names in UTF-8 only")
+    assert "the names of 1 image are not UTF-8: 'ant/\\udce4.png'; rename them" in refused({"ROOT": str(folder)})
+
+
+def test_an_empty_class_name(tmp_path):
+    folder = class_folders(tmp_path / "d", ("_", "ant"))
+    assert "the class name of the label '_' is empty; give it one in CLASSNAMES" in refused({"ROOT": str(folder)})
 
 
 def test_nothing_to_test_on(tmp_path):
