@@ -332,6 +332,11 @@ class MultiTaskTrainer(TrainerX):
             asked = self.model.additions().image or Additions()
         self.image_tower.check(asked)
         self.frozen, self.local = not asked.alters, asked.local
+        if asked.sets not in (1, space.num_tasks):
+            raise UserError(
+                f"{type(self).__name__} adds {asked.sets} sets to the image tower: expected one set for all tasks, or "
+                f"one for each of the {space.num_tasks} tasks"
+            )
         if cfg.DATALOADER.FEATURE_BANK and not self.frozen:
             raise ConfigError(
                 f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "

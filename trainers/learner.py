@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from clip.additions import TowerAdditions
+from clip.additions import Additions, TowerAdditions
 from clip.text_tower import TextTower
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
@@ -139,6 +139,11 @@ class Learner(nn.Module):
     def serves_new_classes(self) -> bool:
         """Whether a trained model can be used on classes it was not trained on."""
         return not any(isinstance(part, OwnedRows) and part.refuses_new_classes for part in self.modules())
+
+    def text_additions(self, select: Tensor, added: Additions | None = None) -> Additions | None:
+        """The additions to the text tower for the classes `select` (N',): each class gets the set of its task."""
+        added = self.additions().text if added is None else added
+        return None if added is None else added.take(self.task_of_column[select])
 
     def hand_features(self) -> Tensor:
         """Text features (N, d) of hand-made prompts, the first template of each task; computed once."""

@@ -1,4 +1,4 @@
-"""Methods of eight shapes, each one file as a user writes it, overriding no engine method.
+"""Methods of nine shapes, each one file as a user writes it, overriding no engine method.
 
 Three are printed in docs/add-a-method.md and read from there; the others are in tests/contract/written.
 Each trains on Icon-5, saves, loads, is tested on new classes where it serves them, and shows in the analyses and in
@@ -32,6 +32,7 @@ METHODS = {
     "late_tokens": "WrittenLateTokens",
     "cache": "WrittenCache",
     "frozen_beside": "WrittenFrozenBeside",
+    "task_changes": "WrittenTaskChanges",
 }
 HOOKS = {"section", "learner", "position", "build_learner", "problems", "load_critical_settings", "loss", "gradients"}
 SETTINGS = """
@@ -174,3 +175,19 @@ def test_a_cache_is_trained_from_what_was_fitted(runs):
     assert torch.allclose(lengths, torch.ones(len(keys)), atol=0.2) and not torch.allclose(
         lengths, torch.ones(len(keys))
     )
+
+
+def test_sets_of_tasks_are_found_by_their_task(runs):
+    """Each class is compared with the image as its own task sees it; a model of two tasks serves one of them."""
+    from dassl.runs.open import load_trainer, read_setup
+
+    base = runs("task_changes")
+    cfg, space = read_setup(str(base))
+    both, one = load_trainer(str(base), cfg, space), load_trainer(str(base), cfg, space.subset([1]))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    columns, task = space.columns(1), torch.ones(2, dtype=torch.long)
+    assert both.by_task and not one.by_task
+    found = both.model_inference(images)
+    assert torch.allclose(found[:, columns], one.model_inference(images), atol=1e-4)
+    assert torch.allclose(both.model_inference(images, task)[:, columns], found[:, columns], atol=1e-4)
+    assert (both.model_inference(images, task)[:, space.columns(0)] == float("-inf")).all()

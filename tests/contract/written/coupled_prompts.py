@@ -31,7 +31,7 @@ class CoupledPrompts(Learner):
 
     def text(self, select, added=None):
         prompts = self.names.fill(self.ctx[None, 0], torch.zeros_like(select), select)
-        return self.tower(prompts, self.additions().text if added is None else added)
+        return self.tower(prompts, self.text_additions(select, added))
 
 
 @TRAINER_REGISTRY.register()

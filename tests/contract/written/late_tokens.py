@@ -37,7 +37,7 @@ class LateTokens(Learner):
         return TowerAdditions(Additions(Tokens(text, self.layers, insert=True)), Additions(kept))
 
     def text(self, select, added=None):
-        return self.tower(self.sentences.part(select), self.additions().text if added is None else added)
+        return self.tower(self.sentences.part(select), self.text_additions(select, added))
 
     def image(self, features, task=None):
         of_class, outputs = features
