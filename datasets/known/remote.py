@@ -1,4 +1,4 @@
-"""A file of a dataset on the network: where it is, what it should be, and where its content belongs."""
+"""A file of a dataset on the network: its sources, its checksum, and the place of its content."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that `python -m datasets.download` fetches, or tells how to fetch by hand.
+    """A file that `python -m datasets.download` downloads, or for which it prints instructions.
 
     Attributes:
         name: its name in the dataset's folder; without `put` this is its final place.
-        put: for archives, pairs (path in the archive, place in the dataset's folder). An archive within the archive is
-            written as a folder; a path that is not at the top of the archive is looked for further down.
-        urls: where it can be fetched from, tried in this order.
+        put: for archives, pairs (path in the archive, place in the dataset's folder). In a path, an archive inside the
+            archive is written like a folder. A path that is not at the top of the archive is searched further down.
+        urls: sources, tried in this order.
         drive: id on Google Drive, tried after the URLs.
-        page: where people find it, if it cannot be fetched from a program, or no longer.
-        also: other names under which people have it.
-        checksum: "md5:…" or "sha256:…" as published by the dataset or by torchvision.
-        size: MB to fetch, about; 0 if not known.
-        unpacked: MB on disk, about; 0 if that is no more than `size`.
-        optional: the dataset can be used without it.
+        page: web page of the file, for files that a program cannot download, or no longer can.
+        also: other names that a downloaded file may have.
+        checksum: "md5:…" or "sha256:…" in hex, published by the dataset or by torchvision.
+        size: approximate download size in MB; 0 if not known.
+        unpacked: approximate size on disk in MB; 0 if it is at most `size`.
+        optional: whether the dataset can be used without this file.
     """
 
     name: str
@@ -36,15 +36,15 @@ class RemoteFile:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """What it brings, relative to the dataset's folder."""
+        """Places of its content, relative to the dataset's folder."""
         return tuple(place for _, place in self.put) or (self.name,)
 
 
 def same_names(*names: str, within: str = "") -> tuple[tuple[str, str], ...]:
-    """Pairs for `RemoteFile.put`: things that keep their names, from the folder `within` of the archive."""
+    """Pairs for `RemoteFile.put`: files and folders that keep their names, from the folder `within` of the archive."""
     return tuple((f"{within}/{name}" if within else name, name) for name in names)
 
 
 def coop_split(name: str, drive: str) -> RemoteFile:
-    """CoOp's split file of the dataset `name`; where it is not there, a rule makes a split."""
+    """CoOp's split file of the dataset `name`; without it, a rule makes the split."""
     return RemoteFile(f"split_zhou_{name}.json", drive=drive, size=1, optional=True)

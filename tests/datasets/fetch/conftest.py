@@ -1,4 +1,4 @@
-"""Datasets offered by a server of our own as they are published; the fixtures of the tests of downloads."""
+"""Fixtures for tests of downloads: a local server that offers datasets in their published form."""
 
 import hashlib
 from dataclasses import replace
@@ -26,7 +26,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def offer(server, monkeypatch, tmp_path):
-    """offer(name): serve the archives of a dataset as they are published, from a row that points to them; returns
+    """offer(name): serve the published archives of a dataset, and point its row to them; returns
     the folder of what they hold. Files on Google Drive are served only if `drive`.
     """
 
@@ -62,7 +62,7 @@ def content_of(folder, places):
 
 
 def leftovers(root):
-    """Names of hidden files but locks, of archives, and of parts of them."""
+    """Names of hidden files (except locks), archives, and parts of archives."""
     endings = (".zip", ".tar", ".gz", ".tgz", ".part", ".json", ".damaged")
     found = [path.name for path in root.rglob("*") if path.name.startswith(".") or path.name.endswith(endings)]
     return sorted(name for name in found if name != "cat_to_name.json" and not name.endswith(".lock"))

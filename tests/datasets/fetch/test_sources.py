@@ -1,4 +1,4 @@
-"""Downloads from other places: archives that people bring, mirrors, Google Drive, accounts."""
+"""Other sources than the published URLs: archives that users bring, mirrors, Google Drive, accounts."""
 
 import json
 import os

@@ -123,7 +123,7 @@ def test_what_is_not_there(server, tmp_path):
 
 
 def gdown(monkeypatch, content):
-    """Put a stand-in for the package gdown in place, which hands out `content`, or raises it."""
+    """Replace the package gdown by one that writes `content`, or raises it."""
     module = types.ModuleType("gdown")
     module.__spec__ = types.SimpleNamespace(name="gdown")
 

@@ -1,4 +1,4 @@
-"""A web server on the loopback that fails in the ways servers fail."""
+"""A local web server with the failures of real servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Server:
-    """What is served, how, and what was asked for.
+    """The files that are served, the failures, and the requests.
 
     Attributes:
         url: of the server.
@@ -69,7 +69,7 @@ def serve(server: Server) -> ThreadingHTTPServer:
 
     web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     web.daemon_threads = True
-    web.handle_error = lambda *_: None  # clients that have heard enough
+    web.handle_error = lambda *_: None  # clients that close the connection early
     server.url = f"http://127.0.0.1:{web.server_address[1]}"
     threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     return web

@@ -1,4 +1,4 @@
-"""Small pictures in the forms that own data come in. One picture is drawn and copied: only names matter here."""
+"""Small pictures in every form of own data. All are copies of one picture, because only their names matter."""
 
 import json
 from functools import cache

@@ -1,4 +1,4 @@
-"""Every mistake in own data gets one clear line."""
+"""Every mistake in own data gets a one-line message."""
 
 import json
 import os

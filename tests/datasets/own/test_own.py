@@ -65,7 +65,7 @@ def test_folders_train_val_test_are_kept(tmp_path, capsys):
     assert not list((tmp_path / "d").glob("*.json")) and "unlabelled" in capsys.readouterr().out
 
 
-def test_a_part_that_is_lacking_is_made_of_the_training_images(tmp_path):
+def test_a_missing_part_is_made_of_the_training_images(tmp_path):
     for part, count in (("train", 10), ("test", 2)):
         class_folders(tmp_path / "a" / part, count=count)
     for part, count in (("train", 10), ("val", 2)):
@@ -79,7 +79,7 @@ def test_a_part_that_is_lacking_is_made_of_the_training_images(tmp_path):
     assert sizes(own({"ROOT": str(tmp_path / "b")})) == [21, 6, 9]
 
 
-def test_a_test_folder_without_classes_is_told_and_left_out(tmp_path, capsys):
+def test_a_test_folder_without_classes_is_reported_and_left_out(tmp_path, capsys):
     class_folders(tmp_path / "d" / "train")
     draw(tmp_path / "d", "test/1.png", "test/2.png")
     assert sizes(own({"ROOT": str(tmp_path / "d")})) == [15, 6, 9]
@@ -202,7 +202,7 @@ def test_the_split_is_made_once_and_has_nothing_to_do_with_seed_or_place(tmp_pat
     assert names(moved, tmp_path / "elsewhere") == first
 
 
-def test_labels_can_be_mended_and_images_added_without_changing_the_split(tmp_path, capsys):
+def test_labels_can_be_corrected_and_images_added_without_changing_the_split(tmp_path, capsys):
     folder = class_folders(tmp_path / "d")
     before = names(own({"ROOT": str(folder)}), folder)
     draw(folder, "ant/new.png")

@@ -1,4 +1,4 @@
-"""Own data as they come: classes of a single image, files that are no images, photographs that lie on their side."""
+"""Imperfect own data: classes of a single image, files that are not images, rotated photographs."""
 
 import json
 
@@ -27,7 +27,7 @@ def yaml_of(tmp_path):
 
 @pytest.fixture
 def trained(tmp_path, capsys):
-    """trained(YAML file, *settings): (status, what it prints, its errors) of a run whose model would take ages."""
+    """trained(YAML file, *settings): (status, what it prints, its errors) of a short run."""
 
     def call(file, *settings):
         out = tmp_path / "out"
@@ -109,7 +109,7 @@ def test_images_to_test_on_alone_are_not_trained_on(tmp_path, yaml_of, trained):
 # ---- broken files --------------------------------------------------------------------------------------------------
 
 
-def test_files_that_are_no_images_are_all_named_and_no_split_is_made_of_them(tmp_path, yaml_of, trained, capsys):
+def test_files_that_are_not_images_are_all_named_and_no_split_is_made_of_them(tmp_path, yaml_of, trained, capsys):
     folder = class_folders(tmp_path / "photos", count=40)  # more than are looked at in large datasets
     (folder / "ant/7.png").write_bytes(b"")
     (folder / "bee/31.png").write_text("hello")
@@ -145,7 +145,7 @@ def test_an_image_that_breaks_a_run_leads_to_the_list_of_all(tmp_path, yaml_of, 
 # ---- photographs ---------------------------------------------------------------------------------------------------
 
 
-def test_photographs_that_lie_on_their_side_are_told_of(tmp_path, yaml_of, capsys):
+def test_rotated_photographs_are_reported(tmp_path, yaml_of, capsys):
     folder = class_folders(tmp_path / "photos")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -161,7 +161,7 @@ def test_photographs_that_lie_on_their_side_are_told_of(tmp_path, yaml_of, capsy
 
 
 @pytest.mark.parametrize("empty", ["", "  ", None])
-def test_an_empty_task_name_is_told_of(tmp_path, yaml_of, capsys, empty):
+def test_an_empty_task_name_is_reported(tmp_path, yaml_of, capsys, empty):
     folder = class_folders(tmp_path / "farm_animals", count=2)
     entry = {"ROOT": str(folder), "TASK_NAME": empty}
     assert build_dataset(config("Suite", TASKS=[entry])).space.tasks[0].name == "farm animals"
