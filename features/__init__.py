@@ -1,3 +1,3 @@
-"""Image features on disk (`store`), and in place of images (`loader`)."""
+"""Store image features on disk (`store`) and load them in place of images (`loader`)."""
 
-import dassl  # noqa: F401  before the packages it needs: it says which are missing
+import dassl  # noqa: F401  imported first, because it reports missing packages

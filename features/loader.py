@@ -1,8 +1,8 @@
-"""Image features in place of images: test features computed once for all runs, and the feature bank of training.
+"""Load image features in place of images: test features shared by all runs, and the feature bank for training.
 
-A frozen image tower gives the same feature for the same view every time. Validation and test images have one view each;
-a training view is a function of (seed, epoch, image). So features are kept in a store (`features.store`) under what
-they are a function of, and every run, method and number of shots that needs the same ones reads them.
+A frozen image tower computes the same feature for the same view every time. Validation and test images have one view
+each; a training view is a function of (seed, epoch, image). The key of a feature in the store (`features.store`)
+consists of these inputs. So all runs, methods and numbers of shots that need the same features share them.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ declare(
     "DATALOADER.FEATURE_CACHE_GB", 20.0, allowed=at_least(0), help="size limit; features unused for longest are removed"
 )
 
-SHARD, SHARD_BYTES = 2048, 64 * 2**20  # views in a file, or their bytes: what an interrupted run loses at most
+# A file holds at most this many views or bytes, which is the most that an interrupted run loses.
+SHARD, SHARD_BYTES = 2048, 64 * 2**20
 
-NAMELESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>|\bLambda\(\)")  # in the text of a transform: it could be any function
+NAMELESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>|\bLambda\(\)")  # a repr that does not identify its object
 
 
 class FeatureLoader:
-    """A loader's batches with `features` in place of `img`: the same images in the same order and the same batches.
+    """Yield a loader's batches with `features` in place of `img`: same images, same order, same batches.
 
     Args:
-        loader: of images, as `build_data_loader` makes them.
-        store: holds the features of its views.
-        epochs: the epochs whose views are needed (training); None for images that have one view.
-        encode: images (B, 3, H, W) -> features (B, ...).
-        what: for the progress bar.
-        view_bytes: of one view's feature.
+        loader: the image loader, as `build_data_loader` makes it.
+        store: the store for the features of the loader's views.
+        epochs: the epochs whose views are needed (training); None if each image has a single view.
+        encode: function from images (B, 3, H, W) to features (B, ...).
+        what: name of the images in messages and in the progress bar.
+        view_bytes: size of one view's feature in bytes.
     """
 
     def __init__(
@@ -62,17 +63,17 @@ class FeatureLoader:
         self.seed = None if epochs is None else views.seed
         self._stamps = [image_stamp(item.impath) for item in self.items]
         self._keys = [None if epochs is None else image_key(item, views.image_root) for item in self.items]
-        # Image by image, so that each is decoded once for all its views.
+        # In the order of images, so that each image is decoded once for all its views.
         self._fill([(epoch, i) for i in range(len(self.items)) for epoch in epochs or (0,)], encode, what)
 
     def name(self, epoch: int, index: int) -> bytes:
-        """What the feature of image `index` in `epoch` is kept under."""
+        """Key in the store of the feature of image `index` in `epoch`."""
         if self.seed is None:
             return digest(self._stamps[index])
         return digest(self._stamps[index], self.seed, epoch, self._keys[index])
 
     def _fill(self, pairs: list[tuple[int, int]], encode: Callable[[Tensor], Tensor], what: str) -> None:
-        """Compute the features of the (epoch, index) `pairs` that the store does not have."""
+        """Compute the features of the (epoch, index) `pairs` that are missing from the store."""
         names = [self.name(*pair) for pair in pairs]
         self.store.refresh()
         if not self.store.missing(names):
@@ -85,9 +86,9 @@ class FeatureLoader:
     def _compute(self, names: list[bytes], pairs: list[tuple[int, int]], encode: Callable, what: str) -> None:
         print(
             f"Computing the features of {len(pairs):,} {what} ({size(len(pairs) * self.view_bytes)}), "
-            f"which later runs will find in {self.store.folder}"
+            f"to be reused by later runs from {self.store.folder}"
         )
-        # One process reads what little there is; starting workers takes longer.
+        # Reading few images in this process is faster than starting workers.
         workers = self.loader.num_workers if len(pairs) > 1000 else 0
         pending: list[Tensor] = []
         todo = DataLoader(
@@ -95,11 +96,12 @@ class FeatureLoader:
             batch_size=self.batch_size,
             num_workers=workers,
             multiprocessing_context=self.loader.multiprocessing_context if workers else None,
-            generator=torch.Generator(),  # else it would draw from the run's own generator
+            generator=torch.Generator(),  # otherwise the loader would draw from the run's generator
         )
         done = 0
         for images in progress(todo, f"features of {len(pairs):,} {what}"):
-            # Batches of one size only: a kernel's last bits depend on it, and no feature may on what else was missing.
+            # The last bits of a result depend on the batch size. With batches of one size a feature does not depend
+            # on the other features that are missing.
             padding = self.batch_size - len(images)
             full = torch.cat([images, images[:1].expand(padding, *images.shape[1:])]) if padding else images
             pending.append(encode(full)[: len(images)].float().cpu())
@@ -126,7 +128,7 @@ class FeatureLoader:
 
 
 class _Views(Dataset):
-    """The images of (epoch, index) pairs, in their order."""
+    """Images of (epoch, index) pairs, in the order of the pairs."""
 
     def __init__(self, views: KeyedViews, pairs: list[tuple[int, int]]):
         self.keyed, self.pairs = views, pairs
@@ -142,35 +144,35 @@ class _Views(Dataset):
 
 
 def why_not(loader: DataLoader | None) -> str:
-    """Why features cannot take the place of a loader's images, or "" if they can."""
+    """Reason why features cannot replace a loader's images, or "" if they can."""
     if not isinstance(getattr(loader, "dataset", None), KeyedViews):
-        return "it has a loader of its own"
+        return "the trainer uses a custom data loader"
     items = loader.dataset.dataset
     if not callable(getattr(items, "transform", None)):
-        return "it gives several images an item"
+        return "the dataset yields several images per item"
     if getattr(items, "k_tfm", 1) > 1 or getattr(items, "return_img0", False):
-        return "DATALOADER.K_TRANSFORMS or RETURN_IMG0 asks for several images an item"
+        return "DATALOADER.K_TRANSFORMS or RETURN_IMG0 asks for several images per item"
     if nameless := NAMELESS.search(repr(items.transform)):
-        return f"its transform contains {nameless[0]}, whose __repr__ does not say what it does"
+        return f"the transform contains {nameless[0]}, whose __repr__ does not show its settings"
     return ""
 
 
 def too_large(loader: DataLoader, epochs: range | None, view_bytes: int, cfg) -> str:
-    """Why the features of all views are not kept: they would not stay within the limit; or "" if they do."""
+    """Reason why the features are not stored (they would exceed the size limit), or "" if they fit."""
     needed = len(loader.dataset) * view_bytes * (1 if epochs is None else len(epochs))
     limit = cfg.DATALOADER.FEATURE_CACHE_GB
     if needed <= limit * 2**30:
         return ""
-    return f"the features would take {size(needed)}, DATALOADER.FEATURE_CACHE_GB allows {limit:g} GB"
+    return f"the features would take {size(needed)}, but DATALOADER.FEATURE_CACHE_GB allows {limit:g} GB"
 
 
 def size(count: int) -> str:
-    """Bytes in words: "3.9 GB" (2^30) or "12 MB" (2^20)."""
+    """Format a number of bytes: "3.9 GB" (2^30) or "12 MB" (2^20)."""
     return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.3g} MB"
 
 
 def store_for(loader: DataLoader, cfg, clip, device: torch.device, local: bool = False) -> FeatureStore:
-    """The store of the features `clip` gives of images under this loader's transform; `local`: of every patch."""
+    """Store for the features that `clip` computes under this loader's transform; `local`: one feature per patch."""
     kind = {
         "weights": clip.weights_hash,
         "precision": clip.precision,
@@ -186,6 +188,7 @@ def store_for(loader: DataLoader, cfg, clip, device: torch.device, local: bool =
 
 
 def keep_limit(cfg) -> None:
-    """Remove the features not used for longest beyond DATALOADER.FEATURE_CACHE_GB."""
+    """Remove the least recently used features that exceed DATALOADER.FEATURE_CACHE_GB."""
     if removed := prune(cfg.DATALOADER.FEATURE_CACHE_GB * 2**30, cfg.DATALOADER.FEATURE_CACHE_DIR or None):
-        print(f"Feature cache: {counted(removed, 'file')} beyond {cfg.DATALOADER.FEATURE_CACHE_GB:g} GB removed")
+        limit = cfg.DATALOADER.FEATURE_CACHE_GB
+        print(f"Feature cache: removed {counted(removed, 'file')} to stay within {limit:g} GB")

@@ -1,10 +1,10 @@
-"""Image features on disk: computed once, shared by every run that needs the same ones.
+"""Store image features on disk: each feature is computed once and shared by all runs that need it.
 
-A store is a folder for one kind of feature (weights, precision, preprocessing). It holds shards: files that are written
-once, under a new name, whole or not at all, and never changed. So any number of runs may fill a store at once; at worst
-two of them compute the same feature. A shard carries the digest of what it is a feature of for each row, the kind it
-belongs to and a checksum; one that is cut, damaged or of another kind is set aside with a line saying so, and its rows
-are computed anew.
+A store is a folder for one kind of feature (weights, precision, preprocessing). It consists of shards: files that are
+written once, atomically and under a new name, and never changed. So any number of runs may fill a store at the same
+time; at worst two runs compute the same feature. A shard holds a digest for each row that identifies its view, the kind
+of its features and checksums. A shard that is truncated, damaged or of another kind is reported and deleted, and its
+features are computed again.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from safetensors.numpy import save
 
 from dassl.utils import atomic_write, counted
 
-DIGEST = 16  # bytes that identify a view; two of 10^9 views coincide with probability 10^-21
-_STORE = re.compile(f"[0-9a-f]{{{2 * DIGEST}}}")  # name of a store's folder
+DIGEST = 16  # bytes of a view's digest; two of 10^9 views collide with probability 10^-21
+_STORE = re.compile(f"[0-9a-f]{{{2 * DIGEST}}}")  # folder name of a store
 
 
 def default_folder() -> Path:
-    """`$SOFTCPT_CACHE`, else `~/.cache/softcpt`, and in it `features`."""
+    """The folder `features` in `$SOFTCPT_CACHE`, or in `~/.cache/softcpt` if the variable is not set."""
     return Path(os.environ.get("SOFTCPT_CACHE") or Path("~/.cache/softcpt").expanduser()) / "features"
 
 
 def digest(*parts) -> bytes:
-    """What identifies a view or a kind: 16 bytes of a hash over `parts`, which JSON can write."""
+    """16-byte hash of `parts`, which identifies a view or a kind. `parts` must be JSON-serialisable."""
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=DIGEST).digest()
 
 
 class FeatureStore:
-    """Features of one kind: `find` says which are there, `rows` reads them, `add` writes new ones.
+    """Features of one kind: `missing` finds the features to compute, `rows` reads features, `add` writes new ones.
 
-    `kind`: everything the features depend on besides the image itself, as something JSON can write. `folder`: of all
-    stores.
+    `kind`: everything that the features depend on besides the image, JSON-serialisable. `folder`: the folder that
+    contains all stores.
     """
 
     def __init__(self, kind: dict, folder: Path | str | None = None):
@@ -58,7 +58,7 @@ class FeatureStore:
         return len(self._where)
 
     def refresh(self) -> None:
-        """Take in the shards that are new on disk."""
+        """Read the shards that were added on disk since the last call."""
         for path in sorted(self.folder.glob("*.safetensors")):
             if path.name not in self._known:
                 self._known.add(path.name)
@@ -77,32 +77,32 @@ class FeatureStore:
                 raise ValueError("its checksum is wrong")
             if zlib.crc32(digests) != int(about["digests_crc32"]):
                 raise ValueError("its checksum is wrong")
-        except OSError as error:  # not ours to read, or just removed by another run
-            print(f"Feature cache: {path} cannot be read and will be computed anew ({error})")
+        except OSError as error:  # no permission to read it, or another run has just removed it
+            print(f"Feature cache: {path} cannot be read; its features will be computed again ({error})")
             return
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            print(f"Feature cache: {path} is not used and will be computed anew ({error})")
-            with suppress(OSError):  # in somebody else's folder it stays
+            print(f"Feature cache: {path} is not used; its features will be computed again ({error})")
+            with suppress(OSError):  # it stays in a folder of another user
                 path.unlink(missing_ok=True)
             return
         with suppress(OSError):
-            os.utime(path)  # a shard in use is the last to be removed
+            os.utime(path)  # shards in use are removed last
         for row, name in enumerate(digests):
             self._where.setdefault(name.tobytes(), (features, row))
 
     def missing(self, wanted: Sequence[bytes]) -> list[int]:
-        """Positions in `wanted` of the features that are not here."""
+        """Indices into `wanted` of features missing from the store."""
         return [position for position, name in enumerate(wanted) if name not in self._where]
 
     def rows(self, wanted: Sequence[bytes]) -> np.ndarray:
-        """Features of `wanted`, (len(wanted), ...) fp32, a copy. Raises KeyError for one that is not here."""
+        """Copy of the features of `wanted`: (len(wanted), ...) fp32. Raises KeyError if one is missing."""
         return np.stack([features[row] for features, row in map(self._where.__getitem__, wanted)])
 
     @contextmanager
     def filling(self, part: str):
-        """Within the block no other run computes features of this `part` of the store; others wait for the end of it.
+        """Lock a `part` of the store: other runs that want to compute its features wait until the block ends.
 
-        A run that dies lets the next one in. Where files cannot be locked runs may compute the same feature twice.
+        The lock of a run that dies is released. If files cannot be locked, two runs may compute the same feature.
         """
         lock = FileLock(self.folder / f"{part}.lock")
         try:
@@ -120,7 +120,7 @@ class FeatureStore:
             lock.release()
 
     def add(self, names: Sequence[bytes], features: np.ndarray) -> None:
-        """Keep features (n, ...) of `names`; on disk if that is possible, for this run in any case."""
+        """Add the features (n, ...) of `names`: on disk if it can be written, else for this run only."""
         features = np.ascontiguousarray(features, dtype=np.float32)
         digests = np.frombuffer(b"".join(names), dtype=np.uint8).reshape(len(names), DIGEST)
         about = {
@@ -138,7 +138,7 @@ class FeatureStore:
             self._known.add(path.name)
             features = _mapped(path)
         except OSError as error:
-            print(f"Feature cache: cannot write to {self.folder} ({error}); the features serve this run only")
+            print(f"Feature cache: cannot write to {self.folder} ({error}); the features are used by this run only")
         for row, name in enumerate(names):
             self._where[name] = (features, row)
 
@@ -153,15 +153,15 @@ def _mapped(path: Path) -> np.ndarray:
         raise ValueError("it does not hold fp32 features")
     start, end = entry["data_offsets"]
     if path.stat().st_size < 8 + header_length + end:
-        raise ValueError("it is cut short")
+        raise ValueError("it is truncated")
     return np.memmap(path, np.float32, "r", 8 + header_length + start, tuple(entry["shape"]))
 
 
 def usage(folder: Path | str | None = None) -> list[tuple[Path, int, float]]:
-    """(shard, bytes, time of last use) of all stores below `folder`."""
+    """List (shard, bytes, time of last use) of all stores below `folder`."""
     found = []
     for path in Path(folder or default_folder()).glob("*/*.safetensors"):
-        if not _STORE.fullmatch(path.parent.name):  # weights of a model, say: nothing of ours, and not ours to remove
+        if not _STORE.fullmatch(path.parent.name):  # another program's file, e.g. model weights
             continue
         with suppress(OSError):  # another run has just removed it
             stat = path.stat()
@@ -170,7 +170,7 @@ def usage(folder: Path | str | None = None) -> list[tuple[Path, int, float]]:
 
 
 def prune(limit: float, folder: Path | str | None = None) -> int:
-    """Remove the shards not used for longest until at most `limit` bytes are left; returns how many went."""
+    """Remove the least recently used shards until at most `limit` bytes are left. Returns the number removed."""
     shards = sorted(usage(folder), key=lambda shard: shard[2])
     total, removed = sum(size for _, size, _ in shards), 0
     for path, size, _ in shards:
@@ -178,7 +178,7 @@ def prune(limit: float, folder: Path | str | None = None) -> int:
             break
         try:
             path.unlink(missing_ok=True)
-        except OSError:  # of another user
+        except OSError:  # a file of another user
             continue
         total -= size
         removed += 1
@@ -186,7 +186,7 @@ def prune(limit: float, folder: Path | str | None = None) -> int:
 
 
 def clear(folder: Path | str | None = None) -> tuple[int, int]:
-    """Remove all stores below `folder`; returns (shards, bytes) that went."""
+    """Remove all stores below `folder`. Returns (shards, bytes) removed."""
     shards = usage(folder)
     for path in Path(folder or default_folder()).glob("*"):
         if _STORE.fullmatch(path.name):
@@ -196,9 +196,11 @@ def clear(folder: Path | str | None = None) -> tuple[int, int]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m features.store", description="The image features kept on disk.")
-    parser.add_argument("action", choices=("show", "clear"), help="say what is there, or remove it")
-    parser.add_argument("--dir", type=Path, default=None, help=f"folder of the features, default {default_folder()}")
+    parser = argparse.ArgumentParser(
+        prog="python -m features.store", description="Show or clear the image features stored on disk."
+    )
+    parser.add_argument("action", choices=("show", "clear"), help="show the stored files, or remove them")
+    parser.add_argument("--dir", type=Path, default=None, help=f"folder of the features (default: {default_folder()})")
     args = parser.parse_args(argv)
     folder = args.dir or default_folder()
     if args.action == "show":

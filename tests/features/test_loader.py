@@ -1,4 +1,4 @@
-"""Features in place of images change no number, and are computed once."""
+"""Test that features in place of images change no number and are computed once."""
 
 import shutil
 
@@ -21,7 +21,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture()
 def read(monkeypatch):
-    """Paths of the images that are read in this process: each goes through the image tower once."""
+    """Paths of the images read in this process; each image passes through the image tower once."""
     paths = []
     original = data_manager.read_image
     monkeypatch.setattr(data_manager, "read_image", lambda path, *how: paths.append(path) or original(path, *how))
@@ -30,7 +30,7 @@ def read(monkeypatch):
 
 @pytest.fixture()
 def run(tmp_path, weights, read):
-    """run(name, *settings) -> (losses of every step, test result, images that were read)."""
+    """A function: run(name, *settings) -> (losses of all steps, test result, number of images read)."""
 
     def run(name, *settings, trainer="MTCoOp"):
         cache = ("DATALOADER.FEATURE_CACHE_DIR", str(tmp_path / "cache"))
@@ -67,7 +67,7 @@ def test_the_next_method_computes_no_feature(run):
     assert second[2] == 0
     zero = run("zero", trainer="ZeroshotCLIP")
     assert zero[2] == 0
-    # longer training and another seed need other views, the test images stay
+    # longer training and another seed need other training views; the features of test images are reused
     longer = run("longer", "DATALOADER.FEATURE_BANK", True, "OPTIM.MAX_EPOCH", 3)
     assert longer[2] == 40
     other = run("other", "DATALOADER.FEATURE_BANK", True, "SEED", 2)
@@ -75,7 +75,7 @@ def test_the_next_method_computes_no_feature(run):
 
 
 def test_fewer_shots_use_the_bank_of_more(tmp_path, weights, read):
-    """On the embedded suite: the few-shot images of k are among those of k + 1, and so are their views."""
+    """On the embedded suite, the images (and views) of k shots are among those of k + 1 shots."""
 
     def built(shots):
         cfg = config(tmp_path, "MTCoOp", weights, 32)
@@ -129,7 +129,7 @@ def test_where_the_bank_cannot_serve(run, capsys):
 
 
 def test_transforms_of_the_project_share_and_a_nameless_one_does_not(run, monkeypatch, capsys):
-    """A step that does not say what it depends on could be any other one of its class."""
+    """Features are not shared if the repr of a transform does not show its settings."""
     cutout = ("INPUT.TRANSFORMS", ["random_resized_crop", "normalize", "cutout"], "DATALOADER.FEATURE_BANK", True)
     first = run("first", *cutout)
     assert run("second", *cutout)[2] == 0
@@ -139,11 +139,11 @@ def test_transforms_of_the_project_share_and_a_nameless_one_does_not(run, monkey
     monkeypatch.setattr("dassl.data.transforms.transforms.Cutout.__repr__", object.__repr__)
     live = run("live", *cutout, "DATALOADER.FEATURE_CACHE", False)
     assert live[0] == pytest.approx(first[0], rel=1e-5) and live[2] == 2 * 40 + 18
-    assert "FEATURE_BANK is not used: its transform contains <dassl." in capsys.readouterr().out
+    assert "FEATURE_BANK is not used: the transform contains <dassl." in capsys.readouterr().out
 
 
 def test_a_feature_does_not_depend_on_what_else_was_missing(run, tmp_path):
-    """Bit for bit: kernels round differently for other batch sizes."""
+    """Features are equal bit for bit, although kernels round differently for other batch sizes."""
     from features.store import FeatureStore
 
     def stored():

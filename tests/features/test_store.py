@@ -1,3 +1,5 @@
+"""Test the store of image features on disk."""
+
 import os
 import threading
 
@@ -61,7 +63,7 @@ def test_damaged_and_foreign_files_are_said_and_not_used(damage, filled, tmp_pat
     again = FeatureStore(KIND, tmp_path)
     again.refresh()
     assert again.missing(names(1, 2, 3)) == [0, 1, 2]
-    assert f"{path} is not used and will be computed anew" in capsys.readouterr().out
+    assert f"{path} is not used; its features will be computed again" in capsys.readouterr().out
     again.add(names(1, 2, 3), features(1, 2, 3))
     third = FeatureStore(KIND, tmp_path)
     third.refresh()
@@ -79,7 +81,7 @@ def test_a_folder_that_cannot_be_written_serves_the_run_alone(tmp_path, capsys):
 
 
 def test_features_of_another_user_are_read_and_stay(filled, tmp_path, monkeypatch, capsys):
-    """A shared folder that this user may read only: neither the time of use nor a damaged file can be changed."""
+    """In a read-only shared folder neither the time of last use nor a damaged file can be changed."""
 
     def denied(*args, **options):
         raise PermissionError(13, "Permission denied")
@@ -95,7 +97,7 @@ def test_features_of_another_user_are_read_and_stay(filled, tmp_path, monkeypatc
     assert np.array_equal(again.rows(names(2)), features(2)) and capsys.readouterr().out == ""
     other = FeatureStore({"weights": "other"}, tmp_path)
     other.refresh()
-    assert other.missing(names(1)) == [0] and "not used and will be computed anew" in capsys.readouterr().out
+    assert other.missing(names(1)) == [0] and "not used; its features will be computed again" in capsys.readouterr().out
     assert prune(0, tmp_path) == 0 and len(shards(tmp_path)) == 2
     monkeypatch.setattr("features.store.safe_open", denied)
     again = FeatureStore(KIND, tmp_path)
@@ -152,7 +154,7 @@ def test_the_least_recently_used_go_first(tmp_path):
 
 
 def test_one_run_at_a_time_fills_a_part(tmp_path, capsys):
-    """The second run waits, and then finds what the first has computed; another part is free meanwhile."""
+    """The second run waits, then finds the features of the first; other parts are not locked meanwhile."""
     first, second, order = FeatureStore({"a": 1}, tmp_path), FeatureStore({"a": 1}, tmp_path), []
     entered = threading.Event()
 
