@@ -1,4 +1,4 @@
-"""parse_test_res.py on folders written here: results.json, killed and repeated runs; logs are in tests/reporting."""
+"""parse_test_res.py on run folders with results.json: finished, killed and repeated runs."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from tests.reporting.written import NAMES, parse, parse_json, result, rows_of, w
 
 @pytest.fixture
 def three(tmp_path):
-    """An experiment of three seeds with the overall values 70, 71 and 75."""
+    """An experiment with three seeds and the overall values 70, 71 and 75."""
     for seed, value in ((1, 70.0), (2, 71.0), (3, 75.0)):
         write(tmp_path / f"exp/seed{seed}", results=result(value, (value - 10, value + 10), seed=seed))
     return tmp_path / "exp"
@@ -41,7 +41,7 @@ def test_confidence_interval(three, capsys):
     assert "95 % interval" in parse(capsys, three, "--ci95")[1]
 
 
-def test_missing_and_unfinished_seeds_are_named(three, capsys):
+def test_missing_and_unfinished_seeds_are_listed(three, capsys):
     write(three / "seed2", results=result(0, status="running"))
     write(three / "seed5", results={"status": "failed", "error": "ValueError: loss is nan"})
     (three / "seed6").mkdir()
@@ -57,16 +57,16 @@ def test_missing_and_unfinished_seeds_are_named(three, capsys):
     assert "missing: seed 9" in parse(capsys, three, "--seeds", "1", "9")[1]
 
 
-def test_which_seeds_are_missed():
+def test_expected_seeds():
     assert missing_seeds([1, 2, 3]) == []
-    assert missing_seeds([1]) == missing_seeds([2]) == []  # SEEDS=1: nobody asked for more
+    assert missing_seeds([1]) == missing_seeds([2]) == []  # SEEDS=1: no other seed is expected
     assert missing_seeds([1, 2, 5]) == [3, 4]
     assert missing_seeds([0, 3]) == []  # chosen freely
     assert missing_seeds([2], beside={1, 2, 3}) == [1, 3]
     assert missing_seeds([0, 42], beside={0, 7, 42}) == [7]
 
 
-def test_seeds_are_missed_where_experiments_beside_have_them(tmp_path, capsys):
+def test_seeds_of_sibling_experiments_are_expected(tmp_path, capsys):
     for path in ("nets/a/seed1", "nets/a/seed2", "nets/b/seed1", "other/c/seed1"):
         write(tmp_path / path, results=result(70.0))
     out = parse(capsys, tmp_path, "--multi-exp")[1]
@@ -115,12 +115,12 @@ def test_several_experiments(three, tmp_path, capsys):
         f"{(82 + 90 + 40) / 3:.2f}",
     ]
     assert "the average is over the 3 of 4 experiments" in out
-    assert "note: none: missing: seed 2, seed 3" in out  # which exp has
+    assert "note: none: missing: seed 2, seed 3" in out  # seeds of the sibling exp
     assert "differ" not in out
     assert parse_json(capsys, tmp_path, "--multi-exp")["average"] == pytest.approx((72 + 80 + 30) / 3)
 
 
-def test_experiments_with_other_tasks_are_not_set_side_by_side(tmp_path, capsys):
+def test_experiments_with_other_tasks_have_no_task_columns(tmp_path, capsys):
     write(tmp_path / "a/seed1", results=result(70.0))
     write(tmp_path / "b/seed1", results={**result(60.0), "tasks": result(60.0)["tasks"][:1]})
     out = parse(capsys, tmp_path, "--multi-exp")[1]
@@ -129,7 +129,7 @@ def test_experiments_with_other_tasks_are_not_set_side_by_side(tmp_path, capsys)
     assert "note: the average is over experiments that differ in tasks" in out
 
 
-def test_an_average_of_unlike_experiments_says_what_they_differ_in(tmp_path, capsys):
+def test_an_average_of_unlike_experiments_reports_the_differences(tmp_path, capsys):
     write(tmp_path / "a/seed1", results=result(70.0, shots=1, suite="Icon13"))
     write(tmp_path / "b/seed1", results=result(60.0, shots=4))
     note = "note: the average is over experiments that differ in suite (Icon13, Icon5), shots (1, 4)\n"
@@ -148,7 +148,7 @@ def test_a_run_and_runs_below_it_do_not_hide_one_another(tmp_path, capsys, below
     assert "left out: the run in" in parse(capsys, folder)[1]
 
 
-def test_what_lies_below_a_single_run_is_named(tmp_path, capsys):
+def test_runs_below_a_single_run_are_reported(tmp_path, capsys):
     folder = write(tmp_path / "photos", results=result(70.0))
     (folder / "tensorboard").mkdir()
     assert "note:" not in parse(capsys, folder)[1]
@@ -195,7 +195,7 @@ def test_a_task_without_images(tmp_path, capsys):
     assert "food (raw): no value in seed2" in out
 
 
-def test_errors_say_what_was_looked_for(three, tmp_path, capsys):
+def test_errors_report_what_was_expected(three, tmp_path, capsys):
     assert parse(capsys, tmp_path / "nowhere")[::2] == (2, f"no such folder: {tmp_path / 'nowhere'}\n")
     (tmp_path / "empty").mkdir()
     status, _, err = parse(capsys, tmp_path / "empty")
@@ -241,4 +241,4 @@ finally:
     command = [sys.executable, "-c", code, str(program), str(three)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "72.00 ? " in done.stdout  # a terminal without the sign is no reason to fail
+    assert "72.00 ? " in done.stdout  # the sign is replaced if the terminal lacks it

@@ -1,4 +1,4 @@
-"""predict.py: a finished run and images in, task, class and probability out; without the data of the run."""
+"""predict.py classifies images with a finished run, without the data of the run."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def train(folder, trainer, weights, *opts):
 
 @pytest.fixture(scope="module")
 def finished(weights, tmp_path_factory):
-    """A trained run (its folder), and images that are not its data's."""
+    """(folder of a trained run, folder of new images)."""
     folder = tmp_path_factory.mktemp("finished")
     train(folder, "MTCoOp", weights)
     (folder / "new" / "more").mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_lines_for_people(finished, capsys):
     run, new = finished
     status, out, err = called(capsys, run, new, "--topk", 2)
     lines = [line.split("\t") for line in out.splitlines()]
-    assert (status, err) == (0, "")  # nothing of loading and building a model
+    assert (status, err) == (0, "")  # no messages of loading a model
     assert [line[:2] for line in lines] == [
         [str(new / image), task.key] for image in ("a.png", "more/b.png") for task in TASKS
     ]
@@ -116,7 +116,7 @@ def test_batches(finished, capsys, monkeypatch):
             assert one["classes"][0]["probability"] == pytest.approx(other["classes"][0]["probability"], abs=1e-5)
 
 
-def test_a_broken_image_is_named_and_the_others_are_classified(finished, tmp_path, capsys):
+def test_a_broken_image_is_reported_and_the_others_are_classified(finished, tmp_path, capsys):
     run, new = finished
     (tmp_path / "bad.jpg").write_text("<html>")
     status, out, err = called(capsys, run, tmp_path / "bad.jpg", new / "a.png", "--task", "one")
@@ -160,7 +160,7 @@ def test_runs_without_a_model(finished, tmp_path, capsys):
     assert status == 2 and "only tested a model; give the folder of the run that was trained" in err
 
 
-def test_a_run_without_tasks_json_asks_its_data(weights, tmp_path, capsys):
+def test_a_run_without_tasks_json_reads_its_data(weights, tmp_path, capsys):
     train(tmp_path, "MTCoOpHard", weights, "DATASET.SUBSAMPLE_CLASSES", "base")
     image = tmp_path / "data/shades/red/test0.png"
     _, expected, _ = called(capsys, tmp_path / "run", image)

@@ -1,4 +1,4 @@
-"""One metric implementation, held against scikit-learn; what evaluators return, report and print."""
+"""Metrics equal scikit-learn's; what evaluators return, report and print."""
 
 import json
 import math
@@ -39,7 +39,7 @@ def test_metrics_equal_scikit_learn(seed):
     rng = np.random.RandomState(seed)
     classes = rng.randint(2, 9)
     labels = rng.randint(0, classes, 40)
-    labels[labels == 1] = 0  # class 1 has no image, though it may be predicted
+    labels[labels == 1] = 0  # class 1 has no image but may be predicted
     predictions = np.where(rng.rand(40) < 0.5, labels, rng.randint(0, classes, 40))
     present = np.unique(labels)
     expected = {
@@ -105,7 +105,7 @@ def test_multi_task_classification(cfg, capsys):
     assert rows[2]["value"] == 100.0 and rows[2]["images"] == 4  # a task with one class
     assert rows[0]["classes_without_images"] == ["eel"]
     assert rows[3]["value"] is None and rows[3]["classes_without_images"] == ["x", "y"]
-    value = sum(row["value"] for row in rows[:3]) / 3  # the task without images is left out
+    value = sum(row["value"] for row in rows[:3]) / 3  # without the task that has no images
     assert results["overall_metric"] == evaluator.report["mean"]["value"] == pytest.approx(value)
     assert next(iter(results)) == "overall_metric" and results["task5/mean_acc"] == rows[1]["mean_acc"]
     assert f"=> result\n* total: 54\n* overall_metric: {value:.2f}%\n* overall_acc: " in out
@@ -136,7 +136,7 @@ def test_logits_are_kept_only_if_a_metric_needs_them(cfg):
 def test_nan_is_not_a_prediction(cfg):
     evaluator = EVALUATOR_REGISTRY.get("ClassificationMT")(cfg, space=SPACE)
     logits, label, task = torch.zeros(3, 8), torch.tensor([0, 1, 0]), torch.tensor([0, 1, 2])
-    logits[0, 3:] = float("nan")  # of other tasks
+    logits[0, 3:] = float("nan")  # columns of other tasks
     evaluator.process(logits, label, task)
     logits[1, 4] = float("nan")
     with pytest.raises(UserError, match=r"logits of 1 of 3 images are NaN, tasks 5 \(berries\)"):
@@ -192,7 +192,7 @@ def test_batch_accuracy():
 
 def test_batch_accuracy_of_several_tasks():
     output = torch.zeros(4, SPACE.num_classes)
-    output[:, 5] = 9.0  # the best column belongs to task 2: it counts there only
+    output[:, 5] = 9.0  # the best column belongs to task 2 and counts only there
     output[0, 1] = output[1, 0] = output[2, 4] = 1.0
     label, task = torch.tensor([1, 2, 1, 0]), torch.tensor([0, 0, 1, 2])
     assert compute_accuracy_map(output, label, task, SPACE).item() == 75.0

@@ -50,7 +50,7 @@ def test_killed_at_five_moments_equals_uninterrupted(root):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "Resumed from" in done.stdout
     whole, killed = root / "whole", root / "killed"
-    # Everything is equal to the bit: weights, optimiser, schedule, random states, best result.
+    # Weights, optimiser, schedule, random states and best result have the same bits.
     assert_equal(weights(whole), weights(killed))
     assert_equal(weights(whole, "model-best.pth.tar"), weights(killed, "model-best.pth.tar"))
     a, b = read_json(whole / "results.json"), read_json(killed / "results.json")
@@ -65,7 +65,7 @@ def test_epoch_missing_for_one_model_is_not_resumed_from(root):
     build_trainer(cfg).train()
     (root / "run" / "bias" / "model.pth.tar-3").unlink()
     torn = root / "run" / "bias" / "model.pth.tar-2"
-    torn.write_bytes(torn.read_bytes()[:700])  # as a full disk leaves it
+    torn.write_bytes(torn.read_bytes()[:700])  # as after a full disk
     trainer = build_trainer(cfg)
     assert trainer.resume_model_if_exist(str(root / "run")) == 1
 

@@ -1,4 +1,4 @@
-"""Logs in the published format: only the final test result counts, whatever happened before it."""
+"""Logs in the published format: only the final test result counts."""
 
 import statistics
 
@@ -34,7 +34,7 @@ def test_a_log_cut_off_anywhere_in_its_last_result(tmp_path):
     tasks = whole.rindex("=> per-task")
     for end in range(whole.index("Finished training"), len(whole)):
         run = read_run(write(tmp_path / "seed1", log=whole[:end]))
-        # before the per-task part begins the overall value stands, as in a log without such a part
+        # before the per-task part, the overall value counts, as in a log without per-task part
         assert run.finished == (end >= last or overall <= end < tasks + len("=> p")), whole[:end][-60:]
         if run.finished:
             assert run.numbers["overall_metric"] == 67.12
@@ -73,7 +73,7 @@ def test_the_newest_complete_log_counts(tmp_path):
 def test_a_run_that_went_on_in_the_same_log(tmp_path):
     killed = log(10.0).split("Finished training")[0]
     assert read_run(write(tmp_path / "seed1", log=killed + log(66.0))).numbers["overall_metric"] == 66.0
-    # trained further after a finished test: what was tested last still stands, later validations do not count
+    # training continues after a finished test: the last test counts, later validations do not
     assert read_run(write(tmp_path / "seed2", log=log(66.0) + killed)).numbers["overall_metric"] == 66.0
 
 
@@ -102,6 +102,6 @@ def test_json_results_and_logs_together(tmp_path, capsys):
     write(tmp_path / "seed2", log=log(72.0))
     rows = rows_of(parse(capsys, tmp_path)[1])
     assert rows["overall"][-2:] == ["71.00 ± 1.00", "2"]
-    assert rows["faces"][0] == "overall_acc"  # known from the one that tells
+    assert rows["faces"][0] == "overall_acc"  # from the run with a results.json
     data = parse_json(capsys, tmp_path, "--keyword", "macro_f1")["experiments"][0]
-    assert data["overall"]["n"] == 1  # the log does not have it
+    assert data["overall"]["n"] == 1  # the log does not contain it

@@ -28,7 +28,7 @@ def test_harmonic_mean(folder, capsys):
     assert status == 0
     rows = rows_of(out)
     assert rows["task"] == ["metric", "base", "new", "H"]
-    # as in the published tables: of the two means, not the mean of the seeds' harmonic means
+    # as in published tables: harmonic mean of the two means, not mean of the seeds' harmonic means
     spread = np.std([h(70, 50), h(80, 50)])
     assert rows["overall"] == ["overall_metric", "75.00 ± 5.00", "50.00 ± 0.00", f"{h(75, 50):.2f} ± {spread:.2f}"]
     spread = np.std([h(80, 40), h(90, 50)])
@@ -38,8 +38,8 @@ def test_harmonic_mean(folder, capsys):
     assert rows[NAMES[1]][1:3] == ["65.00 ± 5.00", "55.00 ± 5.00"] and NAMES[0] not in rows
 
 
-def test_published_figures():
-    """CoOp and CLIP on 11 datasets, as CoCoOp's table has them."""
+def test_published_numbers():
+    """CoOp and CLIP on 11 datasets, from the table of the CoCoOp paper."""
     from reporting.base2new import harmonic
 
     assert harmonic(82.69, 63.22) == pytest.approx(71.66, abs=0.005)
@@ -54,11 +54,11 @@ def test_a_task_without_new_classes(folder, capsys):
     out = parse(capsys, folder)[1]
     rows = rows_of(out)
     assert rows[NAMES[1]] == ["overall_acc", "65.00 ± 5.00", "-", "-"]
-    assert rows["overall"][1:3] == ["85.00 ± 5.00", "45.00 ± 5.00"]  # of the first task alone
+    assert rows["overall"][1:3] == ["85.00 ± 5.00", "45.00 ± 5.00"]  # the first task only
     assert f"without new classes, so not in the overall values: {NAMES[1]}" in out
 
 
-def test_a_half_that_is_not_there_yet(folder, capsys):
+def test_a_missing_half(folder, capsys):
     write(folder / "new/seed2", results={"status": "running"})
     out = parse(capsys, folder)[1]
     assert rows_of(out)["overall"][1:] == ["75.00 ± 5.00", "50.00", f"{h(75, 50):.2f}"]

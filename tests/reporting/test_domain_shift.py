@@ -1,4 +1,4 @@
-"""The table of one model on other datasets."""
+"""Tables of models tested on other datasets."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 
 def table(capsys, *arguments):
-    """(exit status, output, errors)"""
+    """(exit code, output, errors)"""
     status = domain_shift.main([str(argument) for argument in arguments])
     return (status, *capsys.readouterr())
 
@@ -47,12 +47,12 @@ def test_source_targets_and_averages(folder, capsys):
 
 def test_transfer_has_the_average_of_the_targets_alone(folder, capsys):
     rows = rows_of(table(capsys, "--cross", f"CoOp={folder}")[1])
-    assert rows["method"] == ["Source", "Sketch", "V2", "average of targets"]  # without --targets by name
+    assert rows["method"] == ["Source", "Sketch", "V2", "average of targets"]  # sorted by name without --targets
     assert rows["CoOp"][-1].startswith("52.75")
 
 
 def test_published_averages(tmp_path):
-    """CoOp and UPT in Table 1 of the UPT paper: ImageNet, V2, Sketch, A, R; average, OOD average."""
+    """Averages of CoOp and UPT in Table 1 of the UPT paper: ImageNet, V2, Sketch, A, R; average, OOD average."""
     published = {"CoOp": (71.51, 64.20, 47.99, 49.71, 75.21, 61.72, 59.28)}
     published["UPT"] = (72.63, 64.35, 48.66, 50.66, 76.24, 62.51, 59.98)
     names = ("", "xd/v2", "xd/sketch", "xd/a", "xd/r")
@@ -65,7 +65,7 @@ def test_published_averages(tmp_path):
         assert [number.mean for number in found] == pytest.approx(values, abs=0.0051)
 
 
-def test_missing_tests_are_named_and_no_average_is_made_up(folder, capsys):
+def test_missing_tests_are_listed_and_have_no_average(folder, capsys):
     (folder / "xd/v2/seed2/results.json").unlink()
     (folder / "xd/v2/seed2").rmdir()
     write(folder / "xd/sketch/seed2", results={"status": "failed", "error": "ValueError: no such image"})
@@ -75,11 +75,11 @@ def test_missing_tests_are_named_and_no_average_is_made_up(folder, capsys):
     assert "sketch: unfinished: seed2" in out and "no such image" in out
     assert rows_of(out)["CoOp"] == ["82.00 ± 2.00", "60.00", "40.00", "-", "-", "-"]
     rows = rows_of(table(capsys, f"CoOp={folder}", "--targets", *NAMES, "--seeds", 1, 2)[1])
-    # of the columns' means; no spread, as one seed has all of them
+    # mean of the columns' means; only one seed has all columns, so there is no spread
     assert rows["CoOp"][-2:] == [f"{(82 + 60 + 40) / 3:.2f}", "50.00"]
 
 
-def test_zero_shot_stands_in_folders_side_by_side(folder, tmp_path, capsys):
+def test_zero_shot_runs_are_sibling_folders(folder, tmp_path, capsys):
     for name, value in (("source", 50.0), ("v2", 44.0), ("sketch", 30.0)):
         write(tmp_path / f"ZeroshotCLIP/tiny/{name}", results=result(value, name.title()))
     status, out, _ = table(capsys, f"zero-shot={tmp_path}/ZeroshotCLIP/tiny/source", f"CoOp={folder}", "--seeds", 1, 2)
@@ -90,14 +90,14 @@ def test_zero_shot_stands_in_folders_side_by_side(folder, tmp_path, capsys):
 def test_json_and_csv_are_unrounded(folder, capsys):
     status, out, _ = table(capsys, f"CoOp={folder}", "--json", "--keyword", "mean_acc")
     (row,) = json.loads(out)["rows"]
-    assert status == 0 and row["columns"]["V2"] == {"mean": 64.0, "spread": 5.0, "n": 2}  # one less: see written.py
+    assert status == 0 and row["columns"]["V2"] == {"mean": 64.0, "spread": 5.0, "n": 2}  # written.py writes value - 1
     assert row["columns"]["OOD average"]["mean"] == pytest.approx((59 + 69 + 39 + 40) / 4)
     (row,) = csv.DictReader(io.StringIO(table(capsys, f"CoOp={folder}", "--csv")[1]))
     assert float(row["average"]) == pytest.approx((82 + 65 + 40.5) / 3)
     assert float(row["average spread"]) == pytest.approx(np.std([60, 65]))
 
 
-def test_a_wide_table_stands_on_its_side(tmp_path, capsys):
+def test_a_wide_table_is_transposed(tmp_path, capsys):
     names = [f"a_dataset_with_a_long_name_{n}" for n in range(6)]
     for place in ("", *(f"xd/{name}" for name in names)):
         write(tmp_path / "CoOp" / place / "seed1", results=result(50.0, ""))

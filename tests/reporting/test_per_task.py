@@ -1,4 +1,4 @@
-"""Runs of single tasks, put together to their suite."""
+"""Runs of single tasks, joined to their suite."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_the_mean_of_the_suite_over_seeds(folder, capsys):
 
 
 def test_several_experiments_at_once(folder, tmp_path, capsys):
-    for seed in (1, 2, 3):  # all tasks in one run, of other settings
+    for seed in (1, 2, 3):  # all tasks in one run, with other settings
         runs = [single(task, 50.0)["tasks"][0] for task in range(3)]
         write(tmp_path / f"4shots/nctx4/seed{seed}", results={**single(0, 50.0), "tasks": runs, "seed": seed})
     status, out, _ = parse(capsys, tmp_path, "--multi-exp")
@@ -56,10 +56,10 @@ def test_several_experiments_at_once(folder, tmp_path, capsys):
     assert "4shots/nctx16/task0" not in rows
 
 
-def test_missing_tasks_are_named(folder, capsys):
+def test_missing_tasks_are_listed(folder, capsys):
     (folder / "task2/seed2/results.json").unlink()
     write(folder / "task1/seed3", results={"status": "failed", "error": "ValueError: loss is nan"})
-    for seed in (1, 2, 3):  # the last task has not begun with seed 3
+    for seed in (1, 2, 3):  # the last task has no run with seed 3
         if seed == 3:
             (folder / "task2/seed3/results.json").unlink()
             (folder / "task2/seed3").rmdir()
@@ -67,7 +67,7 @@ def test_missing_tasks_are_named(folder, capsys):
     assert status == 0
     rows = rows_of(out)
     assert rows["overall"] == ["overall_metric", "", "60.00", "-", "-", "60.00", "1"]
-    assert rows["faces"][-2:] == [f"53.00 ± {np.std([50, 52, 57]):.2f}", "3"]  # what there is, is shown
+    assert rows["faces"][-2:] == [f"53.00 ± {np.std([50, 52, 57]):.2f}", "3"]  # finished runs are shown
     assert "seed2: no overall value without task 2 (birds): neither results.json nor log.txt" in out
     assert (
         "seed3: no overall value without task 1 (food): results.json says 'failed': ValueError: loss is nan, "
@@ -76,7 +76,7 @@ def test_missing_tasks_are_named(folder, capsys):
     assert "do not have the same tasks" not in out
 
 
-def test_a_task_without_any_folder_is_missed_where_the_suite_is_known(folder, capsys):
+def test_a_task_without_a_folder_is_missing_if_the_suite_is_recorded(folder, capsys):
     for seed in (1, 2, 3):
         (folder / f"task2/seed{seed}/results.json").unlink()
         (folder / f"task2/seed{seed}").rmdir()
@@ -84,7 +84,7 @@ def test_a_task_without_any_folder_is_missed_where_the_suite_is_known(folder, ca
     assert parse_json(capsys, folder)["experiments"][0]["overall"]["n"] == 0
     for path in folder.glob(
         "task*/seed*/results.json"
-    ):  # results of before suites were recorded: what is there, is all
+    ):  # older results without the tasks of the suite: the present tasks count as all
         path.write_text(json.dumps({**json.loads(path.read_text()), "suite_tasks": None}))
     found = parse_json(capsys, folder)["experiments"][0]
     assert found["overall"]["values"] == {"seed1": 55.0, "seed2": 57.0, "seed3": 62.0}
@@ -113,7 +113,7 @@ def test_zero_shot_runs_of_single_tasks(tmp_path, capsys):
     assert rows["rn50/icon3-*"] == ["1", "60.00"] and rows["rn50/plant6"] == ["1", "30.00"]
 
 
-def test_numbered_runs_that_are_no_tasks_stay_apart(tmp_path, capsys):
+def test_numbered_runs_that_are_not_tasks_stay_separate(tmp_path, capsys):
     for number in (1, 2):
         write(tmp_path / f"try-{number}", results=single(0, 50.0 + number, seed=1, subsample_tasks="all"))
     rows = rows_of(parse(capsys, tmp_path, "--multi-exp")[1])
@@ -133,4 +133,4 @@ def test_costs_of_the_tasks_add_up(folder, capsys):
     assert table.main(["--costs", f"ProGrad={folder}"]) == 0
     out = capsys.readouterr().out
     assert out.count("| ProGrad ") == 2
-    assert rows_of(out)["ProGrad"] == ["24,576", "30.0", "3.0", "2"]  # memory: the largest
+    assert rows_of(out)["ProGrad"] == ["24,576", "30.0", "3.0", "2"]  # memory: the maximum

@@ -9,7 +9,7 @@ VALUES = {"a": (60.0, 66.0, 72.0), "b": (80.0, 80.0, 83.0)}
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two experiments of three seeds; the tasks' values are 10 below and 10 above the overall ones."""
+    """Two experiments with three seeds; the tasks' values are 10 below and 10 above the overall values."""
     for name, values in VALUES.items():
         for seed, value in enumerate(values, 1):
             write(tmp_path / f"all/{name}/seed{seed}", results=result(value, (value - 10, value + 10), seed=seed))
@@ -37,7 +37,7 @@ def test_relative_standard_deviations(folder, capsys):
     assert rows["single"] == ["1", "-", "-"] and data["single"]["overall"] is None
 
 
-def test_only_when_asked_for_and_not_in_csv(folder, capsys):
+def test_only_on_request_and_not_in_csv(folder, capsys):
     assert "relative" not in parse(capsys, folder, "--multi-exp")[1]
     assert "relative_std" not in parse_json(capsys, folder, "--multi-exp")
     with pytest.raises(SystemExit) as stop:

@@ -1,4 +1,4 @@
-"""Tables of named experiments."""
+"""Tables of chosen experiments."""
 
 from reporting import table
 from tests.reporting.written import parse, result, rows_of, write
@@ -18,7 +18,7 @@ def test_tables_fit_the_width(tmp_path, capsys):
     assert set(names) <= set(rows_of(out))
     lines = [line for line in out.splitlines() if line.startswith("|")]
     assert max(map(len, lines)) <= table.WIDTH
-    out = parse(capsys, tmp_path, "--multi-exp")[1]  # long paths move below the table
+    out = parse(capsys, tmp_path, "--multi-exp")[1]  # long labels move below the table
     lines = [line for line in out.splitlines() if line.startswith("|")]
     assert max(map(len, lines)) <= table.WIDTH
     assert f"   4  {'x' * 90}3" in out

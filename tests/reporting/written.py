@@ -1,4 +1,4 @@
-"""Run folders written by the tests of the result parser, and its output read back."""
+"""Write run folders for the tests of reporting, and parse printed tables."""
 
 import json
 
@@ -37,7 +37,7 @@ EPOCH = (
 
 
 def log(value, tasks=(60.0, 80.0)):
-    """A whole log: a validation in each epoch, training ends, test."""
+    """A complete log: validation in each epoch, end of training, test."""
     epochs = "".join(EPOCH.format(n) + "Evaluate on the *val* set\n" + block(n, (n, n)) for n in (1, 2, 3))
     return (
         f"** Config **\n{epochs}Finished training\nEvaluate on the *test* set\n{block(value, tasks)}Elapsed: 0:01:02\n"
@@ -53,7 +53,7 @@ def write(folder, **files):
 
 
 def parse(capsys, *arguments):
-    """(exit status, output, errors)"""
+    """(exit code, output, errors)"""
     status = parse_test_res.main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -66,6 +66,6 @@ def parse_json(capsys, *arguments):
 
 
 def rows_of(out):
-    """Cells of the printed table by first column."""
+    """{first cell: other cells} of the printed table."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("|")]
     return {cells[0]: cells[1:] for cells in lines}
