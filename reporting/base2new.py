@@ -1,4 +1,4 @@
-"""Base to new: an experiment on the base classes beside the one on the new classes, and their harmonic mean.
+"""Base to new: the experiments on the base classes and on the new classes, and their harmonic mean.
 
 The two halves are sibling folders: `.../base/seed1` and `.../new/seed1`, with task folders above or below them, or
 `base/plant6` and `new/plant6` for zero-shot CLIP.

@@ -192,11 +192,11 @@ def as_csv(described: list[dict]) -> str:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reporting.domain_shift", description=__doc__.split("\n\n")[0])
     parser.add_argument("--title", default="", help="line above the table")
-    parser.add_argument("--targets", nargs="+", default=[], metavar="T", help="which tests, in this order; default all")
+    parser.add_argument("--targets", nargs="+", default=[], metavar="T", help="targets in this order (default: all)")
     parser.add_argument("--cross", action="store_true", help="cross-dataset transfer: average of the targets only")
     parser.add_argument("--keyword", default="overall_metric", metavar="K", help="which metric")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there")
-    parser.add_argument("--ci95", action="store_true", help="95 %% interval in place of the standard deviation")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="expected seeds")
+    parser.add_argument("--ci95", action="store_true", help="half the 95 %% interval instead of the standard deviation")
     output_options(parser)
     parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder of the runs on the source")
     return parser

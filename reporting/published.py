@@ -15,8 +15,8 @@ from reporting.experiments import Experiment, Stat
 TABLES = Path(__file__).parent / "tables"
 SOURCES = {
     "softcpt": "Ding et al., Prompt Tuning with Soft Context Sharing for Vision-Language Models: RN50",
-    "upt1": "Zang et al., Unified Vision and Language Prompt Learning, Table 1: ViT-B/16, 16 images a class",
-    "upt2": "Zang et al., Unified Vision and Language Prompt Learning, Table 2: ViT-B/16, 16 images a class",
+    "upt1": "Zang et al., Unified Vision and Language Prompt Learning, Table 1: ViT-B/16, 16 images per class",
+    "upt2": "Zang et al., Unified Vision and Language Prompt Learning, Table 2: ViT-B/16, 16 images per class",
 }
 AVERAGE = "average"
 NAMES = {  # label in this project: name in the papers

@@ -93,7 +93,7 @@ def experiments_table(experiments: list[Experiment], choice: Choice, ci95: bool 
 
     The layouts are: a row per experiment with a column per task; a row per task with a column per experiment; a row per
     experiment with the overall value only. Tasks are shown if all experiments have the same ones. Where labels make a
-    layout too wide, numbers stand for them and a legend follows.
+    layout too wide, numbers replace them and a legend follows.
     """
     labels = [experiment.label for experiment in experiments]
     names = [str(number) for number in range(1, len(labels) + 1)]
@@ -148,7 +148,7 @@ def wide_table(
 
 
 def comparison_table(experiments: list[Experiment], choice: Choice, published: Published, ci95: bool = False) -> str:
-    """Overall values of the experiments beside the numbers of `published`, where it has some."""
+    """Overall values of the experiments compared with the numbers of `published`, where it has some."""
     text, rows = [f"published: {published.source}"], []
     found = [(x, published.overall(x)) for x in experiments if x.finished]
     found = [(x, number) for x, number in found if number is not None]
@@ -163,7 +163,7 @@ def comparison_table(experiments: list[Experiment], choice: Choice, published: P
     if not same:
         text.append("Of other data than these: the order of the rows can be compared, the numbers cannot.")
     kinds = {(run.settings.get("backbone"), run.settings.get("shots")) for x, _ in found for run in x.finished}
-    kinds = sorted(f"{backbone or 'unknown backbone'}, {shots} images a class" for backbone, shots in kinds)
+    kinds = sorted(f"{backbone or 'unknown backbone'}, {shots} images per class" for backbone, shots in kinds)
     text.append(f"here: {'; '.join(kinds)}")
     return "\n".join([*text, "", render(["method", "here", "published", *(["difference"] if same else [])], rows)])
 
@@ -208,13 +208,13 @@ def notes_text(experiments: list[Experiment]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m reporting.table", description="Mean ± std of named experiments.")
     parser.add_argument("--title", default="", help="line above the table")
-    parser.add_argument("--ci95", action="store_true", help="95 %% interval in place of the standard deviation")
-    parser.add_argument("--costs", action="store_true", help="a second table: parameters, times and memory of a run")
-    parser.add_argument("--per-task-columns", action="store_true", help="a column a task, however wide, average last")
-    parser.add_argument("--published", choices=SOURCES, help="that paper's numbers as well")
-    parser.add_argument("--keyword", metavar="K", help="which number: a metric, or a task, as of parse_test_res.py")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="seeds that should be there")
-    parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder that holds seed1, seed2, ...")
+    parser.add_argument("--ci95", action="store_true", help="half the 95 %% interval instead of the standard deviation")
+    parser.add_argument("--costs", action="store_true", help="add a table of parameters, times and memory of a run")
+    parser.add_argument("--per-task-columns", action="store_true", help="a column per task at any width, average last")
+    parser.add_argument("--published", choices=SOURCES, help="compare with the numbers of a paper")
+    parser.add_argument("--keyword", metavar="K", help="which number: a metric or a task, as for parse_test_res.py")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="expected seeds")
+    parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder with seed1, seed2, ...")
     options = parser.parse_args(arguments)
     sys.stdout.reconfigure(errors="replace")
     try:

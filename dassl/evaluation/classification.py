@@ -1,4 +1,4 @@
-"""Classification of one task, and of several tasks whose classes stand side by side in the logits."""
+"""Evaluate the classification of one task, or of several tasks whose classes are columns of the same logits."""
 
 import os
 from collections import OrderedDict

@@ -26,7 +26,7 @@ def read_setup(folder, epoch=None):
 
     Raises:
         UserError: the folder is not one of a run; the run only tested a model; or its config.yaml has mistakes.
-        FileNotFoundError: the run learned a model and its folder holds no checkpoint of it (of `epoch`).
+        FileNotFoundError: the run trained a model, but the folder contains no checkpoint (of `epoch`).
     """
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder; expected the --output-dir of a run")

@@ -1,7 +1,7 @@
 """What a run has written about itself: the names of its files, and how they are read. Imports no PyTorch.
 
 results.json is the result for programs, config.yaml the resolved settings, tasks.json the tasks with their class names.
-Readers accept the files of every earlier version, and a log in the published format where there is no results.json.
+Readers accept the files of every earlier version, and without results.json a log in the published format.
 """
 
 import json
@@ -201,7 +201,7 @@ class Run:
         source: name of the file that the numbers come from.
         numbers: {metric: mean over the tasks, or None}, in per cent; "overall_metric" is that of the declared metrics.
         settings: {name in SETTINGS: value or None}.
-        costs: those known of "parameters", "train" and "test" in seconds, and "memory" in bytes.
+        costs: the known values of "parameters", "train" and "test" in seconds, and "memory" in bytes.
         suite_tasks: keys of all tasks of the suite; () if not known.
     """
 

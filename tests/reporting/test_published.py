@@ -60,7 +60,7 @@ def test_numbers_of_the_same_data_stand_below_and_beside(tmp_path, capsys):
     rows = rows_of(out)
     assert rows["… published"] == ["", *map(str, UPT.values()), ""]  # the published average is over eleven datasets
     assert rows["UPT"] == ["81.50 ± 0.50", "81.44", "+0.06"]  # the second table
-    assert len(rows["MTUPT-soft"]) == 4 and "here: ViT-B/16, 16 images a class" in out
+    assert len(rows["MTUPT-soft"]) == 4 and "here: ViT-B/16, 16 images per class" in out
 
 
 def test_a_dataset_of_several_columns_has_its_own(tmp_path, capsys):
@@ -83,7 +83,7 @@ def test_other_data_are_reported(tmp_path, capsys):
     folder = experiment(tmp_path / "joint", (40.0, 50.0), backbone="tiny")
     out = show(capsys, "--published", "upt2", f"Joint={folder}")
     assert rows_of(out)["Joint"] == ["46.50 ± 0.50", "78.70"]
-    assert "Of other data than these" in out and "here: tiny, 4 images a class" in out and "difference" not in out
+    assert "Of other data than these" in out and "here: tiny, 4 images per class" in out and "difference" not in out
     part = experiment(tmp_path / "part", (40.0, 50.0), suite="General11", subsample_tasks="task1")
     assert "difference" not in show(capsys, "--published", "upt2", f"Joint={part}")
 
