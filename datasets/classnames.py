@@ -1,4 +1,4 @@
-"""From what the data call a class to what a prompt calls it."""
+"""Class names for prompts, made from the class names of the data."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ PLANT_VILLAGE = MappingProxyType(
     }
 )
 
-# Kinds of area that datasets name by an adjective.
+# Kinds of areas that datasets call by an adjective only.
 AREAS = MappingProxyType(
     {
         "commercial": "commercial area",
@@ -83,12 +83,12 @@ AREAS = MappingProxyType(
 
 
 def in_words(name: str) -> str:
-    """Underscores become spaces, runs of spaces one: what every prompt does with a class name."""
+    """Replace underscores by spaces and join repeated spaces. Applied to every class name."""
     return " ".join(name.replace("_", " ").split())
 
 
 def split_camel_case(name: str) -> str:
-    """ "ApplyEyeMakeup" -> "Apply_Eye_Makeup" (the class folders of UCF101's middle frames)."""
+    """ "ApplyEyeMakeup" -> "Apply_Eye_Makeup" (class folders of UCF101's middle frames)."""
     return "_".join(re.findall(r"[A-Z][^A-Z]*", name)) or name
 
 
@@ -98,11 +98,11 @@ def camel_case_in_words(name: str) -> str:
 
 
 def year_first(name: str) -> str:
-    """ "Audi TT RS Coupe 2012" -> "2012 Audi TT RS Coupe"; a name that does not end in a year stays."""
+    """ "Audi TT RS Coupe 2012" -> "2012 Audi TT RS Coupe"; a name without a year at its end is unchanged."""
     rest, _, year = name.rpartition(" ")
     return f"{year} {rest}" if re.fullmatch(r"\d{4}", year) and rest else name
 
 
 def scene(path: str) -> str:
-    """ "/a/athletic_field/outdoor" -> "outdoor athletic_field": SUN397's path without its letter, reversed."""
+    """ "/a/athletic_field/outdoor" -> "outdoor athletic_field": the path of SUN397 without its letter, reversed."""
     return " ".join(reversed(path.strip("/").split("/")[1:]))

@@ -12,7 +12,7 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.runs.record import CONFIG
 from dassl.utils import UserError
 from datasets.fewshot import base_new, few_shot, val_shots
-from datasets.folders import q
+from datasets.folders import quoted
 from datasets.reading import read_sources
 from datasets.source import SPLITS, Item, Places, Source, SourceTask
 from datasets.suites import SOURCES, SUITES, SuiteTask, asked, expand, nearest
@@ -84,7 +84,7 @@ class Suite(DatasetBaseMT):
         self.image_root = roots.pop() if len(roots) == 1 else sorted(roots, key=lambda path: (-len(path), path))
         self.domains = next(iter(self.sources.values())).domains if len(self.sources) == 1 else ()
         self.split_hash = digest.hexdigest()
-        self.advice = f"python -m datasets.check {q(os.path.join(cfg.OUTPUT_DIR, CONFIG))} --deep"
+        self.advice = f"python -m datasets.check {quoted(os.path.join(cfg.OUTPUT_DIR, CONFIG))} --deep"
         self.places = {"train_x": places["train"], "val": places["val"], "test": places["test"]}
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"] or None, splits["test"])
 

@@ -1,9 +1,8 @@
-"""Few-shot samples, base and new classes, subsets of tasks: pure functions, no files, no caches.
+"""Few-shot samples, base and new classes, subsets of tasks: pure functions without files and caches.
 
-Which images are drawn is decided by a hash of (seed, image key) and by nothing else, so the sample does not depend
-on the order in which files were listed, on the machine, on where the data lies, or on what was drawn before. Ranking
-a class's images once and taking the first k makes the samples nested: 1 shot is within 2 shots, within 4, and so on.
-There is nothing to cache and therefore nothing that can go stale.
+A sample depends only on a hash of (seed, image key): not on the order of a folder listing, the machine, the place of
+the data, or earlier samples. The images of a class are ranked once and the first k are taken. Samples are therefore
+nested: 1 shot is part of 2 shots, which is part of 4, and so on.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from heapq import nsmallest
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-MAX_VAL_SHOTS = 4  # SoftCPT and CoOp validate on min(k, 4) images a class
+MAX_VAL_SHOTS = 4  # SoftCPT and CoOp validate on min(k, 4) images per class
 
 
 def rank(seed: int | str, key: str) -> str:
-    """Rank of an image in the draw of `seed`: a hex digest; the lowest ranks are drawn first."""
+    """Rank of the image `key` in the sample of `seed`: a hex digest. Images with the lowest ranks are drawn first."""
     return hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()
 
 
@@ -32,13 +31,13 @@ def few_shot(
     key: Callable[[T], str] = lambda item: item.path,
     group: Callable[[T], Hashable] = lambda item: item.label,
 ) -> list[T]:
-    """Up to `shots` items of every group, in the order of `items`.
+    """Draw up to `shots` items of every group; the result keeps the order of `items`.
 
     Args:
-        items: what to draw from, by default objects with `path` (the image key) and `label`.
-        shots: k images a group; a group with fewer keeps all of them, below 1 everything is kept.
-        seed: seed of the draw, 0 included.
-        nested: the k-shot sample contains every smaller one of the same seed; False draws afresh for each k.
+        items: the items to draw from, by default objects with `path` (the image key) and `label`.
+        shots: k images per group; smaller groups are kept whole. A number below 1 keeps everything.
+        seed: seed of the sample; 0 is a seed.
+        nested: whether the k-shot sample contains all smaller ones of its seed; False draws independently for each k.
         key, group: image key and group (class) of an item.
     """
     if shots < 1:
@@ -48,35 +47,35 @@ def few_shot(
     for position, item in enumerate(items):
         groups.setdefault(group(item), []).append(position)
     chosen: list[int] = []
-    for positions in groups.values():  # one after the other: the ranks of a million images are never held at once
+    for positions in groups.values():  # group by group, to save memory
         ranked = ((rank(salt, image), image, position) for position in positions for image in [key(items[position])])
         chosen += [position for _, _, position in nsmallest(shots, ranked)]
     return [items[position] for position in sorted(chosen)]
 
 
 def val_shots(shots: int) -> int:
-    """Validation images a class that go with `shots` training images: min(k, 4), everything (0) below one shot."""
+    """Number of validation images per class for `shots` training images: min(k, 4); 0 (all) if `shots` is below 1."""
     return min(shots, MAX_VAL_SHOTS) if shots >= 1 else 0
 
 
 def base_new(count: int, which: str) -> list[int]:
-    """Positions of a half of `count` things: "base" the first ceil(count / 2), "new" the rest, "all" all of them."""
+    """Positions of a half of `count` classes or tasks: "base" (first ceil(count / 2)), "new" (the others), or "all"."""
     half = (count + 1) // 2
     halves = {"all": range(count), "base": range(half), "new": range(half, count)}
     if which not in halves:
-        raise ValueError(f"DATASET.SUBSAMPLE_CLASSES is {which!r}; it must be one of all, base, new")
+        raise ValueError(f"DATASET.SUBSAMPLE_CLASSES is {which!r}; expected all, base or new")
     return list(halves[which])
 
 
 def task_subset(wanted: Any, keys: Sequence[str]) -> list[int]:
-    """Positions of the wanted tasks among all tasks of a suite, without repetition, in the suite's order.
+    """Positions of the wanted tasks among all tasks of a suite, in the order of the suite and each once.
 
     Args:
         wanted: "all", "base", "new", "task<i>", a task's key, a number, or a list (or comma-separated text) of these.
         keys: the keys of all tasks, in order.
 
     Raises:
-        ValueError: for a task the suite does not have, or when nothing is left.
+        ValueError: a task that the suite does not have, or no task at all.
     """
     parts = list(wanted) if isinstance(wanted, (list, tuple)) else [wanted]
     parts = [p for part in parts for p in (part.split(",") if isinstance(part, str) else [part])]
@@ -92,9 +91,9 @@ def task_subset(wanted: Any, keys: Sequence[str]) -> list[int]:
             found.add(int(number[1]))
         else:
             raise ValueError(
-                f"DATASET.SUBSAMPLE_TASKS: {text!r} is no task of this suite; use all, base, new, "
-                f"task0 to task{len(keys) - 1}, or any of {', '.join(keys)}, several separated by commas"
+                f"DATASET.SUBSAMPLE_TASKS: this suite has no task {text!r}; use all, base, new, "
+                f"task0 to task{len(keys) - 1}, or one of {', '.join(keys)}; separate several by commas"
             )
     if not found:
-        raise ValueError(f"DATASET.SUBSAMPLE_TASKS is {wanted!r}: this leaves no task of {len(keys)}")
+        raise ValueError(f"DATASET.SUBSAMPLE_TASKS is {wanted!r}: no task of {len(keys)} is left")
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Looking into folders without getting lost in large ones, and writing paths the way a shell takes them."""
+"""Bounded listings of folders, and texts about files for messages."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-MOST = 2000  # entries of a folder that are looked at
+MOST = 2000  # maximum number of entries of a folder that are listed
 
 
 def listing(folder: Path, most: int = MOST) -> tuple[list[str], list[str]]:
-    """Visible (folders, files) among the first `most` entries of a folder, each sorted; no look at each file.
+    """Names of the visible (folders, files) among the first `most` entries of a folder, both sorted.
 
-    Two empty lists where there is no such folder or it cannot be read.
+    Opens no file. Returns two empty lists if the folder does not exist or cannot be read.
     """
     folders: list[str] = []
     files: list[str] = []
@@ -28,17 +28,17 @@ def listing(folder: Path, most: int = MOST) -> tuple[list[str], list[str]]:
     return sorted(folders), sorted(files)
 
 
-def q(path: str | os.PathLike) -> str:
-    """A path as a shell takes it."""
+def quoted(path: str | os.PathLike) -> str:
+    """A path, quoted for a shell."""
     return shlex.quote(os.fspath(path))
 
 
 def are(number: int) -> str:
-    """ "is" for one, else "are"."""
+    """The verb for a number of things: "is" for one, else "are"."""
     return "is" if number == 1 else "are"
 
 
 def some(names: Iterable[object], most: int = 3) -> str:
-    """The first names and how many more there are."""
+    """The first `most` names, and the number of further ones: "a, b, c and 4 more"."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -1,7 +1,8 @@
-"""The raw formats: class folders, MATLAB files, text lists. Each reader turns one into class names and pools of images.
+"""Readers of the raw formats: class folders, MATLAB files, text lists. Each returns class names and pools of images.
 
-A pool is a list of images that belong together before the split rule is applied: one pool "all", the published
-"train" and "test", or all three. Image paths are relative to the row's folder of images.
+A pool is a list of images to which the split rule is applied separately: one pool "all", the published "train" and
+"test", or all three parts. Image paths are relative to the row's folder of images. Every reader raises UserError or
+ValueError if the data contradict themselves.
 """
 
 from __future__ import annotations
@@ -23,35 +24,35 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gi
 
 
 def subfolders(folder: Path, skip: Iterable[str] = ()) -> list[str]:
-    """Names of the visible folders in `folder`, sorted, except `skip` and what archivers leave behind."""
+    """Names of the visible folders in `folder`, sorted, without `skip` and the folders that archivers leave behind."""
     unwanted = {*skip, "__MACOSX"}
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if not e.name.startswith(".") and e.name not in unwanted and e.is_dir())
 
 
 def image_names(folder: Path) -> list[str]:
-    """Names of the visible image files in `folder`, sorted; one listing, no look at each file."""
+    """Names of the visible image files in `folder`, sorted. Lists the folder once and opens no file."""
     return sorted(n for n in os.listdir(folder) if n.lower().endswith(IMAGE_ENDINGS) and not n.startswith("."))
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, stripped."""
+    """The lines of a text file, stripped, without blank lines."""
     with open(path, encoding="utf-8-sig") as file:
         return [line.strip() for line in file if line.strip()]
 
 
 def mat(path: Path, variable: str) -> Any:
-    """A variable of a MATLAB file as an array; structures become objects with attributes."""
+    """Read a variable of a MATLAB file as an array; structures become objects with attributes."""
     import numpy as np
     from scipy.io import loadmat
 
     try:
         content = loadmat(str(path), squeeze_me=True, struct_as_record=False)
     except Exception as error:  # damaged files make scipy raise nearly anything
-        raise ValueError(f"{path} cannot be read as a MATLAB file ({error}); fetch it anew") from None
+        raise ValueError(f"{path} cannot be read as a MATLAB file ({error}); download it again") from None
     if variable not in content:
         found = ", ".join(name for name in content if not name.startswith("__"))
-        raise ValueError(f"{path}: expected the variable {variable!r}, found {found or 'none'}; fetch it anew")
+        raise ValueError(f"{path}: expected the variable {variable!r}, found {found or 'none'}; download it again")
     return np.atleast_1d(content[variable])
 
 
@@ -60,7 +61,7 @@ def _malformed(path: Path, line: str, expected: str) -> ValueError:
 
 
 def _numbered(path: Path, text: str, line: str, count: int) -> int:
-    """Label (from 0) of a class number (from 1) in an annotation file."""
+    """Label (from 0) of a class number (from 1) in an annotation file; `line` and `count` are for the message."""
     if not text.isdigit() or not 1 <= int(text) <= count:
         raise ValueError(f"{path}: found the class number {text!r} in the line {line!r}, expected 1 to {count}")
     return int(text) - 1
@@ -91,24 +92,24 @@ def class_folders(row: Row, folder: Path) -> Raw:
 
 
 def nested_class_folders(row: Row, folder: Path) -> Raw:
-    """<images>/<category>/<class>/*, the categories left out of the names; class folders without one are taken too.
+    """<images>/<category>/<class>/*: one pool. Categories are not part of class names; <images>/<class>/* is read too.
 
     Raises:
-        ValueError: a class in two categories, or a folder without an image.
+        UserError: a class in two categories, or a folder without an image.
     """
     base, where = folder / row.images, {}
     for name in class_names(row, base):
         inner = subfolders(base / name, row.skip)
         for cls, path in [(cls, f"{name}/{cls}") for cls in inner] or [(name, name)]:
             if cls in where:
-                raise ValueError(f"{row.name}: the class {cls} is there twice in {base}: {where[cls]} and {path}")
+                raise ValueError(f"{row.name}: the class {cls} occurs twice in {base}: in {where[cls]} and {path}")
             where[cls] = path
     names = sorted(where)
     return Raw([tuple(names)], {"all": in_folders(row, base, [where[name] for name in names], "")}, listed=True)
 
 
 def divided_class_folders(row: Row, folder: Path) -> Raw:
-    """<images>/{train,test,validation}/<class>/*: a pool for each part."""
+    """<images>/{train,test,validation}/<class>/*: one pool per part."""
     parts = ("train", "validation", "test")
     found = {part: subfolders(folder / row.images / part, row.skip) for part in parts}
     names = sorted(set().union(*found.values()))
@@ -117,16 +118,16 @@ def divided_class_folders(row: Row, folder: Path) -> Raw:
         lacking = [name for name in names if name not in found[part]]
         if lacking:
             where = folder / row.images / part
-            raise ValueError(f"{row.name}: {where} lacks the class folders {some(lacking, 5)} that other parts have")
+            raise ValueError(f"{row.name}: {where} lacks class folders of the other parts: {some(lacking, 5)}")
         pools[part] = in_folders(row, folder / row.images, names, part + "/")
     return Raw([tuple(names)], pools, listed=True)
 
 
 def in_folders(row: Row, images: Path, names: list[str], prefix: str) -> list[Item]:
-    """The images of the folders `images`/`prefix``names`, labelled by the position of the folder in `names`.
+    """The images in the folders `images`/`prefix``name`; the label is the position of the name in `names`.
 
     Raises:
-        ValueError: a folder without an image.
+        UserError: a folder without an image.
     """
     items, empty = [], []
     for label, name in enumerate(names):
@@ -146,7 +147,7 @@ def in_folders(row: Row, images: Path, names: list[str], prefix: str) -> list[It
 
 
 def fgvc_aircraft(row: Row, folder: Path) -> Raw:
-    """variants.txt: the classes; images_variant_{train,val,test}.txt: `image-number variant` a line."""
+    """variants.txt: the classes; images_variant_{train,val,test}.txt: lines of `image-number variant`."""
     names = lines_of(folder / "variants.txt")
     label = {name: i for i, name in enumerate(names)}
     pools: dict[str, list[Item]] = {}
@@ -168,7 +169,9 @@ def oxford_flowers(row: Row, folder: Path) -> Raw:
     try:
         names = dict(read_json(path))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is not JSON of the form {{class number: name}} ({error}); fetch it anew") from None
+        raise ValueError(
+            f"{path} is not JSON of the form {{class number: name}} ({error}); download it again"
+        ) from None
     count = max(int(labels.max()), len(names))
     unnamed = [number for number in range(1, count + 1) if str(number) not in names]
     if unnamed:
@@ -179,7 +182,7 @@ def oxford_flowers(row: Row, folder: Path) -> Raw:
 
 
 def oxford_pets(row: Row, folder: Path) -> Raw:
-    """annotations/{trainval,test}.txt: `Breed_name_12 class-number species breed-number` a line."""
+    """annotations/{trainval,test}.txt: lines of `Breed_name_12 class-number species breed-number`."""
     names: dict[int, str] = {}
     pools: dict[str, list[Item]] = {}
     for pool, file in (("train", "trainval.txt"), ("test", "test.txt")):
@@ -194,15 +197,17 @@ def oxford_pets(row: Row, folder: Path) -> Raw:
             label = _numbered(path, parts[1], line, row.classes)
             breed = parts[0].rpartition("_")[0].lower()
             if names.setdefault(label, breed) != breed:
-                raise ValueError(f"{path}: class {label + 1} is called {names[label]!r} and {breed!r} ({line!r})")
+                raise ValueError(f"{path}: class {label + 1} has two names, {names[label]!r} and {breed!r} ({line!r})")
             pools[pool].append(Item(f"{parts[0]}.jpg", label))
     if sorted(names) != list(range(row.classes)):
-        raise ValueError(f"{row.name}: the lists in {folder / 'annotations'} name {len(names)} of {row.classes} breeds")
+        raise ValueError(
+            f"{row.name}: the lists in {folder / 'annotations'} contain {len(names)} of {row.classes} breeds"
+        )
     return Raw([tuple(names[i] for i in range(row.classes))], pools)
 
 
 def stanford_cars(row: Row, folder: Path) -> Raw:
-    """devkit/cars_meta.mat: the classes; one structure an image (`fname`, `class`) in the two annotation files."""
+    """devkit/cars_meta.mat: the classes; the two annotation files: a structure (`fname`, `class`) per image."""
     names = [year_first(str(name)) for name in mat(folder / "devkit/cars_meta.mat", "class_names")]
     pools: dict[str, list[Item]] = {}
     for pool, file, images in (
@@ -218,7 +223,7 @@ def stanford_cars(row: Row, folder: Path) -> Raw:
 
 
 def sun397(row: Row, folder: Path) -> Raw:
-    """ClassName.txt: `/a/abbey` a line; Training_01.txt, Testing_01.txt: `/a/abbey/sun_….jpg` a line."""
+    """ClassName.txt: lines of `/a/abbey`; Training_01.txt, Testing_01.txt: lines of `/a/abbey/sun_….jpg`."""
     paths = lines_of(folder / "ClassName.txt")
     label = {path.strip("/"): i for i, path in enumerate(paths)}
     pools: dict[str, list[Item]] = {}
@@ -234,7 +239,7 @@ def sun397(row: Row, folder: Path) -> Raw:
 
 
 def ucf101(row: Row, folder: Path) -> Raw:
-    """ucfTrainTestlist/{classInd,trainlist01,testlist01}.txt; the middle frames lie in Folders_Like_This."""
+    """ucfTrainTestlist/{classInd,trainlist01,testlist01}.txt; the middle frames are in Folders_Like_This."""
     lists = folder / "ucfTrainTestlist"
     names = [line.split()[-1] for line in lines_of(lists / "classInd.txt")]
     label = {name: i for i, name in enumerate(names)}

@@ -33,7 +33,8 @@ class UnusableData(UserError):
     ):
         where = f" below DATASET.ROOT {root!r}" if root else ""
         head = f"{len(problems)} of {len(sources)} datasets {self.verdict}{where}" if len(sources) > 1 else self.verdict
-        lines = [text if text.startswith(name) else f"{name}: {text}" for name, text in problems.items()]
+        short = {name: text.removeprefix(f"{name}: ") for name, text in problems.items()}
+        lines = [text if name in (label, text.split(" (")[0]) else f"{name}: {text}" for name, text in short.items()]
         super().__init__(f"{label}: {head}: " + "; ".join(lines))
         self.label, self.sources, self.root, self.problems, self.train = label, sources, root, problems, train
 

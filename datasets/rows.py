@@ -14,7 +14,11 @@ from datasets.splits import Split
 
 
 class RowSource:
-    """Finds and reads the dataset of one row."""
+    """Finds and reads the dataset of one row.
+
+    Args:
+        row: the dataset.
+    """
 
     def __init__(self, row: Row):
         self.row = row
@@ -22,7 +26,7 @@ class RowSource:
 
     @property
     def test_only(self) -> bool:
-        """Whether there is nothing to train on: a test set with a shift."""
+        """Whether the dataset has test images only, as a shifted test set."""
         return self.row.rule == "test-only"
 
     @property
@@ -31,7 +35,7 @@ class RowSource:
         return self.row.train_folders
 
     def split_file(self, root: str) -> Path | None:
-        """The split file that is used: a published one, else the one that was made here before, else none."""
+        """The split file in use: a published one, else the one that was made earlier, else None."""
         folder = Path(root, self.row.folder)
         names = (*self.row.split_files, splits.fixed_name(self.row.name))
         return next((folder / name for name in names if (folder / name).is_file()), None)
@@ -67,11 +71,11 @@ class RowSource:
         return f"not in {place}: {', '.join(gone)}" if gone else ""
 
     def load(self, root: str) -> Source:
-        """Read tasks and split; where there is no file of one it is made, and the source's `save` keeps it.
+        """Read tasks and split. Without a split file a rule makes the split, and the source's `save` saves it.
 
         Raises:
-            FileNotFoundError: images of the split that are not there.
-            ValueError: classes or labels that contradict the row or each other.
+            FileNotFoundError: images of the split are missing.
+            ValueError: classes or labels contradict the row or each other.
         """
         row, folder = self.row, Path(root, self.row.folder)
         path = self.split_file(root)
@@ -92,7 +96,7 @@ class RowSource:
         prefix = "/".join(part for part in (row.folder, row.images) if part)
         parts = {part: getattr(split, part) for part in splits.SPLITS}
         for items in parts.values():
-            for i, item in enumerate(items):  # in place: ImageNet has 1.3 million
+            for i, item in enumerate(items):  # in place, since ImageNet has 1.3 million
                 items[i] = Item(f"{prefix}/{item.path}", *item[1:])
         source = Source(row.name, root, self._tasks(folder, split), **parts)
         source.split_from = path.name if path else splits.RULES[row.rule]
@@ -113,7 +117,7 @@ class RowSource:
             raise ValueError(f"{row.name} ({where}): found {sum(counts)} classes, expected {row.classes}{hint}")
 
     def _save(self, folder: Path, split: Split, start: int) -> None:
-        """Save a split that was made; its paths begin at `start`."""
+        """Save a split that a rule made. The first `start` characters of each path are left out."""
         path = folder / splits.fixed_name(self.row.name)
         try:
             splits.write_fixed(path, self.row.name, self.row.rule, split, start)
@@ -121,7 +125,8 @@ class RowSource:
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             print(
-                f"{self.row.name}: split made but not saved in {folder} ({reason}); going on, it is the same each time"
+                f"{self.row.name}: split made but not saved in {folder} ({reason}); the run continues, since the rule "
+                "always gives the same split"
             )
 
     def _tasks(self, folder: Path, split: Split) -> list[SourceTask]:
@@ -139,7 +144,7 @@ class RowSource:
 
 
 def _text(path: Path) -> str:
-    """First line of a small text file, "" where there is none."""
+    """First line of a small text file, "" without the file."""
     if not path.is_file():
         return ""
     with open(path, encoding="utf-8-sig") as file:

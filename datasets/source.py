@@ -1,4 +1,4 @@
-"""What every reader gives back: the tasks of one dataset and its split, as plain values."""
+"""A dataset that has been read, as plain values: its tasks and its split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Item(NamedTuple):
 
     Attributes:
         path: relative to the source's `root`, with forward slashes; the key by which the image is drawn.
-        label: class index within the task.
+        label: index of the class within the task.
         task: index of the task within the source.
         domain: index of the image's domain (0 where a dataset has only one).
     """
@@ -31,17 +31,17 @@ class Item(NamedTuple):
 
 @dataclass
 class Raw:
-    """What a reader found: the class names of each task, in label order, and the pools of images."""
+    """The result of a reader: the class names of each task, in the order of labels, and the pools of images."""
 
     classnames: list[tuple[str, ...]]
     pools: dict[str, list[Item]]
-    task_names: list[str] = field(default_factory=list)  # where the data name their tasks themselves
-    listed: bool = False  # the images come from listings of their folders, so they are there
+    task_names: list[str] = field(default_factory=list)  # if the data contain names of their tasks
+    listed: bool = False  # whether the images come from listings of folders and thus exist
 
 
 @dataclass(frozen=True)
 class SourceTask:
-    """A task as a dataset declares it, with the fields of `dassl.data.tasks.Task`; the suite decides its place."""
+    """A task as a dataset declares it, with the fields of `dassl.data.tasks.Task`; its number depends on the suite."""
 
     key: str
     name: str
@@ -54,10 +54,16 @@ class SourceTask:
 
 @dataclass
 class Source:
-    """A dataset that has been read: `root` + each item's path is an image.
+    """A dataset that has been read. The path of an image is `root` + the path of its item.
 
-    `split_from` says in words where the split comes from (a file, a rule); `domains` names the domains, if several.
-    `save` keeps a split that had to be made in a file; None where there is nothing to keep.
+    Attributes:
+        name: the dataset.
+        root: folder or archive that contains the images.
+        tasks: the tasks.
+        train, val, test: the split.
+        split_from: origin of the split in words, i.e. a file or a rule.
+        domains: names of the domains; () if there is only one.
+        save: saves a split that had to be made; None if there is nothing to save.
     """
 
     name: str
@@ -72,9 +78,9 @@ class Source:
     _digests: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split_digest(self, task: int) -> str:
-        """SHA-256 over class names, paths and labels of all splits of one task; independent of where the data lies.
+        """SHA-256 over class names, paths and labels of all splits of one task. Independent of the place of the data.
 
-        Computed once: a source is not changed after it has been read.
+        It is computed once, since a source does not change after it has been read.
         """
         if task not in self._digests:
             self._digests[task] = self._digest(task)
@@ -86,7 +92,7 @@ class Source:
         for split in SPLITS:
             items = [item for item in getattr(self, split) if item.task == task]
             items.sort(key=lambda item: text(item.label))
-            items.sort(key=lambda item: item.path)  # "path, label" in order, without a text for each of a million
+            items.sort(key=lambda item: item.path)  # ordered by "path, label" without creating a million texts
             digest.update(f"\n[{split}]\n".encode())
             for start in range(0, len(items), 4096):
                 lines = "\n".join(f"{item.path}\t{item.label}" for item in items[start : start + 4096])
@@ -95,19 +101,19 @@ class Source:
 
 
 class Places:
-    """Where each image of a list stands in the split of its dataset, as texts for messages; 4 bytes an image.
+    """For each image of a list, its place in the split of its dataset, as a text for messages. 4 bytes per image.
 
     Args:
-        part: of the split, "train", "val" or "test".
+        part: part of the split: "train", "val" or "test".
     """
 
     def __init__(self, part: str):
         self.part = part
         self._numbers = array("I")
-        self._runs: list[tuple[int, str]] = []  # (first image of the list, what its split is called)
+        self._runs: list[tuple[int, str]] = []  # (first image of a run of images, name of its split)
 
     def add(self, source: Source, places: Sequence[int]) -> None:
-        """Append images of a source by their places in its list of this part."""
+        """Append images of a source, given by their indices in the source's list of this part."""
         file = f" in {source.split_from}" if source.split_from.startswith("split_") else ""
         self._runs.append((len(self._numbers), f"of {self.part}{file} of {source.name}"))
         self._numbers.extend(places)

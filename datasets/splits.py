@@ -1,13 +1,13 @@
-"""Train, validation and test: the published split files read as they are, the documented rules where there is none.
+"""Splits into train, validation and test: published split files are read; without one a documented rule divides.
 
-Split files, in the order in which they are looked for in a dataset's folder:
+Split files, in the order in which they are searched for in a dataset's folder:
 
 - `split_dk_*.json` (SoftCPT): {train, val, test: [[path, [label], [task]], …], meta: {taskid2cname, taskid2tname, …}}
 - `split_zhou_*.json` (CoOp):  {train, val, test: [[path, label, class name], …]}
-- `split_fixed_<Name>.json`:   ours, written once when a rule had to make the split
+- `split_fixed_<Name>.json`:   ours, written once when a rule has divided the data
 
-The rules draw by a hash of the image's path with a seed of their own, so they give the same split on every machine,
-in every run, whatever the run's seed and the order of a listing.
+The rules rank images by a hash of their path and a seed of their own. The split is thus the same on every machine and
+in every run, whatever the run's seed and the order of a folder listing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from datasets.fewshot import rank
 from datasets.folders import are
 from datasets.source import SPLITS, Item, Raw
 
-SPLIT_SEED = 1  # of the rules; never the run's seed
+SPLIT_SEED = 1  # seed of the rules; never the run's seed
 FORMAT = 1
-SHOWN = 3  # offenders named in an error
+SHOWN = 3  # number of wrong entries named in an error
 
 RULES = {
     "per-class": "per class (and per part, where the data come in parts): 50 % train, 20 % validation, 30 % test",
@@ -36,12 +36,12 @@ RULES = {
     "official": "the published lists",
     "test-only": "everything is for testing",
 }
-SAVED_NOWHERE = ("official", "test-only")  # rules that draw nothing, so that there is nothing to keep
+SAVED_NOWHERE = ("official", "test-only")  # rules that draw nothing: their split is not saved
 
 
 @dataclass
 class Split:
-    """A split with the class names of its tasks; `task_names` and `descriptions` only where the file gives them."""
+    """A split with the class names of its tasks; `task_names` and `descriptions` are empty unless the file has them."""
 
     classnames: list[tuple[str, ...]]
     train: list[Item]
@@ -55,9 +55,9 @@ class Split:
 
 
 def by_rule(raw: Raw, rule: str) -> Split:
-    """Divide a reader's pools by one of `RULES`."""
+    """Divide a reader's pools by one of `RULES`, given as its key."""
     split = Split(raw.classnames, [], [], [], dict(enumerate(raw.task_names)))
-    if rule in SAVED_NOWHERE:  # the pools are the splits; there may be no validation, or testing only
+    if rule in SAVED_NOWHERE:  # the pools are the splits; validation and training may be missing
         split.train, split.val, split.test = (raw.pools.get(part, []) for part in SPLITS)
     elif rule == "official-test":
         split.val, split.train = _divide(raw.pools["train"], (0.2,), lambda item: item.label)
@@ -70,12 +70,12 @@ def by_rule(raw: Raw, rule: str) -> Split:
                 getattr(split, name).extend(items)
     if rule not in SAVED_NOWHERE:
         for part in SPLITS:
-            getattr(split, part).sort()  # as in the file that is saved: an image has one number in its split
+            getattr(split, part).sort()  # as in the saved file, so that the number of an image in its split stays
     return split
 
 
 def _divide(items: list[Item], shares: tuple[float, ...], group: Callable[[Item], Hashable]) -> list[list[Item]]:
-    """Cut every group into round(share * n) items for each share and the rest, after ranking by hash."""
+    """Rank each group of n items by hash and cut it into round(share * n) items per share, and the rest."""
     groups = defaultdict(list)
     for item in items:
         groups[group(item)].append(item)
@@ -95,12 +95,12 @@ def _divide(items: list[Item], shares: tuple[float, ...], group: Callable[[Item]
 
 
 def fixed_name(name: str) -> str:
-    """Name of the split file this project writes for the dataset `name`."""
+    """Name of the split file that this project writes for the dataset `name`."""
     return f"split_fixed_{name}.json"
 
 
 def write_fixed(path: Path, name: str, rule: str, split: Split, start: int = 0) -> None:
-    """Save a split made by a rule; the file is whole or not there. `start`: where its paths begin."""
+    """Save a split made by a rule, atomically. The first `start` characters of each path are left out."""
     content = {
         "format": FORMAT,
         "dataset": name,
@@ -122,7 +122,7 @@ def read_split(path: Path, tasks: int) -> Split:
         tasks: number of tasks the dataset has.
 
     Raises:
-        ValueError: not a split file, or one whose labels contradict its class names.
+        ValueError: not a split file, or labels that contradict the class names.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -145,21 +145,22 @@ def read_split(path: Path, tasks: int) -> Split:
         text = f"{type(error).__name__}: {error}"
         raise ValueError(
             f"{path} is not a split file of a known kind ({text}); expected {{train, val, test: [[path, label, class "
-            f"name], …]}} or [[path, [label], [task]], …] with meta. Fetch it anew, or delete it to have a split made."
+            f"name], …]}} or [[path, [label], [task]], …] with meta. Download it again, or delete it to create "
+            "a new split."
         ) from None
     split.classnames = [_zhou_classnames(path, names)]
     return split
 
 
 def _zhou_classnames(path: Path, found: list[tuple[int, str, str]]) -> tuple[str, ...]:
-    """Class names from (label, name, image) of every image; each label must have one name, and none may be lacking."""
+    """Class names from (label, name, image) of every image. Each label must have exactly one name; gaps are errors."""
     names: dict[int, str] = {}
     for label, name, image in found:
         if names.setdefault(label, name) != name:
-            raise ValueError(f"{path}: label {label} is called {names[label]!r} and {name!r} (at {image})")
+            raise ValueError(f"{path}: label {label} has two names, {names[label]!r} and {name!r} (at {image})")
     gap = next((label for label in range(len(names)) if label not in names), None)
     if gap is not None:
-        raise ValueError(f"{path}: {len(names)} classes, but label {gap} is not among them; fetch the file anew")
+        raise ValueError(f"{path}: {len(names)} classes, but no image has label {gap}; download the file again")
     return tuple(names[label] for label in range(len(names)))
 
 
@@ -176,10 +177,10 @@ def _read_dk(meta: dict[str, Any], parts: dict[str, list], tasks: int) -> Split:
 
 
 def _one(value: int | list[int]) -> int:
-    """The only label (or task) of an image."""
+    """The single label (or task) of an image, which may be in a list."""
     if isinstance(value, list):
         if len(value) != 1:
-            raise TypeError(f"one label an image expected, found {value}")
+            raise TypeError(f"expected one label per image, found {value}")
         value = value[0]
     return int(value)
 
@@ -193,7 +194,7 @@ def _by_number(values: dict | list) -> dict[int, Any]:
 
 
 def check_labels(where: str, split: Split) -> None:
-    """Raises ValueError naming the first images whose task or label the class list does not have, and their number."""
+    """Raise ValueError with the number of images whose task or label is not in the class list, and the first ones."""
     bad = []
     for part in SPLITS:
         for item in getattr(split, part):
@@ -203,12 +204,12 @@ def check_labels(where: str, split: Split) -> None:
                 bad.append(f"{part} {item.path}: label {item.label} of {len(split.classnames[item.task])} classes")
     if bad:
         raise ValueError(
-            f"{where}: {counted(len(bad), 'image')} whose label the class list does not have: {_first(bad)}"
+            f"{where}: {counted(len(bad), 'image')} with a label that is not in the class list: {_first(bad)}"
         )
 
 
 def check_once(where: str, split: Split) -> None:
-    """Raises ValueError naming the first images that a task has in two splits or with two labels, and their number."""
+    """Raise ValueError with the number of images in two splits or with two labels of one task, and the first ones."""
     seen: dict[tuple[int, str], tuple[str, int]] = {}
     bad = []
     for part in SPLITS:
@@ -220,15 +221,15 @@ def check_once(where: str, split: Split) -> None:
                 bad.append(f"{item.path} in {part} with the labels {label} and {item.label}")
     if bad:
         raise ValueError(
-            f"{where}: {counted(len(bad), 'image')} in more than one split or with several labels, so that no "
-            f"result would hold: {_first(bad)}. Fetch the file anew, or delete it to have a split made."
+            f"{where}: {counted(len(bad), 'image')} in more than one split or with several labels, which makes "
+            f"results invalid: {_first(bad)}. Download the file again, or delete it to create a new split."
         )
 
 
 def check_files(where: str, images: Path, split: Split) -> None:
-    """Raises FileNotFoundError naming the first images that are not below `images`, and their number.
+    """Raise FileNotFoundError with the number of images of the split that are not below `images`, and the first ones.
 
-    Every folder is listed once; single files are not looked at.
+    Every folder is listed once; files are not opened.
     """
     wanted = defaultdict(list)
     total = 0
@@ -240,7 +241,7 @@ def check_files(where: str, images: Path, split: Split) -> None:
     gone = []
     for folder, names in sorted(wanted.items()):
         try:
-            there = set(os.listdir(f"{images}/{folder}"))  # not pathlib: "/x" is below the images, too
+            there = set(os.listdir(f"{images}/{folder}"))  # not pathlib: the path "/x" is below `images` too
         except (FileNotFoundError, NotADirectoryError):
             there = set()
         gone += [f"{folder}/{name}".lstrip("/") for name in names if name not in there]

@@ -1,8 +1,8 @@
-"""ImageNet and its shifted sets: images in folders named by WordNet ids, whose words stand in `classnames.txt`.
+"""Readers of ImageNet and its shifted sets: images in folders named by WordNet ids.
 
-`classnames.txt` is CoOp's: `n01440764 tench` a line, the number of the line being the label. It is looked for in the
-dataset's own folder and in that of ImageNet beside it. Without it, the words that open_clip ships (OpenAI's, in the
-order of the labels) are taken, with the ids that timm ships.
+The class names are in CoOp's `classnames.txt`: lines of `n01440764 tench`, in the order of the labels. The file is
+searched for in the dataset's own folder, then in ImageNet's. Without it, the names that open_clip ships (OpenAI's, in
+the order of the labels) are used with the ids that timm ships.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     from datasets.known.row import Row
 
 CLASSNAMES = "classnames.txt"
-HELP = f"fetch CoOp's {CLASSNAMES} (Google Drive 1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF) and put it there"
-LISTS = {"ImageNetA": "imagenet_a", "ImageNetR": "imagenet_r"}  # timm's names; the others have all of ImageNet
+HELP = f"download CoOp's {CLASSNAMES} (Google Drive 1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF) and put it there"
+LISTS = {
+    "ImageNetA": "imagenet_a",
+    "ImageNetR": "imagenet_r",
+}  # timm's names; other sets have all of ImageNet's classes
 
 
 def imagenet(row: Row, folder: Path) -> Raw:
-    """images/{train,val}/<id>/*: pools "train" and "test", which is the published validation set; nothing else.
+    """images/{train,val}/<id>/*: pools "train" and "test"; the latter is the published validation set.
 
-    Without the folder train there is nothing to train on; everything else works.
+    Without the folder `train`, zero-shot and tests of trained models still work.
 
     Raises:
-        ValueError: a part without class folders (a flat `val/` is named as such), or with other ones than expected.
+        ValueError: a part without class folders (e.g. a flat `val/`), or with unexpected ones.
     """
     pools, words = {}, classnames(row, folder)
     for pool, part in (("train", "train"), ("test", "val")):
@@ -44,7 +47,7 @@ def imagenet(row: Row, folder: Path) -> Raw:
 
 
 def synset_folders(row: Row, folder: Path) -> Raw:
-    """<images>/<id>/*, for testing only; the classes are those that have a folder, in the order of ImageNet's."""
+    """<images>/<id>/*, for testing only. The classes are those with a folder, in the order of ImageNet."""
     words = classnames(row, folder)
     names = _own(row, folder / row.images, words)
     pools = {"test": in_folders(row, folder / row.images, names, "")}
@@ -73,8 +76,8 @@ def _own(row: Row, where: Path, words: dict[str, str]) -> list[str]:
 def _compare(row: Row, where: Path, found: set[str], expected: list[str]) -> None:
     odd, gone = sorted(found - set(expected)), [name for name in expected if name not in found]
     if odd or gone:
-        parts = [f"{counted(len(gone), 'class folder')} {are(len(gone))} not there: {some(gone, 5)}"] if gone else []
-        parts += [f"{counted(len(odd), 'folder')} of no class of it: {some(odd, 5)}"] if odd else []
+        parts = [f"{counted(len(gone), 'class folder')} {are(len(gone))} missing: {some(gone, 5)}"] if gone else []
+        parts += [f"{counted(len(odd), 'folder')} of unknown classes: {some(odd, 5)}"] if odd else []
         raise ValueError(f"{row.name}: in {where} {'; '.join(parts)}. Unpack the images again.")
 
 
@@ -85,21 +88,21 @@ def classnames(row: Row, folder: Path) -> dict[str, str]:
     """{WordNet id: words} of the 1,000 classes of ImageNet, in the order of the labels.
 
     Args:
-        row: whose data are read.
-        folder: of these data.
+        row: the dataset.
+        folder: its folder.
 
     Raises:
-        ValueError: a damaged `classnames.txt`, or neither one nor the shipped words.
+        ValueError: a damaged `classnames.txt`, or neither the file nor shipped names.
     """
     for place in (folder, folder.parent / "imagenet"):
         if (place / CLASSNAMES).is_file():
             return _read(place / CLASSNAMES)
     ids = shipped_ids("imagenet")
     if not ids:
-        raise ValueError(f"{row.name}: no {CLASSNAMES} in {folder}, and timm has no list of the classes; {HELP}")
+        raise ValueError(f"{row.name}: no {CLASSNAMES} in {folder}, and timm has no list of classes; {HELP}")
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
-    print(f"{row.name}: no {CLASSNAMES} in {folder}; the class names that open_clip ships are taken")
+    print(f"{row.name}: no {CLASSNAMES} in {folder}; the class names that open_clip ships are used")
     return dict(zip(ids, IMAGENET_CLASSNAMES, strict=True))
 
 
@@ -108,7 +111,7 @@ def _read(path: Path) -> dict[str, str]:
     for line in lines_of(path):
         name, _, text = line.partition(" ")
         if not text.strip() or name in words:
-            raise ValueError(f"{path}: found the line {line!r}, expected `n01440764 tench`, each id once; {HELP}")
+            raise ValueError(f"{path}: found the line {line!r}, expected e.g. `n01440764 tench`, each id once; {HELP}")
         words[name] = text.strip()
     if len(words) != 1000:
         raise ValueError(f"{path}: found {len(words):,} classes, expected the 1,000 of ImageNet; {HELP}")
@@ -117,9 +120,9 @@ def _read(path: Path) -> dict[str, str]:
 
 @cache
 def shipped_ids(name: str) -> tuple[str, ...]:
-    """WordNet ids that timm lists for `name` ("imagenet", "imagenet_a", "imagenet_r"); () where it has none.
+    """WordNet ids that timm lists for `name` ("imagenet", "imagenet_a", "imagenet_r"); () without a list.
 
-    Only the file is read: importing timm takes a second.
+    Reads the file only, since importing timm takes a second.
     """
     found = importlib.util.find_spec("timm")
     path = Path(found.origin).parent / "data/_info" / f"{name}_synsets.txt" if found and found.origin else None

@@ -19,7 +19,7 @@ from dassl.utils import UserError
 from datasets.doctor.decode_check import decode_all
 from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine, headline, refusal
-from datasets.folders import q
+from datasets.folders import quoted
 from datasets.source import SPLITS
 from datasets.suites import SOURCES, SUITES, Asked
 
@@ -113,7 +113,7 @@ def summary(found: Found, root: str) -> list[str]:
             text.append(f"  {suite.name:<12}{state:<12}{there} of {len(one)} datasets")
     text += ["", *table(list(reports.values()), SOURCES)]
     if usable < len(reports):
-        text += ["", f"How to fix it: python -m datasets.check NAME --root {q(root)}"]
+        text += ["", f"How to fix it: python -m datasets.check NAME --root {quoted(root)}"]
     return text
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from datasets.folders import listing, q, some
+from datasets.folders import listing, quoted, some
 from datasets.known.row import Row
 from datasets.rows import RowSource
 
@@ -36,7 +36,7 @@ def plain(name: str) -> str:
 
 def download(names: str, root: str) -> str:
     """The command that fetches datasets, unpacks their archives, or tells what to fetch by hand."""
-    return f"python -m datasets.download {names} --root {q(root) if root else 'DATA'}"
+    return f"python -m datasets.download {names} --root {quoted(root) if root else 'DATA'}"
 
 
 # ---- the data root -------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def wrong_root(root: str, rows: list[Row]) -> tuple[Mistake, str] | None:
     if not (there := held(best)):
         return None
     found = f"another data root: {some(f'{folder}/' for folder in there)} in {best}"
-    return Mistake(found, f"--root {q(best)}"), str(best)
+    return Mistake(found, f"--root {quoted(best)}"), str(best)
 
 
 # ---- the folder of a dataset ---------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def _elsewhere(row: Row, place: Path, root: Path) -> list[Mistake]:
             if where or name.casefold() == row.folder.casefold():
                 return [_belongs(where or root / name, place)]
     if top in folders and top not in COMMON:
-        return [Mistake(f"{root / top} belongs into {place}", f"mkdir {q(place)} && mv {q(root / top)} {q(place)}/")]
+        return [_belongs(root / top, place / top)]
     found = (root / name / row.folder for name in folders[:200])
     return [_belongs(where, place) for where in found if (where / images).is_dir()][:1]
 
@@ -108,7 +108,7 @@ def _misplaced(row: Row, place: Path, gone: list[str]) -> list[Mistake]:
         return next((folder / name for name in names if name.casefold() == Path(entry).name.casefold()), None)
 
     if where := _search(place, all_there):
-        return [Mistake(f"{some(gone)} in {where}, which is too deep", f"mv {q(where)}/* {q(place)}/")]
+        return [Mistake(f"{some(gone)} in {where}, which is too deep", f"mv {quoted(where)}/* {quoted(place)}/")]
     found = []
     for entry in gone:
         if where := _search(place, lambda folder, entry=entry: alike(folder, entry) is not None):
@@ -124,7 +124,7 @@ def _class_folders(row: Row, place: Path) -> list[Mistake]:
     folders, images = listing(place)[0], place / row.images
     if len(folders) in counts:
         aside = place.with_name(place.name + ".tmp")
-        fix = f"mv {q(place)} {q(aside)} && mkdir {q(place)} && mv {q(aside)} {q(images)}"
+        fix = f"{_move(place, aside)} && mkdir {quoted(place)} && {_move(aside, images)}"
         return [Mistake(f"the class folders in {place} belong into {images}", fix)]
     return [_belongs(place / name, images) for name in folders[:FEW] if len(listing(place / name)[0]) in counts][:1]
 
@@ -137,7 +137,7 @@ def _nested(row: Row, place: Path) -> list[Mistake]:
         folders = [name for name in folders if name not in row.skip]
         if not files and [name.casefold() for name in folders] == [where.name.casefold()]:
             inner, aside = folders[0], where.with_name(where.name + ".tmp")
-            fix = f"mv {q(where)} {q(aside)} && mv {q(aside / inner)} {q(where)} && rmdir {q(aside)}"
+            fix = f"{_move(where, aside)} && {_move(aside / inner, where)} && rmdir {quoted(aside)}"
             found.append(Mistake(f"the images are in {where / inner}, which is too deep", fix))
     return found
 
@@ -152,7 +152,7 @@ def _archives(row: Row, place: Path, root: Path) -> list[Mistake]:
                 continue
             archive, fix = folder / name, ""
             if name in known:
-                bring = "" if folder == place else f"mkdir -p {q(place)} && mv {q(archive)} {q(place)}/ && "
+                bring = "" if folder == place else f"{_belongs(archive, place / name).fix} && "
                 fix = bring + download(row.name, str(root))
             wanted = "" if fix else f"; unpack it so that {place} contains {_images(row)}/"
             found.append(Mistake(f"{archive} is not unpacked{wanted}", fix))
@@ -167,9 +167,13 @@ def _images(row: Row) -> str:
     return (row.image_folders or (row.images,))[0]
 
 
+def _move(where: Path, place: Path) -> str:
+    return f"mv {quoted(where)} {quoted(place)}"
+
+
 def _belongs(where: Path, place: Path) -> Mistake:
-    make = "" if place.parent.is_dir() else f"mkdir -p {q(place.parent)} && "
-    return Mistake(f"{where} belongs at {place}", f"{make}mv {q(where)} {q(place)}")
+    make = "" if place.parent.is_dir() else f"mkdir -p {quoted(place.parent)} && "
+    return Mistake(f"{where} belongs at {place}", f"{make}{_move(where, place)}")
 
 
 def _search(top: Path, test: Callable[[Path], bool]) -> Path | None:

@@ -22,7 +22,7 @@ from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine
 from datasets.fetch.install import MB, Options, about, at_hand, free_space, install, lacking, size, sources, space
 from datasets.fetch.transfer import DRIVE
-from datasets.folders import q
+from datasets.folders import quoted
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
 from datasets.splits import RULES
@@ -152,7 +152,7 @@ def instructions(row: Row, report: Report, options: Options) -> list[str]:
         for file in needed:
             text += ["", *_one_by_hand(file, folder)]
         text += ["", *(_line("elsewhere", page) for page in row.mirrors)]
-        return [*text, _line("again", f"python -m datasets.download {row.name} --root {q(options.root)}")]
+        return [*text, _line("again", f"python -m datasets.download {row.name} --root {quoted(options.root)}")]
     if report.absent and not required:
         text = [f"{row.name}: has to be downloaded by hand", _line("from", row.source)]
         text.append(_line("to", f"{folder}, which should then hold"))
@@ -162,7 +162,7 @@ def instructions(row: Row, report: Report, options: Options) -> list[str]:
         return text + [_line("" if i else "steps", step) for i, step in enumerate(steps)]
     text = report.lines()
     if required:
-        place = q(folder / required[0].places[0])
+        place = quoted(folder / required[0].places[0])
         text.append(_line("again", f"existing files are never overwritten; to download it again, delete {place}"))
     return text
 
@@ -172,7 +172,7 @@ def _one_by_hand(file: RemoteFile, folder: Path) -> list[str]:
     text += [_line("or" if i else "from", page) for i, page in enumerate(_pages(file))]
     if file.page.startswith(KAGGLE):
         name = file.page.removeprefix(KAGGLE)
-        text.append(_line("or", f"kaggle datasets download {name} -p {q(folder)}  (with an account)"))
+        text.append(_line("or", f"kaggle datasets download {name} -p {quoted(folder)}  (with an account)"))
     text.append(_line("to", f"{folder}/{' or '.join((file.name, *file.also))}"))
     if file.put:
         brings = ", ".join(place if "." in place.split("/")[-1] else f"{place}/" for place in file.places)

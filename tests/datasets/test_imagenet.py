@@ -131,8 +131,8 @@ def test_missing_and_foreign_folders_are_named(alone, name, gone):
     images = root / ROWS[name].folder / ROWS[name].images
     (images / gone).rename(images / "n99999999")
     text = refused(name, root)
-    assert f"1 class folder is not there: {gone}" in text
-    assert "1 folder of no class of it: n99999999" in text
+    assert f"1 class folder is missing: {gone}" in text
+    assert "1 folder of unknown classes: n99999999" in text
 
 
 def test_a_folder_that_lacks_the_last_classes_of_a_200_class_set(alone, monkeypatch):
@@ -163,7 +163,7 @@ def test_neither_list_nor_shipped_names(alone, monkeypatch):
     root = alone("ImageNetA")
     (root / "imagenet-adversarial/classnames.txt").unlink()
     monkeypatch.setattr(synsets, "shipped_ids", lambda name: ())
-    assert "fetch CoOp's classnames.txt" in refused("ImageNetA", root)
+    assert "download CoOp's classnames.txt" in refused("ImageNetA", root)
 
 
 # ---- size ----------------------------------------------------------------------------------------------------------

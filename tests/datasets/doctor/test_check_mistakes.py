@@ -129,7 +129,7 @@ def test_the_printed_command_fixes_the_mistake(tmp_path, capsys, name, broken):
 def test_images_folder_of_the_dataset_s_own_name(tmp_path, capsys):
     sun_without_folder(tmp_path)
     _, text = checked(capsys, "SUN397", "--root", tmp_path)
-    assert field(text, "mistake") == [f"{tmp_path / 'SUN397'} belongs into {tmp_path / 'sun397'}"]
+    assert field(text, "mistake") == [f"{tmp_path / 'SUN397'} belongs at {tmp_path / 'sun397/SUN397'}"]
     subprocess.run(field(text, "fix")[0], shell=True, check=True)
     assert (tmp_path / "sun397/SUN397/a/abbey").is_dir()
 
