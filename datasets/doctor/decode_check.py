@@ -1,4 +1,4 @@
-"""Decoding every image of a dataset, to find the bad ones before a run does."""
+"""Decode every image of a dataset to find the damaged ones before a run does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datasets.source import SPLITS, Source
 
 
 def decode_all(source: Source, tasks: Collection[int], workers: int = 1) -> list[str]:
-    """A line for every image that cannot be decoded: its split, its path, what is wrong. With a progress bar.
+    """Decode images with a progress bar; returns a line (split, path, error) for each that cannot be decoded.
 
     Args:
         source: the dataset.
@@ -41,13 +41,13 @@ def decode_all(source: Source, tasks: Collection[int], workers: int = 1) -> list
 
 
 def _quiet() -> None:
-    """In a worker: what interrupts the command is handled by the main process, and warnings would tear the bar."""
+    """Leave interrupts to the main process and hide warnings, which would disturb the bar. Called in each worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")
 
 
 def _wrong(path: str) -> str:
-    """What is wrong with an image file, "" if nothing is."""
+    """The error of decoding an image file, "" without one."""
     try:
         read_image(path)
     except (ValueError, OSError) as error:

@@ -1,13 +1,12 @@
 """Icon-13, the suite that ships with the project: 13 tasks, 443 classes, 5,467 icons and emoji of 14 vendors.
 
-`icon13/images.zip` is read in place; `icon13/index.json` holds tasks, classes, the split, and for every vendor
-("domain") its licence and author, from which `icon13/NOTICE` is made (`datasets.icon13.notice`).
+`icon13/images.zip` is read in place. `icon13/index.json` contains tasks, classes, the split, and the licence and author
+of every vendor ("domain"), from which `icon13/NOTICE` is made (`datasets.icon13.notice`).
 
-The test split is the index's. The index divides the rest into training pools of 3 to 8 images a class; the validation
-split takes one image out of every pool of at least `MIN_POOL` images: among the drawings whose glyph has no sibling
-in any training pool (a vendor family draws one glyph several times: Noto in two versions, Fluent in several styles),
-the last one in the pool's order. So no validation image has a near-copy in training. Pools without such a drawing, and
-small ones, give none.
+The index defines the test split, and a training pool of 3 to 9 images per class. The validation split takes one image
+from every pool of at least `MIN_POOL` images: the last drawing whose glyph has no other drawing in any training pool.
+(A vendor family draws one glyph several times: Noto in two versions, Fluent in several styles.) Thus no validation
+image has a near-copy in training. Pools without a candidate give no validation image.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ TASK_KEYS = (
     "hands",
 )
 
-# The natural domain shift of the suite; `Datum.domain` is the vendor's position in DOMAINS.
+# The natural domain shift of the suite. `Datum.domain` is the index of the vendor in DOMAINS.
 COLOUR_VENDORS = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat", "streamline-emojis")
 MONOCHROME_VENDORS = (
     "fluent-emoji-high-contrast",
@@ -46,27 +45,27 @@ MONOCHROME_VENDORS = (
     "mingcute",
     "mdi",
     "game-icons",
-    "icon-park",  # line drawings like the others, but most have one blue besides black and white
+    "icon-park",  # line drawings, most of which have one blue besides black and white
     "fa7-solid",
 )
 DOMAINS = tuple(sorted(COLOUR_VENDORS + MONOCHROME_VENDORS))
 
 
 def read_index(folder: Path = FOLDER) -> dict[str, Any]:
-    """The suite's index: `tasks`, `domains` (licences) and `images`."""
+    """Read the index of the suite: `tasks`, `domains` (licences) and `images`."""
     with open(folder / "index.json", encoding="utf-8") as file:
         return json.load(file)
 
 
 def glyph(image: dict[str, Any]) -> tuple[str, str]:
-    """(vendor family, icon): what the drawings of one glyph by one vendor have in common."""
+    """(vendor family, icon): the same for all drawings of one glyph by one vendor."""
     vendor = image["domain"]
     family = next((f for f in ("noto", "fluent") if vendor.startswith(f)), vendor)
     return family, image["icon"]
 
 
 def validation_files(images: list[dict[str, Any]]) -> set[str]:
-    """Files of the training pools that make up the validation split (rule: see the module's docstring)."""
+    """Files of the training pools that form the validation split, by the rule in the module's docstring."""
     pools = defaultdict(list)
     for image in images:
         if image["split"] == "train":
@@ -81,7 +80,7 @@ def validation_files(images: list[dict[str, Any]]) -> set[str]:
 
 
 def load_icon13() -> Source:
-    """Icon-13 as a source of 13 tasks."""
+    """Read Icon-13 as a source of 13 tasks."""
     index = read_index()
     tasks = [SourceTask(t["key"], t["name"], tuple(t["classes"])) for t in index["tasks"]]
     position = {task.key: i for i, task in enumerate(tasks)}
@@ -101,14 +100,14 @@ def load_icon13() -> Source:
 
 
 class _Icon13:
-    """The embedded suite as a readable source; it is always there and needs no data root."""
+    """The embedded suite as something that can be read. It needs no data root."""
 
     task_keys = TASK_KEYS
 
     def missing(self, _root: str) -> str:
-        """What is not there: "" unless the clone itself is damaged."""
+        """What is missing, in a line; "" unless the clone of the project is damaged."""
         gone = [name for name in ("images.zip", "index.json") if not (FOLDER / name).is_file()]
-        return f"{FOLDER} has no {' and no '.join(gone)}; they belong to the project, so clone it anew" if gone else ""
+        return f"{FOLDER} has no {' and no '.join(gone)}; they belong to the project: clone it again" if gone else ""
 
     def load(self, _root: str) -> Source:
         return load_icon13()

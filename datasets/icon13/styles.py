@@ -1,13 +1,13 @@
-"""Icon-13 by drawing style: one style to train on, and four shifted test sets for what was learned there.
+"""Icon-13 by drawing style: one style to train on (the source) and four shifted test sets (the targets).
 
-The protocol is that of ImageNet and ImageNet-V2, -Sketch, -A, -R: a model learns from `Colour` drawings alone and is
-tested, without further training, on the others, which have test drawings only. No picture is added. Which drawings are
-for testing is the index's choice, in which all styles of a glyph stand on one side, so the Fluent emoji of `Shaded` and
-`Contrast` have no flat counterpart in training.
+The protocol is that of ImageNet and ImageNet-V2, -Sketch, -A, -R: a model learns from `Colour` drawings only and is
+tested without further training on the targets, which have test drawings only. No drawing is added. The test drawings
+are those of the index, in which all styles of a glyph are on one side of the split. The Fluent emoji of `Shaded` and
+`Contrast` therefore have no flat counterpart in training.
 
-The source has the classes with a drawing of its style to train on and one to test on; there is no validation split, so
-that every pool is as large as it can be. A target has those of the source's classes that it has test drawings of, and
-is classified among these only, as ImageNet-A and -R are among their own 200.
+The source has the classes with at least one training and one test drawing of its style. It has no validation split, so
+that the training pools are as large as possible. A target has the classes of the source for which it has test drawings;
+its drawings are classified among these classes only, as in ImageNet-A and -R with their 200 classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datasets.source import Item, Source, SourceTask
 
 @dataclass(frozen=True)
 class Style:
-    """A drawing style: the name its datasets end with, what it looks like, and the vendors who draw in it alone."""
+    """A drawing style: the end of its datasets' names, its looks, and the vendors who draw in this style only."""
 
     name: str
     looks: str
@@ -35,12 +35,12 @@ TARGETS = (
     Style("Solid", "icons of black areas", ("game-icons", "fa7-solid")),
 )
 STYLES = (SOURCE, *TARGETS)
-# These draw most icons in both ways; the end of the name says which.
+# These vendors draw most icons in both styles; the end of an icon's name tells the style.
 LINE_AND_SOLID = ("mdi", "mingcute", "ph")
 
 
 def style_of(vendor: str, icon: str) -> str:
-    """Name of a drawing's style; "" for icon-park, whose lines are filled with one blue: neither Line nor Colour."""
+    """Name of a drawing's style; "" for icon-park, whose lines are filled with one blue."""
     if vendor in LINE_AND_SOLID:
         line = "-outline" in icon if vendor == "mdi" else not icon.endswith("-fill")
         return "Line" if line else "Solid"
@@ -48,7 +48,7 @@ def style_of(vendor: str, icon: str) -> str:
 
 
 class StyledIcon13:
-    """The drawings of one style as a readable source of 13 tasks; it needs no data root."""
+    """The drawings of one style as something that can be read, with 13 tasks. It needs no data root."""
 
     task_keys = TASK_KEYS
     missing = ICON13.missing
@@ -59,7 +59,7 @@ class StyledIcon13:
 
     @property
     def test_only(self) -> bool:
-        """Whether there is nothing to train on."""
+        """Whether there are test drawings only."""
         return self.style is not SOURCE
 
     def load(self, _root: str) -> Source:

@@ -1,1 +1,1 @@
-"""The rows of the datasets of the papers, one file a suite; `datasets.table` puts them together."""
+"""Rows: one file per suite or per dataset, each with a tuple `ROWS`. `datasets.table` collects them."""

@@ -24,7 +24,7 @@ ROWS = (
         78,
         readers.fashion20,
         "per-task",
-        "",  # every task has a name of its own
+        "",  # every task has its own name
         "fashion",
         metric="mean_acc",
         needs=("task_info.csv",),

@@ -249,7 +249,7 @@ ROWS = (
         published_images=16_185,
         source="http://ai.stanford.edu/~jkrause/car196/ (cars_train.tgz, cars_test.tgz, "
         "cars_test_annos_withlabels.mat) and car_devkit.tgz",
-        files=(  # not served by their authors any more
+        files=(  # no longer served by their authors
             RemoteFile("cars_train.tgz", same_names("cars_train"), (f"{_CARS}/car196/cars_train.tgz",), size=980),
             RemoteFile("cars_test.tgz", same_names("cars_test"), (f"{_CARS}/car196/cars_test.tgz",), size=978),
             RemoteFile("car_devkit.tgz", same_names("devkit"), (f"{_CARS}/cars/car_devkit.tgz",), size=1),

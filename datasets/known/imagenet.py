@@ -1,6 +1,6 @@
-"""ImageNet, and the four test sets with a shift that models trained on it are evaluated on (as CoOp lays them out).
+"""ImageNet and the four shifted test sets for models trained on it, in CoOp's layout.
 
-All five have the same task name and template, so that what was learned on ImageNet says the same on the others.
+All five have the same task name and template, so that prompts learned on ImageNet are the same on the others.
 """
 
 from datasets import synsets

@@ -8,7 +8,7 @@ _PARTS = (("train", "images/train"), ("validation", "images/validation"), ("test
 
 
 def _kaggle(name: str, put: tuple[tuple[str, str], ...], size: int) -> RemoteFile:
-    """The archive of a Kaggle dataset, which needs an account; the browser calls every one of them archive.zip."""
+    """The archive of a Kaggle dataset. Downloading needs an account; browsers name every archive archive.zip."""
     page = f"https://www.kaggle.com/datasets/{name}"
     return RemoteFile(f"{name.partition('/')[2]}.zip", put, page=page, also=("archive.zip",), size=size)
 
@@ -41,7 +41,7 @@ ROWS = (
         "flowers image classification",
         "flower",
         "a photo of a {}, a type of flower.",
-        skip=("flowers",),  # the archive holds everything twice
+        skip=("flowers",),  # the archive contains everything twice
         split_files=published_splits("KaggleFlower", "kaggle_flower", zhou=False),
         other_folders=("flowers-recognition",),
         published_images=4_317,

@@ -1,7 +1,8 @@
-"""What is known of a dataset: where it lies, how it is read and divided, and what the model is told about it.
+"""A row describes a dataset: its place, how it is read and divided, and the texts that the model receives.
 
-A row is all there is to a dataset; its registered class is generated from it (`suites.py`), the reading is done by
-`readers.py`, the dividing by `splits.py`. Paths are relative: `folder` to DATASET.ROOT, everything else to `folder`.
+A row is the whole definition of a dataset. Its registered class is generated from the row (`datasets/dataset.py`).
+`readers.py` reads the data and `splits.py` divides them. Paths are relative: `folder` to DATASET.ROOT, all others to
+`folder`.
 """
 
 from __future__ import annotations
@@ -24,25 +25,25 @@ class Row:
     Attributes:
         name: the registered name.
         folder: the dataset's folder.
-        images: folder that the paths in split files start from; "" is `folder` itself.
-        classes: number of classes, of all tasks together.
-        read: reader of the raw data, called where there is no split file.
-        rule: key of `splits.RULES`, how the raw data are divided.
-        task_name: the task in words, a model input; `task_name.txt` in `folder` wins.
-        subject: what is classified, for the description; `task_desc.txt` in `folder` wins.
-        template: zero-shot prompt. `templates`, one a task, takes its place where there are several tasks.
+        images: folder to which the paths in split files are relative; "" is `folder` itself.
+        classes: number of classes of all tasks.
+        read: reader of the raw data, called if there is no split file.
+        rule: key of `splits.RULES`: the rule that divides the raw data.
+        task_name: name of the task, an input of the model; `task_name.txt` in `folder` overrides it.
+        subject: subject of the images, for the description; `task_desc.txt` in `folder` overrides the description.
+        template: zero-shot prompt. With several tasks use `templates`, one per task.
         metric: "overall_acc" or "mean_acc".
-        needs: files that the reader reads.
-        image_folders: folders that must be there; by default `images`.
-        train_folders: those of them that only training needs.
-        skip: class folders that are no classes.
-        rename: class names that are changed; of all others only underscores are.
-        split_files: published split files, in the order in which they are looked for.
-        task_keys: keys of the tasks where there are several.
-        task_of: dataset that this one is a shifted test set of; what was learned for its task serves here.
-        source: where to get what, for people.
-        files: what `python -m datasets.download` fetches, or tells how to fetch.
-        mirrors: pages of others that have the dataset, for when the files are gone.
+        needs: files that the reader reads; not required if there is a split file.
+        image_folders: folders that must exist; by default `images`.
+        train_folders: folders of `image_folders` that only training needs.
+        skip: folders among the class folders that are not classes.
+        rename: {class name in the data: class name in prompts}; in other names underscores become spaces.
+        split_files: published split files, in the order in which they are searched for.
+        task_keys: keys of the tasks if there are several.
+        task_of: the dataset of which this is a shifted test set; contexts learned for its task are used here.
+        source: where to get the data, for people.
+        files: files that `python -m datasets.download` downloads, or tells how to download.
+        mirrors: pages of others that offer the dataset.
         by_hand: steps after a download by hand, if unpacking is not enough; {folder} is the dataset's folder.
         published_images: number of images of the published dataset, in all splits.
         download_size: size of the download in words, if `files` does not tell.
@@ -78,7 +79,7 @@ class Row:
 
     @property
     def description(self) -> str:
-        """The task in a sentence, in the style of the one published example."""
+        """The task in a sentence, in the style of the published example."""
         return f"classify {self.subject} images into {self.classes} categories"
 
 

@@ -1,8 +1,7 @@
 """Remote-sensing scenes: nine datasets of class folders besides EuroSAT, and the list that RS-8 is made of.
 
-Which eight datasets the published RS-8 (8 tasks, 208 classes) consists of is not known; see `RS8`. The folder names are
-the published ones; folders that are spelled otherwise are read too and called what they are called, as long as their
-number is right.
+The published RS-8 (8 tasks, 208 classes) does not name its eight datasets; see `RS8`. The folder names are those that
+are published. Folders with other spellings are read too, and give the class names, if their number is right.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from datasets.classnames import AREAS, camel_case_in_words, in_words
 from datasets.known.remote import RemoteFile, same_names
 from datasets.known.row import Row
 
-# Names of the class folders, with spaces between them; where words run together, with the words.
+# Names of the class folders, separated by spaces; a dict where the folder names do not separate words.
 AID = """Airport BareLand BaseballField Beach Bridge Center Church Commercial DenseResidential Desert Farmland Forest
 Industrial Meadow MediumResidential Mountain Park Parking Playground Pond Port RailwayStation Resort River School
 SparseResidential Square Stadium StorageTanks Viaduct"""
@@ -93,7 +92,7 @@ _RSICB = {
 
 
 def _names(folders: str, changed: dict[str, str] | None = None) -> dict[str, str]:
-    """Class folder -> class name: words instead of underscores and capitals, "dense residential area", `changed`."""
+    """{class folder: class name}: words without underscores and capitals, `AREAS`, and the names in `changed`."""
     found = {name: camel_case_in_words(in_words(name)) for name in folders.split()}
     return {name: (changed or {}).get(name) or AREAS.get(words, words) for name, words in found.items()}
 
@@ -237,6 +236,6 @@ ROWS = (
     ),
 )
 
-# Our choice: 30 + 45 + 21 + 19 + 7 + 45 + 31 + 10 = 208 classes, the published total, out of the sets this field uses
-# most. Other lists give the same total.
+# Our choice: 30 + 45 + 21 + 19 + 7 + 45 + 31 + 10 = 208 classes, the published total, from the most used datasets of
+# the field. Other lists give the same total.
 RS8 = ("AID", "RESISC45", "UCMerced", "WHURS19", "RSSCN7", "RSICB128", "OPTIMAL31", "EuroSAT")
