@@ -32,7 +32,7 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 from trainers.base import FittedTrainer
-from trainers.learner import Samples, StartSamples
+from trainers.samples import Samples, StartSamples
 
 from .common import backbone, options, positive, start, suite
 from .measuring import alternate, machine, machine_line, memory, peak_over_base, print_table

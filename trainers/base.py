@@ -19,21 +19,19 @@ from clip.image_tower import ImageTower, prompt_error, size_error
 from clip.model import CLIP
 from clip.text_tower import TextTower
 from dassl.config import ConfigError
-from dassl.data.data_manager import build_data_loader
 from dassl.data.tasks import TaskSpace
-from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
-from dassl.engine.progress import progress
 from dassl.evaluation import EVALUATOR_REGISTRY, ClassificationMT
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.runs.compare import refuse_other_model
 from dassl.runs.record import read_tasks
-from dassl.utils import UserError, count_num_param, load_pretrained_weights, preserved_rng
-from dassl.utils.errors import NonFiniteLossError
+from dassl.utils import UserError, count_num_param, load_pretrained_weights
 from features.loader import FeatureLoader, keep_limit, store_for, too_large, why_not
 
-from .learner import Learner, Samples, StartSamples, class_owners
+from .learner import Learner
 from .losses import multitask_cross_entropy, present_columns
+from .rows import class_owners
+from .samples import StartSamples, read_samples
 from .zero_shot import ZeroShotCheck
 
 
@@ -421,47 +419,8 @@ class MultiTaskTrainer(TrainerX):
 
     @torch.no_grad()
     def _start(self) -> None:
-        self.model.start(StartSamples(self._samples))
+        self.model.start(StartSamples(lambda split: read_samples(self, split)))
         self._prepared = None
-
-    def _samples(self, split: str) -> list[Samples]:
-        """The images of a split under the test transform, one `Samples` per task.
-
-        Raises UserError without training images, NonFiniteLossError for features that are infinite or NaN, which a mean
-        would hide.
-        """
-        cfg, dataset, what = self.cfg, self.dm.dataset, "training images" if split == "train" else "validation images"
-        loader = self.val_loader
-        if split == "train":
-            if not dataset.train_x:
-                raise UserError(f"{cfg.DATASET.NAME} has no training images, and {type(self).__name__} needs some")
-            loader = build_data_loader(
-                cfg,
-                data_source=dataset.train_x,
-                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-                tfm=build_transform(cfg, is_train=False),
-                is_train=False,
-                image_root=getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
-                tasks=[f"{task.id} ({task.key})" for task in dataset.space.tasks],
-            )
-        if cfg.DATALOADER.FEATURE_CACHE:
-            loader = self.from_features(loader, what)
-        width = self.image_tower.output_dim
-        features, labels, tasks = [torch.zeros(0, width)], [torch.zeros(0).long()], [torch.zeros(0).long()]
-        with preserved_rng():  # reading a loader draws numbers, and no result may depend on what was cached
-            for number, batch in enumerate(progress(loader or (), what), 1):
-                found = batch["features"] if "features" in batch else self.frozen_features(batch["img"])
-                features.append(found.float().cpu())
-                if not features[-1].isfinite().all():
-                    self._batch = batch
-                    raise NonFiniteLossError(
-                        f"the features of {what} are infinite or NaN in batch {number} of {len(loader)}"
-                        f"{self._tasks_of_batch()}. The usual remedy: PREC fp32 instead of half precision"
-                    )
-                labels.append(batch["label"])
-                tasks.append(batch["task"])
-        features, labels, tasks = torch.cat(features), torch.cat(labels), torch.cat(tasks)
-        return [Samples(features[tasks == t], labels[tasks == t]) for t in range(self.space.num_tasks)]
 
     def from_features(self, loader, what: str, epochs: range | None = None):
         """Wrap `loader` so that it yields frozen features in place of images.

@@ -8,7 +8,9 @@ from torch import Tensor
 from clip.text_tower import TextTower
 from dassl.data.tasks import TaskSpace
 
-from .learner import Learner, OwnedRows, StartSamples, class_owners
+from .learner import Learner
+from .rows import OwnedRows, class_owners
+from .samples import StartSamples
 
 NEVER = -1e9  # logit of a class that cannot be predicted: below all others, and finite
 

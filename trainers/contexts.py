@@ -8,8 +8,9 @@ from clip.text_tower import TextTower
 from dassl.data.tasks import TaskSpace
 
 from .base import MultiTaskTrainer
-from .learner import Learner, class_owners, task_owners
+from .learner import Learner
 from .prompts import PromptLearner, init_problems
+from .rows import class_owners, task_owners
 
 
 class ContextLearner(Learner):

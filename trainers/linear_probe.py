@@ -27,7 +27,7 @@ from dassl.utils import UserError, counted
 
 from .base import FittedTrainer
 from .class_rows import ClassRows
-from .learner import Samples, StartSamples
+from .samples import Samples, StartSamples
 from .settings import declare_shared
 
 KEY = "TRAINER.LINEARPROBE."

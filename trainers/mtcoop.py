@@ -21,10 +21,11 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .learner import Learner, OwnedRows, class_owners, task_owners
+from .learner import Learner
 from .losses import sampled_columns
 from .meta_networks import PG_TYPES, build_meta_network, reads
 from .prompts import NameTokens, PromptLearner
+from .rows import OwnedRows, class_owners, task_owners
 from .settings import POSITIONS, declare_shared
 
 TASK_FEATURES = ("te", "rand")  # the paper's "TE" and "Rand"

@@ -16,7 +16,7 @@ from clip.simple_tokenizer import EOS, SOS
 from clip.text_tower import Prompts, TextTower
 from dassl.utils import UserError
 
-from .learner import OwnedRows
+from .rows import OwnedRows
 from .settings import POSITIONS
 
 SHARING = ("all", "task", "class")

@@ -19,8 +19,8 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import FittedTrainer
 from .class_rows import ClassRows
-from .learner import StartSamples
 from .losses import cosine_logits
+from .samples import StartSamples
 from .settings import declare_shared
 
 METRICS = ("cosine", "euclidean")

@@ -17,8 +17,9 @@ from dassl.config import at_least, declare, settings
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
-from .learner import Learner, TaskModules, task_owners
+from .learner import Learner
 from .prompts import NameTokens
+from .rows import TaskModules, task_owners
 from .settings import declare_shared
 
 MODES = ("upt", "joint", "shared", "mlp")

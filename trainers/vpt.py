@@ -19,7 +19,8 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
 from .hand import HandPrompts
-from .learner import Learner, task_owners
+from .learner import Learner
+from .rows import task_owners
 from .settings import declare_shared
 from .unified import TaskPrompts
 

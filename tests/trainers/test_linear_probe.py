@@ -18,7 +18,7 @@ from dassl.utils import UserError
 from tests.models import state_dict, tiny_vit
 from tests.suite import config
 from tests.trainers.test_protonet import feature
-from trainers.learner import Samples
+from trainers.samples import Samples
 
 ITERATIONS = 60  # of L-BFGS at most; the published 1,000 take long where C is large
 METRICS = {"overall_acc": accuracy_score, "mean_acc": balanced_accuracy_score}

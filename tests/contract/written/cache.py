@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from dassl.config import at_least, declare
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import MultiTaskTrainer
-from trainers.learner import Learner, SampleRows
+from trainers.learner import Learner
 from trainers.losses import cosine_logits
+from trainers.rows import SampleRows
 from trainers.settings import declare_shared
 
 declare_shared("CACHE", PREC="fp32")

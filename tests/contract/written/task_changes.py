@@ -7,7 +7,8 @@ from clip.additions import Additions, LowRank, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from dassl.engine import TRAINER_REGISTRY
 from trainers.base import MultiTaskTrainer
-from trainers.learner import Learner, OwnedRows, task_owners
+from trainers.learner import Learner
+from trainers.rows import OwnedRows, task_owners
 from trainers.settings import declare_shared
 
 declare_shared("TASKCHANGES", PREC="fp32")
