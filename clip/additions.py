@@ -1,7 +1,7 @@
-"""What a method adds to a frozen tower, in one form for both towers: tokens, low-rank changes, further outputs.
+"""Additions of a method to a frozen tower, in one form for both towers: tokens, low-rank changes, further outputs.
 
 Additions are values passed with a call of the tower. The tower itself never changes: its parameters, its state dict and
-other learners on the same CLIP know nothing of them.
+other learners on the same CLIP are not affected.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from torch import Tensor
 
 from dassl.utils import UserError
 
-PROJECTIONS = ("q", "k", "v", "out", "fc", "proj")  # of a layer: four of the attention, two of the MLP
+PROJECTIONS = ("q", "k", "v", "out", "fc", "proj")  # projections of a layer: four of the attention, two of the MLP
 
 
 @dataclass
 class Tokens:
     """K tokens that enter a tower at each of I layers.
 
-    In the image tower the tokens of the first layer join [CLS] and the patches (attention knows no order). In the text
-    tower they replace the K tokens after [SOS], or with `insert` they push the rest of the prompt K places back. At
-    every later layer of `layers` they replace what became of the tokens before; at other layers the tokens go on like
-    any others.
+    In the image tower, the tokens of the first layer are added to [CLS] and the patches (attention ignores order). In
+    the text tower, they replace the K tokens after [SOS], or with `insert` they move the rest of the prompt back by K
+    positions. At every later layer of `layers`, new tokens replace the outputs of the tokens before; at other layers
+    the tokens pass on like all others.
 
     Args:
-        values: (G, I, K, W), W the width of the tower (D in the text tower), in G sets; see `Additions.group`.
+        values: (G, I, K, W) in G sets, see `Additions.group`; W is the width of the tower (D in the text tower).
         layers: the I layers in rising order, counted from 0; () stands for 0 … I - 1.
         insert: (text) the first layer inserts the tokens; no positional embedding is added to them.
-        share: weight of the new tokens where they replace others; the old ones keep 1 - share.
+        share: weight of the new tokens when they replace others; the old tokens keep the weight 1 - share.
         normed: (image) tokens that enter at layer 0 pass the tower's first LayerNorm, as [CLS] and the patches do.
-        dropout: share of the numbers set to zero, drawn for each image by itself; only the image tower has it.
-        keep: the tower also returns what became of the tokens after its last layer.
+        dropout: (image) share of the values set to zero, drawn independently for each image.
+        keep: the tower also returns the outputs of the tokens after its last layer.
     """
 
     values: Tensor
@@ -55,11 +55,11 @@ class Tokens:
             )
 
     def at(self, layer: int) -> Tensor | None:
-        """The tokens (G, K, W) that enter at `layer`, or None."""
+        """Tokens (G, K, W) that enter at `layer`, or None."""
         return self.values[:, self.layers.index(layer)] if layer in self.layers else None
 
     def check(self, tower: str, layers: int, width: int) -> None:
-        """Raise UserError for tokens that do not fit a tower of so many layers and this width."""
+        """Raise UserError for tokens that do not fit a tower with this number of layers and this width."""
         if self.values.shape[-1] != width:
             raise UserError(f"Tokens of width {self.values.shape[-1]}: the {tower} tower has width {width}.")
         if self.layers and not 0 <= self.layers[0] <= self.layers[-1] < layers:
@@ -71,13 +71,13 @@ class Tokens:
 
 @dataclass
 class LowRank:
-    """A change of one projection, x W' -> x W' + scale (dropout(x) A') B' (LoRA; Hu et al., ICLR 2022).
+    """A low-rank change of one projection, x W' -> x W' + scale (dropout(x) A') B' (LoRA; Hu et al., ICLR 2022).
 
     Args:
         down: A, (r, in); or (G, r, in) in G sets.
         up: B, (out, r); or (G, out, r).
         scale: factor of the change.
-        dropout: share of the inputs set to zero on the low-rank path alone.
+        dropout: share of the inputs set to zero, on the low-rank path only.
     """
 
     down: Tensor
@@ -90,12 +90,12 @@ class LowRank:
         return len(self.down) if self.down.ndim == 3 else 1
 
     def __call__(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """The change alone: x (…, in) -> (…, out). `rows`: the set of each row of x; its shape broadcasts to (…)."""
+        """Compute the change only: x (…, in) -> (…, out). `rows`: set of each row of x; its shape broadcasts to (…)."""
         down, up = self.down.to(x.dtype), self.up.to(x.dtype)
         x = F.dropout(x, self.dropout) if self.dropout else x
         if self.sets == 1:
             return self.scale * F.linear(F.linear(x, down.flatten(0, -2)), up.view(up.shape[-2:]))
-        # One product for all sets; then each row keeps the r numbers of its own set.
+        # One product for all sets; then each row keeps the r values of its set.
         hidden = F.linear(x, down.flatten(0, 1)).unflatten(-1, (self.sets, -1))  # (…, G, r)
         own = F.one_hot(rows, self.sets).to(x.dtype)[..., None]  # (…, G, 1)
         return self.scale * F.linear((hidden * own).flatten(-2), up.transpose(0, 1).flatten(1))
@@ -103,30 +103,30 @@ class LowRank:
 
 @dataclass
 class Change:
-    """The low-rank changes of one layer: {projection: LowRank}, and the set of each row of the inputs."""
+    """Low-rank changes of one layer: {projection: LowRank}, and the set of each input row."""
 
     parts: Mapping[str, LowRank]
     rows: Tensor | None = None
 
     def pick(self, rows: Tensor) -> Change:
-        """The same changes for some rows of the inputs."""
+        """The same changes for a selection of the input rows."""
         return Change(self.parts, None if self.rows is None else self.rows[rows])
 
     def added(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """y, the frozen output of the projection `name` for x, with its change if there is one."""
+        """Add the change of the projection `name`, if any, to its frozen output y for the input x."""
         return y + self.parts[name](x, self.rows) if name in self.parts else y
 
 
 @dataclass
 class Additions:
-    """All that a method adds to one tower for one call.
+    """All additions of a method to one tower for one call.
 
     Args:
         tokens: prompt tokens.
-        changes: {(layer, projection): LowRank}, layers counted from 0, projections out of PROJECTIONS.
-        group: the set of each image (B,) or prompt (N,), for additions in several sets. None: one set for all, or
-            as many sets as images or prompts, in their order.
-        local: (image) the tower also returns the local tokens (B, P, d), one for each patch.
+        changes: {(layer, projection): LowRank}, layers counted from 0, projections from PROJECTIONS.
+        group: set of each image (B,) or prompt (N,), for additions in several sets. None: one set for all, or one set
+            per image or prompt, in the same order.
+        local: (image) the tower also returns the local tokens (B, P, d), one per patch.
     """
 
     tokens: Tokens | None = None
@@ -136,7 +136,7 @@ class Additions:
 
     @property
     def sets(self) -> int:
-        """G: the number of sets, 1 if all images or prompts get the same."""
+        """G, the number of sets; 1 if all images or prompts share one set."""
         tokens = [len(self.tokens.values)] if self.tokens is not None else []
         return max([1, *tokens, *(change.sets for change in self.changes.values())])
 
@@ -147,21 +147,21 @@ class Additions:
 
     @property
     def alters(self) -> bool:
-        """Whether the tower's features are others than those of the frozen tower."""
+        """Whether the additions change the tower's features."""
         tokens = self.tokens is not None and 0 not in self.tokens.values.shape[1:3]
         return tokens or bool(self.changes)
 
     def take(self, group: Tensor | None) -> Additions:
-        """The same for images or prompts of the sets `group`; without effect on one set."""
+        """The same additions for images or prompts with the sets `group`; without effect if there is one set."""
         return replace(self, group=group if self.sets > 1 else None)
 
     def at(self, layer: int, rows: Tensor | None = None) -> Change | None:
-        """The low-rank changes of `layer`, or None; `rows` as in `LowRank`."""
+        """Low-rank changes of `layer`, or None. `rows`: see `LowRank`."""
         parts = {name: change for (where, name), change in self.changes.items() if where == layer}
         return Change(parts, rows) if parts else None
 
     def check(self, tower: str, layers: int, width: int) -> None:
-        """Raise UserError for additions that do not fit a tower of so many layers and this width."""
+        """Raise UserError for additions that do not fit a tower with this number of layers and this width."""
         if self.tokens is not None:
             self.tokens.check(tower, layers, width)
         for layer, name in self.changes:
@@ -173,18 +173,18 @@ class Additions:
 
 
 def low_rank_shapes(width: int, hidden: int) -> dict[str, tuple[int, int]]:
-    """{projection: (in, out)} of a layer of a tower of this width, with an MLP of `hidden` numbers."""
+    """Shapes {projection: (in, out)} in a layer of a tower of this width, with an MLP of width `hidden`."""
     square = (width, width)
     return {"q": square, "k": square, "v": square, "out": square, "fc": (width, hidden), "proj": (hidden, width)}
 
 
 def rows_of(x: Tensor, group: Tensor | None, count: int) -> Tensor:
-    """What each of `count` images or prompts takes of x (G, …): (count, …)."""
+    """Rows of x (G, …) for `count` images or prompts: (count, …). Without `group`, G is 1 or `count`."""
     return x.expand(count, *x.shape[1:]) if group is None else x.index_select(0, group)
 
 
 def drop(x: Tensor, share: float) -> Tensor:
-    """x with a `share` of its numbers set to zero and the others scaled up; x itself for share 0."""
+    """Set a `share` of the values of x to zero and scale the others up (dropout); share 0 returns x."""
     return F.dropout(x, share) if share else x
 
 
@@ -194,7 +194,7 @@ def is_recorded(*tensors: Tensor | None) -> bool:
 
 
 class TowerAdditions(NamedTuple):
-    """The additions to both towers, for all tasks at once: one set for all tasks, or one set per task."""
+    """Additions to both towers for all tasks: one set for all tasks, or one set per task."""
 
     text: Additions | None = None
     image: Additions | None = None

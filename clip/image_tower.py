@@ -1,9 +1,9 @@
-"""Images -> joint features: local tokens on request, and a method's additions to the layers of a ViT.
+"""Encode images into joint features: with local tokens on request, and with a method's additions to a ViT.
 
-Attention knows no order, so added tokens are further keys and values of a layer. Where the next layer replaces the
-tokens, their own outputs are never computed. Images of one group take the same tokens, which are projected once for the
-group. Autograd keeps what it needs to reach the additions and nothing else: weights are frozen, and layers before the
-first addition have no graph.
+Attention ignores order, so added tokens are additional keys and values of a layer. If the next layer replaces the
+tokens, their outputs are not computed. Images of one group share the same tokens, which are projected once per group.
+Autograd keeps only the tensors that it needs to reach the additions: weights are frozen, and layers before the first
+addition have no graph.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from .model import CLIP, is_plain_block
 declare(
     "MODEL.IMAGE_CHECKPOINT",
     False,
-    help="with prompts in the image tower: compute a layer's activations again in the backward pass, to save memory",
+    help="with prompts in the image tower: recompute a layer's activations in the backward pass, to save memory",
 )
 
 
 class ImageTower:
     """The frozen image tower of `clip`: (B, 3, H, W) -> (B, d).
 
-    Local tokens are the outputs of a ResNet's attention pool at every position, or a ViT's patch outputs through its
-    final LayerNorm and projection. Tokens and low-rank changes need a ViT that reads [CLS].
+    Local tokens are the outputs of a ResNet's attention pool at every position, or a ViT's patch outputs after its
+    final LayerNorm and projection. Tokens and low-rank changes require a ViT that uses the [CLS] output.
 
-    `checkpoint`: of layers with additions only the inputs are kept, the rest is computed again in the backward pass.
+    `checkpoint`: keep only the inputs of layers with additions; recompute the rest in the backward pass.
     """
 
     def __init__(self, clip: CLIP, checkpoint: bool = False):
@@ -59,14 +59,14 @@ class ImageTower:
         )
 
     def require_prompts(self) -> tuple[int, int, int]:
-        """(layers, W, pixels of a patch's side) of a tower that takes prompts. Raises UserError for another one."""
+        """Return (layers, W, side of a patch in pixels). Raises UserError if the tower does not support prompts."""
         if not self._reads_class_token:
             raise UserError(prompt_error(self.clip.name, type(self.visual).__name__))
         weight = self.visual.conv1.weight  # (W, 3, patch, patch)
         return len(self.visual.transformer.resblocks), weight.shape[0], weight.shape[-1]
 
     def check(self, added: Additions, attention: Collection[int] = ()) -> None:
-        """Raise UserError for additions, or layers of `attention`, that do not fit this tower."""
+        """Raise UserError for additions that do not fit this tower, and for layers in `attention` that do not exist."""
         if added.alters or attention:
             layers, W, _ = self.require_prompts()
             if wrong := [layer for layer in attention if not 0 <= layer < layers]:
@@ -80,21 +80,25 @@ class ImageTower:
     def __call__(
         self, images: Tensor, added: Additions | None = None, attention: Collection[int] = ()
     ) -> Tensor | tuple[Tensor, ...]:
-        """Features (B, d) under the additions of a method.
+        """Compute image features (B, d) with the additions of a method.
 
-        Returns a tuple if more is asked for, in this order: the features; local tokens (B, P, d) with `added.local`;
-        the outputs of kept tokens, (B, K, W) after the last LayerNorm and not projected; with `attention`, a collection
-        of layers counted from 0, {layer: weights (B, h, S, S)} of every token (rows) on every token, without gradient.
-        There S = 1 + K + P: [CLS], tokens, patches.
+        Returns a tuple if more outputs are requested, in this order:
+        - the features (B, d);
+        - with `added.local`, the local tokens (B, P, d);
+        - with kept tokens, their outputs (B, K, W) after the last LayerNorm, not projected;
+        - with `attention`, a collection of layers counted from 0, {layer: weights (B, h, S, S)} without gradient. Rows
+          attend to columns; S = 1 + K + P: [CLS], tokens, patches.
 
-        Raises UserError for images of another size than the backbone's, and for additions that do not fit the tower.
+        Raises UserError for images whose size differs from the backbone's, and for additions that do not fit the tower.
         """
         if images.shape[-2:] != (self.size, self.size):
             raise UserError(size_error(self.clip.name, self.size, tuple(images.shape[-2:])))
         added = added or Additions()
         self.check(added, attention)
         if added.sets > 1 and added.group is None and added.sets != len(images):
-            raise UserError(f"{added.sets} sets of additions for {len(images)} images: give the set of each image.")
+            raise UserError(
+                f"{added.sets} sets of additions for {len(images)} images: give the set of each image (`group`)."
+            )
         if self._reads_class_token:
             found = self._tokens(images.to(self.visual.conv1.weight.dtype), added, attention)
             return found if len(found) > 1 else found[0]
@@ -105,14 +109,14 @@ class ImageTower:
         return tokens[:, 0], tokens[:, 1:]
 
     def _tokens(self, images: Tensor, added: Additions, attention: Collection[int]) -> tuple:
-        """What `__call__` returns, of a ViT. Of the last layer only the outputs that are used are computed."""
+        """Outputs of `__call__` for a ViT. In the last layer, only the outputs that are used are computed."""
         v, seen = self.visual, {}
-        x = v._embeds(images)  # (B, 1 + P, W): [CLS], patches; tokens that go on come last
+        x = v._embeds(images)  # (B, 1 + P, W): [CLS], patches; tokens that pass on to the next layer come last
         (B, count, _), blocks, tokens, group = x.shape, v.transformer.resblocks, added.tokens, added.group
         if tokens is not None and 0 in tokens.values.shape[1:3]:
             tokens = None
         group_of_tokens = group if tokens is not None and len(tokens.values) > 1 else None
-        if tokens is not None and (added.grouped_changes or tokens.dropout):  # every image gets tokens of its own
+        if tokens is not None and (added.grouped_changes or tokens.dropout):  # every image gets its own tokens
             values = drop(rows_of(tokens.values, group_of_tokens, B), tokens.dropout)
             tokens, group_of_tokens = replace(tokens, values=values), None
         rows = None
@@ -132,7 +136,7 @@ class ImageTower:
             if i in attention:
                 others = x[:, count:] if new is None else rows_of(new, own, B)
                 seen[i] = _attention_weights(block, torch.cat([x[:, :1], others, x[:, 1:count]], 1), change)
-            if last and (x.shape[1] == count or not tokens.keep):  # whose outputs are used, besides those of new tokens
+            if last and (x.shape[1] == count or not tokens.keep):  # number of outputs used, besides new tokens
                 queries = 1 if not added.local else count if x.shape[1] > count else None
             x = self._layer(block, x, change, queries, new, own, go_on)
         kept = tokens is not None and tokens.keep
@@ -147,7 +151,7 @@ class ImageTower:
         return (*found, seen) if attention else tuple(found)
 
     def _layer(self, block: nn.Module, x: Tensor, change: Change | None, queries: int | None, new, *rest) -> Tensor:
-        """`_block`, checkpointed where the setting asks for it and autograd would keep something."""
+        """Apply `_block`, with checkpointing if it is enabled and autograd records the layer."""
         learned = [part for each in change.parts.values() for part in (each.down, each.up)] if change else []
         if not (self.checkpoint and is_recorded(x, new, *learned)):
             return _block(block, x, change, queries, new, *rest)
@@ -157,7 +161,7 @@ class ImageTower:
         )
 
     def _attention_pool(self, images: Tensor) -> Tensor:
-        """All outputs of the ResNet's attention pool, the pooled one first: (B, 1 + P, d)."""
+        """All outputs of the ResNet's attention pool, the pooled output first: (B, 1 + P, d)."""
         v, pool = self.visual, self.visual.attnpool
         x = v.layer4(v.layer3(v.layer2(v.layer1(v.stem(images)))))  # (B, W, h, w)
         x = x.flatten(2).transpose(1, 2)  # (B, P, W)
@@ -179,10 +183,10 @@ def _block(
     group: Tensor | None = None,
     go_on: bool = False,
 ) -> Tensor:
-    """A residual attention block: (B, S, W) -> (B, S, W), or only the first `queries` of its S outputs.
+    """Apply a residual attention block: (B, S, W) -> (B, S, W), or only the first `queries` of its S outputs.
 
-    `tokens` (G, K, W) are seen as well, by each image those of its `group` (B,); with `go_on` their own outputs come
-    after the others: (B, S + K, W).
+    Each image also attends to the `tokens` (G, K, W) of its `group` (B,). With `go_on`, the outputs of the tokens are
+    computed and come after the others: (B, S + K, W).
     """
     attn, W, normed = block.attn, x.shape[-1], norm(block.ln_1, x)
     weight, bias = attn.in_proj_weight, attn.in_proj_bias
@@ -207,7 +211,7 @@ def _block(
 
 @torch.no_grad()
 def _attention_weights(block: nn.Module, x: Tensor, change: Change | None = None) -> Tensor:
-    """Softmax of a block's attention, in fp32: (B, S, W) -> (B, h, S, S)."""
+    """Attention weights of a block in fp32: (B, S, W) -> (B, h, S, S)."""
     attn, W = block.attn, x.shape[-1]
     qk = linear(norm(block.ln_1, x), attn.in_proj_weight[: 2 * W], attn.in_proj_bias[: 2 * W], change, "q", "k")
     q, k = (t.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for t in qk.chunk(2, -1))
@@ -215,16 +219,16 @@ def _attention_weights(block: nn.Module, x: Tensor, change: Change | None = None
 
 
 def size_error(name: str, size: int, found: tuple[int, ...]) -> str:
-    """The text for images (or INPUT.SIZE) that do not fit a backbone."""
+    """Error text for images (or INPUT.SIZE) that do not fit a backbone."""
     return (
-        f"INPUT.SIZE is {tuple(found)}, but backbone {name or 'of the given weights'} takes images of "
+        f"INPUT.SIZE is {tuple(found)}, but backbone {name or 'of the given weights'} expects images of "
         f'{size} x {size} pixels: set INPUT.SIZE "({size}, {size})" or choose another backbone.'
     )
 
 
 def prompt_error(name: str, kind: str) -> str:
-    """The text for a backbone whose image tower, of class or kind `kind`, takes no prompts."""
+    """Error text for a backbone whose image tower, of class or kind `kind`, does not support prompts."""
     return (
-        f"MODEL.BACKBONE.NAME {name or 'of the given weights'}: prompts in the image tower need a ViT that reads "
-        f"[CLS], found {kind}; choose ViT-B/16, ViT-B/32, ViT-L/14, tiny or such a ViT of open_clip"
+        f"MODEL.BACKBONE.NAME {name or 'of the given weights'}: prompts in the image tower need a ViT that uses "
+        f"the [CLS] output, found {kind}; choose ViT-B/16, ViT-B/32, ViT-L/14, tiny or a similar ViT of open_clip"
     )

@@ -1,4 +1,4 @@
-"""Pieces of a frozen transformer block, written for few and small operations, used by both towers."""
+"""Parts of a frozen transformer block that both towers use, written with few and small operations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .additions import Change
 
 
 def at_least_fp32(x: Tensor) -> Tensor:
-    """Half precision as fp32, anything else as it is."""
+    """Cast half precision to fp32; other types are returned unchanged."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
-    """LayerNorm in fp32 whatever the tower's precision: (…, W) -> (…, W)."""
+    """LayerNorm, computed in fp32 for any precision of the tower: (…, W) -> (…, W)."""
     weight, bias = at_least_fp32(layer.weight), at_least_fp32(layer.bias)
     return F.layer_norm(at_least_fp32(x), layer.normalized_shape, weight, bias, layer.eps).to(x.dtype)
 
@@ -26,8 +26,8 @@ QUICK = 1.702  # OpenAI's activation is x * sigmoid(1.702 x) = silu(1.702 x) / 1
 class _QuickMLP(torch.autograd.Function):
     """Two frozen linear layers with OpenAI's activation between them, (R, W) -> (R, W).
 
-    The activation's two factors are those of the matrix products, so they cost no pass over the hidden layer (and
-    cancel in the derivative); one tensor of its size is kept for the backward pass.
+    The activation's two factors are folded into the matrix products. So they need no extra pass over the hidden layer
+    (and cancel in the derivative). One tensor with the size of the hidden layer is kept for the backward pass.
     """
 
     @staticmethod
@@ -45,7 +45,7 @@ class _QuickMLP(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, change: Change | None, *names: str) -> Tensor:
-    """A frozen projection with the low-rank changes of its parts `names`, equally wide: (…, in) -> (…, out)."""
+    """Apply a frozen projection, plus the low-rank changes of its equally wide parts `names`: (…, in) -> (…, out)."""
     y = F.linear(x, weight, bias)
     if change is None or not change.parts.keys() & set(names):
         return y
@@ -55,10 +55,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, change: Change | None
 
 
 def mlp(layers: nn.Sequential, x: Tensor, change: Change | None = None) -> Tensor:
-    """c_fc, activation, c_proj, with the low-rank changes "fc" and "proj": (…, W) -> (…, W)."""
+    """Apply c_fc, activation and c_proj, with the low-rank changes "fc" and "proj": (…, W) -> (…, W)."""
     first, last = layers.c_fc, layers.c_proj
     plain = type(layers.gelu).__name__ != "QuickGELU" or torch.is_autocast_enabled(x.device.type)
-    # _QuickMLP has no gradient for weights: it is for frozen ones alone.
+    # _QuickMLP computes no gradient of the weights, so it serves frozen weights only.
     learned = any(tensor.requires_grad for tensor in (first.weight, first.bias, last.weight, last.bias))
     if plain or learned or (change is not None and change.parts.keys() & {"fc", "proj"}):
         hidden = layers.gelu(linear(x, first.weight, first.bias, change, "fc"))

@@ -1,7 +1,8 @@
-"""Causal self-attention of prompts that share their beginnings, on one packed matrix of the tokens that exist.
+"""Causal self-attention of prompts with shared beginnings, on one packed matrix of the real tokens.
 
-The rows of a packed matrix (R, …) are the tokens of G prefixes of P tokens each, group by group, then those of N
-suffixes without padding. A suffix's tokens see their group's prefix and their own past; both derivatives are exact.
+The rows of a packed matrix (R, …) are the tokens of G prefixes (P tokens each), group by group, then the tokens of N
+suffixes without padding. The tokens of a suffix attend to the prefix of their group and to their own past. Forward and
+backward pass are exact.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ from torch import Tensor, nn
 from .additions import Change
 from .layers import at_least_fp32, linear
 
-TILE = 48  # tokens a tile holds, about: fewer means more products, more means more that the mask throws away
+TILE = 48  # approximate tokens per tile: smaller tiles mean more products, larger ones more masked scores
 
 
 class Layout:
-    """Where attention finds the tokens of packed prompts, computed once per call and used by every layer.
+    """Positions of the tokens of packed prompts in the tiles of attention, computed once per call for all layers.
 
     Attention works on tiles. A tile holds whole sequences of one group (its prefix, some of its suffixes) one after
-    another, at most T tokens. Its keys are the group's prefix and its own tokens; a mask keeps the sequences apart. So
-    the products are few and of one size, however many short prompts there are, and a prefix is read once a tile, not
-    once a prompt.
+    another, at most T tokens. The keys of a tile are the group's prefix and the tile's tokens; a mask separates the
+    sequences. So even many short prompts need few products, all of the same size, and a prefix is read once per tile
+    instead of once per prompt.
 
     Args:
         prefix: (G, P).
         group: group of each of the N suffixes.
-        length: tokens of each of them.
+        length: number of tokens of each suffix.
         heads: h.
-        dtype: of the tower.
-        device: of the tower.
+        dtype: data type of the tower.
+        device: device of the tower.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Layout:
         device: torch.device,
     ):
         G, P = prefix
-        sizes = [P] * G + list(length)  # of the sequences, in packed order
+        sizes = [P] * G + list(length)  # lengths of the sequences, in packed order
         longest = max(length)
         T = max(P, longest * max(1, TILE // longest))
         owner, first = _fill_tiles(sizes, [*range(G), *group], T)
@@ -64,10 +65,10 @@ class Layout:
         self.key_place = self.every.place(slot, T, P + T, P)  # (R, h)
 
         real = torch.arange(longest, device=device) < torch.tensor(length, device=device)[:, None]
-        self.real = real.flatten().nonzero()[:, 0]  # (M,) which tokens of the suffixes, padded to the longest, exist
+        self.real = real.flatten().nonzero()[:, 0]  # (M,) indices of the real tokens among the padded suffixes
 
-        # The last layer's only queries are the [EOS] tokens; E of them are in the fullest tile.
-        self.eos = end[G:] - 1  # (N,) row of each
+        # The only queries of the last layer are the [EOS] tokens; the fullest tile has E of them.
+        self.eos = end[G:] - 1  # (N,) row of each [EOS]
         tile = slot[self.eos] // T
         counts = torch.bincount(tile, minlength=self.tiles)
         order, E = tile.argsort(stable=True), int(counts.max())
@@ -78,28 +79,29 @@ class Layout:
         self.last = _Queries(heads, keys, eos_mask.view(self.tiles, E, -1), eos_slot, parts=2)
 
     def _mask(self, slot: Tensor, sequence: Tensor) -> Tensor:
-        """(tiles, T, P + T), added to scores: 0 for what a token sees, -inf for the rest."""
-        at = torch.full((self.tiles * self.T,), -1, device=slot.device)
-        at[slot] = sequence
-        at = at.view(self.tiles, self.T)
-        own = ((at[:, :, None] == at[:, None, :]) & (at[:, None, :] >= 0)).tril()
-        # A prefix's tokens find their past in the tile itself. An empty slot sees something: its softmax is finite.
-        past = (at >= self.G) | (at < 0)
+        """Mask (tiles, T, P + T) to add to scores: 0 for the keys that a token attends to, -inf for the others."""
+        holder = torch.full((self.tiles * self.T,), -1, device=slot.device)  # the sequence in each slot, -1 if empty
+        holder[slot] = sequence
+        holder = holder.view(self.tiles, self.T)
+        own = ((holder[:, :, None] == holder[:, None, :]) & (holder[:, None, :] >= 0)).tril()
+        # Tokens of a prefix find their past in the tile itself. Empty slots attend to the prefix, so that their softmax
+        # is finite.
+        past = (holder >= self.G) | (holder < 0)
         seen = torch.cat([past[:, :, None].expand(-1, -1, self.P), own], 2)
         return torch.zeros(seen.shape, device=slot.device).masked_fill_(~seen, float("-inf"))
 
 
 @lru_cache(maxsize=16)
 def layout_for(*key) -> Layout:
-    """The layout of these arguments of `Layout`: most steps encode the same classes as the one before."""
+    """Cached `Layout(*key)`: most steps encode the same classes as the step before."""
     return Layout(*key)
 
 
 def _fill_tiles(sizes: list[int], groups: list[int], T: int) -> tuple[list[int], list[int]]:
-    """Put sequences into tiles of T slots, one group a tile: the group of each tile, each sequence's first slot."""
+    """Assign sequences to tiles of T slots, one group per tile. Returns groups of tiles, first slots of sequences."""
     owner: list[int] = []
     first: list[int] = []
-    filling: dict[int, tuple[int, int]] = {}  # of a group: its last tile, and slots used in it
+    filling: dict[int, tuple[int, int]] = {}  # {group: (its last tile, slots used in this tile)}
     for size, group in zip(sizes, groups, strict=True):
         tile, used = filling.get(group, (0, T))
         if used + size > T:
@@ -111,17 +113,17 @@ def _fill_tiles(sizes: list[int], groups: list[int], T: int) -> tuple[list[int],
 
 
 class _Queries:
-    """Some tokens as queries, at most E a tile, and the indices that bring rows into tiles and back.
+    """Q tokens as queries, at most E per tile, and the indices that move rows into tiles and back.
 
-    A packed matrix (R, parts D) is handled as its R parts h pieces of e numbers, one a head. Picking pieces brings
-    tokens to their slots and heads to the front in a single copy. Three parts are q, k and v; two are k and v, with q
-    in a matrix of its own.
+    A packed matrix (R, parts D) is treated as R parts h pieces of e numbers, one piece per head. Selecting pieces moves
+    tokens to their slots and heads to the front in a single copy. Three parts are q, k and v; two parts are k and v,
+    with q in a separate matrix.
 
     Args:
         heads: h.
         keys: (tiles, P + T) packed row of each key.
         mask: (tiles, E, P + T).
-        slot: (Q,) slot of each query, E a tile.
+        slot: (Q,) slot of each query, with E slots per tile.
         parts: 3 or 2.
     """
 
@@ -132,33 +134,33 @@ class _Queries:
         query = torch.full((tiles * E,), -1, device=device)
         query[slot] = torch.arange(len(slot), device=device)
         query = query.view(tiles, E)
-        self.empty = (query < 0)[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0]  # pieces that are no query
+        self.empty = (query < 0)[:, None].expand(-1, heads, -1).flatten().nonzero()[:, 0]  # pieces without a query
         query = query.clamp(min=0)
-        self.from_own = self._pieces(query, 1, 0)  # out of a matrix (Q, D)
+        self.from_own = self._pieces(query, 1, 0)  # from a matrix (Q, D)
         self.q = self._pieces(query, 3, 0) if parts == 3 else self.from_own
         self.kv = torch.cat([self._pieces(keys, parts, part) for part in (parts - 2, parts - 1)])
         self.back = self.place(slot, E, E)  # (Q, h)
 
     def _pieces(self, rows: Tensor, parts: int, part: int) -> Tensor:
-        """Rows (tiles, K) -> their pieces of one part, in the order (tiles, h, K)."""
+        """Indices of the pieces of one part of the rows (tiles, K), in the order (tiles, h, K)."""
         return ((rows[:, None] * parts + part) * self.head.numel() + self.head[:, None]).flatten()
 
     def place(self, slot: Tensor, slots: int, K: int, start: int = 0) -> Tensor:
-        """Where (tiles, h, K) holds the pieces of `slot` (Q,), `slots` a tile from `start` on: (Q, h)."""
+        """Indices (Q, h) into (tiles, h, K) of the pieces of `slot` (Q,). Tiles have `slots` slots from `start` on."""
         tile, within = slot[:, None] // slots, slot[:, None] % slots
         return (tile * self.head.numel() + self.head) * K + start + within
 
 
 class _PrefixAttention(torch.autograd.Function):
-    """softmax(q k') v: packed (R, 3 D), or (R, 2 D) with q (Q, D) apart -> (Q, D).
+    """softmax(q k') v: packed (R, 3 D), or (R, 2 D) with a separate q (Q, D) -> (Q, D).
 
-    Written out with its derivative, because what autograd would keep (q, k and v in tiles, in every layer) is several
-    times what is needed: the packed matrix and the weights.
+    The derivative is written out, because autograd would keep several times the necessary memory (q, k and v in tiles,
+    in every layer). Only the packed matrix and the weights are needed.
     """
 
     @staticmethod
     def _tiled(packed: Tensor, q: Tensor | None, use: _Queries, B: int) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, E, e), k and v (B, P + T, e), of B = tiles * h."""
+        """Bring q (B, E, e), k and v (B, P + T, e) into tiles; B = tiles * h."""
         e = packed.shape[1] // use.parts // use.head.numel()
         packed = packed.reshape(-1, e)
         k, v = packed.index_select(0, use.kv).view(2, B, -1, e)
@@ -169,9 +171,9 @@ class _PrefixAttention(torch.autograd.Function):
     def forward(ctx, packed: Tensor, own_q: Tensor | None, layout: Layout, use: _Queries) -> Tensor:
         q, k, v = _PrefixAttention._tiled(packed, own_q, use, layout.tiles * layout.heads)
         scores = (q @ k.transpose(1, 2)).view(layout.tiles, layout.heads, use.E, -1)
-        # under autocast the mask has the tower's fp32, and all that backward gets has to be of one type
+        # under autocast the mask is fp32 as the tower, but all tensors of the backward pass must have one type
         scores = torch.add(use.mask.to(scores.dtype), scores, alpha=q.shape[-1] ** -0.5)
-        # in fp32: half precision loses the small weights otherwise
+        # in fp32, because half precision would lose small weights
         weights = torch.softmax(at_least_fp32(scores), -1).to(scores.dtype).flatten(0, 1)  # (B, E, P + T)
         ctx.save_for_backward(packed, own_q, weights)
         ctx.layout, ctx.use = layout, use
@@ -197,7 +199,7 @@ class _PrefixAttention(torch.autograd.Function):
         if own_q is None:
             places.insert(0, use.back)
         out = d.index_select(0, torch.stack(places, 1).flatten()).view(packed.shape)  # (R, parts D)
-        # Each tile of a group has a share in the gradient of the group's prefix.
+        # Every tile of a group contributes to the gradient of the group's prefix.
         shares = d[B * E :].view(2, layout.tiles, h, K, e)[:, :, :, :P]
         prefix = shares.new_zeros(2, G, h, P, e).index_add_(1, layout.owner, shares)
         out[: G * P].view(G, P, use.parts, h, e)[:, :, -2:] += prefix.permute(1, 3, 0, 2, 4)
@@ -212,7 +214,7 @@ def attention(attn: nn.Module, x: Tensor, layout: Layout, change: Change | None 
 
 
 def last_attention(attn: nn.Module, x: Tensor, layout: Layout, change: Change | None = None) -> Tensor:
-    """Attention of the [EOS] tokens alone, which see all of their prompt: x (R, D) -> (N, D)."""
+    """Attention of the [EOS] tokens only, which attend to their whole prompt: x (R, D) -> (N, D)."""
     D, weight, bias = x.shape[1], attn.in_proj_weight, attn.in_proj_bias
     own = change if change is None else change.pick(layout.eos)
     q = linear(x.index_select(0, layout.eos), weight[:D], bias[:D], own, "q")

@@ -1,11 +1,13 @@
-"""Prompts -> text features, computing each token once.
+"""Encode prompts into text features, computing each token once.
 
-CLIP's text transformer is causal and only its [EOS] output is used. So nothing after [EOS] is computed, and prompts
-that begin with the same tokens ([SOS] + context) share them: the shared prefix goes through every layer once per group,
-and each prompt's own tokens attend to the prefix's keys and values. Both are exact, forward and backward.
+CLIP's text transformer is causal and only its [EOS] output is used. So tokens after [EOS] are not computed, and prompts
+that begin with the same tokens ([SOS] + context) share them: the shared prefix passes through every layer once per
+group, and the other tokens of each prompt attend to the prefix's keys and values. Both steps are exact, forward and
+backward.
 
-All tokens that exist form one packed matrix (R, D): first the prefixes, group by group, then the suffixes without
-padding. LayerNorms, projections and MLP, nearly all of the work, run on that matrix; only attention sees padded views.
+All real tokens form one packed matrix (R, D): first the prefixes, group by group, then the suffixes without padding.
+LayerNorms, projections and MLPs, which are nearly all of the work, run on this matrix; only attention uses padded
+views.
 """
 
 from __future__ import annotations
@@ -25,17 +27,17 @@ from .layers import at_least_fp32, mlp, norm
 from .model import CLIP, project
 from .prefix_attention import Layout, attention, last_attention, layout_for
 
-declare("MODEL.TEXT_CHUNK", 0, allowed=at_least(0), help="prompts encoded at a time, to bound memory; 0: all at once")
+declare("MODEL.TEXT_CHUNK", 0, allowed=at_least(0), help="prompts encoded at a time, to limit memory; 0: all at once")
 
 
 @dataclass
 class Prompts:
     """N prompts as token embeddings without positions, in G groups of prompts that begin with the same P tokens.
 
-    prefix (G, P, D): the shared beginnings, [SOS] first; P >= 1.
-    suffix (N, S, D): the rest of each prompt, [EOS] last, padded to the longest.
-    group (N,): which prefix each prompt begins with.
-    length (N,): tokens of each suffix up to and including [EOS].
+    prefix (G, P, D): the shared beginning of each group, [SOS] first; P >= 1.
+    suffix (N, S, D): the rest of each prompt, [EOS] last, padded to the longest suffix.
+    group (N,): index of each prompt's prefix.
+    length (N,): number of tokens in each suffix, up to and including [EOS].
     """
 
     prefix: Tensor
@@ -44,14 +46,14 @@ class Prompts:
     length: Tensor
 
     def part(self, index: Tensor) -> Prompts:
-        """The prompts `index` (M,), with only the prefixes they begin with."""
+        """Select the prompts `index` (M,), with only the prefixes that they use."""
         groups, group = self.group[index].unique(return_inverse=True)
         length = self.length[index]
         return Prompts(self.prefix[groups], self.suffix[index, : int(length.max())], group, length)
 
     @property
     def num_tokens(self) -> int:
-        """Number of tokens that the tower computes for these prompts."""
+        """Number of tokens that the tower computes for the prompts."""
         return self.prefix.shape[0] * self.prefix.shape[1] + int(self.length.sum())
 
 
@@ -59,10 +61,11 @@ class TextTower:
     """The frozen text transformer of `clip`, callable on `Prompts` -> (N, d).
 
     Gradients flow to the prompts' embeddings and to additions, never to the tower. Raises UserError for models whose
-    text tower is not causal or not read at [EOS] (SigLIP, Hugging Face towers): no number is better than a wrong one.
+    text tower is not causal or does not use the [EOS] output (SigLIP, Hugging Face towers), since the features would be
+    wrong.
 
-    `chunk`: number of prompts encoded at a time, 0 for all. The activations of a chunk are not kept but computed again
-    in the backward pass. So memory is bounded whatever N is, at the cost of a second forward pass.
+    `chunk`: number of prompts encoded at a time, 0 for all. The activations of a chunk are not kept; they are computed
+    again in the backward pass. This bounds memory for any N, at the cost of a second forward pass.
     """
 
     def __init__(self, clip: CLIP, chunk: int = 0):
@@ -84,11 +87,11 @@ class TextTower:
         return self.clip.positional_embedding.device
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Token ids (…) -> embeddings (…, D) in fp32, without positions."""
+        """Look up token ids (…): embeddings (…, D) in fp32, without positions."""
         return at_least_fp32(self.clip.token_embedding(ids.to(self.device)))
 
     def texts(self, texts: list[str]) -> Prompts:
-        """Plain token prompts for `texts`, sharing the beginning all of them have in common. One group."""
+        """Make prompts of N strings, in one group whose prefix is the beginning that all strings share."""
         from .clip import tokenize
 
         try:
@@ -105,19 +108,19 @@ class TextTower:
 
     @torch.no_grad()
     def encode(self, texts: list[str], batch: int = 512) -> Tensor:
-        """Frozen features of plain texts: N strings -> (N, d)."""
+        """Encode plain texts without gradients: N strings -> (N, d)."""
         return torch.cat([self(self.texts(texts[start : start + batch])) for start in range(0, len(texts), batch)])
 
     def autocast(self):
-        """Matrix products in fp16 where the CLIP has the precision amp; nothing otherwise."""
+        """Context manager: matrix products in fp16 if the precision of the CLIP is amp; otherwise without effect."""
         amp = self.clip.precision == "amp"
         return torch.autocast(self.device.type, torch.float16) if amp else nullcontext()
 
     def __call__(self, prompts: Prompts, added: Additions | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Text features (N, d), not normalised, under the additions of a method.
+        """Compute text features (N, d), not normalised, with the additions of a method.
 
-        Where `added.tokens` are kept: also their outputs (N, K, D) after the final LayerNorm. Raises UserError for
-        prompts longer than the tower's context, and for additions that do not fit the tower.
+        If `added.tokens.keep`, also returns the outputs (N, K, D) of the added tokens after the final LayerNorm. Raises
+        UserError for prompts that are longer than the tower's context, and for additions that do not fit the tower.
         """
         added = added or Additions()
         if added.tokens is not None and 0 in added.tokens.values.shape[1:3]:
@@ -132,12 +135,14 @@ class TextTower:
         added.check("text", len(self.blocks), self.width)
         if added.sets > 1 and added.group is None:
             if added.sets != count:
-                raise UserError(f"{added.sets} sets of additions for {count} prompts: give the set of each prompt.")
+                raise UserError(
+                    f"{added.sets} sets of additions for {count} prompts: give the set of each prompt (`group`)."
+                )
             added = added.take(torch.arange(count, device=self.device))
         if not 0 < self.chunk < count:
             found = self._encode(prompts, added)
         else:
-            order = prompts.group.argsort(stable=True)  # so that a prefix is in few chunks
+            order = prompts.group.argsort(stable=True)  # so that each prefix occurs in few chunks
             parts = [self._recomputed(prompts, added, index) for index in order.split(self.chunk)]
             found = tuple(torch.cat(part)[order.argsort()] for part in zip(*parts, strict=True))
         return found if len(found) > 1 else found[0]
@@ -150,7 +155,7 @@ class TextTower:
         )
 
     def _encode(self, prompts: Prompts, added: Additions) -> tuple[Tensor, ...]:
-        """The pass itself: features (N, d), and with tokens that are kept their outputs (N, K, D)."""
+        """Run the forward pass: features (N, d) and, if tokens are kept, their outputs (N, K, D)."""
         packed = _Packed(self, prompts, added)
         tokens = added.tokens
         for i, block in enumerate(self.blocks):
@@ -160,7 +165,7 @@ class TextTower:
             x, normed, layout = packed.x, norm(block.ln_1, packed.x), packed.layout
             if i + 1 < len(self.blocks):
                 x = x + block.ls_1(attention(block.attn, normed, layout, change))
-            elif tokens is None or not tokens.keep:  # of the last layer only the [EOS] outputs are used: (N, D)
+            elif tokens is None or not tokens.keep:  # only the [EOS] outputs of the last layer are used: (N, D)
                 x = x.index_select(0, layout.eos) + block.ls_1(last_attention(block.attn, normed, layout, change))
                 change = change and change.pick(layout.eos)
             else:
@@ -176,14 +181,15 @@ class TextTower:
 
 
 class _Packed:
-    """The packed matrix x (R, D) of a pass, and whose its rows are.
+    """The packed matrix x (R, D) of a forward pass, and the prompt that each row belongs to.
 
-    First come the prefixes (G, P), group by group, then the suffixes without padding. Where additions come in several
-    sets, prompts of one group that take different sets part: their prefix is doubled at the layer where they part.
+    The rows are the prefixes (G, P), group by group, then the suffixes without padding. If additions come in several
+    sets, prompts of one group may use different sets: then the group is split at the layer where the sets enter, and
+    its prefix is duplicated.
 
     Attributes:
         x: (R, D).
-        layout: where attention finds the tokens.
+        layout: positions of the tokens in the tiles of attention.
         sets: (R,) set of each row, for low-rank changes in several sets; else None.
     """
 
@@ -192,8 +198,8 @@ class _Packed:
         self.dtype = tower.blocks[0].mlp.c_fc.weight.dtype
         self.grouped_changes = added.grouped_changes
         (self.G, self.P, self.D), self.group, self.length = prompts.prefix.shape, prompts.group, prompts.length
-        self.prefix_set: Tensor | None = None  # (G,) set of each prefix, once prompts have parted
-        self._in_suffix = False  # whether the tokens of the additions are the first ones of the suffixes
+        self.prefix_set: Tensor | None = None  # (G,) set of each prefix, once groups are split
+        self._in_suffix = False  # whether added tokens are the first tokens of the suffixes
         self._lay_out()
         position, longest = at_least_fp32(tower.clip.positional_embedding), int(prompts.length.max())
         tokens = (prompts.suffix[:, :longest] + position[self.P : self.P + longest]).flatten(0, 1)  # (N * longest, D)
@@ -213,7 +219,7 @@ class _Packed:
             self.sets = torch.cat([self.prefix_set.repeat_interleave(self.P), own])
 
     def _part(self) -> None:
-        """Give prompts that take different sets of the additions prefixes of their own."""
+        """Split groups so that all prompts of a group use the same set of additions."""
         if self.own is None or self.prefix_set is not None:
             return
         pairs, group = (self.group * (int(self.own.max()) + 1) + self.own).unique(return_inverse=True)
@@ -226,12 +232,12 @@ class _Packed:
         self._lay_out()
 
     def _spread(self) -> None:
-        """Leave [SOS] alone in the prefixes: the rest of each one goes to the beginnings of its prompts' suffixes."""
+        """Keep only [SOS] in the prefixes; the other prefix tokens move to the beginning of the suffixes."""
         device, rest = self.x.device, self.P - 1
         start = self.G * self.P + self.length.cumsum(0) - self.length  # (N,) row of each suffix
         head = self.group[:, None] * self.P + 1 + torch.arange(rest, device=device)  # (N, P - 1)
         rows = _joined_rows(head, start, self.length)
-        # [SOS] sees itself alone, so that it is the same in all groups unless low-rank changes differ
+        # [SOS] attends only to itself, so it is the same in all groups unless low-rank changes differ
         keep = torch.arange(self.G if self.grouped_changes else 1, device=device) * self.P
         self.x = self.x.index_select(0, torch.cat([keep, rows]))
         if not self.grouped_changes:
@@ -239,21 +245,20 @@ class _Packed:
         self.P, self.length = 1, self.length + rest
 
     def put(self, tokens: Tokens, layer: int) -> None:
-        """Insert `tokens`, or replace the K tokens after [SOS], in front of `layer`."""
+        """Insert `tokens` before `layer`, or let them replace the K tokens after [SOS]."""
         new, K = tokens.at(layer).to(self.dtype), tokens.values.shape[2]
         insert, device = tokens.insert and layer == tokens.layers[0], self.x.device
         if layer == tokens.layers[0]:
             before = self.G
             if len(new) > 1:
                 self._part()
-            each = len(new) > 1 and before < self.G == len(
-                self.group
-            )  # every prompt has tokens of its own from here on
+            # True: from this layer on, every prompt has its own tokens
+            each = len(new) > 1 and before < self.G == len(self.group)
             if self.P > 1 and ((each and not insert) or (not insert and self.P <= K)):
                 self.own = torch.zeros_like(self.group) if self.own is None else self.own
                 self._spread()
             if self.P == 1 and not insert and int(self.length.min()) <= K:
-                raise UserError(f"{K} tokens cannot replace those of a prompt that has fewer tokens after [SOS].")
+                raise UserError(f"{K} tokens cannot replace the tokens of a prompt with fewer tokens after [SOS].")
             self._in_suffix = self.P == 1 and not insert
         if self._in_suffix:
             start = self.G + self.length.cumsum(0) - self.length  # (N,)
@@ -281,7 +286,10 @@ class _Packed:
 
 
 def _joined_rows(head: Tensor, start: Tensor, length: Tensor) -> Tensor:
-    """Rows of sequences one after another: head (N, H), then the rows start … start + length - 1 of each, all (N,)."""
+    """Rows of N sequences, one after the other: each has its rows of head (N, H), then start … start + length - 1.
+
+    start, length: (N,). Returns a flat index of rows.
+    """
     N, H = head.shape
     longest = int(length.max())
     step = torch.arange(longest, device=head.device)

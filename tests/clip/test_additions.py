@@ -1,4 +1,4 @@
-"""Additions to both towers against a plain loop over one sequence at a time, with gradients, in every grouping."""
+"""Compare additions to both towers with a plain loop over single sequences, with gradients, for all groupings."""
 
 import copy
 import itertools
@@ -24,7 +24,7 @@ def draw(*shape, seed=0, scale=1.0):
 
 
 def factors(blocks, width, sets, layers, names=PROJECTIONS, scale=0.5):
-    """{(layer, projection): LowRank} with random factors in `sets` sets (0: without a dimension of sets)."""
+    """Make {(layer, projection): LowRank} with random factors in `sets` sets (0: no dimension for sets)."""
     found, lead = {}, (sets,) if sets else ()
     for seed, (layer, name) in enumerate(itertools.product(layers, names)):
         inputs, outputs = low_rank_shapes(width, 4 * width)[name]
@@ -34,7 +34,7 @@ def factors(blocks, width, sets, layers, names=PROJECTIONS, scale=0.5):
 
 
 def plain_layer(block, x, changes, layer, own, mask=None):
-    """One layer on one sequence x (S, W) with merged weights, by PyTorch's own functions."""
+    """Apply one layer to one sequence x (S, W) with merged weights and PyTorch's functions."""
 
     def weight(name, frozen):
         change = changes.get((layer, name))
@@ -59,7 +59,7 @@ def plain_layer(block, x, changes, layer, own, mask=None):
 
 
 def plain_text(model, names, contexts, group, added):
-    """Features (N, d) and outputs of the K tokens after [SOS] (N, K, D), prompt by prompt."""
+    """Compute features (N, d) and outputs (N, K, D) of the K tokens after [SOS], prompt by prompt."""
     found, tokens = [], added.tokens
     for n, g in enumerate(group.tolist()):
         own = 0 if added.group is None else int(added.group[n])
@@ -80,7 +80,7 @@ def plain_text(model, names, contexts, group, added):
 
 
 def plain_image(model, images, added):
-    """Features (B, d) and outputs of the tokens (B, K, W), image by image."""
+    """Compute features (B, d) and outputs (B, K, W) of the tokens, image by image."""
     found, tokens, v = [], added.tokens, model.visual
     for b, image in enumerate(images):
         own = b if added.group is None else int(added.group[b])
@@ -106,7 +106,7 @@ def learned(added, *more):
 
 
 def same(found, expected, tensors, tolerance=2e-5):
-    """Equal values, and equal gradients of a random function of them."""
+    """Check that values are equal, and gradients of a random function of the values."""
     weights = [torch.randn(x.shape, generator=torch.Generator().manual_seed(7)) for x in expected]
     for a, b in zip(found, expected, strict=True):
         assert relative(a, b) < tolerance
@@ -121,7 +121,7 @@ def same(found, expected, tensors, tolerance=2e-5):
 
 
 CLASSES = torch.arange(4)
-PAIRS = torch.tensor([2, 0, 2, 1])  # the set of each word, unlike its context
+PAIRS = torch.tensor([2, 0, 2, 1])  # the set of each word, different from its context
 TEXT = {
     "class tokens in front of a late layer": (lambda D: Tokens(draw(4, 1, K, D), [2]), 0, CLASSES),
     "tokens of tasks that differ from the contexts": (lambda D: Tokens(draw(3, 2, K, D), [1, 2]), 0, PAIRS),
@@ -216,7 +216,7 @@ def test_the_towers_are_not_touched():
 
 
 def test_weights_that_learn_get_their_gradient():
-    """Somebody may make a part of a tower learn by other means; the MLP's own backward pass is for frozen weights."""
+    """A part of a tower may be trained by other means; the MLP's special backward pass is for frozen weights only."""
     model = copy.deepcopy(uneven_vit())
     weight = model.visual.transformer.resblocks[2].mlp.c_fc.weight.requires_grad_()
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""The towers read weights, so any attention module with the parameters of `nn.MultiheadAttention` serves them."""
+"""Test that the towers accept any attention module with the parameters of `nn.MultiheadAttention`."""
 
 import copy
 
@@ -20,7 +20,7 @@ from trainers.prompts import NameTokens
 
 
 class OwnAttention(nn.Module):
-    """A stand-in with the parameters of `nn.MultiheadAttention`, its call, and a forward pass of its own."""
+    """A stand-in with the parameters and the call of `nn.MultiheadAttention`, but another forward pass."""
 
     def __init__(self, source: nn.MultiheadAttention):
         super().__init__()
@@ -48,7 +48,7 @@ def blocks_of(model):
 
 @pytest.fixture(scope="module")
 def pair():
-    """The same model twice: with `nn.MultiheadAttention`, and with the stand-in."""
+    """The same model with `nn.MultiheadAttention` and with the stand-in."""
     inner = open_clip_model()
     other = copy.deepcopy(inner)
     for block in blocks_of(other):
@@ -83,14 +83,14 @@ def test_prompts_of_both_towers_work(pair):
 
 
 def no_in_proj(attn):
-    """Three projections in place of one."""
+    """An attention module with three projections instead of one."""
     found = nn.MultiheadAttention(128, 2, kdim=64, vdim=64, batch_first=True)
     assert found.in_proj_weight is None
     return found
 
 
 def normed_queries(attn):
-    """All the parameters that the towers read, and a norm that they do not."""
+    """An attention module with all parameters that the towers read, and a norm that they ignore."""
     return Attention(128, 2, qk_norm=True)
 
 
@@ -103,7 +103,7 @@ def test_attention_of_another_kind_is_refused(replace):
     model.name = "other"
     with pytest.raises(UserError, match="other cannot take prompts: its text tower has attention blocks of another"):
         TextTower(model)
-    with pytest.raises(UserError, match="MODEL.BACKBONE.NAME other: prompts in the image tower need a ViT that reads"):
+    with pytest.raises(UserError, match="MODEL.BACKBONE.NAME other: prompts in the image tower need a ViT that uses"):
         ImageTower(model).require_prompts()
 
 

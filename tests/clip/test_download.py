@@ -1,4 +1,4 @@
-"""Weights from a loopback server, and from a stand-in for the hub: verified, downloaded once, refused."""
+"""Test downloads of weights from a loopback server and a stand-in for the hub: verified, once, or refused."""
 
 import hashlib
 import http.server
@@ -35,7 +35,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture()
 def server(tmp_path):
-    """Address of a server of the folder tmp_path/served, which holds DIGEST/model.pt."""
+    """Address of a server for the folder tmp_path/served, which contains DIGEST/model.pt."""
     folder = tmp_path / "served" / DIGEST
     folder.mkdir(parents=True)
     (folder / "model.pt").write_bytes(BODY)
@@ -113,7 +113,7 @@ def test_dead_link(server, tmp_path):
 
 
 def with_entry(monkeypatch, **entry):
-    """Let open_clip's entry for OpenAI's RN50 be `entry`."""
+    """Replace open_clip's entry for OpenAI's RN50 with `entry`."""
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry)
     monkeypatch.setitem(clip._MODELS, "RN50", weights_source("RN50"))
 
@@ -137,7 +137,7 @@ def test_openais_weights_by_url(server, tmp_path, monkeypatch):
 
 
 def test_openais_weights_from_the_hub(tmp_path, monkeypatch):
-    """open_clip's next major release has the repository alone, with safetensors in it."""
+    """open_clip's next major release has a repository only, with safetensors."""
     save_file(state_dict(tiny_rn()), str(tmp_path / "open_clip_model.safetensors"))
     asked = []
 

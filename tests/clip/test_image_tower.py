@@ -1,4 +1,4 @@
-"""Prompts in the image tower against a plain loop over open_clip's own blocks, and deep ones of the text tower too."""
+"""Compare deep prompts of both towers with a plain loop over open_clip's blocks."""
 
 import copy
 from dataclasses import replace
@@ -34,7 +34,7 @@ def drawn(model, layers, groups=2, seed=2):
 
 
 def added(tokens, group=None, first=0, local=False, **options):
-    """Tokens (G, I, K, W) that enter at the layers from `first` on."""
+    """Random tokens (G, I, K, W) for the layers from `first` on."""
     return Additions(Tokens(tokens, range(first, first + tokens.shape[1]), **options), group=group, local=local)
 
 
@@ -63,9 +63,9 @@ def test_images_of_several_groups_go_through_in_one_pass(model):
     mixed = tower(images, added(tokens, GROUP))
     for g in range(2):
         mine = g == GROUP
-        alone = tower(images[mine], added(tokens[g : g + 1]))  # all of them the same
+        alone = tower(images[mine], added(tokens[g : g + 1]))  # all images with the same tokens
         assert relative(mixed[mine], alone) < 1e-5
-    each = tower(images, added(tokens[GROUP]))  # every image its own
+    each = tower(images, added(tokens[GROUP]))  # each image with its own tokens
     assert relative(mixed, each) < 1e-5
 
 
@@ -93,7 +93,7 @@ def test_deep_text_prompts_equal_a_plain_loop(model, group):
     model = model()
     tower, draw = TextTower(model), torch.Generator().manual_seed(4)
     layers, group, L = len(tower.blocks), torch.tensor(group), 3
-    context = torch.randn(4, layers, L, tower.width, generator=draw).requires_grad_()  # of every layer
+    context = torch.randn(4, layers, L, tower.width, generator=draw).requires_grad_()  # contexts of all layers
     words = ["cat", "great pyrenees dog", "a", "hard-leaved pocket orchid"]
     prompts = NameTokens(tower, words).fill(context[:, 0], group)
     deep = added(context[:, 1:], group, first=1)
@@ -121,7 +121,7 @@ def test_what_comes_before_the_first_prompt_has_no_graph(monkeypatch):
 
 
 def kept_bytes(model, tower, prompts):
-    """What a forward pass keeps for the backward pass, without the weights."""
+    """Bytes that a forward pass keeps for the backward pass, without the weights."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}
 
@@ -139,11 +139,11 @@ def kept_bytes(model, tower, prompts):
 def test_only_activations_that_gradients_need_are_kept():
     model = uneven_vit()
     tower = ImageTower(model)
-    token = B * 17 * model.visual.conv1.weight.shape[0] * 4  # bytes of one activation of all tokens
+    token = B * 17 * model.visual.conv1.weight.shape[0] * 4  # bytes of one activation for all tokens
     late, deep = added(drawn(model, 1), GROUP, first=3), added(drawn(model, 4), GROUP)
     assert kept_bytes(model, tower, late) < 4 * token  # keys, values and the class tokens of one layer
     kept = kept_bytes(model, tower, deep)
-    # layer by layer two inputs of norms, q, k and v, what is attended to, and the hidden layer of four times the width
+    # per layer: two inputs of norms, q, k and v, the output of attention, and the hidden layer of four times the width
     assert kept < (3 * 10.5 + 4) * token
     assert kept_bytes(model, ImageTower(model, checkpoint=True), deep) < 5 * token
 
@@ -156,7 +156,7 @@ def test_of_the_last_layer_and_of_replaced_prompts_nothing_is_computed(monkeypat
     tower(images, added(drawn(model, 4), GROUP))
     assert rows == [17, 17, 17, 1]
     rows.clear()
-    tower(images, added(drawn(model, 2), GROUP))  # those of the second layer go on
+    tower(images, added(drawn(model, 2), GROUP))  # the tokens of the second layer pass on
     assert rows == [17, 17 + K, 17 + K, 1]
 
 
@@ -249,6 +249,7 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="Attention of layer 4"):
         tower(images, attention=[4])
     resnet = ImageTower(tiny_rn())
-    with pytest.raises(UserError, match="need a ViT that reads .CLS., found ModifiedResNet; choose ViT-B/16") as error:
+    message = "need a ViT that uses the .CLS. output, found ModifiedResNet; choose ViT-B/16"
+    with pytest.raises(UserError, match=message) as error:
         resnet(torch.zeros(1, 3, resnet.size, resnet.size), added(tokens))
     assert "\n" not in str(error.value)

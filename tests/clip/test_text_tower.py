@@ -1,4 +1,4 @@
-"""The packed, prefix-sharing tower against a plain one that pushes every prompt through all 77 positions."""
+"""Compare the packed, prefix-sharing tower with a plain tower that computes all 77 positions of every prompt."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ TASKS = torch.tensor([0, 0, 1, 1, 1, 2, 2])
 
 
 def plain_features(model, tower, name, context, position):
-    """One prompt, written out token by token, padded with noise to 77 and read at [EOS]: (d,)."""
+    """Encode one prompt token by token, padded with noise to 77 tokens; the feature (d,) at [EOS]."""
     bpe = clip.tokenizer()
     name = name.replace("_", " ")
     ids = bpe.encode(name + ".")
@@ -103,7 +103,7 @@ def test_no_token_is_computed_twice_and_none_after_eos(monkeypatch):
     tower(prompts)
     lengths = [len(clip.tokenizer().encode(name.replace("_", " ") + ".")) + 1 for name in NAMES]
     assert rows[0] == 3 * (1 + 5) + sum(lengths) == prompts.num_tokens
-    assert rows[-1] == len(NAMES)  # of the last layer only [EOS]
+    assert rows[-1] == len(NAMES)  # the last layer computes [EOS] only
 
 
 def test_what_stands_after_eos_does_not_matter():
@@ -143,7 +143,7 @@ def test_chunks_bound_what_is_kept_for_the_backward_pass():
 
 
 def test_deep_prompts_equal_a_plain_loop():
-    """Before layers 1 and 2 the context's places get given tokens; group by group, with gradients."""
+    """Tokens replace the context before layers 1 and 2; group by group, with gradients."""
     torch.manual_seed(0)
     model, tower = tiny_vit(), TextTower(tiny_vit())
     names = NameTokens(tower, ["cat", "red fox", "a house by the sea"])
@@ -200,7 +200,7 @@ def test_initial_words_set_value_and_length():
     learner = PromptLearner(tower, ["cat"], 16, "a photo of a")
     assert learner.n_ctx == 4
     assert torch.equal(learner.ctx, tower.embed(torch.tensor([320, 1125, 539, 320])))
-    # with these words at the end position the prompt is the hand-written one
+    # with these words and the name at the end, the prompt equals the hand-made prompt
     assert relative(tower(learner()), tower.encode(["a photo of a cat."])) < 1e-5
 
 
@@ -226,7 +226,7 @@ def test_towers_that_are_not_causal_are_refused_by_name(architecture, monkeypatc
     from clip.model import CLIP
 
     if architecture.startswith("roberta"):
-        text = torch.nn.Module()  # Hugging Face towers hold `transformer` only; building one needs files from the hub
+        text = torch.nn.Module()  # like Hugging Face towers, which need files from the hub
         text.transformer = torch.nn.Identity()
         inner = torch.nn.Module()
         inner.text, inner.visual = text, torch.nn.Identity()
