@@ -13,7 +13,8 @@ FLOORS = (
     ("trainers",),
     ("sweeps", "analysis", "benchmarks", "scripts", "tools", "train", "predict", "parse_test_res", "interpret_prompt"),
 )
-LATER = ("reporting", "trainers")  # rooms that still import upwards or in circles
+# Arrows upwards that are known: the settings of all methods are listed, and calls of train.py are checked.
+KNOWN = {"reporting.settings_table -> trainers", "reporting.calls -> train", "reporting.calls -> trainers"}
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
@@ -79,20 +80,20 @@ def test_circles_are_recognised():
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    assert [group for group in circles(GRAPH) if not all(name.split(".")[0] in LATER for name in group)] == []
+    assert circles(GRAPH) == []
 
 
-@pytest.mark.parametrize("room", [room for room in FLOOR if room not in LATER])
+@pytest.mark.parametrize("room", FLOOR)
 def test_a_room_imports_no_room_above_it(room):
     above = {other for other, floor in FLOOR.items() if floor > FLOOR[room]}
-    arrows = [
+    arrows = {
         f"{name} -> {other}"
         for name, others in GRAPH.items()
         if name.split(".")[0] == room
         for other in sorted(others)
         if other.split(".")[0] in above
-    ]
-    assert arrows == []
+    }
+    assert arrows == {arrow for arrow in KNOWN if arrow.split(".")[0] == room}
 
 
 def test_every_room_has_a_floor():

@@ -2,7 +2,7 @@
 
 `make("OxfordPets", root)` builds one, `make_general10(root)`, `make_plant6(root)`, `make_fashion20(root)` and
 `make_rs8(root)` whole suites, `make_everything(root)` all there is; each returns `root`. Images are 8 x 8 pixels in one
-colour a class. `images` is the number of images a class (in each part, where the published data come in parts), at
+colour per class. `images` is the number of images per class (and per part, if the published data have parts), at
 least 2, or 1 for ImageNet and its shifted sets.
 """
 
@@ -235,7 +235,7 @@ def make_rs8(root: Path | str, images: int = 4) -> Path:
 
 
 def make_everything(root: Path | str) -> Path:
-    """Build every dataset there is: few images a class, one a class where ImageNet's classes are concerned."""
+    """Build all datasets with a few images per class; one image per class for ImageNet and its shifted sets."""
     for name in ROWS:
         make(name, root, 10 if name == "Fashion20" else 1 if name in IMAGENET_MAKERS else 4)
     return Path(root)

@@ -1,4 +1,4 @@
-"""Layouts of ImageNet and its shifted sets, as CoOp lays them out, with what else lies there and is no data."""
+"""Layouts of ImageNet and its shifted sets, in CoOp's layout, with further files that are not data."""
 
 from __future__ import annotations
 

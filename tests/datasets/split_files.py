@@ -9,7 +9,7 @@ PETS = [f"breed_{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(37)]
 
 
 def zhou_pets(root, change=lambda split: None):
-    """CoOp's split file over the images of the layout: one image a class and split."""
+    """CoOp's split file over the images of the layout: one image per class and part."""
     layouts.make("OxfordPets", root)
     images = sorted(p.name for p in (root / "oxford_pets/images").glob("*.jpg"))
     by_breed = [images[i : i + 6] for i in range(0, len(images), 6)]

@@ -170,7 +170,7 @@ def test_neither_list_nor_shipped_names(alone, monkeypatch):
 
 
 def test_a_large_training_set_is_indexed_in_bounded_memory(data_root, monkeypatch):
-    """20 images a class here, up to 1,300 in the real one; what is kept of an image is small, and no copy is made."""
+    """Little memory is used per image, and lists are not copied (here 20 images per class, in reality up to 1,300)."""
 
     def many(folder):
         return [f"{folder.name}_{i}.JPEG" for i in range(20 if folder.parent.name == "train" else 1)]

@@ -76,7 +76,7 @@ def test_a_class_in_two_categories(tmp_path):
     base = tmp_path / "rsicb128/RSI-CB128"
     (where,) = base.glob("*/sea")
     shutil.copytree(where, next(p for p in base.iterdir() if p != where.parent) / "sea")
-    with pytest.raises(ValueError, match="the class sea is there twice"):
+    with pytest.raises(ValueError, match="the class sea occurs twice"):
         build_dataset(config("RSICB128", tmp_path))
 
 

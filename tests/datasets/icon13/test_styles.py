@@ -1,4 +1,4 @@
-"""Icon-13 by drawing style: the source and its shifted test sets, counted anew from the index."""
+"""Icon-13 by drawing style: the source and its shifted test sets, counted again from the index."""
 
 import io
 import zipfile
@@ -21,7 +21,7 @@ NAMES = [style.name for style in TARGETS]
 
 
 def is_of(image, style):
-    """Whether a drawing is of a style, by what its vendor says of it."""
+    """Whether a drawing is of a style, according to its vendor."""
     vendor, icon = image["domain"], image["icon"]
     return {
         "Colour": vendor in {"noto", "noto-v1", "twemoji", "fluent-emoji-flat", "streamline-emojis"},
