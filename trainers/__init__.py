@@ -1,6 +1,6 @@
-"""The methods, one file each. Importing this package registers all of them and declares their settings.
+"""The methods, one file each. Importing this package registers all methods and declares their settings.
 
-Every module of this folder is imported, so that a new method is one new file.
+All modules of this folder are imported, so that a new method is one new file.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The training step, the test and the building that all methods on a frozen CLIP share.
+"""Training step, test and construction shared by all methods on a frozen CLIP.
 
 A training step is `forward_backward`, which calls `step` (towers, text, logits) and `loss`.
 """
@@ -40,13 +40,13 @@ class Step:
     """The values of one training step, which `loss` reads.
 
     Attributes:
-        columns: (N',) the classes that the step computes, sorted.
-        task, target: (B,) task of each image, position of its class among `columns`.
+        columns: (N',) the classes of the step, sorted.
+        task, target: (B,) task of each image, and position of its class in `columns`.
         image: (B, d) image features after the learner's `image`.
         text: (N', d) text features.
         logits: (B, N').
-        numbers: {name: number}, printed beside loss and accuracy and logged.
-        frozen: (B, d) features of the frozen image tower for the same views; computed when first asked for.
+        numbers: {name: number} to log and to print beside loss and accuracy.
+        frozen: (B, d) features of the frozen image tower for the same views; computed at the first access.
     """
 
     columns: Tensor
@@ -64,28 +64,28 @@ class Step:
 
 
 class MultiTaskTrainer(TrainerX):
-    """Trains a `Learner` on all tasks at once.
+    """Train a `Learner` on all tasks at once.
 
-    A method gives `section` and `build_learner`; where it needs to, `problems`, `training_columns` and `loss`. The
-    towers never train. One file a run holds the learner: `prompt_learner/model.pth.tar-<epoch>`.
+    A method defines `section` and `build_learner` and, if needed, `problems`, `training_columns` and `loss`. The towers
+    are never trained. Checkpoints contain the learner only: `prompt_learner/model.pth.tar-<epoch>`.
     """
 
     section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
-    ignored_settings = ()  # beginnings of settings that most methods read and this one does not
-    learns = True  # False: nothing is trained, the method can be tested without a model
-    fitted = False  # True: the learner's `start` computes all there is to learn, see FittedTrainer
-    reads_weights = True  # False: `check_cfg` leaves weight files unread, in a dry run
+    ignored_settings = ()  # prefixes of settings that most methods read and this method ignores
+    learns = True  # False: nothing is trained, and the method is tested without a checkpoint
+    fitted = False  # True: the learner's `start` computes all that is learned, see FittedTrainer
+    reads_weights = True  # False (dry run): `check_cfg` does not read weight files
     zero_shot: ZeroShotCheck | None = None  # compares a test with zero-shot CLIP
 
-    # ---- what a method gives
+    # ---- the parts that a method defines
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Learner:
-        """The module that is learned. It gets plain values out of `cfg`, and the image tower through `tower.clip`."""
+        """Build the module that is learned, from plain values of `cfg`. `tower.clip` has the image tower."""
         raise TypeError(f"{cls.__name__} has no build_learner")
 
     def problems(self, cfg) -> list[str]:
-        """Contradictions among the method's settings, one text each."""
+        """List contradictions among the method's settings, one text each."""
         return []
 
     def load_critical_settings(self, c) -> dict[str, object]:
@@ -96,7 +96,7 @@ class MultiTaskTrainer(TrainerX):
         return {}
 
     def training_columns(self, task: Tensor, label: Tensor) -> Tensor:
-        """Sorted columns (N',) that a step with tasks (B,) and labels (B,) computes: all those of the tasks present."""
+        """Sorted columns (N',) of a step with tasks (B,) and labels (B,): all classes of the tasks in the batch."""
         return present_columns(self.space, task)
 
     def loss(self, step: Step) -> Tensor | tuple[Tensor, dict[str, float]]:
@@ -104,25 +104,25 @@ class MultiTaskTrainer(TrainerX):
         return self.classification_loss(step.logits, step.columns, step.task, step.target)
 
     def classification_loss(self, logits: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, N') over `columns` (N',), each image among the classes of its own task."""
+        """Cross-entropy of logits (B, N') over `columns` (N',); each image is classified within its task."""
         smoothing = self.cfg.TRAINER.LABEL_SMOOTHING
         return multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing)
 
     def gradients(self, loss: Tensor, step: Step) -> None:
-        """Put the gradients of `loss` into the parameters. For methods that change gradients (ProGrad)."""
+        """Compute the gradients of `loss`. Methods that change gradients (ProGrad) override it."""
         self.model_backward(loss)
 
     # ---- a training step
 
     def forward_backward(self, batch: dict) -> dict[str, float]:
-        """One training step, from a batch to the optimiser's step. Returns the numbers to print and log."""
+        """Run one training step on a batch, including the optimiser. Returns the numbers to print and log."""
         step = self.step(batch)
         loss, numbers = _with_numbers(self.loss(step))
         step.numbers.update(numbers)
         self.model_zero_grad()
         self.gradients(loss, step)
         self.model_update()  # each optimiser once
-        self._prepared = None  # a test's text features are out of date
+        self._prepared = None  # cached text features for tests are outdated
         if self.cfg.OPTIM.LR_PER == "step" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         own = self.task_of_column[step.columns] == step.task[:, None]
@@ -130,10 +130,10 @@ class MultiTaskTrainer(TrainerX):
         return {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **step.numbers}
 
     def step(self, batch: dict) -> Step:
-        """Everything of a training step up to the logits.
+        """Compute a training step up to the logits.
 
-        `batch` has task (B,), label (B,) within the task, and img (B, 3, H, W) or the frozen tower's features of the
-        views.
+        `batch` contains task (B,), label (B,) within the task, and img (B, 3, H, W) or the frozen tower's features of
+        the views.
         """
         images, features, label, task = self._parse(batch)
         columns = self.training_columns(task, label).to(self.device)  # (N',)
@@ -155,28 +155,28 @@ class MultiTaskTrainer(TrainerX):
         return tuple(None if part is None else part.to(self.device) for part in parts)
 
     def _encode(self, images: Tensor | None, features: Tensor | None, added: Additions | None, task: Tensor | None):
-        """What the image tower gives, under the additions: (B, d), or with further outputs what it then returns."""
+        """Output of the image tower with the additions: (B, d), or the tuple of the tower if more is requested."""
         if self.frozen:
             return features if features is not None else self.frozen_features(images)
         if images is None:
-            raise ValueError(f"{type(self).__name__} changes the image tower, and needs images in place of features")
+            raise ValueError(f"{type(self).__name__} changes the image tower: expected images, found features")
         return self.image_tower(images.to(self.device), added.take(task))
 
     def frozen_features(self, images: Tensor) -> Tensor:
-        """Frozen features (B, d) of images (B, 3, H, W), or local ones (B, P, d) if the method asks for those."""
+        """Frozen features (B, d) of images (B, 3, H, W), or local ones (B, P, d) if the method requests them."""
         with torch.no_grad(), self.autocast():
             found = self.image_tower(images.to(self.device), Additions(local=self.local))
         return found[1] if self.local else found
 
     def autocast(self):
-        """Matrix products in fp16 under PREC amp, nothing otherwise."""
+        """Context manager: matrix products in fp16 if PREC is amp; otherwise without effect."""
         return self.text_tower.autocast()
 
     # ---- a test
 
     @torch.no_grad()
     def _ready(self) -> tuple[TowerAdditions, Tensor | None]:
-        """Additions, and the text features of all classes (N, d): made once, until the learner changes."""
+        """Additions and text features (N, d) of all classes, cached until the learner changes."""
         if self._prepared is None:
             training = self.model.training
             self.model.eval()
@@ -187,33 +187,33 @@ class MultiTaskTrainer(TrainerX):
         return self._prepared
 
     def additions(self) -> TowerAdditions:
-        """What the method adds to the towers in a test."""
+        """Additions of the method to the towers in a test."""
         return self._ready()[0]
 
     def text_features(self) -> Tensor:
         """Text features of all classes (N, d). Raises UserError if the method's text features depend on the image."""
         if (text := self._ready()[1]) is None:
-            raise UserError(f"{type(self).__name__} has no text feature of a class as such: it depends on the image")
+            raise UserError(f"{type(self).__name__} has no fixed text features of classes: they depend on the image")
         return text
 
     @property
     def compares_features(self) -> bool:
-        """Whether the method has one text feature per class, in the space of an image's one feature."""
+        """Whether the method compares one text feature per class with one feature per image."""
         text = self._ready()[1]
         return text is not None and text.ndim == 2 and not self.local
 
     @property
     def by_task(self) -> bool:
-        """Whether an image's features depend on the task it belongs to."""
+        """Whether the features of an image depend on its task."""
         added = self._ready()[0].image
         return self.model.by_task or (added is not None and added.sets > 1)
 
     @torch.no_grad()
     def encode_images(self, images: Tensor, task: Tensor | None = None, features: Tensor | None = None) -> Tensor:
-        """Image features (B, d) as they are compared with text features, of images (B, 3, H, W) of the tasks (B,).
+        """Image features (B, d) for the comparison with text features, of images (B, 3, H, W) with their tasks (B,).
 
-        `features`: the frozen tower's features of these images, if they are known. Raises UserError where an image's
-        features depend on its task, and no task is given.
+        `features`: the frozen tower's features of the images, if known. Raises UserError if image features depend on
+        the task and no task is given.
         """
         if task is None and self.by_task:
             raise UserError(
@@ -228,8 +228,8 @@ class MultiTaskTrainer(TrainerX):
     ) -> Tensor:
         """Logits (B, N) of images (B, 3, H, W), or of their frozen `features`, over the classes of all tasks.
 
-        With the `task` (B,) of each image, logits of other tasks' classes may be -inf: no argmax and no softmax takes
-        them for a prediction. Without it, each class is compared with the image as its own task sees it.
+        With the `task` (B,) of each image, logits of other tasks' classes may be -inf, so that they are never
+        predicted. Without `task`, each class is compared with the image features of the class's task.
         """
         text = self._ready()[1]
 
@@ -248,7 +248,7 @@ class MultiTaskTrainer(TrainerX):
         return torch.cat([logits(*pair) for pair in zip(spans, tasks, strict=True)], 1)
 
     def test_batch(self, batch: dict) -> tuple[Tensor, list[Tensor]]:
-        """(logits (B, N), [labels (B,)]) of a batch, which zero-shot CLIP is given too if it is compared."""
+        """Return (logits (B, N), [labels (B,)]) of a batch; also evaluates zero-shot CLIP if it is compared."""
         images, features, label, task = self._parse(batch)
         if self.frozen and features is None:
             features = self.frozen_features(images)
@@ -265,7 +265,7 @@ class MultiTaskTrainer(TrainerX):
         try:
             more_images = getattr(self.dm.dataset, "more_images", self.cfg.DATASET.NUM_SHOTS > 0)
             self.zero_shot = ZeroShotCheck(self.cfg, self.clip, self.text_tower, self.space, more_images)
-        except (FileNotFoundError, UserError) as error:  # of hand-made prompts, which the method itself may not need
+        except (FileNotFoundError, UserError) as error:  # in hand-made prompts, which the method itself may not need
             print(f"WARNING: not compared with zero-shot CLIP: {error}")
             return super().test(split)
         try:
@@ -276,7 +276,7 @@ class MultiTaskTrainer(TrainerX):
         return result
 
     def _compared(self) -> bool:
-        """Whether a test is compared with zero-shot CLIP: for a trained model on the frozen tower's own features."""
+        """Whether to compare with zero-shot CLIP: only trained models on the frozen tower's own features."""
         trained = self.learns and self.epochs_done > 0
         own = self.frozen and not self.local and isinstance(self.evaluator, ClassificationMT)
         return trained and own and self.cfg.TEST.ZERO_SHOT_CHECK
@@ -297,7 +297,7 @@ class MultiTaskTrainer(TrainerX):
             raise ConfigError("\n".join(found))
 
     def vit_problems(self, cfg) -> list[str]:
-        """A backbone whose image tower takes no tokens or low-rank changes, for `problems` of methods that add some."""
+        """Problems of a method that adds to the image tower: the backbone does not support additions."""
         name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
         if not self.reads_weights and (weights or os.path.isfile(name)):
             return []
@@ -317,7 +317,7 @@ class MultiTaskTrainer(TrainerX):
         self.build_on(clip, self.dm.space)
 
     def build_on(self, clip: CLIP, space: TaskSpace) -> None:
-        """Build everything the method needs, from a loaded CLIP (on `self.device`) and the tasks of `space`."""
+        """Build all parts of the method from a loaded CLIP (on `self.device`) and the tasks of `space`."""
         cfg = self.cfg
         self.clip, self.space, self._prepared = clip, space, None
         self.image_tower = ImageTower(clip, checkpoint=cfg.MODEL.IMAGE_CHECKPOINT)
@@ -344,7 +344,7 @@ class MultiTaskTrainer(TrainerX):
             self.register_learner()
 
     def register_learner(self) -> None:
-        """Register the learner, with an optimiser and a schedule if there is something to train by gradients."""
+        """Register the learner, with optimiser and schedule if it has parameters to train by gradients."""
         cfg = self.cfg
         groups = [dict(group, params=list(group["params"])) for group in self.model.parameter_groups()]
         if self.fitted or not any(group["params"] for group in groups):
@@ -364,7 +364,7 @@ class MultiTaskTrainer(TrainerX):
         self.scaler = torch.amp.GradScaler("cuda") if self.clip.precision == "amp" else None
 
     def build_evaluator(self):
-        """Per-task evaluation whatever the suite, unless the configuration names an evaluator of its own."""
+        """Build the per-task evaluator, unless the configuration selects another one."""
         name = self.cfg.TEST.EVALUATOR
         name = "ClassificationMT" if name == "Classification" else name
         return EVALUATOR_REGISTRY.get(name)(self.cfg, lab2cname=self.lab2cname, space=self.space)
@@ -378,10 +378,9 @@ class MultiTaskTrainer(TrainerX):
                 print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {clip.name} was trained with {list(want)}")
 
     def load_model(self, directory, epoch=None) -> None:
-        """Load the learner of the run in `directory`, as every trainer does.
+        """Load the learner of the run in `directory`.
 
-        Raises UserError for a model of another CLIP, or with other `load_critical_settings`, where the run recorded
-        them.
+        Raises UserError if the run recorded another CLIP or other `load_critical_settings`.
         """
         self._prepared = None
         if directory:
@@ -391,7 +390,7 @@ class MultiTaskTrainer(TrainerX):
             trained = set(class_owners(TaskSpace.from_plain(tasks)))
             self.model.known = torch.tensor([owner in trained for owner in class_owners(self.space)]).to(self.device)
 
-    # ---- what learners start from
+    # ---- the start of a learner
 
     @property
     def _by_gradients(self) -> bool:
@@ -411,7 +410,7 @@ class MultiTaskTrainer(TrainerX):
             self._start()
 
     def run_epoch(self) -> None:
-        """One epoch of steps; of a method without steps, the start is all of its one epoch."""
+        """Run one epoch of steps. For a method without steps, the only epoch is the learner's start."""
         if self._by_gradients:
             super().run_epoch()
         else:
@@ -444,10 +443,10 @@ class MultiTaskTrainer(TrainerX):
 
 
 class FittedTrainer(MultiTaskTrainer):
-    """A method whose `start` computes all it learns, from one pass over the training images without augmentation.
+    """A method whose `start` computes everything, from one pass over the training images without augmentation.
 
-    After its one epoch the checkpoint `classifier/model.pth.tar-1` is written; OPTIM.* and the feature bank are not
-    used. The features come from the feature cache, so that all shots, seeds and methods share them.
+    The method has one epoch, after which the checkpoint `classifier/model.pth.tar-1` is written. OPTIM.* and the
+    feature bank are not used. The features come from the feature cache, so all shots, seeds and methods share them.
     """
 
     ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.")
@@ -456,10 +455,10 @@ class FittedTrainer(MultiTaskTrainer):
     def problems(self, cfg) -> list[str]:
         if cfg.MODEL.INIT_WEIGHTS:
             name = type(self).__name__
-            return [f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {name} starts from no weights; leave it empty"]
+            return [f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {name} does not start from weights; leave it empty"]
         return []
 
 
 def _with_numbers(found) -> tuple[Tensor, dict[str, float]]:
-    """(value, {name: number to log}) of what a hook returned: the value alone, or both."""
+    """Return (value, {name: number to log}) for a hook that returned the value only, or both."""
     return found if isinstance(found, tuple) else (found, {})

@@ -1,4 +1,4 @@
-"""Learners with fitted rows for every class, and no prediction for classes without training images."""
+"""Learners with one fitted row per class, which never predict classes without training images."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .learner import Learner
 from .rows import OwnedRows, class_owners
 from .samples import StartSamples
 
-NEVER = -1e9  # logit of a class that cannot be predicted: below all others, and finite
+NEVER = -1e9  # logit of a class that is never predicted: finite, but below all others
 
 
 class ClassRows(OwnedRows, Learner):
-    """A learner whose parameters and buffers all have a row per class. `seen` (N,): classes with training images.
+    """A learner whose parameters and buffers have one row per class. `seen` (N,): classes with training images.
 
-    Subclasses give `predict`, and fill their rows in `start`, which begins with `super().start(samples)`.
+    Subclasses define `predict`, and fill their rows in `start`, which first calls `super().start(samples)`.
     """
 
     def __init__(self, tower: TextTower, space: TaskSpace):
@@ -39,7 +39,7 @@ class ClassRows(OwnedRows, Learner):
                 )
 
     def text(self, select: Tensor, added=None) -> None:
-        """Nothing: the rows are compared with image features, no text is encoded."""
+        """Return None: image features are compared with the rows; no text is encoded."""
 
     def logits(self, image: Tensor, text: None, columns: Tensor, task: Tensor | None = None) -> Tensor:
         return self.predict(image.float(), columns).masked_fill(~self.seen[columns], NEVER)

@@ -1,12 +1,12 @@
 """CoCoOp (Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022), trainer name CoCoOp.
 
-A small network h turns the image feature x into a bias that is added to every context token, v_m(x) = v_m + h(x)
-(section 3.2), so each image has prompts of its own and its classes are encoded for it alone:
+A small network h maps the image feature x to a bias that is added to every context token, v_m(x) = v_m + h(x) (section
+3.2). So each image has its own prompts, and the classes are encoded for each image:
 p(y | x) = softmax_y s cos(x, g(t_y(x))) (eq. 3).
 
-The prompts of one image begin with the same context, which the text tower computes once an image; a batch of images is
-one call with an image a group, so the batch need not be of size 1 as in the published code. Only the classes of the
-image's own task are encoded, in training and in testing.
+All prompts of one image begin with the same context, which the text tower computes once per image. A batch of images is
+one call with one group per image, so larger batches than in the published code (1 image) are possible. Only the classes
+of the image's task are encoded, in training and in testing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class MetaNet(nn.Module):
 
 
 class ConditionalPromptLearner(PromptLearner):
-    """Contexts and meta networks, shared by all tasks (`ctx`, `meta_net`) or one a task (`learners.<t>`,
+    """Contexts and meta networks, shared by all tasks (`ctx`, `meta_net`) or one per task (`learners.<t>`,
     `meta_nets.<t>`).
     """
 
@@ -55,26 +55,26 @@ class ConditionalPromptLearner(PromptLearner):
             self.meta_net = MetaNet(tower.output_dim, tower.width)
 
     def conditioned(self, features: Tensor, task: Tensor) -> Tensor:
-        """Contexts (G, L, D) for image features (G, d) and the task (G,) in which each image is classified."""
+        """Compute contexts (G, L, D) from image features (G, d); task (G,): task in which each image is classified."""
         x = F.normalize(features.float(), dim=-1)
         if self.sharing == "all":
             return self.ctx + self.meta_net(x)[:, None]
-        # Every network runs, if need be without an image: an absent task gets a zero gradient, as its context does.
+        # All networks run, some without images: networks and contexts of absent tasks get zero gradients.
         bias = x.new_zeros(len(x), self.names.start.shape[-1])
         for t, net in enumerate(self.meta_nets):
-            mine = (task == t).nonzero()[:, 0]
-            bias = bias.index_add(0, mine, net(x[mine]).to(bias.dtype))
+            rows = (task == t).nonzero()[:, 0]
+            bias = bias.index_add(0, rows, net(x[rows]).to(bias.dtype))
         return torch.stack([learner["ctx"] for learner in self.learners])[task] + bias[:, None]
 
 
 class ConditionalPrompts(ContextLearner):
-    """What CoCoOp learns, and the logits of pairs of an image and a class."""
+    """The learner of CoCoOp: logits of pairs of an image and a class."""
 
     def __init__(self, tower: TextTower, space: TaskSpace, **options):
         super().__init__(tower, space, prompts=ConditionalPromptLearner, **options)
 
     def text(self, select: Tensor, added=None) -> None:
-        """The text features depend on the image; see `pairs`."""
+        """Return None: text features depend on the image, see `pairs`."""
 
     def pairs(self, features: Tensor, image: Tensor, column: Tensor) -> Tensor:
         """Text features (M, d) of the classes `column` (M,) for the images `image` (M,) of `features` (B, d)."""
@@ -85,7 +85,7 @@ class ConditionalPrompts(ContextLearner):
         return self.tower(self.prompt_learner.names.fill(ctx, group, column))
 
     def logits(self, image: Tensor, text: None, columns: Tensor, task: Tensor | None = None) -> Tensor:
-        """s cos(x_b, w_c(x_b)) (B, N'). With `task`, other tasks' classes are not encoded and have -inf."""
+        """Logits s cos(x_b, w_c(x_b)) (B, N'). With `task`, other tasks' classes are not encoded: -inf."""
         x = F.normalize(image.float(), dim=-1)
         wanted = torch.ones(len(x), len(columns), dtype=torch.bool, device=x.device)
         if task is not None:
@@ -103,7 +103,7 @@ class ConditionalPrompts(ContextLearner):
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(ContextTrainer):
-    """Contexts that depend on the image. With TSC every task of a suite has a context and a network of its own."""
+    """Contexts that depend on the image. With TSC, each task has its own context and network."""
 
     section = "COCOOP"
     learner = ConditionalPrompts

@@ -1,4 +1,4 @@
-"""What the methods share that learn contexts as CoOp does: the learner, and its settings."""
+"""Learner and trainer shared by all methods that learn contexts as CoOp does."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .rows import class_owners, task_owners
 
 
 class ContextLearner(Learner):
-    """Learnable contexts and their text features.
+    """Learner with learnable contexts.
 
     Parameters (published names): `prompt_learner.ctx` (L, D) or (N, L, D), or `prompt_learner.learners.<t>.ctx` (L, D).
 
     Args:
-        tower, space: as of every learner.
+        tower, space: as for every learner.
         sharing: "all", "task" or "class".
-        prompts: a class like PromptLearner, which gets the other options.
+        prompts: PromptLearner or a subclass, which receives the other options.
     """
 
     def __init__(
@@ -43,19 +43,19 @@ class ContextLearner(Learner):
         return self.tower(self.prompt_learner(select))
 
     def task_vectors(self) -> dict[str, Tensor]:
-        own = self.prompt_learner
-        if own.sharing != "task":
+        prompts = self.prompt_learner
+        if prompts.sharing != "task":
             return {}
-        every, group = own.contexts(own.names.length.new_tensor(self.space.offsets[:-1]))
-        return {"contexts": every[group]}
+        contexts, group = prompts.contexts(prompts.names.length.new_tensor(self.space.offsets[:-1]))
+        return {"contexts": contexts[group]}
 
 
 class ContextTrainer(MultiTaskTrainer):
-    """A method that learns contexts: its settings N_CTX, CTX_INIT and, where it has them, CSC, TSC and a position."""
+    """Trainer of a method with contexts and the settings N_CTX, CTX_INIT and optionally CSC, TSC and a position."""
 
     learner: type[ContextLearner] = ContextLearner
-    position = "CLASS_TOKEN_POSITION"  # the setting for the position of the class name; "": the name stands at the end
-    words_set_length = False  # True: initial words set the context's length, whatever N_CTX is
+    position = "CLASS_TOKEN_POSITION"  # setting for the position of the class name; "": at the end
+    words_set_length = False  # True: the initial words set the context length, and N_CTX is ignored
 
     def problems(self, cfg) -> list[str]:
         c, key, found = cfg.TRAINER[self.section], f"TRAINER.{self.section}.", []
@@ -72,7 +72,7 @@ class ContextTrainer(MultiTaskTrainer):
 
     @classmethod
     def options(cls, c) -> dict:
-        """Keyword arguments of the learner out of the section `c`."""
+        """Keyword arguments of the learner from the section `c`."""
         sharing = "class" if c.get("CSC") else "task" if c.get("TSC") else "all"
         found = {"n_ctx": c.N_CTX, "init": c.CTX_INIT, "sharing": sharing}
         return found | ({"position": c[cls.position]} if cls.position else {})

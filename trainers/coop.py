@@ -1,7 +1,7 @@
 """CoOp (Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, eq. 3), trainer name CoOp.
 
-The context of the prompts is learned: one for all classes, or one per class (CSC). On a suite that is trained jointly,
-TSC gives every task a context of its own; `MTCoOpHard` is the same under the names of the SoftCPT comparison.
+The context of the prompts is learned: one for all classes, or one per class (CSC). In joint training on a suite, TSC
+gives each task its own context. `MTCoOpHard` is the same method with the settings' names of the SoftCPT comparison.
 """
 
 from __future__ import annotations
@@ -16,6 +16,6 @@ declare_shared("COOP", PREC="fp16", N_CTX=16, CTX_INIT="", CSC=False, TSC=False,
 
 @TRAINER_REGISTRY.register()
 class CoOp(ContextTrainer):
-    """Learned contexts: (L, D), (T, L, D) with TSC, or (N, L, D) with CSC, trained with the cross-entropy."""
+    """Learn contexts (L, D), (T, L, D) with TSC, or (N, L, D) with CSC, by the cross-entropy."""
 
     section = "COOP"

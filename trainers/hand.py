@@ -1,4 +1,4 @@
-"""Hand-made prompts: fixed text features of every class in templates such as "a photo of a {}."."""
+"""Hand-made prompts: fixed text features of all classes from templates such as "a photo of a {}."."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ declare(
 
 
 class HandPrompts(nn.Module):
-    """Fixed text features of every class: the normalised mean over templates of normalised features. No parameters.
+    """Fixed text features of all classes: the normalised mean over templates of normalised features. No parameters.
 
     Args:
         tower: encodes the prompts.
-        space: the tasks with their classes.
+        space: the tasks and their classes.
         templates: one tuple of templates per task; "{}" stands for the class name, in which underscores become spaces.
-            Default: the first template that each task declares.
+            Default: the first template of each task.
 
     Attributes:
         features: (N, d), normalised.
@@ -51,11 +51,11 @@ class HandPrompts(nn.Module):
 
 
 def read_templates(path: str) -> dict[str, tuple[str, ...]]:
-    """{task: templates} of a file, with task keys or names in lower case.
+    """Read {task: templates} from a file, with task keys or names in lower case.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        UserError: it is not a YAML or JSON mapping of tasks to templates, each with one "{}".
+        UserError: the file is not a YAML or JSON mapping of tasks to templates, each with one "{}".
     """
     if not path:
         return {}
@@ -82,7 +82,7 @@ def read_templates(path: str) -> dict[str, tuple[str, ...]]:
 
 
 def own_templates(cfg, space: TaskSpace) -> list[tuple[str, ...]]:
-    """The templates of each task: from the file TRAINER.ZSCLIP.TEMPLATES if it has the task, else from its dataset."""
+    """Templates of each task: from the file TRAINER.ZSCLIP.TEMPLATES if it contains the task, else the dataset's."""
     given = read_templates(cfg.TRAINER.ZSCLIP.TEMPLATES)
     found = []
     for task in space.tasks:

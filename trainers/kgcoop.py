@@ -1,9 +1,9 @@
 """KgCoOp (Yao et al., "Visual-Language Prompt Tuning with Knowledge-guided Context Optimization", CVPR 2023), trainer
 name KgCoOp.
 
-CoOp whose text features are kept near those of hand-made prompts, which generalise to new classes. The loss is that of
-the published code, CE + W (1 - mean_c cos(w_c, w_c^hand)). The paper (section 3.2) writes squared distances, which for
-normalised features are twice that.
+CoOp with a penalty that keeps text features near the features of hand-made prompts, which generalise to new classes.
+The loss follows the published code: CE + W (1 - mean_c cos(w_c, w_c^hand)). The paper (section 3.2) writes squared
+distances, which are twice this penalty for normalised features.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ declare(KEY + "W", 8.0, allowed=at_least(0), help="weight of the distance to the
 def guidance(text: Tensor, hand: Tensor, task_of_column: Tensor, task: Tensor) -> Tensor:
     """Sum over tasks of the task's share of the batch times the mean over its classes of 1 - cos(w_c, w_c^hand).
 
-    The tasks are weighted as in the cross-entropy: a batch of one task has the published term, and the loss of a batch
-    of several tasks is the mean over its images of the loss each image would have in a batch of its own task.
+    The weights of the tasks are the same as in the cross-entropy. For a batch of one task this is the published
+    penalty. For several tasks, the loss is the mean over images of the loss in a batch of the image's task only.
 
     Args:
         text, hand: (N', d) text features, and features of hand-made prompts.
-        task_of_column: (N',).
-        task: (B,).
+        task_of_column: (N',) task of each class.
+        task: (B,) task of each image.
 
     Returns:
-        a scalar.
+        A scalar.
     """
     apart = 1 - F.cosine_similarity(text.float(), hand.float(), dim=-1)  # (N',)
-    images = torch.bincount(task, minlength=int(task_of_column.max()) + 1)  # of each task
+    images = torch.bincount(task, minlength=int(task_of_column.max()) + 1)  # number of images per task
     classes = torch.bincount(task_of_column, minlength=len(images))
     weight = images / (len(task) * classes.clamp_min(1))
     return (weight[task_of_column] * apart).sum()
@@ -47,7 +47,7 @@ def guidance(text: Tensor, hand: Tensor, task_of_column: Tensor, task: Tensor) -
 
 @TRAINER_REGISTRY.register()
 class KgCoOp(ContextTrainer):
-    """CoOp near the hand-made prompts: the first template of each task."""
+    """CoOp kept near hand-made prompts (the first template of each task)."""
 
     section = "KGCOOP"
     position = ""

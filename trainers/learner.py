@@ -1,7 +1,7 @@
-"""The learner: what a method learns, and how it changes text features, image features and logits.
+"""The learner: the learned part of a method, which changes text features, image features and logits.
 
-A method is a `Learner` and a trainer that builds it from the settings. Whatever a learner does not override stays that
-of zero-shot CLIP: text features of hand-made prompts, features of the frozen image tower, scaled cosines.
+A method consists of a `Learner` and a trainer that builds it from the settings. Everything that a learner does not
+override equals zero-shot CLIP: text features of hand-made prompts, features of the frozen image tower, scaled cosines.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .samples import StartSamples
 
 
 class Learner(nn.Module):
-    """Everything a method learns. It is saved whole; the frozen towers are not part of it.
+    """The learned part of a method. Checkpoints contain the learner without the frozen towers.
 
-    Each hook has a default, so that a method overrides only what it changes. Columns are positions among the N classes
-    of all tasks (see `TaskSpace`).
+    All hooks have defaults, so a method overrides only the hooks that it changes. Columns are positions among the N
+    classes of all tasks (see `TaskSpace`).
 
     Attributes:
         tower: the frozen text tower; `tower.clip` is the whole CLIP.
         space: the tasks.
         task_of_column: (N,) task of each class.
-        known: (N,) whether the model was trained on each class. Set when a model is loaded; True for all before.
-        by_task: True if `image` gives the same image other features for other tasks. Additions to the image tower in
-            several sets need no such mark.
+        known: (N,) whether the model was trained on each class. Set when a model is loaded; before, all are True.
+        by_task: True if the result of `image` depends on the task. Not needed for additions to the image tower in
+            several sets.
     """
 
     by_task = False
@@ -46,59 +46,59 @@ class Learner(nn.Module):
     # ---- the hooks
 
     def additions(self) -> TowerAdditions:
-        """What goes into the towers: tokens and low-rank changes, in one set for all tasks or one set per task.
+        """Return the additions to the towers: tokens and low-rank changes, one set for all tasks or one set per task.
 
-        Asked once in a training step, and once for all images of a test. The engine gives the image tower its part, for
-        each image the set of the image's task; `text` gets the text tower's part. Without additions to the image tower
-        the frozen tower's features serve, and are computed once for all runs.
+        Called once per training step, and once for all images of a test. The engine passes the image part to the image
+        tower, with the set of each image's task; `text` receives the text part. Without additions to the image tower,
+        features of the frozen tower are used, which are computed once for all runs.
         """
         return TowerAdditions()
 
     def text(self, select: Tensor, added=None) -> Tensor | None:
         """Text features of the classes in the columns `select` (N',): (N', d), or (N', M, d) with M prompts per class.
 
-        `added`: the part of `additions` for the text tower; None: ask for it. None is returned by a method whose text
-        features depend on the image; its `logits` makes them.
+        `added`: the text part of `additions`; None: call `additions`. Returns None if text features depend on the
+        image; then `logits` computes them.
         """
         return self.hand_features()[select]
 
     def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
-        """Image features (B, d) out of those of the image tower (B, d), for images of the tasks `task` (B,).
+        """Map the features of the image tower (B, d) to image features (B, d), for images of the tasks `task` (B,).
 
-        With additions that ask for local or kept tokens, `features` are what the image tower then returns.
+        If the additions request local or kept tokens, `features` is the corresponding output of the image tower.
         """
         return features
 
     def logits(self, image: Tensor, text: Tensor, columns: Tensor, task: Tensor | None = None):
         """Logits (B, N') of image features (B, d) over classes with text features (N', d), in fp32.
 
-        May return (logits, {name: number}) with numbers to log. `columns` (N',) are the classes; `task` (B,) is the
-        task of each image where that is known: logits of other tasks' classes are then never read and may be -inf.
+        May return (logits, {name: number}) with numbers to log. `columns` (N',) are the classes. `task` (B,) is the
+        task of each image, if known: then logits of other tasks' classes are not used and may be -inf.
         """
         return cosine_logits(image, text, self.scale)
 
     def start(self, samples: StartSamples) -> None:
-        """Compute what is learned, or where learning starts, from the frozen features of the training images.
+        """Compute the initial (or final) values of the learner from frozen features of the training images.
 
-        Called before the first epoch; a method without parameters that learn by gradients has no epochs after it.
+        Called before the first epoch. For methods without parameters to train by gradients, no epochs follow.
         """
 
     def parameter_groups(self) -> list[dict]:
-        """Groups for the optimiser: {"params": [...]} each, and options of the group.
+        """Parameter groups for the optimiser: dicts with "params" and the options of the group.
 
-        Options are the optimiser's own, such as "weight_decay", and "lr_scale", a factor on OPTIM.LR.
+        Options are options of the optimiser, such as "weight_decay", and "lr_scale", a factor on OPTIM.LR.
         """
         return [{"params": [parameter for parameter in self.parameters() if parameter.requires_grad]}]
 
-    # ---- what the rest of the house asks
+    # ---- the interface to the rest of the project
 
     def forward(self, select: Tensor) -> Tensor | None:
-        """`text(select)`."""
+        """Call `text(select)`."""
         return self.text(select)
 
     @property
     def scale(self) -> Tensor:
-        """CLIP's own factor of the cosines, exp(logit_scale)."""
+        """CLIP's scale of the cosines, exp(logit_scale)."""
         return self.tower.clip.logit_scale.exp()
 
     @property
@@ -112,7 +112,7 @@ class Learner(nn.Module):
         return not any(isinstance(part, OwnedRows) and part.refuses_new_classes for part in self.modules())
 
     def text_additions(self, select: Tensor, added: Additions | None = None) -> Additions | None:
-        """The additions to the text tower for the classes `select` (N',): each class gets the set of its task."""
+        """Additions to the text tower for the classes `select` (N',): each class uses the set of its task."""
         added = self.additions().text if added is None else added
         return None if added is None else added.take(self.task_of_column[select])
 
@@ -123,7 +123,7 @@ class Learner(nn.Module):
         return self._hand
 
     def task_vectors(self) -> dict[str, Tensor]:
-        """What each task has of its own, for analyses: {title: (T, …)}; empty where all tasks have the same."""
+        """Vectors of each task for analyses: {title: (T, …)}; empty if all tasks share the same vectors."""
         found = {}
         for title, part in zip(("text prompts", "visual prompts"), self.additions(), strict=True):
             if part is not None and part.tokens is not None and len(part.tokens.values) == self.space.num_tasks:

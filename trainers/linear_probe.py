@@ -2,9 +2,9 @@
 Natural Language Supervision", sec. 3.2; few-shot protocol of Zhou et al., "Learning to Prompt for Vision-Language
 Models").
 
-For each task: scikit-learn's LogisticRegression (L-BFGS, L2) on the unnormalised features of the unaugmented training
-images. Its C is searched for on min(shots, 4) validation images per class: the best of 1e6, 1e4, ..., 1e-6, then eight
-steps of bisection of log10 C in the interval of one decade to either side.
+Each task uses scikit-learn's LogisticRegression (L-BFGS, L2) on the unnormalised features of its unaugmented training
+images. C is chosen on min(shots, 4) validation images per class: the best of 1e6, 1e4, ..., 1e-6, refined by
+eight bisection steps of log10 C within one decade to either side.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ declare(KEY + "C", 0.0, allowed=at_least(0), help="inverse strength of the L2 pe
 declare(KEY + "STEPS", 8, allowed=at_least(1), help="bisection steps in the search for C")
 declare(KEY + "MAX_ITER", 1000, allowed=at_least(1), help="maximum number of L-BFGS iterations")
 
-DECADES = (6, 4, 2, 0, -2, -4, -6)  # log10 of the first candidates
+DECADES = (6, 4, 2, 0, -2, -4, -6)  # log10 of the initial candidates
 
 
 def search(score: Callable[[float], float], steps: int = 8) -> float:
-    """log10 C as published: the candidate with the best score(log10 C), then bisection towards the better end.
+    """Search log10 C as published: take the best candidate by score(log10 C), then bisect towards the better end.
 
-    The first of several best candidates counts, in a step the lower end. The better end of the last step is returned,
-    whatever was seen before. No value is scored twice.
+    Ties select the first candidate, and in a bisection step the lower end. The better end of the last step is returned,
+    even if an earlier value was better. No value is scored twice.
     """
     score = cache(score)
     peak = max(DECADES, key=score)
@@ -58,15 +58,15 @@ def search(score: Callable[[float], float], steps: int = 8) -> float:
 
 
 class LinearClassifiers(ClassRows):
-    """A logistic regression for each task.
+    """One logistic regression per task.
 
-    Parameters: `weight` (N, d) and `bias` (N,); the buffer `c` (N,) holds the C of each class's task, NaN where a task
-    has nothing to tell apart.
+    Parameters: `weight` (N, d) and `bias` (N,); the buffer `c` (N,) is the C of each class's task, NaN if the training
+    images of the task have fewer than two classes.
 
     Args:
-        tower, space: as of every learner.
-        c: the inverse strength of the penalty; 0: searched for.
-        steps: steps of bisection in the search.
+        tower, space: as for every learner.
+        c: inverse strength of the penalty; 0: chosen on validation images.
+        steps: number of bisection steps in the search.
         max_iter: maximum number of L-BFGS iterations.
     """
 
@@ -87,16 +87,16 @@ class LinearClassifiers(ClassRows):
         return features @ self.weight[columns].t() + self.bias[columns]
 
     def fit(self, position: int, task: Task, train: Samples, val: Samples | None) -> None:
-        from sklearn.exceptions import ConvergenceWarning  # slow to import, and no other method needs it
+        from sklearn.exceptions import ConvergenceWarning  # slow import, used by this method only
         from sklearn.linear_model import LogisticRegression
 
         present = train.labels.unique()
         columns = self.space.columns(position)
-        if len(present) < 2:  # nothing to tell apart
+        if len(present) < 2:  # a classifier needs two classes
             return
         if val is not None and not len(val.labels):
             raise UserError(
-                f"{KEY}C is searched for on validation images, and task {task.id} ({task.name}) has none; give {KEY}C"
+                f"{KEY}C is chosen on validation images, but task {task.id} ({task.name}) has none; set {KEY}C"
             )
         x, y = train.features.double().numpy(), train.labels.numpy()
 
@@ -104,7 +104,7 @@ class LinearClassifiers(ClassRows):
         def fitted(exponent: float) -> LogisticRegression:
             model = LogisticRegression(C=10.0**exponent, solver="lbfgs", max_iter=self.max_iter)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # told below, of the model that is used
+                warnings.simplefilter("ignore", ConvergenceWarning)  # reported below, for the selected model
                 return model.fit(x, y)
 
         def score(exponent: float) -> float:
@@ -114,7 +114,7 @@ class LinearClassifiers(ClassRows):
         exponent = math.log10(self.given) if val is None else search(score, self.steps)
         model = fitted(exponent)
         weight, bias = model.coef_, model.intercept_
-        if len(present) == 2:  # one row, of the second class
+        if len(present) == 2:  # the model has one row, for the second class
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         rows = columns.start + present
         self.weight[rows] = torch.from_numpy(weight).to(self.weight)
@@ -129,11 +129,11 @@ class LinearClassifiers(ClassRows):
 
 @TRAINER_REGISTRY.register()
 class LinearProbe(FittedTrainer):
-    """A logistic regression for each task.
+    """Linear probe: one logistic regression per task.
 
-    The search maximises the metric that the task declares, from `dassl.metrics` like every other number here; with
-    equally many validation images per class this is the accuracy of the published search. A class without training
-    images is never predicted. results.json has the C of each task under `C`.
+    The search maximises the metric of the task (see `dassl.metrics`). With the same number of validation images per
+    class, this equals the accuracy of the published search. Classes without training images are never predicted.
+    results.json contains the C of each task under `C`.
     """
 
     section = "LINEARPROBE"

@@ -22,9 +22,9 @@ declare(
 def multitask_cross_entropy(
     logits: Tensor, task_of_column: Tensor, task: Tensor, target: Tensor, smoothing: float = 0.0
 ) -> Tensor:
-    """Sum over tasks of the cross-entropies of their samples over their own classes, divided by B (SoftCPT).
+    """Sum of the samples' cross-entropies, each over the classes of the sample's task, divided by B (SoftCPT).
 
-    logits (B, N'), task_of_column (N',), task (B,), target (B,) column of each sample's class. `smoothing` e (Szegedy
+    logits (B, N'), task_of_column (N',), task (B,), target (B,): column of each sample's class. `smoothing` e (Szegedy
     et al., "Rethinking the Inception Architecture for Computer Vision"): the target is 1 - e on the sample's class plus
     e / C on each of the C columns of its task. Returns a scalar.
     """
@@ -33,25 +33,24 @@ def multitask_cross_entropy(
     loss = F.cross_entropy(masked, target)
     if smoothing == 0:
         return loss
-    # -inf of the others times their target 0 would be NaN, so F.cross_entropy's own smoothing cannot be used
+    # F.cross_entropy cannot smooth masked logits: -inf times the target 0 is NaN
     log_p = F.log_softmax(masked, -1).masked_fill(others, 0.0)
     uniform = -log_p.sum(-1) / (~others).sum(-1)  # (B,)
     return (1 - smoothing) * loss + smoothing * uniform.mean()
 
 
 def present_columns(space: TaskSpace, task: Tensor) -> Tensor:
-    """Columns (N',) of the tasks that occur in `task` (B,): the only ones whose logits reach the loss."""
+    """Columns (N',) of the tasks that occur in `task` (B,). Other logits do not affect the loss."""
     present = torch.zeros(space.num_tasks, dtype=torch.bool)
     present[task.cpu()] = True
     return present[space.task_of_column].nonzero()[:, 0]
 
 
 def sampled_columns(space: TaskSpace, task: Tensor, label: Tensor, rate: float) -> Tensor:
-    """Class-sampled training: for each task of the batch its classes that occur in it and ceil(rate * others) random
-    others.
+    """Sample classes for a step: for each task in the batch, all classes that occur, plus a random share of the others.
 
-    task (B,), label (B,) class within the task, 0 < rate <= 1. Draws from torch's CPU generator. Returns sorted columns
-    (N',).
+    Of n other classes, ceil(rate * n) are drawn from torch's CPU generator. task (B,), label (B,): class within the
+    task, 0 < rate <= 1. Returns sorted columns (N',).
     """
     kept = []
     column = space.column(task.cpu(), label.cpu())
@@ -66,5 +65,5 @@ def sampled_columns(space: TaskSpace, task: Tensor, label: Tensor, rate: float) 
 
 
 def cosine_logits(image_features: Tensor, text_features: Tensor, scale: Tensor) -> Tensor:
-    """scale * cos(image, text): (B, d), (N, d) -> (B, N), in fp32."""
+    """Compute scale * cos(image, text) in fp32: (B, d), (N, d) -> (B, N)."""
     return scale.float() * F.normalize(image_features.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).t()

@@ -1,7 +1,7 @@
-"""SoftCPT's meta networks: features of a task, of a class, or of both -> the context of a prompt.
+"""SoftCPT's meta networks: they map features of a task, a class or both to the context of a prompt.
 
-Each is called with the features it reads, as `reads` lists them, (G, k) each, and gives contexts (G, L, D). A context
-depends on its own row alone, so that it does not change with what else is in the batch.
+A network is called with the features listed by `reads`, (G, k) each, and returns contexts (G, L, D). Each context
+depends only on its own row of features, not on other rows of the batch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PG_TYPES = ("lin", "linmean", "lincls", "mlp", "transformer")
 
 
 def reads(pg_type: str, csc: bool) -> tuple[str, ...]:
-    """Which features a meta network of type `pg_type` takes, in their order; `csc`: there are class features."""
+    """Features that a meta network of type `pg_type` takes, in order. `csc`: class features are available."""
     if not csc:
         return ("task",)
     return ("class",) if pg_type == "lincls" else ("class", "task")
@@ -32,10 +32,10 @@ def build_meta_network(
     heads: int = 8,
     layers: int = 1,
 ) -> nn.Module:
-    """The network of type `pg_type` for features of `dims` numbers each, with L = `n_ctx`, D = `width`.
+    """Build a meta network of type `pg_type` for features with dimensions `dims`, with L = `n_ctx` and D = `width`.
 
-    `hidden`, 0 for the default: width of an mlp's hidden layer (D // 8: 64 where D is 512), of a transformer (D).
-    `heads`, `layers`: of a transformer. Raises UserError when `heads` does not divide its width.
+    `hidden`: width of the hidden layer of an mlp (0: D // 8, i.e. 64 if D is 512), or of a transformer (0: D).
+    `heads`, `layers`: for a transformer. Raises UserError if `heads` does not divide the width of the transformer.
     """
     if pg_type == "mlp":
         return MLPMetaNetwork(dims, n_ctx, width, hidden or max(1, width // 8))
@@ -45,7 +45,7 @@ def build_meta_network(
 
 
 class LinearMetaNetwork(nn.Module):
-    """ctx = x P without bias, P ~ N(0, 0.02); x: the features one after the other, or with `mean` their mean."""
+    """ctx = x P without bias, P ~ N(0, 0.02). x: the concatenated features, or with `mean` their mean."""
 
     def __init__(self, dims: tuple[int, ...], n_ctx: int, width: int, mean: bool = False):
         super().__init__()
@@ -58,7 +58,7 @@ class LinearMetaNetwork(nn.Module):
 
 
 class MLPMetaNetwork(nn.Module):
-    """ctx = W_2 relu(W_1 x + b_1) + b_2, x: the features one after the other. Weights ~ N(0, 0.02), biases 0."""
+    """ctx = W_2 relu(W_1 x + b_1) + b_2. x: the concatenated features. Weights ~ N(0, 0.02), biases 0."""
 
     def __init__(self, dims: tuple[int, ...], n_ctx: int, width: int, hidden: int):
         super().__init__()
@@ -77,7 +77,7 @@ class MLPMetaNetwork(nn.Module):
 class _Layer(nn.Module):
     """x + attention(norm(x)), then x + FFN(norm(x)): (G, S, H) -> (G, S, H).
 
-    Not nn.TransformerEncoderLayer: that one computes other last bits in evaluation than in training mode.
+    nn.TransformerEncoderLayer is not used, because its last bits differ between evaluation and training mode.
     """
 
     def __init__(self, hidden: int, heads: int):
@@ -94,18 +94,18 @@ class _Layer(nn.Module):
 
 
 class TransformerMetaNetwork(nn.Module):
-    """L learned queries and a token for each feature attend to each other; what becomes of the queries is the context.
+    """L learned queries and one token per feature attend to each other; the outputs of the queries are the context.
 
-    Pre-norm layers with an FFN of four times their width H and no dropout. Queries ~ N(0, 0.02); the last map is drawn
-    so that contexts begin at a standard deviation of 0.02, like those that are learned directly.
+    Pre-norm layers of width H with an FFN of width 4 H, without dropout. Queries ~ N(0, 0.02). The last map is
+    initialised so that contexts start with a standard deviation of 0.02, like directly learned contexts.
     """
 
     def __init__(self, dims: tuple[int, ...], n_ctx: int, width: int, hidden: int, heads: int, layers: int):
         super().__init__()
         if hidden % heads:
             raise UserError(
-                f"A transformer meta network of width {hidden} cannot have {heads} heads: PG_HEADS has to divide its "
-                "width, which is PG_HIDDEN or, where that is 0, the width of the prompts it makes."
+                f"A transformer meta network of width {hidden} cannot have {heads} heads: PG_HEADS must divide the "
+                "width, which is PG_HIDDEN or, if PG_HIDDEN is 0, the width of the generated prompts."
             )
         self.inputs = nn.ModuleList(nn.Linear(dim, hidden) for dim in dims)
         self.queries = nn.Parameter(torch.empty(n_ctx, hidden).normal_(std=0.02))  # (L, H)

@@ -1,10 +1,10 @@
 """SoftCPT (Ding et al., "Prompt Tuning with Soft Context Sharing for Vision-Language Models"), trainer name MTCoOp.
 
-A meta network turns the frozen text features of task names into the prompt context of each task, so that tasks share
-their contexts softly, in proportion to how alike their names are. All tasks train jointly.
+A meta network maps the text features of task names to the prompt context of each task. So tasks share contexts softly,
+in proportion to the similarity of their names. All tasks are trained jointly.
 
-SoftCPT* is `TASK_FEATURE rand`: the tasks' features are learned from scratch, without the text encoder. No source
-defines this row of the table; our reading fits its number of parameters, and "Rand" in Fig. 5 (d)-(f) of the paper.
+SoftCPT* is `TASK_FEATURE rand`: the task features are learned from scratch, without the text encoder. No source defines
+this row of the table; our interpretation matches its number of parameters, and "Rand" in Fig. 5 (d)-(f) of the paper.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from .prompts import NameTokens, PromptLearner
 from .rows import OwnedRows, class_owners, task_owners
 from .settings import POSITIONS, declare_shared
 
-TASK_FEATURES = ("te", "rand")  # the paper's "TE" and "Rand"
-# Settings of class features. CLASS_N_CTX is one too, but the published commands give it in any case.
+TASK_FEATURES = ("te", "rand")  # "TE" and "Rand" in the paper
+# Settings of class features, except CLASS_N_CTX, which the published commands always pass.
 NEED_CSC = ("CLASS_CSC", "CLASS_CTX_INIT", "CLASS_TOKEN_POSITION", "CLS_SAMPLE_RATE", "FREEZE_CLS_PROMPT")
 
 KEY = "TRAINER.MTCOOP."
@@ -95,10 +95,11 @@ declare(KEY + "FREEZE_CLS_PROMPT", False, help="do not train the context of the 
 
 
 class LearnedTaskFeatures(OwnedRows):
-    """A feature of k numbers for each task, learned from scratch: `forward(present (T',)) -> (T', k)`.
+    """One feature of dimension k per task, learned from scratch: `forward(present (T',)) -> (T', k)`.
 
-    Drawn from a normal distribution with the expected length `norm` whatever k is: the length sets how far a step moves
-    a context (Proposition 1 of the paper), so that dimensions can be compared with one learning rate.
+    The features start from a normal distribution with the expected length `norm`, independent of k. The length
+    determines how far a step moves a context (Proposition 1 of the paper), so this makes one learning rate suitable for
+    all dimensions.
     """
 
     def __init__(self, owners: list[str], dim: int, norm: float):
@@ -111,12 +112,12 @@ class LearnedTaskFeatures(OwnedRows):
 
 
 class SoftCPT(Learner):
-    """Everything SoftCPT learns, and the text features it makes.
+    """The learner of SoftCPT: task (and class) prompts and the meta network.
 
     Parameters (published names): `task_prompt_learner.ctx` (M, D), or (T, M, D) with `task_csc`; `prompt_gen.proj`
-    (in, L * D), those of another meta network under `prompt_gen` as well; with `csc` also `class_prompt_learner.ctx`
-    (K, D), or (N, K, D) with `class_csc`. With `task_feature` rand `task_features.table` (T, k) takes the place of task
-    prompts; with te and a k other than d there is a buffer `task_projection` (d, k).
+    (in, L * D), or the parameters of another meta network under `prompt_gen`; with `csc` also
+    `class_prompt_learner.ctx` (K, D), or (N, K, D) with `class_csc`. With `task_feature` rand, `task_features.table`
+    (T, k) replaces the task prompts. With te and k != d, the buffer `task_projection` (d, k) projects task features.
     """
 
     def __init__(
@@ -179,19 +180,19 @@ class SoftCPT(Learner):
         self.prompt_gen = build_meta_network(
             pg_type, dims, n_ctx, tower.width, hidden=pg_hidden, heads=pg_heads, layers=pg_layers
         )
-        # Random projections keep inner products on average, and by them tasks share (Proposition 1 of the paper).
+        # Tasks share by inner products (Proposition 1 of the paper), which random projections preserve on average.
         projection = torch.randn(d, k) * k**-0.5 if task_feature == "te" and k != d else None
         self.register_buffer("task_projection", projection)
 
     def task_feature(self, present: Tensor) -> Tensor:
-        """Features (T', k) of the tasks `present` (T',)."""
+        """Compute the features (T', k) of the tasks `present` (T',)."""
         if hasattr(self, "task_features"):
             return self.task_features(present)
         f = self.tower(self.task_prompt_learner(present))  # (T', d)
         return f if self.task_projection is None else f.float() @ self.task_projection
 
     def contexts(self, select: Tensor) -> tuple[Tensor, Tensor]:
-        """Generated contexts (G, L, D) for the classes `select` (N',), and the context that each class takes (N',)."""
+        """Generate contexts (G, L, D) for the classes `select` (N',), and the index (N',) of each class's context."""
         present, group = self.task_of_column[select].unique(return_inverse=True)
         if not self.csc:
             return self.prompt_gen(self.task_feature(present)), group
@@ -204,15 +205,16 @@ class SoftCPT(Learner):
         return self.prompt_gen(*features), torch.arange(len(select), device=select.device)
 
     def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """The generated contexts of every task, or with class features of the classes `select` (N',) (default all), and
-        the learned ones they come from: (label, (L, D)).
+        """Yield (label, context (L, D)) of generated contexts and of the learned contexts of task and class prompts.
+
+        There is one generated context per task or, with class features, per class in `select` (N',) (default: all).
         """
         if self.csc:
             columns = torch.arange(len(self.class_owners)) if select is None else select.cpu()
             owners = [self.class_owners[column] for column in columns.tolist()]
         else:
             tasks = range(len(self.task_owners))
-            columns = torch.searchsorted(self.task_of_column.cpu(), torch.tensor(tasks))  # the first class of each
+            columns = torch.searchsorted(self.task_of_column.cpu(), torch.tensor(tasks))  # the first class of each task
             owners = self.task_owners
         generated, group = self.contexts(columns.to(self.task_of_column.device))
         for owner, row in zip(owners, group.tolist(), strict=True):
@@ -228,7 +230,7 @@ class SoftCPT(Learner):
         return self.tower(self.names.fill(*self.contexts(select), select))
 
     def task_vectors(self) -> dict[str, Tensor]:
-        """The features that the meta network reads, and the contexts it makes; of classes the mean over each task's."""
+        """Task features and generated contexts (with class features, the mean context of each task)."""
         T = self.space.num_tasks
         contexts, group = self.contexts(torch.arange(self.space.num_classes, device=self.task_of_column.device))
         of_class = contexts[group]  # (N, L, D)
@@ -239,7 +241,7 @@ class SoftCPT(Learner):
 
 
 def changed(c, key: str) -> bool:
-    """Whether a setting of the method is not at its default."""
+    """Whether a setting of the method differs from its default."""
     return c[key] != settings()[KEY + key].default
 
 
@@ -286,22 +288,23 @@ class MTCoOp(MultiTaskTrainer):
                     )
             if c.PG_TYPE == "lincls":
                 found.append(
-                    f"{KEY}PG_TYPE lincls reads no task feature: {KEY}TASK_FEATURE rand would learn for nothing"
+                    f"{KEY}PG_TYPE lincls reads no task feature: the features learned with {KEY}TASK_FEATURE rand "
+                    "would be unused"
                 )
         if c.TASK_FEATURE_DIM and c.PG_TYPE == "linmean":
             found.append(
                 f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE linmean takes the mean of class and task "
-                "feature, which have to be equally long; expected 0"
+                "feature, which must have the same dimension; expected 0"
             )
         elif c.TASK_FEATURE_DIM and c.PG_TYPE == "lincls" and c.TASK_FEATURE == "te":
             found.append(f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE lincls reads no task feature")
         return found
 
     def _network_problems(self, c) -> list[str]:
-        of = {"PG_HIDDEN": ("mlp", "transformer"), "PG_HEADS": ("transformer",), "PG_LAYERS": ("transformer",)}
+        readers = {"PG_HIDDEN": ("mlp", "transformer"), "PG_HEADS": ("transformer",), "PG_LAYERS": ("transformer",)}
         found = [
             f"{KEY}{key} {c[key]} is read by {KEY}PG_TYPE {' and '.join(types)} only, found PG_TYPE {c.PG_TYPE}"
-            for key, types in of.items()
+            for key, types in readers.items()
             if c.PG_TYPE not in types and changed(c, key)
         ]
         if c.PG_TYPE == "transformer" and c.PG_HIDDEN % c.PG_HEADS:

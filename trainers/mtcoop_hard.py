@@ -1,4 +1,4 @@
-"""Hard sharing: CoOp (Zhou et al., "Learning to Prompt for Vision-Language Models") on many tasks at once, trainer name
+"""Hard sharing: CoOp (Zhou et al., "Learning to Prompt for Vision-Language Models") on several tasks, trainer name
 MTCoOpHard.
 
 CoOp-MT: one context for all tasks. CoOp-CA (TSC): one per task. CoOp-CS (CSC): one per class.
@@ -23,7 +23,7 @@ declare(KEY + "TOKEN_POSITION", "end", allowed=POSITIONS, help="position of the 
 
 @TRAINER_REGISTRY.register()
 class MTCoOpHard(ContextTrainer):
-    """CoOp-MT, CoOp-CA and CoOp-CS."""
+    """Trainer of CoOp-MT, CoOp-CA and CoOp-CS."""
 
     section = "MTCOOPH"
     position = "TOKEN_POSITION"

@@ -1,8 +1,8 @@
 """Unified prompts shared softly by tasks, trainer name MTUPT: the idea of SoftCPT (Ding et al.) on UPT (Zang et al.).
 
-A meta network maps the frozen text feature of each task's name to the raw prompts of that task, and one network, the
-same for all tasks, makes them the prompts of both towers. So text and visual prompts are shared in proportion to how
-alike the tasks' names are. SHARING hard is one set for all tasks, SHARING task one for each, without a meta network.
+A meta network maps the text feature of each task's name to the raw prompts of the task. One network, shared by all
+tasks, maps raw prompts to the prompts of both towers. So tasks share text and visual prompts in proportion to the
+similarity of their names. SHARING hard (one set for all tasks) and task (one set per task) have no meta network.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ PG_READS = {"PG_HIDDEN": ("mlp", "transformer"), "PG_HEADS": ("transformer",), "
 
 
 class GeneratedPrompts(nn.Module):
-    """Each task's unified prompts, generated from the feature of its name: `forward() -> (text, visual)` of T tasks.
+    """Generate unified prompts from the feature of each task's name: `forward() -> (text, visual)` of T tasks.
 
-    Learned: `prompt_gen.<i>`, a meta network for each kind of raw prompts (two in mode joint, else one); `unify`, the
-    network of all tasks; with `task_n_ctx` > 0 `task_prompt_learner.ctx` (M, D).
+    Parameters: `prompt_gen.<i>`, one meta network per kind of raw prompts (two in mode joint, else one); `unify`, the
+    network shared by all tasks; with `task_n_ctx` > 0 also `task_prompt_learner.ctx` (M, D).
     """
 
     def __init__(self, tower: TextTower, space: TaskSpace, *, task_n_ctx: int = 0, meta: dict | None = None, **unified):
@@ -76,7 +76,7 @@ class GeneratedPrompts(nn.Module):
         )
 
     def task_features(self) -> Tensor:
-        """(T, d), not normalised, as SoftCPT's."""
+        """Task features (T, d), not normalised, as in SoftCPT."""
         if hasattr(self, "task_prompt_learner"):
             return self.tower(self.task_prompt_learner())
         return self.features
@@ -92,11 +92,11 @@ class GeneratedPrompts(nn.Module):
 
 @torch.no_grad()
 def frozen_features(tower: TextTower, names: list[str]) -> Tensor:
-    """Text features (T, d) of task names: [SOS], the name, a full stop, [EOS]."""
+    """Text features (T, d) of task names without context: [SOS] name . [EOS]."""
     tokens = NameTokens(tower, names)
     tokens.check(0)
-    nothing = torch.zeros(1, 0, tower.width, device=tower.device)
-    return tower(tokens.fill(nothing, torch.zeros(len(names), dtype=torch.long, device=tower.device)))
+    empty = torch.zeros(1, 0, tower.width, device=tower.device)
+    return tower(tokens.fill(empty, torch.zeros(len(names), dtype=torch.long, device=tower.device)))
 
 
 @TRAINER_REGISTRY.register()

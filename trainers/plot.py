@@ -1,12 +1,14 @@
-"""PLOT (Chen et al., "PLOT: Prompt Learning with Optimal Transport for Vision-Language Models"): a class has several
-prompts.
+"""PLOT (Chen et al., "PLOT: Prompt Learning with Optimal Transport for Vision-Language Models"): several prompts per
+class.
 
-Each class has M contexts, so M text features w_1 ... w_M, which are matched with the P local features x_1 ... x_P of an
-image (its patches) by the cheapest transport plan at the cost 1 - cos (`sinkhorn.py`). A class's logit is
+Each class has M contexts, which give M text features w_1 ... w_M. The transport plan with the least cost matches them
+with the P local features x_1 ... x_P of an image (its patches); the cost is 1 - cos (`sinkhorn.py`). The logit of a
+class is
 
     s <plan, cos(w_m, x_p)>
 
-with CLIP's scale s; the plan is a constant in the gradient. An image is matched with the classes of its own task only.
+with CLIP's scale s. The plan is treated as a constant in the gradient. Images are matched with the classes of their own
+task only.
 """
 
 from __future__ import annotations
@@ -42,15 +44,15 @@ declare(
     KEY + "THRESH", 1e-2, allowed=at_least(0), help="Sinkhorn stops if the mean change of the row scaling is smaller"
 )
 
-PIECE = 2**26  # similarities that are matched at a time: 256 MB in fp32
+PIECE = 2**26  # number of similarities matched at a time: 256 MB in fp32
 
 
 class SeveralPrompts(PromptLearner):
-    """M prompts in place of each one of PromptLearner's: `forward(select (N',)) -> Prompts`, M of each name in turn.
+    """Learn M prompts per name: `forward(select (N',)) -> Prompts`, the M prompts of a name one after the other.
 
-    Contexts have a dimension M before L: `ctx` (M, L, D), (N, M, L, D), or `learners.<t>.ctx` (M, L, D). Prompts that
-    begin equal would get equal gradients and remain one prompt, so N(0, 0.02) noise is added to initial words for all
-    but the first.
+    Contexts have a dimension M before L: `ctx` (M, L, D), (N, M, L, D), or `learners.<t>.ctx` (M, L, D). Identical
+    prompts would get identical gradients and stay identical. So noise from N(0, 0.02) is added to initial words of all
+    prompts but the first.
     """
 
     def __init__(self, tower: TextTower, names, n_prompts: int = 4, n_ctx: int = 16, init: str = "", **options):
@@ -79,10 +81,10 @@ class SeveralPrompts(PromptLearner):
 def match(
     local: Tensor, text: Tensor, eps: float = 0.1, max_iter: int = 100, threshold: float = 1e-2
 ) -> tuple[Tensor, Tensor]:
-    """<plan, similarity> (B, C) of B images with C classes, and the plans' entropies (B, C) in nats, in fp32.
+    """Match B images with C classes: <plan, similarity> (B, C), and entropies (B, C) of the plans in nats, in fp32.
 
-    local (B, P, d) and text (C, M, d) need not be normalised. Images beyond PIECE similarities are matched in pieces,
-    each with its own end of iterations.
+    local (B, P, d) and text (C, M, d) need not be normalised. Images are matched in pieces of at most PIECE
+    similarities; each piece stops its iterations separately.
     """
     local, text = F.normalize(local.float(), dim=-1), F.normalize(text.float(), dim=-1)
     (B, P, _), (C, M, _) = local.shape, text.shape
@@ -96,7 +98,7 @@ def match(
 
 
 class TransportPrompts(ContextLearner):
-    """Text features (N', M, d) of the M prompts of each class, matched with the local features of images."""
+    """The learner of PLOT: text features (N', M, d) of M prompts per class, matched with local image features."""
 
     def __init__(
         self,
@@ -120,8 +122,8 @@ class TransportPrompts(ContextLearner):
     def logits(self, image: Tensor, text: Tensor, columns: Tensor, task: Tensor | None = None):
         """Logits (B, N') of local features (B, P, d), and the mean entropy of the plans.
 
-        An image of a known task is matched with the classes of this task only, as in a run of the task alone; its other
-        logits are -inf.
+        If the task of an image is known, the image is matched with the classes of this task only, as in a single-task
+        run; all other logits are -inf.
         """
         logits = image.new_full((len(image), len(columns)), float("-inf"), dtype=torch.float32)
         entropies = []
@@ -137,7 +139,7 @@ class TransportPrompts(ContextLearner):
 
 @TRAINER_REGISTRY.register()
 class PLOT(ContextTrainer):
-    """CoOp with several prompts per class and optimal transport in place of the cosine."""
+    """CoOp with several prompts per class and optimal transport instead of the cosine."""
 
     section = "PLOT"
     learner = TransportPrompts

@@ -1,13 +1,13 @@
-"""ProGrad (Zhu et al., "Prompt-aligned Gradient for Prompt Tuning"): CoOp whose steps do not go against zero-shot CLIP.
+"""ProGrad (Zhu et al., "Prompt-aligned Gradient for Prompt Tuning"): CoOp whose steps do not contradict zero-shot CLIP.
 
-Two gradients of each context: g_ce of the cross-entropy, and g_kl of the divergence KL(hand || prediction) from CLIP
-with hand-made prompts, whose negative is the "general direction". Where the two conflict, what g_ce has against g_kl is
-taken out: with u = g_kl / ||g_kl||,
+Each context has two gradients: g_ce of the cross-entropy, and g_kl of the divergence KL(hand || prediction) from CLIP
+with hand-made prompts; the negative of g_kl is the "general direction". If they conflict, the component of g_ce against
+g_kl is removed: with u = g_kl / ||g_kl||,
 
     g = g_ce - lambda (g_ce . u) u   if g_ce . g_kl < 0,   else g = g_ce.
 
-On a suite both losses are over the classes of each image's own task, means over the batch. With TSC each task's context
-is a tensor of its own, so each task's gradients are projected by themselves, as in a run of the task alone.
+On a suite, both losses are means over the batch, and each image is classified within its own task. With TSC each task's
+context is a separate tensor, so the gradients of each task are projected separately, as in a single-task run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ declare(
 )
 declare(KEY + "T", 1.0, help="temperature of both sides of the KL divergence")
 
-# The published hand-made prompts; every other task has its own zero-shot template.
+# The published hand-made prompts; all other tasks use their zero-shot template.
 TEMPLATES = {
     "Caltech101": "a photo of a {}.",
     "DescribableTextures": "a texture of {}.",
@@ -55,12 +55,12 @@ TEMPLATES = {
 
 
 def template(task: Task) -> str:
-    """The hand-made prompt with which a task is aligned."""
+    """Hand-made prompt with which a task is aligned."""
     return TEMPLATES.get(task.key, task.templates[0])
 
 
 def task_rates(text: str) -> dict[str, float]:
-    """{key of a task: LAMBDA} of TRAINER.PROGRAD.TASK_LAMBDA. Raises UserError for a text of another form."""
+    """Parse TRAINER.PROGRAD.TASK_LAMBDA into {key of a task: LAMBDA}. Raises UserError if it is malformed."""
     rates = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, _, rate = (word.strip() for word in part.partition("="))
@@ -71,16 +71,17 @@ def task_rates(text: str) -> dict[str, float]:
         if not key or not 0 <= rates[key] < math.inf:
             raise UserError(
                 f"{KEY}TASK_LAMBDA {text!r}: {part!r} is not a task's key and a number of at least 0, such as "
-                "'EuroSAT=0.8'; several are separated by commas"
+                "'EuroSAT=0.8'; separate several tasks by commas"
             )
     return rates
 
 
 def divergence(teacher: Tensor, student: Tensor, own: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) of the softmax over each sample's own columns at temperature T: the mean of B samples.
+    """T^2 KL(teacher || student) at temperature T, averaged over B samples.
 
-    The published code leaves out the teacher's entropy, a constant: its numbers are larger, its gradients the same.
-    teacher, student: logits (B, N'); own (B, N'): True on the columns of each sample's task.
+    The softmax is over the columns of each sample's task. The published code omits the teacher's entropy, a constant:
+    its values are larger, its gradients are the same. teacher, student: logits (B, N'); own (B, N'): True on the
+    columns of each sample's task.
     """
     log_p, log_q = (
         (logits / temperature).masked_fill(~own, float("-inf")).log_softmax(-1).masked_fill(~own, 0.0)
@@ -90,9 +91,9 @@ def divergence(teacher: Tensor, student: Tensor, own: Tensor, temperature: float
 
 
 def aligned(gradient: Tensor, general: Tensor, rate: float) -> Tensor:
-    """`gradient` without `rate` times its part against `general`; unchanged where they agree (both of any one shape).
+    """Remove `rate` times the component of `gradient` against `general`; unchanged if they do not conflict.
 
-    `general` may be zero, as for a task that is not in the batch.
+    Both have the same, arbitrary shape. `general` may be zero, e.g. for a task that is not in the batch.
     """
     length = general.double().norm().to(general.dtype)  # squares of small gradients would vanish in fp32
     direction = general / length.clamp_min(torch.finfo(general.dtype).tiny)
@@ -100,7 +101,7 @@ def aligned(gradient: Tensor, general: Tensor, rate: float) -> Tensor:
 
 
 class AlignedContexts(ContextLearner):
-    """Contexts, the features of the hand-made prompts they are aligned with, and `rates`: lambda of each task."""
+    """Learner with contexts, the features of hand-made prompts, and the lambda of each task (`rates`)."""
 
     def __init__(self, tower: TextTower, space: TaskSpace, *, rates: list[float], **options):
         super().__init__(tower, space, **options)
@@ -133,16 +134,16 @@ class ProGrad(ContextTrainer):
         rates = [given.get(key, c.LAMBDA) for key in keys]
         if len(set(rates)) > 1 and not c.TSC:
             raise UserError(
-                f"{KEY}TASK_LAMBDA {c.TASK_LAMBDA!r}: these tasks share a tensor of contexts, which has one LAMBDA; "
-                f"give {KEY}TSC True, a context for every task"
+                f"{KEY}TASK_LAMBDA {c.TASK_LAMBDA!r}: these tasks share one tensor of contexts, which has one LAMBDA; "
+                f"set {KEY}TSC True for one context per task"
             )
         return AlignedContexts(tower, space, rates=rates, **cls.options(c))
 
     def gradients(self, loss: Tensor, step: Step) -> None:
-        """The gradients of `loss`, aligned with those of the divergence from the hand-made prompts' predictions.
+        """Compute gradients of `loss`, aligned with the gradients of the divergence from hand-made prompts.
 
-        Under PREC amp both losses have the scaler's factor. It cancels in the direction, so that the aligned gradient
-        has that factor too, as the scaler expects.
+        Under PREC amp the scaler scales both losses. The factor cancels in the direction, so the aligned gradient has
+        the factor once, as the scaler expects.
         """
         hand = cosine_logits(step.frozen, self.model.hand(step.columns), self.scale)
         own = self.task_of_column[step.columns] == step.task[:, None]

@@ -1,7 +1,7 @@
-"""Prompts of names: which context stands before, around or after which name.
+"""Prompts of names: contexts before, around or after the names of classes or tasks.
 
-`NameTokens` holds the fixed part, the names' token embeddings, and puts contexts around it. `PromptLearner` holds the
-learnable contexts and knows who shares them. Both give `Prompts` to the text tower.
+`NameTokens` holds the fixed token embeddings of the names and adds contexts to them. `PromptLearner` holds learnable
+contexts, and how names share them. Both make `Prompts` for the text tower.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SHARING = ("all", "task", "class")
 
 
 class NameTokens:
-    """Token embeddings of N names, and how a context of L tokens is put around them.
+    """Token embeddings of N names, to which a context of L tokens is added.
 
-    A prompt is [SOS] context name . [EOS] (`end`), [SOS] name context . [EOS] (`front`), or with the first L // 2
-    context tokens before the name and the rest after it (`middle`). Underscores in names become spaces. Not a module:
-    the data give the names, so that a checkpoint does not hold them.
+    A prompt is [SOS] context name . [EOS] (`end`), [SOS] name context . [EOS] (`front`), or has the first L // 2
+    context tokens before the name and the rest after it (`middle`). Underscores in names become spaces. This class is
+    not a module, since names come from the data and are not part of a checkpoint.
     """
 
     def __init__(self, tower: TextTower, names: Sequence[str], position: str = "end"):
@@ -53,18 +53,19 @@ class NameTokens:
         return len(self.names)
 
     def check(self, n_ctx: int) -> None:
-        """Raise UserError when a name does not fit the tower beside `n_ctx` context tokens, naming the longest."""
+        """Raise UserError if the longest name and `n_ctx` context tokens exceed the tower's context length."""
         worst = int(self.length.argmax())
         total = 1 + n_ctx + int(self.length[worst])
         if total > self.context_length:
             raise UserError(
                 f"The prompt of {self.names[worst]!r} takes {total} tokens with {n_ctx} context tokens, "
-                f"the text tower takes {self.context_length}: shorten the name or N_CTX."
+                f"but the text tower takes at most {self.context_length}: shorten the name or reduce N_CTX."
             )
 
     def fill(self, context: Tensor, group: Tensor, select: Tensor | None = None) -> Prompts:
-        """Prompts of the names `select` (N',) (default all) with the contexts (G, L, D); `group` (N',) says which
-        context each name takes.
+        """Make prompts of the names `select` (N',) (default: all) with the contexts (G, L, D).
+
+        `group` (N',): index of each name's context.
         """
         tokens, length, name_length = self.tokens, self.length, self.name_length
         if select is not None:
@@ -86,32 +87,32 @@ class NameTokens:
         return Prompts(prefix, tokens, owner, length)
 
 
-def _insert(tokens: Tensor, at: Tensor, piece: Tensor) -> Tensor:
-    """Put `piece` (N, K, D) into `tokens` (N, S, D) before position `at` (N,) of each row: (N, S + K, D)."""
+def _insert(tokens: Tensor, position: Tensor, piece: Tensor) -> Tensor:
+    """Insert `piece` (N, K, D) into `tokens` (N, S, D) before the `position` (N,) of each row: (N, S + K, D)."""
     (_, S, D), K = tokens.shape, piece.shape[1]
-    step = torch.arange(S + K, device=at.device)
-    at = at[:, None]
-    # each position's place in cat([tokens, piece])
-    source = torch.where(step < at, step, torch.where(step < at + K, S + step - at, step - K))
+    step = torch.arange(S + K, device=position.device)
+    first = position[:, None]
+    # index of each output token in cat([tokens, piece])
+    source = torch.where(step < first, step, torch.where(step < first + K, S + step - first, step - K))
     return torch.cat([tokens, piece], 1).gather(1, source[..., None].expand(-1, -1, D))
 
 
 class PromptLearner(OwnedRows):
     """Learnable prompts for N names: `forward(select (N',)) -> Prompts`.
 
-    The context is fp32 and shared by all prompts, by those of one task, or by none. Parameters have the published
-    names: `ctx` (L, D) for sharing "all", `ctx` (N, L, D) for "class", `learners.<t>.ctx` (L, D) for "task".
+    The context is fp32. It is shared by all prompts, by the prompts of a task, or not shared. Parameters have the
+    published names: `ctx` (L, D) for sharing "all", `ctx` (N, L, D) for "class", `learners.<t>.ctx` (L, D) for "task".
 
     Args:
         tower: embeds the names.
         names: N names.
         n_ctx: L.
-        init: words whose token embeddings replace the random N(0, 0.02) start; they set the length L.
-        position: of the name, one of POSITIONS.
+        init: words whose token embeddings are the initial context and set L; "": random values from N(0, 0.02).
+        position: position of the name, one of POSITIONS.
         sharing: "all", "task" or "class".
-        task_of_name: (N,) for sharing "task".
-        owners: names of the tasks or classes in a checkpoint, one for each context of sharing "task" or "class".
-        kind: what the names are, "class" or "task".
+        task_of_name: (N,) task of each name, for sharing "task".
+        owners: for sharing "task" or "class": name of each context's task or class in checkpoints.
+        kind: "class" or "task": the kind of the names.
     """
 
     per_task = ("learners",)  # module lists with one entry per task
@@ -160,19 +161,19 @@ class PromptLearner(OwnedRows):
         )
 
     def contexts(self, select: Tensor) -> tuple[Tensor, Tensor]:
-        """Contexts (G, L, D) of the prompts `select` (N',), and the context that each prompt takes (N',)."""
+        """Contexts (G, L, D) for the names `select` (N',), and the index (N',) of each name's context."""
         if self.sharing == "all":
             return self.ctx[None], torch.zeros_like(select)
         if self.sharing == "class":
             return self.ctx[select], torch.arange(len(select), device=select.device)
         present, group = self.task_of_name.to(select.device)[select].unique(return_inverse=True)
-        # Stacked whole: an absent task gets a zero gradient, so its momentum and weight decay go on as published.
+        # All contexts are stacked, so that absent tasks get zero gradients: momentum and weight decay act as published.
         return torch.stack([learner["ctx"] for learner in self.learners])[present], group
 
     def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """The contexts for people: ("context" or "context of <owner>", (L, D)).
+        """Yield (label, context (L, D)); the label is "context" or "context of <owner>".
 
-        `select` (N',): the names whose contexts are wanted, where each name has its own (default all).
+        `select` (N',): if each name has its own context, the names to include (default: all).
         """
         if self.sharing == "all":
             yield "context", self.ctx
@@ -190,9 +191,9 @@ class PromptLearner(OwnedRows):
 
 
 def named_contexts(learner: nn.Module, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-    """The contexts of a learner, (label, (L, D)) each: those of its method of this name, else of its prompt learners.
+    """Yield (label, context (L, D)) of a learner, from its method `named_contexts` or else from its children.
 
-    A learner that generates its contexts, or holds them otherwise than PromptLearner does, has such a method.
+    Learners that generate contexts, or store them differently from PromptLearner, define this method.
     """
     if hasattr(learner, "named_contexts"):
         yield from learner.named_contexts(select)
@@ -202,7 +203,7 @@ def named_contexts(learner: nn.Module, select: Tensor | None = None) -> Iterator
 
 
 def init_problems(key: str, n_ctx: int, init: str) -> list[str]:
-    """Problems with initial words whose number of tokens is not N_CTX; settings begin with `key`."""
+    """Problems if the number of tokens in the initial words differs from N_CTX. `key`: prefix of the settings."""
     words = len(tokenizer().encode(init.replace("_", " ")))
     if words in (0, n_ctx):
         return []

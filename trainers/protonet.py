@@ -1,9 +1,9 @@
 """ProtoNet on frozen CLIP features: nearest class mean (after Snell et al., "Prototypical Networks for Few-shot
 Learning").
 
-The SoftCPT paper has a row of this name without protocol or code. This one is ours: nothing is trained, the prototypes
-are those of the paper (eq. 1) on the features of the frozen image tower, over all training images of a class. On some
-data it may be well above the published row.
+The SoftCPT paper has a row of this name without protocol or code. This version is ours: nothing is trained, and the
+prototypes follow Snell et al. (eq. 1), computed from frozen features of all training images of a class. On some data it
+may be well above the published row.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ class Prototypes(ClassRows):
         prototypes = self.prototypes[columns]
         if self.metric == "cosine":
             return cosine_logits(features, prototypes, self.scale)
-        # not by a matrix product, whose cancellation costs digits
+        # not by a matrix product, which would lose digits by cancellation
         return -torch.cdist(features, prototypes, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
 @TRAINER_REGISTRY.register()
 class ProtoNet(FittedTrainer):
-    """Prototype p_c = mean of f(x) over the training images x of class c; the class of the nearest one is predicted.
+    """Predict the class of the nearest prototype; p_c is the mean of f(x) over the training images x of class c.
 
-    `cosine`: f is the L2-normalised feature, logits are s cos(f(x), p_c) with CLIP's own scale s, as for all methods.
-    `euclidean`: f is the feature as the tower gives it, logits are -|f(x) - p_c|^2 (Snell et al., eq. 2).
+    `cosine`: f is the L2-normalised feature, logits are s cos(f(x), p_c) with CLIP's scale s, as for all methods.
+    `euclidean`: f is the unnormalised feature, logits are -|f(x) - p_c|^2 (Snell et al., eq. 2).
     """
 
     section = "PROTONET"
 
     def load_critical_settings(self, c) -> dict[str, object]:
-        return {"METRIC": c.METRIC}  # prototypes of cosine are means of normalised features
+        return {"METRIC": c.METRIC}  # with cosine, prototypes are means of normalised features
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Prototypes:

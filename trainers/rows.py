@@ -1,4 +1,4 @@
-"""Rows that remember whose they are: what is learned per class, per task or per training image."""
+"""Learned rows with owners: one row per class, per task or per training image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from dassl.utils import UserError
 
 
 class OwnedRows(nn.Module):
-    """A module whose rows belong to named classes or tasks. A checkpoint's rows are found by name, not by position.
+    """A module whose rows belong to named classes or tasks. Rows of a checkpoint are matched by name, not by position.
 
-    So a model of all tasks serves some of them, in any order; by position alone a class could get another one's row.
-    Subclasses call `own` when their tensors exist.
+    So a model of all tasks can be tested on some of its tasks, in any order. Matching by position could assign a class
+    the row of another class. Subclasses call `own` after their tensors are created.
     """
 
     owners: list[str] | None = None
@@ -30,16 +30,16 @@ class OwnedRows(nn.Module):
         lists: Sequence[str] = (),
         new: str = "refuse",
     ) -> None:
-        """Say whose the rows are.
+        """Set the owners of the rows.
 
         Args:
-            owners: a name for each row (`class_owners(space)`, `task_owners(space)`); None: the rows are everybody's.
+            owners: name of each row's owner (`class_owners(space)`, `task_owners(space)`); None: all share the rows.
             kind: "class" or "task".
-            what: what a message calls a row.
-            tensors: names of the parameters and buffers with a row for each owner; None: all of this module.
-            lists: names of the module lists with an entry for each owner; "" for this module itself.
-            new: what an owner gets that the checkpoint does not know: "refuse" raises a UserError, "initial" leaves the
-                row that the data have given it.
+            what: name of a row in messages.
+            tensors: names of the parameters and buffers with one row per owner; None: all of this module.
+            lists: names of the module lists with one entry per owner; "" for this module itself.
+            new: treatment of owners that the checkpoint does not know: "refuse" raises a UserError, "initial" keeps
+                the initial row.
         """
         self.owners = unique(owners) if owners else None
         self._kind, self._what, self._tensors, self._lists, self._new = kind, what, tensors, lists, new
@@ -49,10 +49,11 @@ class OwnedRows(nn.Module):
         return self.owners
 
     def set_extra_state(self, state) -> None:
-        """Nothing to do: `_load_from_state_dict` has matched the saved owners to those of the data."""
+        """Do nothing: `_load_from_state_dict` has already matched saved owners with the owners in the data."""
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        saved = state_dict.setdefault(prefix + "_extra_state", self.owners)  # files of other code: by position
+        # checkpoints of other code have no owners: rows are matched by position
+        saved = state_dict.setdefault(prefix + "_extra_state", self.owners)
         if saved and self.owners and saved != self.owners:
             rows = self._rows(saved)
             names = (*self._parameters, *self._buffers) if self._tensors is None else self._tensors
@@ -64,7 +65,7 @@ class OwnedRows(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _rows(self, saved: Sequence[str]) -> list[int | None]:
-        """The saved row of each owner; None for a new one that keeps its own."""
+        """Saved row of each owner; None for new owners, which keep their initial row."""
         unknown = [owner for owner in self.owners if owner not in saved]
         if not unknown or self._new == "initial":
             place = {owner: row for row, owner in enumerate(saved)}
@@ -72,12 +73,12 @@ class OwnedRows(nn.Module):
         first, again, _ = unknown[0].rpartition(" #")
         if again and first in saved:  # see `unique`
             raise UserError(
-                f"This model has one {self._what} per {self._kind}, and two of this suite would need the one of "
-                f"{first!r}: test shifted test sets of one source in a run each, as scripts/xd_test.sh does."
+                f"This model has one {self._what} per {self._kind}, and two of this suite would need that of "
+                f"{first!r}: test each shifted test set of one source in a separate run, as scripts/xd_test.sh does."
             )
         raise UserError(
             f"This model has one {self._what} per {self._kind}, and none was learned for {unknown[0]!r} "
-            f"({len(unknown)} of {len(self.owners)} are new to it). Train on them as well, or use a method or a "
+            f"({len(unknown)} of {len(self.owners)} were not in training). Train on them as well, or use a method or "
             f"setting without one {self._what} per {self._kind}."
         )
 
@@ -99,9 +100,9 @@ class OwnedRows(nn.Module):
 
 
 class SampleRows(nn.Module):
-    """A row for each of M training images, M given by the data: `keys` (M, d), and the class `column` (M,) of each.
+    """One row per training image: `keys` (M, d) and the class `column` (M,) of each image.
 
-    A checkpoint brings its own M. Rows of classes that this run does not have are left out.
+    The data determine M; loading a checkpoint sets M. Rows of classes that are not in this run are dropped.
     """
 
     def __init__(self, space: TaskSpace, width: int):
@@ -111,7 +112,7 @@ class SampleRows(nn.Module):
         self.register_buffer("column", torch.zeros(0, dtype=torch.long))
 
     def fill(self, keys: Tensor, column: Tensor) -> None:
-        """Set the rows. The parameter stays the same object, so that an optimiser made before still has it."""
+        """Set the rows. The parameter object is kept, so an existing optimiser remains valid."""
         self.keys.data = keys.to(self.keys)
         self.column = column.to(self.column.device)
 
@@ -119,7 +120,7 @@ class SampleRows(nn.Module):
         return self.owners
 
     def set_extra_state(self, state) -> None:
-        """Nothing to do: `_load_from_state_dict` has matched the saved classes to those of the data."""
+        """Do nothing: `_load_from_state_dict` has already matched saved classes with the classes in the data."""
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         saved = state_dict.get(prefix + "_extra_state", self.owners)
@@ -132,7 +133,7 @@ class SampleRows(nn.Module):
 
 
 class TaskModules(OwnedRows, nn.ModuleList):
-    """One module for all tasks, or one for each of `owners` (`task_owners(space)`), each made by `make`."""
+    """One module for all tasks, or one for each of `owners` (`task_owners(space)`), created by `make`."""
 
     def __init__(
         self, make: Callable[[], nn.Module], owners: Sequence[str] | None = None, what: str = "set of prompts"
@@ -142,7 +143,7 @@ class TaskModules(OwnedRows, nn.ModuleList):
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """The names, with a number added to a name that has occurred before."""
+    """Make names unique: add a number to repeated names."""
     seen: dict[str, int] = {}
     out = []
     for name in names:
@@ -152,10 +153,10 @@ def unique(names: Sequence[str]) -> list[str]:
 
 
 def class_owners(space: TaskSpace) -> list[str]:
-    """N texts that tell the classes of a suite apart."""
+    """N unique identifiers of the classes of a suite."""
     return [f"{task.owner}: {name}" for task in space.tasks for name in task.classnames]
 
 
 def task_owners(space: TaskSpace) -> list[str]:
-    """T texts that tell the tasks of a suite apart."""
+    """T unique identifiers of the tasks of a suite."""
     return [task.owner for task in space.tasks]

@@ -1,4 +1,4 @@
-"""The training images a learner may start from: features of the frozen image tower, without augmentation."""
+"""Samples for the start of a learner: frozen features of training images without augmentation."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Samples(NamedTuple):
 
 
 class StartSamples:
-    """The frozen features a learner may start from: `train` and `val`, lists of T `Samples`, one per task.
+    """Frozen features for the start of a learner: `train` and `val` are lists of T `Samples`, one per task.
 
-    They are features of the images under the test transform, without augmentation. Each list is read when it is first
-    asked for, so that a method that needs no validation images never computes their features.
+    Images have the test transform, without augmentation. Each list is read at its first access, so the features of
+    validation images are computed only for methods that need them.
     """
 
     def __init__(self, read: Callable[[str], list[Samples]]):
@@ -43,16 +43,16 @@ class StartSamples:
 
 
 def read_samples(trainer, split: str) -> list[Samples]:
-    """The images of a split under the test transform, one `Samples` per task.
+    """Read the images of a split under the test transform: one `Samples` per task.
 
-    Raises UserError without training images, NonFiniteLossError for features that are infinite or NaN, which a mean
-    would hide.
+    Raises UserError without training images, and NonFiniteLossError for infinite or NaN features, which a mean would
+    hide.
     """
     cfg, dataset, what = trainer.cfg, trainer.dm.dataset, "training images" if split == "train" else "validation images"
     loader = trainer.val_loader
     if split == "train":
         if not dataset.train_x:
-            raise UserError(f"{cfg.DATASET.NAME} has no training images, and {type(trainer).__name__} needs some")
+            raise UserError(f"{cfg.DATASET.NAME} has no training images, but {type(trainer).__name__} needs them")
         loader = build_data_loader(
             cfg,
             data_source=dataset.train_x,
@@ -66,7 +66,7 @@ def read_samples(trainer, split: str) -> list[Samples]:
         loader = trainer.from_features(loader, what)
     width = trainer.image_tower.output_dim
     features, labels, tasks = [torch.zeros(0, width)], [torch.zeros(0).long()], [torch.zeros(0).long()]
-    with preserved_rng():  # reading a loader draws numbers, and no result may depend on what was cached
+    with preserved_rng():  # a loader draws random numbers, and results must not depend on the state of the cache
         for number, batch in enumerate(progress(loader or (), what), 1):
             found = batch["features"] if "features" in batch else trainer.frozen_features(batch["img"])
             features.append(found.float().cpu())

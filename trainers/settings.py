@@ -1,11 +1,11 @@
-"""Settings that many methods share: each is declared here once, with its allowed values and its help."""
+"""Settings that many methods share: defined once, with allowed values and help."""
 
 from __future__ import annotations
 
 from clip.backbones import PRECISIONS
 from dassl.config import at_least, between, declare
 
-POSITIONS = ("end", "middle", "front")  # of the class token, as CoOp names them: the name stands at the end, …
+POSITIONS = ("end", "middle", "front")  # positions of the class name, as in CoOp: at the end, …
 
 PRECISION = "precision of the frozen towers (prompts: fp32). fp16 and amp need CUDA, a CPU uses fp32; bf16 always works"
 SHARED = {  # name: (allowed values, help)

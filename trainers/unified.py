@@ -1,5 +1,5 @@
-"""Unified prompts: how one set of tokens becomes the prompts of both towers (Zang et al., "Unified Vision and Language
-Prompt Learning", section 3.3), the ablations of their Table 2, and the learner that gives the prompts to the towers.
+"""Unified prompts (Zang et al., "Unified Vision and Language Prompt Learning", section 3.3): one set of tokens for both
+towers, the ablations of their Table 2, and the learner that adds the prompts to the towers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ READS = {"WIDTH": ("upt", "shared", "mlp"), "HEADS": ("upt",), "HIDDEN": ("upt",
 
 
 def declare_unified(section: str) -> None:
-    """Declare the settings of cfg.TRAINER.<section> that unified prompts have in every method."""
+    """Declare the settings of unified prompts in cfg.TRAINER.<section>."""
     key = f"TRAINER.{section}."
     declare_shared(section, PREC="fp16")
     declare(
@@ -53,7 +53,7 @@ def unified_problems(key: str, c) -> list[str]:
     """Contradictions among the settings of section `c`, whose keys begin with `key`."""
     found = []
     if c.N_CTX % 2:
-        found.append(f"{key}N_CTX {c.N_CTX}: half of the prompts are for each tower, expected an even number")
+        found.append(f"{key}N_CTX {c.N_CTX}: each tower gets half of the prompts, expected an even number")
     for name, modes in READS.items():
         if c.MODE not in modes and c[name] != settings()[key + name].default:
             found.append(f"{key}{name} {c[name]} is read by {key}MODE {' and '.join(modes)} only, found MODE {c.MODE}")
@@ -63,32 +63,32 @@ def unified_problems(key: str, c) -> list[str]:
 
 
 def unified_settings(c) -> dict:
-    """Keyword arguments of `Unify` out of a section of the configuration."""
+    """Keyword arguments of `Unify` from a section of the configuration."""
     names = ("mode", "n_ctx", "depth", "width", "heads", "hidden")
     return {name: c[name.upper()] for name in names}
 
 
 def unified_critical_settings(c, width: int) -> dict[str, object]:
-    """Settings of a section that a checkpoint's shapes do not reveal; `width` of the text tower."""
+    """Settings of a section that a checkpoint's shapes do not reveal. `width`: width of the text tower."""
     return {"HEADS": c.HEADS or default_heads(c.WIDTH or width)} if c.MODE == "upt" else {}
 
 
 def default_heads(width: int) -> int:
-    """One for each 64 numbers, as in CLIP's layers; fewer where that does not divide the width."""
+    """One head per 64 dimensions, as in CLIP's layers; fewer if this number does not divide the width."""
     return next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)
 
 
 class UnifiedTransformer(nn.Module):
     """U' = SA(U) + LN(U), U^ = FFN(LN(U')) + LN(U'): (..., n, D_u) -> (..., n, D_u).
 
-    The n tokens of a layer attend to each other; layers and tasks are apart. As the paper writes it: attention sees U
-    itself, and both residual paths are normalised.
+    The n tokens of a layer attend to each other; layers and tasks are independent. As in the paper, attention takes the
+    unnormalised U, and both residual paths are normalised.
     """
 
     def __init__(self, width: int, heads: int, hidden: int):
         super().__init__()
         if width % heads:
-            raise UserError(f"Unified prompts of width {width} cannot have {heads} heads: HEADS has to divide WIDTH.")
+            raise UserError(f"Unified prompts of width {width} cannot have {heads} heads: HEADS must divide WIDTH.")
         self.heads = heads
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.merge = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -104,17 +104,17 @@ class UnifiedTransformer(nn.Module):
 
 
 class Unify(nn.Module):
-    """Raw prompts -> those of both towers: text (..., I_t, m, D) and visual (..., I_v, m, W), m = n / 2.
+    """Map raw prompts to the prompts of both towers: text (..., I_t, m, D) and visual (..., I_v, m, W), m = n / 2.
 
-    `shapes` says which raw prompts (..., *shape) `forward` takes; I is the depth of a tower, where a tower with fewer
-    layers leaves the rest of U aside:
+    `shapes` lists the shapes of the raw prompts (..., *shape) that `forward` takes. I is the depth of the deeper tower;
+    a tower with fewer layers ignores the rest of U.
 
-    upt, mlp: U (I, n, D_u); a network mixes the tokens of each layer (upt) or maps each by itself (mlp), and the first
-        m are the text tower's, the others the image tower's.
-    shared: U (I, m, D_u), the same tensor for both.
-    joint: prompts (I_t, m, D) and (I_v, m, W), each for its tower.
+    upt, mlp: U (I, n, D_u); a network mixes the tokens of each layer (upt) or maps each token separately (mlp). The
+        first m tokens are for the text tower, the others for the image tower.
+    shared: U (I, m, D_u), the same tensor for both towers.
+    joint: independent prompts (I_t, m, D) and (I_v, m, W).
 
-    A half of another width than its tower goes through a linear map, the same one at all layers.
+    If the width of a half differs from its tower, a linear map (shared by all layers) is applied.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Unify(nn.Module):
         if depth > max(len(tower.blocks), visual_layers):
             raise UserError(
                 f"DEPTH {depth}: the text tower has {len(tower.blocks)} layers and the image tower {visual_layers}; "
-                "0 stands for all of them."
+                "0 stands for all layers."
             )
         self.mode, self.m = mode, m
         self.depths = tuple(min(depth or layers, layers) for layers in (len(tower.blocks), visual_layers))
@@ -152,10 +152,10 @@ class Unify(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # a bias of all tokens would hide in what they differ at first
+                nn.init.zeros_(layer.bias)  # a random bias would hide initial differences of tokens
 
     def initial(self) -> list[nn.Parameter]:
-        """Raw prompts as parameters: N(0, 0.02) as CoOp's; the visual ones of joint as VPT's."""
+        """Initial raw prompts as parameters: N(0, 0.02) as in CoOp; visual prompts of joint as in VPT."""
         found = [nn.Parameter(torch.empty(*shape).normal_(std=0.02)) for shape in self.shapes]
         if self.mode == "joint":
             bound = (6 / (3 * self.patch**2 + self.shapes[1][-1])) ** 0.5
@@ -185,21 +185,21 @@ class UnifiedPrompts(nn.Module):
 
 
 class TaskPrompts(TaskModules):
-    """One module that gives prompts for all tasks, or one per task; called, it stacks their prompts: (G, …) each."""
+    """One module with prompts for all tasks, or one module per task. A call stacks their prompts: (G, …) each."""
 
     def forward(self) -> tuple[Tensor, ...]:
         return tuple(torch.stack(part) for part in zip(*(own() for own in self), strict=True))
 
 
 class UnifiedLearner(Learner):
-    """Prompts in both towers. The text half is the context of the class prompts, replaced at each of its layers.
+    """Learner with prompts in both towers. The text half is the context of class prompts, replaced at its layers.
 
     Args:
-        tower, space: as of every learner.
-        sets: what is learned; called, it gives text (G, I_t, m, D) and visual prompts (G, I_v, m, W), G = 1 for all
-            tasks or G = T.
-        m: prompts of each tower.
-        dropout: share of the visual prompts' numbers set to 0 in training.
+        tower, space: as for every learner.
+        sets: the learned module; a call returns text prompts (G, I_t, m, D) and visual prompts (G, I_v, m, W), with
+            G = 1 for all tasks or G = T.
+        m: number of prompts per layer in each tower.
+        dropout: dropout rate of the visual prompts.
     """
 
     def __init__(self, tower: TextTower, space: TaskSpace, sets: nn.Module, m: int, dropout: float = 0.0):
@@ -211,7 +211,7 @@ class UnifiedLearner(Learner):
 
     def prompts(self) -> tuple[Tensor, Tensor]:
         """Text prompts (G, I_t, m, D) and visual prompts (G, I_v, m, W)."""
-        with torch.autocast(self.tower.device.type, enabled=False):  # the same in a step and in a test
+        with torch.autocast(self.tower.device.type, enabled=False):  # the same result in a step and in a test
             return self.sets()
 
     def additions(self) -> TowerAdditions:
@@ -240,8 +240,9 @@ class UnifiedLearner(Learner):
 
     @torch.no_grad()
     def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """The text prompts of the first layer ("[generated] context", or "... of <task>", (m, D)), and the contexts of
-        the task prompts they come from.
+        """Yield (label, prompts (m, D)) of the text prompts of the first layer, and of learned task prompts.
+
+        Labels are "[generated] context" or "[generated] context of <task>".
         """
         label = "context" if isinstance(self.sets, TaskPrompts) else "generated context"
         text = self.prompts()[0]
@@ -254,7 +255,7 @@ class UnifiedLearner(Learner):
 def learned_sets(
     tower: TextTower, space: TaskSpace, *, shared: bool = True, dropout: float = 0.0, **unified
 ) -> UnifiedLearner:
-    """A learner that learns raw prompts and network directly: one set for all tasks (`shared`) or one per task."""
+    """Learner with directly learned raw prompts and network: one set for all tasks (`shared`) or one per task."""
     owners = None if shared else task_owners(space)
     sets = TaskPrompts(lambda: UnifiedPrompts(tower, **unified), owners)
     return UnifiedLearner(tower, space, sets, unified["n_ctx"] // 2, dropout)

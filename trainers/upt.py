@@ -1,8 +1,8 @@
 """UPT (Zang et al., "Unified Vision and Language Prompt Learning") and the ablations of its Table 2, trainer name UPT.
 
-A small transformer makes the prompts of both towers out of one set of tokens, at every layer. MODE joint trains
-independent text and visual prompts together, shared has the same ones in both towers, mlp has an MLP in place of the
-transformer. The paper states neither n nor heads, FFN width and epochs; see docs/methods.md for the defaults.
+A small transformer maps one set of tokens per layer to the prompts of both towers. MODE joint trains independent text
+and visual prompts together, shared uses the same prompts in both towers, and mlp replaces the transformer by an MLP.
+The paper does not report n, heads, FFN width and epochs; see docs/methods.md for the defaults.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ declare_shared("UPT", TSC=False)
 
 @TRAINER_REGISTRY.register()
 class UPT(MultiTaskTrainer):
-    """Unified prompts, shared by all tasks or (TSC) one set per task."""
+    """Learn unified prompts: one set for all tasks, or one set per task (TSC)."""
 
     section = "UPT"
 

@@ -1,7 +1,7 @@
 """VPT (Jia et al., "Visual Prompt Tuning", ECCV 2022) on CLIP, trainer name VPT.
 
-Prompts among the tokens of the image tower, at its first layer (VPT-shallow, eq. 4-5) or at every layer (VPT-deep,
-eq. 6), where the prompts of a layer replace the outputs of the prompts before. The text side is zero-shot CLIP with
+Learned prompts are added to the tokens of the image tower: at the first layer (VPT-shallow, eq. 4-5), or at every layer
+(VPT-deep, eq. 6), where new prompts replace the outputs of the previous prompts. Text features are zero-shot CLIP with
 hand-made templates, as in Zang et al., "Unified Vision and Language Prompt Learning".
 """
 
@@ -32,7 +32,7 @@ declare(KEY + "TEMPLATE", "", help="template of all classes, with {} for the cla
 
 
 class VisualContext(nn.Module):
-    """Visual prompts `ctx` (I, K, W): uniform in (-v, v), v^2 = 6 / (3 patch^2 + W), as VPT's own code draws them."""
+    """Visual prompts `ctx` (I, K, W), initialised as in VPT's code: uniform in (-v, v), v^2 = 6 / (3 patch^2 + W)."""
 
     def __init__(self, layers: int, count: int, width: int, patch: int):
         super().__init__()
@@ -44,7 +44,7 @@ class VisualContext(nn.Module):
 
 
 class VisualPromptLearner(Learner):
-    """Learns visual prompts: `sets.<g>.ctx` (I, K, W) of G sets, I = 1 or all layers. Text features are fixed."""
+    """Learner with visual prompts `sets.<g>.ctx` (I, K, W) in G sets; I = 1 or all layers. Text features are fixed."""
 
     def __init__(
         self,
@@ -74,14 +74,14 @@ class VisualPromptLearner(Learner):
 
 @TRAINER_REGISTRY.register()
 class VPT(MultiTaskTrainer):
-    """VPT-deep, or VPT-shallow with DEEP False."""
+    """Trainer of VPT-deep, or VPT-shallow with DEEP False."""
 
     section = "VPT"
 
     def problems(self, cfg) -> list[str]:
         template, found = cfg.TRAINER.VPT.TEMPLATE, self.vit_problems(cfg)
         if template and template.count("{}") != 1:
-            found.append(f'{KEY}TEMPLATE {template!r}: expected one {{}} for the class name, as "a photo of a {{}}."')
+            found.append(f'{KEY}TEMPLATE {template!r}: expected one {{}} for the class name, e.g. "a photo of a {{}}."')
         return found
 
     @classmethod

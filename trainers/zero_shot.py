@@ -1,7 +1,7 @@
-"""Zero-shot CLIP beside the test of a learned method, to warn when the method is worse than zero-shot CLIP.
+"""Compare a learned method with zero-shot CLIP in a test, to warn if the method is worse.
 
-Both see the same classes, test images and image features. The comparison costs the text features of N hand-made prompts
-and one more matrix product per batch.
+Both use the same classes, test images and image features. The cost is the text features of N hand-made prompts, and one
+matrix product per batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .losses import cosine_logits
 
 declare("TEST.ZERO_SHOT_CHECK", True, help="compare the learned model with zero-shot CLIP and warn if it is worse")
 
-SHOWN = 5  # tasks named in the warning
+SHOWN = 5  # number of tasks listed in the warning
 ADVICE = (
     "To try: {more}more epochs (OPTIM.MAX_EPOCH), less augmentation "
     "(INPUT.TRANSFORMS), the best model on validation (TEST.FINAL_MODEL best_val), class names in plain words; or use "
@@ -29,9 +29,9 @@ ADVICE = (
 
 
 class ZeroShotCheck:
-    """Results of zero-shot CLIP with one template per task, on the batches a method is tested on.
+    """Evaluate zero-shot CLIP with one template per task, on the test batches of a method.
 
-    `more_images`: whether there are training images that have not been used, which the advice then begins with.
+    `more_images`: whether the dataset has unused training images; if so, the advice starts with them.
     """
 
     def __init__(self, cfg, clip: CLIP, tower: TextTower, space: TaskSpace, more_images: bool = True):
@@ -41,14 +41,13 @@ class ZeroShotCheck:
         self.advice = ADVICE.format(more="more images per class (DATASET.NUM_SHOTS), " if more_images else "")
 
     def process(self, features: Tensor, label: Tensor, task: Tensor) -> None:
-        """Take a batch: frozen image features (B, d), labels (B,) within the task, tasks (B,)."""
+        """Evaluate a batch: frozen image features (B, d), labels (B,) within the task, tasks (B,)."""
         self.evaluator.process(cosine_logits(features, self.text, self.scale), label, task)
 
     def compare(self, report: dict | None) -> dict | None:
-        """Warn about tasks on which the report of a method is below zero-shot CLIP.
+        """Warn about tasks on which the method is worse than zero-shot CLIP. `report`: results of the method.
 
-        Returns {"tasks": [...], "mean": {...}} as in results.json, or None if the method has no report of the same
-        images.
+        Returns {"tasks": [...], "mean": {...}} as in results.json, or None without a report on the same images.
         """
         own, _ = self.evaluator.measure()
         if report is None or [t["images"] for t in own["tasks"]] != [t["images"] for t in report["tasks"]]:

@@ -29,7 +29,7 @@ ENSEMBLE = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)  # CL
 
 
 class ZeroShot(Learner):
-    """Fixed text features of hand-made prompts; nothing is learned."""
+    """Learner with fixed text features of hand-made prompts; nothing is learned."""
 
     def __init__(self, tower: TextTower, space: TaskSpace, templates: list[tuple[str, ...]]):
         super().__init__(tower, space)
@@ -41,19 +41,19 @@ class ZeroShot(Learner):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(MultiTaskTrainer):
-    """One hand-made template per task: the first one of TRAINER.ZSCLIP.TEMPLATES, or else of the dataset."""
+    """Zero-shot CLIP with one template per task: the first in TRAINER.ZSCLIP.TEMPLATES, else of the dataset."""
 
     section = "ZSCLIP"
     learns = False
     ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.")
 
     def check_cfg(self, cfg) -> None:
-        read_templates(cfg.TRAINER.ZSCLIP.TEMPLATES)  # before anything slow
+        read_templates(cfg.TRAINER.ZSCLIP.TEMPLATES)  # reports errors before slow steps begin
         super().check_cfg(cfg)
 
     @classmethod
     def templates(cls, cfg, space: TaskSpace) -> list[tuple[str, ...]]:
-        """One tuple of templates per task."""
+        """Return one tuple of templates per task."""
         return [own[:1] for own in own_templates(cfg, space)]
 
     @classmethod
@@ -63,11 +63,11 @@ class ZeroshotCLIP(MultiTaskTrainer):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroshotCLIP):
-    """An ensemble for every task (TRAINER.ZSCLIP.ENSEMBLE): CLIP's 80 ImageNet templates, the task's own, or both."""
+    """Zero-shot CLIP with ensembles (TRAINER.ZSCLIP.ENSEMBLE): CLIP's 80 ImageNet templates, the task's, or both."""
 
     @classmethod
     def templates(cls, cfg, space: TaskSpace) -> list[tuple[str, ...]]:
         which = cfg.TRAINER.ZSCLIP.ENSEMBLE
         own = [()] * space.num_tasks if which == "imagenet" else own_templates(cfg, space)
         general = () if which == "task" else ENSEMBLE
-        return [tuple(dict.fromkeys((*mine, *general))) for mine in own]
+        return [tuple(dict.fromkeys((*templates, *general))) for templates in own]

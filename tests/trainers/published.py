@@ -1,4 +1,4 @@
-"""Prompts as the published code makes them, one padded row of 77 tokens a class: an independent reference."""
+"""Independent reference: prompts as in the published code, one padded row of 77 tokens per class."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def encode(model: CLIP, context: Tensor, names: list[str]) -> Tensor:
 
 
 def logits(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """(d), (C, d) -> (C)."""
+    """Scaled cosines: (d), (C, d) -> (C)."""
     return scale * (text / text.norm(dim=-1, keepdim=True)) @ (image / image.norm())

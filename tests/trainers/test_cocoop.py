@@ -1,4 +1,4 @@
-"""CoCoOp against a plain version of it: one image after the other, one padded row a class."""
+"""Compare CoCoOp with a plain version: image by image, one padded row per class."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def tsc(sharing):
 
 
 def own_logits(trainer, images, task):
-    """Logits of each image over the classes of its own task: B tensors (C,), in the published way."""
+    """Logits of each image over the classes of its task, as in the published code: B tensors (C,)."""
     learner, model, found = trainer.model.prompt_learner, trainer.clip, []
     for x, t in zip(trainer.encode_images(images), task.tolist(), strict=True):
         joint = learner.sharing == "all"
@@ -85,13 +85,13 @@ def test_only_the_classes_of_the_images_own_tasks_are_encoded(build, monkeypatch
         assert torch.allclose(found[row, mine], expected[: mine.sum()], atol=1e-4)
 
     encoded.clear()
-    monkeypatch.setattr(cocoop, "PIECE", 6)  # memory is bounded: 28 prompts in pieces, which may cut an image in two
+    monkeypatch.setattr(cocoop, "PIECE", 6)  # 28 prompts in pieces, which may split the prompts of an image
     with torch.no_grad():
         pieces = trainer.model_inference(IMAGES, TASK)
     assert [count for count, _ in encoded] == [6, 6, 6, 6, 4]
     assert torch.allclose(pieces[own], found[own], atol=1e-4)
 
-    with torch.no_grad():  # nothing is known of the tasks: every class, with the prompts of its own task
+    with torch.no_grad():  # unknown tasks: all classes, each with the prompts of its task
         whole = trainer.model_inference(IMAGES)
     assert torch.isfinite(whole).all() and torch.allclose(whole[own], found[own], atol=1e-4)
     asked = torch.zeros(7, dtype=torch.long)
@@ -107,8 +107,8 @@ def test_a_test_asks_for_no_more(build, monkeypatch):
         TextTower, "__call__", lambda self, prompts: encoded.append(len(prompts.group)) or call(self, prompts)
     )
     trainer.test()
-    assert sum(encoded) == 10 * 5 + 2 * 1 + 6 * 4  # images times classes of each task
-    with pytest.raises(UserError, match="depends on the image"):
+    assert sum(encoded) == 10 * 5 + 2 * 1 + 6 * 4  # images times classes per task
+    with pytest.raises(UserError, match="depend on the image"):
         trainer.text_features()
 
 
@@ -130,7 +130,7 @@ def test_each_task_keeps_its_context_and_network(build):
     joint = build("joint", *tsc(True), "OPTIM.MAX_EPOCH", 1, "DATASET.SUBSAMPLE_CLASSES", "base")
     joint.train()
     trained = joint.model.prompt_learner
-    new = build("new", *tsc(True), "DATASET.SUBSAMPLE_CLASSES", "new")  # the task of one class has no new one
+    new = build("new", *tsc(True), "DATASET.SUBSAMPLE_CLASSES", "new")  # the task with one class has no new class
     one = build("one", *tsc(True), "DATASET.SUBSAMPLE_TASKS", "task2")
     for trainer, kept in ((new, [0, 2]), (one, [2])):
         trainer.load_model(joint.output_dir)

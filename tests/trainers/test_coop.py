@@ -1,4 +1,4 @@
-"""CoOp, and what the configurations of CoOp, CoCoOp and KgCoOp say in their names."""
+"""Test CoOp, and that the configurations of CoOp, CoCoOp and KgCoOp match their names."""
 
 import re
 from pathlib import Path

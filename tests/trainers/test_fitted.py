@@ -1,4 +1,4 @@
-"""Linear probe and ProtoNet: what both do with images, checkpoints, tasks and classes."""
+"""Test the common behaviour of linear probe and ProtoNet: images, checkpoints, tasks and classes."""
 
 import json
 
@@ -43,7 +43,7 @@ def build(tmp_path, weights):
 
 @DATASET_REGISTRY.register()
 class SuiteWithGaps(TestSuite):
-    """Without training images of "dark_green", of the second class of the first task."""
+    """Samples without training images of "dark_green", the second class of the first task."""
 
     def __init__(self, cfg):
         super().__init__(cfg)
@@ -109,7 +109,8 @@ def test_new_classes_are_refused(name, options, build, tmp_path):
     build("base", name, *options, "DATASET.SUBSAMPLE_CLASSES", "base").train()
     new = build("new", name, *options, "DATASET.SUBSAMPLE_CLASSES", "new")
     with pytest.raises(
-        UserError, match="one fitted row per class, and none was learned for 'shades: white' .4 of 4 are new to it"
+        UserError,
+        match="one fitted row per class, and none was learned for 'shades: white' .4 of 4 were not in training",
     ):
         new.load_model(str(tmp_path / "base"))
 
@@ -157,7 +158,7 @@ def test_features_are_read_from_the_cache(build, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be(build):
-    with pytest.raises(ConfigError, match="LinearProbe starts from no weights"):
+    with pytest.raises(ConfigError, match="LinearProbe does not start from weights"):
         build("run", "LinearProbe", "MODEL.INIT_WEIGHTS", "some.pt")
     with pytest.raises(ConfigError, match="expected one of cosine, euclidean"):
         build("run", "ProtoNet", "TRAINER.PROTONET.METRIC", "manhattan")

@@ -1,4 +1,4 @@
-"""Pinned losses of three epochs: what changes them changes everybody's numbers. Augmentation, torchvision's, is off."""
+"""Pin the losses of three epochs, so that changes of numbers are noticed. Torchvision's augmentation is off."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ SETTINGS = {
     "sampled": ("MTCoOp", "TRAINER.MTCOOP.CSC", True, "TRAINER.MTCOOP.CLS_SAMPLE_RATE", 0.3),
     "repeated steps": ("MTCoOp", "OPTIM.LEGACY_REPEAT_STEP", 3),
 }
-# Mean loss of each epoch.
+# Mean loss per epoch.
 GOLDEN = {
     "CoOp-MT": (1.322788, 1.243850, 1.194027),
     "CoOp-CA": (1.323743, 1.253668, 1.202165),

@@ -1,4 +1,4 @@
-"""KgCoOp against its loss written out task by task, and against CoOp."""
+"""Compare KgCoOp with a plain loss, task by task, and with CoOp."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def build(tmp_path, weights):
 def test_a_batch_of_several_tasks_is_the_mean_of_each_tasks_own_loss(build, sharing):
     trainer = build("KgCoOp", "TRAINER.KGCOOP.TSC", sharing, "TRAINER.KGCOOP.W", 3.0)
     learner, model = trainer.model.prompt_learner, trainer.clip
-    with torch.no_grad():  # away from the hand-made prompts, whose words it begins with
+    with torch.no_grad():  # move the context away from its initial words, which equal the hand-made prompts
         for parameter in learner.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     x = F.normalize(trainer.encode_images(IMAGES), dim=-1)
@@ -47,7 +47,7 @@ def test_a_batch_of_several_tasks_is_the_mean_of_each_tasks_own_loss(build, shar
         hand = model.encode_text(clip.tokenize([f"a photo of a {name.replace('_', ' ')}." for name in names]))
         hand = hand / hand.norm(dim=-1, keepdim=True)
         ce = F.cross_entropy(trainer.scale * x[mine] @ text.T, LABEL[mine])
-        loss = ce + 3.0 * (1 - (text * hand).sum(-1).mean())  # the published loss of this task alone
+        loss = ce + 3.0 * (1 - (text * hand).sum(-1).mean())  # the published loss of this task
         expected = expected + loss * mine.sum() / len(TASK)
     gradients = torch.autograd.grad(expected, list(trainer.model.parameters()), allow_unused=True)
     found = trainer.forward_backward({"img": IMAGES, "label": LABEL, "task": TASK})

@@ -1,4 +1,4 @@
-"""The linear probe against scikit-learn and the published search, written out here."""
+"""Compare the linear probe with scikit-learn and a plain version of the published search."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from tests.suite import config
 from tests.trainers.test_protonet import feature
 from trainers.samples import Samples
 
-ITERATIONS = 60  # of L-BFGS at most; the published 1,000 take long where C is large
+ITERATIONS = 60  # maximum for L-BFGS; the published 1,000 are slow for a large C
 METRICS = {"overall_acc": accuracy_score, "mean_acc": balanced_accuracy_score}
 
 
@@ -44,7 +44,7 @@ def build(tmp_path, weights):
 
 
 def published(x, y, val_x, val_y, metric, steps=8):
-    """The search as its authors describe it, every model fitted anew: (log10 C, the last better model)."""
+    """The search as its authors describe it, fitting every model again: (log10 C, the last better model)."""
 
     def score(exponent):
         model = LogisticRegression(C=10.0**exponent, max_iter=ITERATIONS).fit(x, y)
@@ -88,7 +88,7 @@ def test_logits_are_those_of_the_published_search(build, tmp_path):
 
 
 def test_the_declared_metric_chooses_c(build):
-    """Few images of many overlapping classes, with a validation split that is mostly of one class."""
+    """Few images of many overlapping classes; most validation images belong to one class."""
     trainer = build("DATASET.SUBSAMPLE_TASKS", "task2")
     rng = np.random.default_rng(3)
     centres = rng.normal(size=(4, 48))
@@ -112,7 +112,7 @@ def test_the_declared_metric_chooses_c(build):
 
 @DATASET_REGISTRY.register()
 class Unbalanced(DatasetBaseMT):
-    """Two tasks of the same pictures and different metrics. Most test pictures are red; what is called blue is red."""
+    """Two tasks with the same images and different metrics. Most test images are red; images labelled blue are red."""
 
     def __init__(self, cfg):
         rng = np.random.default_rng(0)
@@ -155,7 +155,7 @@ def test_a_given_c_needs_no_validation_images(build, tmp_path):
 def test_a_search_without_validation_images(build):
     trainer = build()
     trainer.val_loader = None
-    with pytest.raises(UserError, match=r"task 0 \(shades of colours\) has none; give TRAINER.LINEARPROBE.C"):
+    with pytest.raises(UserError, match=r"task 0 \(shades of colours\) has none; set TRAINER.LINEARPROBE.C"):
         trainer.train()
 
 

@@ -1,4 +1,4 @@
-"""A model of other settings than its tensors show, or of another CLIP, is refused when it is loaded."""
+"""Test that loading refuses models of another CLIP or with other critical settings."""
 
 import json
 
@@ -10,7 +10,7 @@ from dassl.utils import UserError
 from tests.models import state_dict, tiny_vit
 from tests.suite import config
 
-# trainer, settings in training, settings in the test, what the message says
+# trainer, settings in training, settings in the test, expected message
 CASES = [
     ("CoOp", {}, {"CLASS_TOKEN_POSITION": "front"}, "COOP.CLASS_TOKEN_POSITION end, and this run has front"),
     ("MTCoOpHard", {"TOKEN_POSITION": "middle"}, {}, "MTCOOPH.TOKEN_POSITION middle, and this run has end"),
@@ -69,7 +69,7 @@ def test_another_clip(build, capsys):
     first.train()
     other = build("b", "CoOp", (), 1)
     capsys.readouterr()
-    other.load_model(first.output_dir)  # of the same name: perhaps the same, in another format
+    other.load_model(first.output_dir)  # same name: possibly the same weights in another format
     assert "was trained with other weights of ViT-B/16 (SHA-256 " in capsys.readouterr().out
     named = build("c", "CoOp", (), 1, "MODEL.BACKBONE.NAME", "ViT-B/32")
     with pytest.raises(UserError, match="trained with the CLIP ViT-B/16, and this run has ViT-B/32"):

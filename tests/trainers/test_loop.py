@@ -1,4 +1,4 @@
-"""What the training step offers to methods: parameter groups, schedules per step, numbers to log, frozen features."""
+"""Test the features of the training step: parameter groups, schedules per step, logged numbers, frozen features."""
 
 import pytest
 import torch

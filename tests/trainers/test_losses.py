@@ -62,7 +62,7 @@ def test_cosine_logits():
 
 
 def smoothed(logits, task, label, columns, smoothing):
-    """Mean over images of the cross-entropy with a smoothed target over the columns of the image's task, in a loop."""
+    """Cross-entropy with smoothed targets over the columns of each image's task, averaged over images in a loop."""
     total = 0.0
     for row, t, y in zip(logits.double(), task.tolist(), label.tolist(), strict=True):
         own = [i for i, c in enumerate(columns.tolist()) if SPACE.task_of_column[c] == t]

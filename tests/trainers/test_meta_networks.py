@@ -54,7 +54,7 @@ def test_mlp():
 
 
 def naive_transformer(network, features):
-    """Contexts (L, D) of one row: pre-norm attention and FFN written out, head by head."""
+    """Context (L, D) of one row: plain pre-norm attention and FFN, head by head."""
     tokens = [fc.weight @ x + fc.bias for fc, x in zip(network.inputs, features, strict=True)]
     x = torch.stack([*tokens, *network.queries])
     for layer in network.layers:
@@ -84,7 +84,7 @@ def test_transformer():
     assert found.shape == (G, L, D)
     for row in range(G):
         assert torch.allclose(found[row], naive_transformer(network, (g[row], f[row])), atol=1e-4)
-    # every query sees the features and the other queries
+    # every query attends to the features and the other queries
     network.queries.data[0, 0] += 3
     assert (network(g, f) - found).abs().amax((0, 2)).min() > 1e-3
 
@@ -100,7 +100,7 @@ def test_a_context_depends_on_its_own_features_alone(kind):
 
 @pytest.mark.parametrize("kind", ["mlp", "transformer"])
 def test_contexts_begin_small_and_differ_between_tasks(kind):
-    """About as large as contexts that are learned directly (0.02), from features as long as CLIP's."""
+    """Contexts from features as long as CLIP's are about as large as directly learned contexts (0.02)."""
     torch.manual_seed(0)
     network = build_meta_network(kind, (192,), 16, 192)
     contexts = network(torch.randn(4, 192))
@@ -136,7 +136,7 @@ WRONG = {
     "TASK_CSC True is a setting of task prompts": {"TASK_FEATURE": "rand", "TASK_CSC": True},
     "TASK_N_CTX 8 is a setting of task prompts": {"TASK_FEATURE": "rand", "TASK_N_CTX": 8},
     "TASK_CTX_INIT a task of is a setting of task prompts": {"TASK_FEATURE": "rand", "TASK_CTX_INIT": "a task of"},
-    "lincls reads no task feature: TRAINER.MTCOOP.TASK_FEATURE rand": {
+    "lincls reads no task feature: the features learned with TRAINER.MTCOOP.TASK_FEATURE rand would be unused": {
         "TASK_FEATURE": "rand",
         "CSC": True,
         "PG_TYPE": "lincls",
@@ -155,7 +155,7 @@ def test_settings_that_contradict_each_other(text, weights, tmp_path):
 
 
 def test_heads_that_do_not_divide_the_text_width(weights, tmp_path):
-    with pytest.raises(UserError, match="width 64 cannot have 5 heads: PG_HEADS has to divide"):
+    with pytest.raises(UserError, match="width 64 cannot have 5 heads: PG_HEADS must divide"):
         build_trainer(config(tmp_path, "MTCoOp", weights, 32, *options(PG_TYPE="transformer", PG_HEADS=5)))
 
 

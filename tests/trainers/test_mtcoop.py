@@ -1,4 +1,4 @@
-"""SoftCPT's task features, class-sampled training, label smoothing and Proposition 1, through the trainer."""
+"""Test SoftCPT's task features, class-sampled training, label smoothing and Proposition 1 with the trainer."""
 
 import json
 
@@ -30,7 +30,7 @@ def build(weights, tmp_path):
 
 
 def whole_batch(trainer):
-    """Every training image in one batch."""
+    """One batch with all training images."""
     batches = list(trainer.train_loader_x)
     return {key: torch.cat([batch[key] for batch in batches]) for key in ("img", "label", "task")}
 
@@ -50,7 +50,7 @@ def test_learned_features_take_the_place_of_the_text_encoders(build):
     calls, tower = [], learner.tower
     learner.tower = lambda prompts: calls.append(len(prompts.group)) or tower(prompts)
     trainer.model(trainer.all_columns)
-    assert calls == [10]  # the classes' prompts, and none of a task
+    assert calls == [10]  # class prompts only, no task prompts
     columns = torch.tensor([0, 8])
     contexts, group = learner.contexts(columns)
     for row, task in zip(group.tolist(), (0, 2), strict=True):
@@ -83,14 +83,14 @@ def test_another_dimension_is_a_fixed_projection_of_the_text_feature(build, tmp_
     assert learner.prompt_gen.proj.shape[0] == 5
     with torch.no_grad():
         f, small = whole.model.task_feature(everyone), learner.task_feature(everyone)
-    assert torch.allclose(small, f @ learner.task_projection, atol=1e-5)  # the task prompts were drawn alike
+    assert torch.allclose(small, f @ learner.task_projection, atol=1e-5)  # the task prompts have the same random values
     assert "task_projection" not in dict(learner.named_parameters())
     before = learner.task_projection.clone()
     trainer.train()
     assert torch.equal(learner.task_projection, before)
     again = build(KEY + "TASK_FEATURE_DIM", 5, "SEED", 2, folder="again")
     again.load_model(str(tmp_path / "run"))
-    assert torch.equal(again.model.task_projection, before)  # it belongs to the model
+    assert torch.equal(again.model.task_projection, before)  # the projection is part of the model
     assert build(KEY + "TASK_FEATURE_DIM", 48).model.task_projection is None  # d itself
 
 
@@ -120,7 +120,7 @@ def test_sampled_training_is_tested_on_all_classes(build, tmp_path):
     seen, forward = [], trainer.model.text
     trainer.model.text = lambda select, added: seen.append(len(select)) or forward(select)
     trainer.train()
-    assert max(seen[:-1]) < 10 and seen[-1] == 10  # steps, then the test
+    assert max(seen[:-1]) < 10 and seen[-1] == 10  # training steps, then the test
     found = json.loads((tmp_path / "run/results.json").read_text())
     assert [task["classes"] for task in found["tasks"]] == [5, 1, 4]
     with torch.no_grad():
@@ -155,7 +155,7 @@ def test_the_loss_of_a_step_is_smoothed_over_the_classes_it_computes(build, samp
 
 
 def naive_gradients(trainer, batch):
-    """g_u (T, L, D): of each task's share of the loss with respect to its context, the contexts being the variables."""
+    """g_u (T, L, D): gradients of each task's share of the loss with respect to its context."""
     learner, space = trainer.model, trainer.space
     with torch.no_grad():
         S = learner.contexts(trainer.all_columns)[0]
@@ -175,7 +175,7 @@ def naive_gradients(trainer, batch):
 @pytest.mark.parametrize("settings", [(), RAND, (KEY + "TASK_FEATURE_DIM", 6)], ids=["te", "rand", "projected"])
 def test_proposition_1(build, settings):
     """One step of SGD moves S_t by -lr sum_u (f_t . f_u) g_u when the task features are fixed."""
-    lr = 10.0  # exact for every rate; a large one is far from rounding
+    lr = 10.0  # exact for all rates; a large rate avoids rounding
     trainer = build(
         *settings, "OPTIM.MOMENTUM", 0.0, "OPTIM.WEIGHT_DECAY", 0.0, "OPTIM.LR", lr, "OPTIM.WARMUP_EPOCH", -1
     )
@@ -196,4 +196,4 @@ def test_proposition_1(build, settings):
         assert predicted.norm() > 1e-3
         assert (moved[t] - predicted).norm() < 1e-3 * predicted.norm()
     assert g[0].norm() > 0 and g[2].norm() > 0 and g[1].norm() == 0  # a task with one class has nothing to learn
-    assert moved[1].norm() > 0  # and yet moves, with the others
+    assert moved[1].norm() > 0  # its context still moves with the others

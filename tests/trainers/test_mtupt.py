@@ -1,4 +1,4 @@
-"""Unified prompts that tasks share: what each task's prompts come from, and who moves whose."""
+"""Test unified prompts shared by tasks: the source of each task's prompts, and which tasks move each other."""
 
 import pytest
 import torch
@@ -121,7 +121,7 @@ def test_settings_that_contradict_each_other(build):
         (("PG_TYPE", "transformer", "PG_HIDDEN", 20), "PG_HEADS 8 does not divide TRAINER.MTUPT.PG_HIDDEN 20"),
         (("N_CTX", 5), "expected an even number"),
         (("PG_TYPE", "linmean"), "PG_TYPE"),
-        (("PG_TYPE", "transformer", "WIDTH", 36), "width 36 cannot have 8 heads: PG_HEADS has to divide its width"),
+        (("PG_TYPE", "transformer", "WIDTH", 36), "width 36 cannot have 8 heads: PG_HEADS must divide the width"),
     ):
         with pytest.raises((ConfigError, UserError), match=message):
             build("a", *settings)

@@ -1,4 +1,4 @@
-"""PLOT: transport plans against plain loops, logits against whole prompts, and the cache of local features."""
+"""Compare PLOT's transport plans with plain loops and its logits with full prompts; test cached local features."""
 
 import math
 from itertools import permutations
@@ -45,7 +45,7 @@ def build(files, tmp_path):
 
 
 def similarities(problems=5, prompts=3, patches=7, seed=0):
-    """Cosines (Q, M, P) with the whole range from -1 to 1 among them."""
+    """Cosines (Q, M, P) that cover the whole range from -1 to 1."""
     return 2 * torch.rand(problems, prompts, patches, generator=torch.Generator().manual_seed(seed)) - 1
 
 
@@ -53,7 +53,7 @@ def similarities(problems=5, prompts=3, patches=7, seed=0):
 
 
 def loop(similarity, eps, max_iter, threshold):
-    """The plans by plain loops in double precision, all problems ending together: (plans, iterations)."""
+    """Plans by plain loops in double precision; all problems stop together: (plans, iterations)."""
     problems = similarity.double().tolist()
     Q, M, P = similarity.shape
     kernel = [[[math.exp((s - 1) / eps) for s in row] for row in problem] for problem in problems]
@@ -81,7 +81,7 @@ def test_plans_and_where_they_stop(eps, max_iter, threshold):
     plan, entropy = transport_plan(similarity, eps, max_iter, threshold)
     assert np.abs(plan.numpy() - expected).max() < 1e-6
     assert np.allclose(entropy.numpy(), -(expected * np.log(expected)).sum((1, 2)), rtol=1e-4)
-    # so it stopped where it should: an iteration more or less gives another plan
+    # it stopped at the right iteration: one more or less gives another plan
     others = [loop(similarity, eps, n, 0)[0] for n in (iterations - 1, iterations + 1) if n]
     assert min(np.abs(other - expected).max() for other in others) > 1e-4
 
@@ -97,7 +97,7 @@ def test_marginals_whatever_the_entropy_weighs(eps):
 
 
 def test_a_small_eps_finds_the_cheapest_plan():
-    """Three prompts and three patches: with little entropy the best of the six permutations."""
+    """With a small entropy weight, three prompts and patches get the best of the six permutations."""
     similarity = similarities(20, 3, 3, seed=3)
     plan, _ = transport_plan(similarity, 0.005, 1000, 0)
     for problem, value in zip(similarity, (plan * similarity).sum((1, 2)), strict=True):
@@ -147,7 +147,7 @@ def test_pieces_bound_the_memory(monkeypatch):
 
 
 def contexts_of(trainer, column):
-    """The prompts' contexts (M, L, D) of a class, by the published parameter names."""
+    """Contexts (M, L, D) of a class, from the published parameter names."""
     learner, task = trainer.model.prompt_learner, int(trainer.space.task_of_column[column])
     state = dict(learner.named_parameters())
     if f"learners.{task}.ctx" in state:
@@ -196,7 +196,7 @@ def test_prompts_differ_and_stay_different(build):
 
 
 def test_parameters_of_the_published_setting():
-    """16 tokens of width 512 for 4 prompts: 32,768 numbers a task."""
+    """4 prompts of 16 tokens with width 512 have 32,768 parameters per task."""
 
     class Tower:
         width, output_dim, context_length, device = 512, 1024, 77, torch.device("cpu")
@@ -236,7 +236,7 @@ def test_settings_that_make_no_sense(build, settings, text):
 
 @pytest.fixture()
 def read(monkeypatch):
-    """Paths of the images that are read."""
+    """Paths of the images read."""
     paths = []
     original = data_manager.read_image
     monkeypatch.setattr(data_manager, "read_image", lambda path, *how: paths.append(path) or original(path, *how))
@@ -279,6 +279,6 @@ def test_what_would_not_stay_is_not_kept(build, tmp_path, read, capsys):
     tight = ("DATALOADER.FEATURE_BANK", True, "DATALOADER.FEATURE_CACHE_GB", 1e-4)  # room for 0.1024 MB
     live = run(build, tmp_path, read, "live", *tight)
     told = capsys.readouterr().out
-    assert "FEATURE_BANK is not used: the features would take 0.234 MB, DATALOADER.FEATURE_CACHE_GB allows" in told
+    assert "FEATURE_BANK is not used: the features would take 0.234 MB, but DATALOADER.FEATURE_CACHE_GB allows" in told
     assert "FEATURE_CACHE is not used" not in told and live[2] == 2 * 40 + 18  # the 18 test images fit
     assert run(build, tmp_path, read, "again", *tight)[2] == 2 * 40

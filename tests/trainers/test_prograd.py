@@ -1,4 +1,4 @@
-"""ProGrad: its gradients and divergence against plain loops, each task by itself, and one step a batch."""
+"""Compare ProGrad's gradients and divergence with plain loops for each task; test one step per batch."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def build(tmp_path_factory):
 
 
 def batch(tasks, seed=0):
-    """A batch of random images with the first class or the last one of each task's."""
+    """A batch of random images labelled with the first or last class of each task."""
     images = torch.randn(len(tasks), 3, 32, 32, generator=torch.Generator().manual_seed(seed))
     task = torch.tensor(tasks)
     label = torch.tensor([[4, 0, 3][t] * (i % 2) for i, t in enumerate(tasks)])
@@ -64,7 +64,7 @@ def test_the_conflicting_part_is_taken_out(rate, size):
         assert torch.allclose(found.double(), by_hand(gradient, direction, rate).double(), atol=1e-6)
         if sign == 1:
             assert torch.equal(found, gradient)
-        elif rate == 1:  # nothing along it is left
+        elif rate == 1:  # no component along the direction is left
             assert abs((found.double() * general.double()).sum()) < 1e-5
 
 
@@ -100,7 +100,7 @@ def test_divergence_is_over_the_classes_of_each_images_own_task(temperature):
 
 
 def plain_gradients(trainer, data):
-    """(g_ce, g_kl) of every parameter, from whole forward passes of their own, and a loop over the images."""
+    """(g_ce, g_kl) of every parameter, from separate forward passes and a loop over the images."""
     hand = F.normalize(
         torch.cat([trainer.text_tower.encode([template(t).format(c.replace("_", " ")) for c in t.classnames])
                    for t in trainer.space.tasks]), dim=-1,
@@ -137,7 +137,7 @@ def test_a_step_uses_both_gradients_of_every_context(build, settings, names):
     c, conflicts = trainer.cfg.TRAINER.PROGRAD, {}
     rates = [0.3, 1.0, 1.0] if c.TASK_LAMBDA else [c.LAMBDA] * 3
     trainer.num_batches = 2
-    for seed in range(4):  # the second task is in no batch: with TSC its context has no gradient
+    for seed in range(4):  # no batch contains the second task: with TSC its context has no gradient
         data = batch([0, 2, 2, 0, 0, 2], seed)
         ce, kl = plain_gradients(trainer, data)
         found = trainer.forward_backward(data)
@@ -172,7 +172,7 @@ def test_recomputed_text_gives_the_same_gradients(build):
 
 
 def test_scaled_losses_give_scaled_gradients(build):
-    """Under PREC amp the gradients carry the scaler's factor until it steps."""
+    """Under PREC amp the gradients have the scaler's factor until the scaler steps."""
 
     class Scaler:
         def scale(self, loss):
@@ -221,7 +221,10 @@ def test_the_general_direction_comes_from_those_templates(build):
         (("TRAINER.PROGRAD.CSC", True, "TRAINER.PROGRAD.TSC", True), "exclude each other"),
         (("TRAINER.PROGRAD.TASK_LAMBDA", "marks=0.8,one"), "'one' is not a task's key and a number of at least 0"),
         (("TRAINER.PROGRAD.TASK_LAMBDA", "marks=-1"), "'marks=-1' is not a task's key"),
-        (("TRAINER.PROGRAD.TASK_LAMBDA", "marks=0.8"), "these tasks share a tensor of contexts, which has one LAMBDA"),
+        (
+            ("TRAINER.PROGRAD.TASK_LAMBDA", "marks=0.8"),
+            "these tasks share one tensor of contexts, which has one LAMBDA",
+        ),
         (("TRAINER.PROGRAD.CTX_INIT", "a photo of a"), "has 4 tokens and TRAINER.PROGRAD.N_CTX is 16"),
     ],
 )
@@ -231,7 +234,7 @@ def test_settings_that_make_no_sense(build, settings, text):
 
 
 def test_the_case_of_the_published_code_projects():
-    """Its cosines between the gradients, which the parity runner does not compare, are ours."""
+    """Cosines between the gradients, which the parity runner does not compare, equal ours."""
     path = Path(runner.__file__).parent / "cases" / "prograd.json"
     case = json.loads(path.read_text())
     with np.load(path.with_suffix(".npz")) as stored:

@@ -1,4 +1,4 @@
-"""ProtoNet against class means written out here."""
+"""Compare ProtoNet with plain class means."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.suite import config
 
 
 def feature(trainer, path):
-    """Feature of an image, resized and cropped to the middle; no cache, no loader."""
+    """Feature of a resized and centre-cropped image, without cache or loader."""
     image = build_transform(trainer.cfg, is_train=False)(read_image(path))
     with torch.no_grad():
         return trainer.clip.encode_image(image[None])[0].double()

@@ -1,4 +1,4 @@
-"""A model of one dataset on its shifted test sets, and on other datasets: whose contexts serve whom."""
+"""Test a model of one dataset on its shifted test sets and on other datasets: which contexts can be used."""
 
 import pytest
 import torch
@@ -12,11 +12,11 @@ from tests.suite import config
 
 NAMES = ("red", "dark green", "light blue", "white", "black")
 SOURCE = TaskSpace((Task("ImageNet", "colours", NAMES), Task("marks", "marks on paper", ("cross", "ring"))))
-# a test set with some of the classes, in another order, and a class list of its own
+# a test set with its own class list: some of the classes, in another order
 SHIFTED = TaskSpace((Task("ImageNetA", "colours", ("white", "dark green"), task_of="ImageNet"),))
 OTHER = TaskSpace((Task("Pets", "breeds of pets", ("cat", "dog", "bird")),))
 
-# trainer, settings, whether it serves another dataset
+# trainer, settings, whether the model supports another dataset
 METHODS = [
     ("CoOp", {}, True),
     ("CoOp", {"TSC": True}, False),
@@ -37,7 +37,7 @@ METHODS = [
     ("UPT", {"TSC": True}, False),
     ("MTUPT", {"SHARING": "soft"}, True),
     ("MTUPT", {"SHARING": "task"}, False),
-    ("MTCoOp", {"TASK_N_CTX": 4}, True),  # NATA: the name of the task decides
+    ("MTCoOp", {"TASK_N_CTX": 4}, True),  # NATA: contexts depend on the task name
     ("MTCoOp", {"TASK_CSC": True}, False),
     ("MTCoOp", {"TASK_FEATURE": "rand"}, False),
     ("MTCoOp", {"CSC": True, "CLASS_CSC": True}, False),
@@ -47,7 +47,7 @@ IDS = [" ".join([name, *(f"{key}={value}" for key, value in settings.items())]) 
 
 @pytest.fixture
 def learner(tmp_path):
-    """learner(trainer, settings, tasks): what the method learns, freshly drawn."""
+    """A function: learner(trainer, settings, tasks) builds a new learner."""
 
     def build(name, settings, space):
         trainer = TRAINER_REGISTRY.get(name)
@@ -59,7 +59,7 @@ def learner(tmp_path):
 
 @torch.no_grad()
 def outputs(learner, space, position, names):
-    """What the learner makes of the classes `names` of the task at `position`: text features and visual prompts."""
+    """Text features and visual prompts of the classes `names` of the task at `position`."""
     columns = torch.tensor([space.offsets[position] + space.tasks[position].classnames.index(name) for name in names])
     found = []
     if hasattr(learner, "prompt_learner") and hasattr(learner.prompt_learner, "conditioned"):  # CoCoOp
@@ -99,12 +99,12 @@ def test_on_another_dataset_contexts_of_tasks_and_classes_are_refused(learner, n
 def test_two_shifted_sets_of_one_task_are_told_to_need_a_run_each(learner, name, settings):
     pair = TaskSpace((*SHIFTED.tasks, Task("ImageNetR", "colours", ("white",), task_of="ImageNet")))
     trained = learner(name, settings, SOURCE).state_dict()
-    with pytest.raises(UserError, match="two of this suite would need the one of 'ImageNet.*in a run each"):
+    with pytest.raises(UserError, match="two of this suite would need that of 'ImageNet.*in a separate run"):
         learner(name, settings, pair).load_state_dict(trained)
 
 
 def test_a_class_that_the_source_lacks_needs_a_shared_context(learner):
-    """Names decide: a shifted set with a new class is refused with contexts of classes, not with those of tasks."""
+    """Names are compared: a shifted set with a new class is refused for class contexts, but not for task contexts."""
     space = TaskSpace((Task("ImageNetR", "colours", ("white", "mauve"), task_of="ImageNet"),))
     trained = learner("CoOp", {"CSC": True}, SOURCE).state_dict()
     with pytest.raises(UserError, match="none was learned for 'ImageNet: mauve'"):

@@ -1,4 +1,4 @@
-"""UPT and its ablations: the paper's equations written out, who sees whom, and gradients."""
+"""Compare UPT and its ablations with the paper's equations; test attention between tokens, and gradients."""
 
 import copy
 from pathlib import Path
@@ -50,7 +50,7 @@ def prompts_of(model, **settings):
 
 
 def test_the_transformer_is_the_papers():
-    """U' = SA(U) + LN(U), U^ = FFN(LN(U')) + LN(U'), each layer's tokens by themselves."""
+    """U' = SA(U) + LN(U), U^ = FFN(LN(U')) + LN(U'), separately for each layer."""
     torch.manual_seed(0)
     network, u = UnifiedTransformer(32, heads=4, hidden=64), torch.randn(3, 6, 32)
     for parameter in network.parameters():
@@ -70,7 +70,7 @@ def test_the_transformer_is_the_papers():
 
 @pytest.mark.parametrize(("mode", "others"), [("upt", True), ("mlp", False)])
 def test_attention_mixes_the_tokens_of_a_layer(mode, others):
-    """Perturbing one token moves all tokens of its layer with the transformer, itself alone with the MLP."""
+    """A change of one token moves all tokens of its layer with the transformer, but only itself with the MLP."""
     prompts = prompts_of(uneven_vit(), mode=mode)
     before = torch.cat([half[:2] for half in prompts.unify.network(prompts.prompts[0]).split(4, 1)], 1)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_with_upt_the_text_prompts_depend_on_the_image_towers_tokens():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("half", ["text", "visual"])
 def test_who_follows_a_token_of_the_other_half(build, mode, half):
-    """One token of a half moves the features of the other tower with the transformer alone; `shared` has no halves."""
+    """Only the transformer lets a token of one half affect the other tower; `shared` has no halves."""
     trainer = build("a", "MODE", mode)
     before = trainer.text_features().clone(), trainer.encode_images(IMAGES)
     own = trainer.model.sets[0].prompts
@@ -186,7 +186,7 @@ def test_loss_and_gradients_equal_plain_towers(build, settings):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_gradients_agree_with_finite_differences(mode):
-    """Through both towers, in fp64: along a random direction of every parameter."""
+    """Check gradients through both towers in fp64, along a random direction of every parameter."""
     model = copy.deepcopy(uneven_vit()).double()
     tower, images, draw = TextTower(model), IMAGES.double(), torch.Generator().manual_seed(5)
     prompts = prompts_of(model, mode=mode, n_ctx=4).double()
@@ -249,7 +249,7 @@ def test_contexts_are_named_after_their_tasks(build):
 
 def test_settings_that_contradict_each_other(build):
     for settings, message in (
-        (("N_CTX", 7), "N_CTX 7: half of the prompts are for each tower, expected an even number"),
+        (("N_CTX", 7), "N_CTX 7: each tower gets half of the prompts, expected an even number"),
         (("MODE", "joint", "HEADS", 2), "HEADS 2 is read by TRAINER.UPT.MODE upt only, found MODE joint"),
         (("MODE", "shared", "HIDDEN", 9), "HIDDEN 9 is read by TRAINER.UPT.MODE upt and mlp only, found MODE shared"),
         (("WIDTH", 64, "HEADS", 3), "HEADS 3 does not divide TRAINER.UPT.WIDTH 64"),
@@ -265,7 +265,7 @@ def count(module):
 
 
 def test_learnable_parameters_are_those_of_the_page():
-    """By formulas that hold on a small model, with the sizes of ViT-B/16."""
+    """Formulas for the number of parameters hold on a small model and with the sizes of ViT-B/16."""
 
     def expected(D, W, text, image, n=8):  # widths and layers of the towers
         u, to_image = max(text, image) * n * D, (D + 1) * W if D != W else 0

@@ -1,4 +1,4 @@
-"""VPT against plain loops over the image tower; what it refuses."""
+"""Compare VPT with plain loops over the image tower; test its error messages."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def build(tmp_path, weights):
 
 
 def own_tokens(trainer):
-    """Prompts (B, I, K, W) of the images of the batch."""
+    """Prompts (B, I, K, W) of the images in the batch."""
     return torch.stack([trainer.model.sets[t if len(trainer.model.sets) > 1 else 0].ctx for t in TASK.tolist()])
 
 
@@ -74,7 +74,7 @@ def test_a_test_takes_the_prompts_of_an_images_task(build):
     assert torch.isfinite(known[mask]).all() and (known[~mask] == float("-inf")).all()
     features = image_features(trainer.clip, IMAGES, own_tokens(trainer)).detach()
     assert relative(trainer.encode_images(IMAGES, TASK), features) < 1e-5
-    unknown = trainer.model_inference(IMAGES)  # every class under the prompts of its own task
+    unknown = trainer.model_inference(IMAGES)  # all classes, each with the prompts of its task
     assert torch.isfinite(unknown).all() and torch.allclose(unknown[mask], known[mask], atol=1e-4)
     with pytest.raises(ValueError, match="give the task of each image"):
         trainer.encode_images(IMAGES)

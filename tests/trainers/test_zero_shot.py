@@ -1,4 +1,4 @@
-"""A learned model is compared with zero-shot CLIP on the images it is tested on."""
+"""Test the comparison of a learned model with zero-shot CLIP on the same test images."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_no_image_is_encoded_twice(weights, tmp_path):
 @pytest.mark.parametrize("more", [True, False])
 def test_the_warning_names_tasks_and_both_numbers_and_leaves_the_result_alone(more, weights, tmp_path, capsys):
     built = build_trainer(config(tmp_path, "MTCoOpHard", weights))
-    built.dm.dataset.more_images = more  # as of a suite whose images have not all been drawn
+    built.dm.dataset.more_images = more  # as for a suite with unused training images
     right = built.model_inference
     built.model_inference = lambda *args: -right(*args)  # the least likely class
     built.train()
@@ -82,7 +82,7 @@ def test_it_can_be_turned_off_and_is_silent_where_learning_pays(weights, tmp_pat
         check.process(built.frozen_features(batch["img"]), batch["label"], batch["task"])
     report = check.evaluator.measure()[0]
     capsys.readouterr()
-    assert check.compare(report)["mean"] == report["mean"]  # level is not below
+    assert check.compare(report)["mean"] == report["mean"]  # equal is not worse
     assert not capsys.readouterr().out
     assert check.compare({"tasks": report["tasks"][:2], "mean": report["mean"]}) is None  # other images
 

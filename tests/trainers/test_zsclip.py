@@ -1,4 +1,4 @@
-"""Zero-shot logits against prompts encoded one by one; which templates a task gets."""
+"""Compare zero-shot logits with prompts encoded one by one; test the choice of templates."""
 
 import json
 
@@ -26,7 +26,7 @@ OWN = {
 
 @DATASET_REGISTRY.register()
 class SuiteWithTemplates(TestSuite):
-    """Tasks that declare OWN templates."""
+    """Tasks with OWN templates."""
 
     @property
     def space(self):
@@ -43,7 +43,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture()
 def logits(tmp_path, weights):
-    """logits(trainer, *settings) -> (the trainer, its images, logits)"""
+    """A function: logits(trainer, *settings) -> (trainer, images, logits)."""
 
     def logits(name, *settings):
         dataset = () if "DATASET.NAME" in settings else ("DATASET.NAME", "SuiteWithTemplates")
@@ -56,7 +56,7 @@ def logits(tmp_path, weights):
 
 
 def expected(trainer, images, templates):
-    """Logits as CLIP's own notebook makes them: mean of normalised features, normalised."""
+    """Logits as in CLIP's notebook: normalised mean of normalised features."""
     columns = []
     with torch.no_grad():
         for task in trainer.space.tasks:
@@ -78,7 +78,7 @@ CASES = [
     ("ZeroshotCLIP", (), of_each(lambda own: own[:1])),
     ("ZeroshotCLIP2", ("DATASET.SUBSAMPLE_TASKS", "task2"), of_each(lambda own: IMAGENET)),
     ("ZeroshotCLIP2", ("TRAINER.ZSCLIP.ENSEMBLE", "task"), of_each(lambda own: own)),
-    # a template that is among the 80 counts once
+    # a task template that is among the 80 is used once
     (
         "ZeroshotCLIP2",
         ("TRAINER.ZSCLIP.ENSEMBLE", "both", "DATASET.SUBSAMPLE_TASKS", "task0"),
