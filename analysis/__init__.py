@@ -1,3 +1,3 @@
-"""What finished runs show beside their results: `python -m analysis.<name> RUN ...`."""
+"""Figures and further analyses of finished runs: `python -m analysis.<name> RUN ...`."""
 
-import dassl  # noqa: F401  before the packages it needs: it says which are missing
+import dassl  # noqa: F401  imported first, because it reports missing packages
