@@ -9,7 +9,6 @@ learner of `trainers/cocoop.py`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +19,7 @@ from dassl.data.tasks import Task, TaskSpace
 from trainers.cocoop import ConditionalPrompts
 
 from .common import PlainTower, backbone, options, positive, start, suite
-from .measuring import SIDES, add_memory_options, by_image, machine, memory, peak_over_base, report, row
+from .measuring import add_memory_options, compare, report, row, settings
 
 
 class Pass:
@@ -44,7 +43,6 @@ class Pass:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
     parser.add_argument("--images", type=positive, default=8, help="B, images per batch")
     parser.add_argument("--classes", type=positive, default=37, help="C, classes per image")
@@ -56,49 +54,24 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     clip = backbone(args.backbone, args.dtype, args.device)
     names = suite("general10").classnames[: args.classes]
-    plain = PlainTower(clip)
+    plain, ours = PlainTower(clip), TextTower(clip)
     fitting = plain.prompts_that_fit(args.images * len(names))
-    wanted = args.plain_images or min(max(1, fitting // len(names)), args.images)
+    wanted = args.plain_images or max(1, fitting // len(names))
     images = {"plain": min(wanted, args.images), "ours": args.images}
-
-    def build(side: str, count: int) -> Pass:
-        tower = plain if side == "plain" else TextTower(clip)
-        return Pass(tower, names, count, args.n_ctx, each=side == "plain")
-
-    if args.measure:
-        print(peak_over_base(build(args.measure, images[args.measure]), torch.device(args.device)))
-        return
-
-    sides = {side: build(side, images[side]) for side in SIDES}
-    one = sides["ours"].names
-    tokens = {
-        "plain": args.images * len(names) * clip.context_length,
-        "ours": args.images * (1 + args.n_ctx + int(one.length.sum())),
-    }  # for all images
-    result = {
-        "program": "cocoop",
-        **machine(args),
-        "n_ctx": args.n_ctx,
-        "images": args.images,
-        "plain_images": images["plain"],
-        "classes": len(names),
-        "tokens": tokens,
+    sides = {
+        "plain": Pass(plain, names, images["plain"], args.n_ctx, each=True),
+        "ours": Pass(ours, names, images["ours"], args.n_ctx, each=False),
     }
-    rows = [row("tokens, all images", tokens)]
-    if not args.memory_only:
-        same = build("ours", images["plain"])
-        measured, lines = by_image(sides, same, images, args.repeat, torch.device(args.device))
-        result |= measured
-        rows += lines
-    if not args.no_memory:
-        mib = memory("benchmarks.cocoop", [*argv, "--plain-images", str(images["plain"])])
-        result["memory_mib"] = mib
-        rows.append(row("peak MiB over the base", mib))
-    notes = []
-    if images["plain"] < images["ours"]:
-        notes.append(f"plain ran on {images['plain']} of the {images['ours']} images: compare times per image")
+    same = Pass(ours, names, images["plain"], args.n_ctx, each=False)
+    length = int(sides["ours"].names.length.sum())
+    tokens = {  # for all images
+        "plain": args.images * len(names) * clip.context_length,
+        "ours": args.images * (1 + args.n_ctx + length),
+    }
+    measured, rows, notes = compare(sides, same, images, "image", args)
+    result = settings("cocoop", args) | {"plain_images": images["plain"], "classes": len(names), "tokens": tokens}
     title = f"CoCoOp's text side, forward + backward: {args.images} images x {len(names)} classes"
-    report(result, title, rows, notes, args.json)
+    report(result | measured, title, [row("tokens, all images", tokens), *rows], notes, args.json)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m benchmarks.evaluate --suite plant6 --backbone RN50 --batches 20
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +17,7 @@ from trainers.losses import cosine_logits
 from trainers.mtcoop import SoftCPT
 
 from .common import PlainTower, backbone, options, positive, relative, start, suite
-from .measuring import SIDES, alternate, machine, report, row
+from .measuring import SIDES, alternate, difference_rows, report, row, settings
 
 
 class Evaluation:
@@ -48,7 +47,6 @@ class Evaluation:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], repeat=1)
     parser.add_argument("--batch", type=positive, default=100, help="B, images of a batch")
     parser.add_argument("--batches", type=positive, default=20, help="n, batches of the evaluation")
@@ -58,30 +56,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     features = torch.randn(args.batches, args.batch, clip.visual.output_dim).to(args.device)
     sides = {side: Evaluation(side, clip, space, features, args.n_ctx) for side in SIDES}
-    difference = relative(sides["ours"](), sides["plain"]())
+    difference = {"logits": relative(sides["ours"](), sides["plain"]())}
     # this was the warm-up of both sides
     seconds = alternate(sides, args.repeat, torch.device(args.device), warm_up=False)
     passes = {side: sides[side].passes for side in SIDES}
     result = {
-        "program": "evaluate",
-        **machine(args),
-        "suite": args.suite,
-        "scale": args.scale,
-        "n_ctx": args.n_ctx,
+        **settings("evaluate", args),
         "tasks": space.num_tasks,
         "classes": space.num_classes,
-        "batch": args.batch,
-        "batches": args.batches,
         "text_passes": passes,
         "seconds": seconds,
         "speedup": seconds["plain"] / seconds["ours"],
-        "difference": {"logits": difference},
+        "difference": difference,
     }
     rows = [
         row("text passes", passes),
         row("ms per evaluation", seconds, 1e3),
         row("ms per batch", seconds, 1e3 / args.batches),
-        ("relative difference of logits", "", f"{difference:.1e}", ""),
+        *difference_rows(difference),
     ]
     title = f"evaluation of {args.batches} batches of {args.batch}: {args.suite}, {space.num_classes} classes"
     report(result, title, rows, ["image features given on both sides"], args.json)

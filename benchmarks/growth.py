@@ -5,7 +5,6 @@ python -m benchmarks.growth --suite general10 --backbone RN50
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ from clip.text_tower import TextTower
 from dassl.data.tasks import Task, TaskSpace
 
 from .common import backbone, options, start, suite
-from .measuring import MIB, alternate, machine, machine_line, peak_over_base
+from .measuring import MIB, alternate, peak_over_base, report, settings
 from .text_tower import Pass
 
 SHARES = (0.125, 0.25, 0.5, 1.0)  # shares of the suite's classes
@@ -55,17 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             }
         )
         print(f"{what}: {len(rows)} of {len(cases)} measured", file=sys.stderr)
-    result = {"program": "growth", **machine(args), "suite": args.suite, "scale": args.scale, "rows": rows}
-    if args.json:
-        print(json.dumps(result))
-        return
-    print(f"forward + backward of the text tower, one context per task: {args.suite}\n{machine_line(result)}")
-    print("varied          classes  tasks   L  tokens published  tokens    ms  peak MiB")
-    for r in rows:
-        print(
-            f"{r['varied']:<15} {r['classes']:>7,} {r['tasks']:>6} {r['n_ctx']:>3} {r['plain_tokens']:>17,} "
-            f"{r['tokens']:>7,} {1e3 * r['seconds']:>5,.0f} {r['mib']:>9,.0f}"
-        )
+    result = settings("growth", args) | {"rows": rows}
+    title = f"forward + backward of the text tower, one context per task: {args.suite}"
+    head = ("varied", "classes", "tasks", "L", "tokens published", "tokens", "ms", "peak MiB")
+    table = [[*list(r.values())[:6], 1e3 * r["seconds"], r["mib"]] for r in rows]
+    report(result, title, table, (), args.json, head)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measuring: alternating timings, peak memory in separate processes, the rate of matrix products, tables.
+"""Measuring: alternating timings, peak memory, the rate of matrix products, tables.
 
 A benchmark has two sides, "plain" and "ours": functions without arguments that do the same work in two ways.
 """
@@ -12,8 +12,6 @@ import json
 import platform
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -24,12 +22,15 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from clip.text_tower import TextTower
+from dassl.utils import counted
+from reporting.table import render
 
 from .common import relative
 
-ROOT = Path(__file__).resolve().parents[1]
 SIDES = ("plain", "ours")
+SIDES_HEAD = ("", "plain", "ours", "ratio")
 MIB = 2**20
+NOT_SETTINGS = ("json", "memory", "memory_only", "no_memory", "methods")  # flags that change no measured value
 
 
 def alternate(
@@ -62,8 +63,8 @@ def _wait(device: torch.device) -> None:
 
 def peak_over_base(run: Callable, device: torch.device) -> int:
     """Peak memory of `run` in bytes, minus the memory in use before it."""
+    run()  # a first pass, so that one-time allocations of the libraries are not counted
     if device.type == "cuda":
-        run()  # a first pass, so that one-time allocations of the libraries are not counted
         base = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         run()
@@ -89,10 +90,7 @@ def _forget_peak() -> None:
 
 
 def _resident(field: str) -> int:
-    """A field of /proc/self/status in bytes; on other systems the peak resident size.
-
-    ru_maxrss is the second choice because in a child process it begins with the size of the parent.
-    """
+    """A field of /proc/self/status in bytes; on other systems the peak resident size."""
     try:
         status = Path("/proc/self/status").read_text()
         return int(status.split(field + ":")[1].split()[0]) * 1024
@@ -102,26 +100,15 @@ def _resident(field: str) -> int:
 
 
 def add_memory_options(parser) -> None:
-    """Add --memory-only, --no-memory, and --measure SIDE, which a program uses to call itself."""
+    """Add --memory-only and --no-memory."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--memory-only", action="store_true", help="measure memory only, no times and differences")
-    group.add_argument("--no-memory", action="store_true", help="do not measure memory (two more processes)")
-    group.add_argument("--measure", choices=SIDES, help="print the peak bytes of one side only")
+    group.add_argument("--no-memory", action="store_true", help="do not measure memory")
 
 
-def memory(program: str, argv: Sequence[str], sides: Sequence[str] = ()) -> dict[str, float]:
-    """Peak memory in MiB of each of `sides` (default SIDES) of `program`, each measured in its own process."""
-    found = {}
-    kept = [word for word in argv if word not in ("--json", "--memory-only")]
-    for side in sides or SIDES:
-        done = subprocess.run(
-            [sys.executable, "-m", program, *kept, "--measure", side], cwd=ROOT, capture_output=True, text=True
-        )
-        if done.returncode:
-            how = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"it ended with {done.returncode}"
-            sys.exit(f"error: the memory of the {side} side could not be measured: {how}")
-        found[side] = int(done.stdout.split()[-1]) / MIB
-    return found
+def peaks(sides: dict[str, Callable], device: torch.device) -> dict[str, float]:
+    """Peak memory of each side in MiB, minus the memory in use before it."""
+    return {name: peak_over_base(run, device) / MIB for name, run in sides.items()}
 
 
 # ---- rate of matrix products ----
@@ -157,74 +144,71 @@ def flops(run: Callable) -> int:
     return counter.get_total_flops()
 
 
+# ---- both sides ----
+
+
+def compare(sides: dict[str, Callable], same: Callable, counts: dict[str, int], unit: str, args, beside=None):
+    """Times, differences and peak memory of two sides, as far as `args` asks for them.
+
+    Args:
+        sides: each returns features and their gradient for `counts[side]` images or classes.
+        same: our side with as many images or classes as the plain side.
+        counts: images or classes of each side.
+        unit: "image" or "class".
+        args: flags of the program, with those of `add_memory_options`.
+        beside: {name: function} that is timed as well.
+
+    Returns:
+        (entries of a result, rows of its table, notes).
+    """
+    device, result, rows, notes = torch.device(args.device), {}, [], []
+    if not args.memory_only:
+        pairs = zip(("features", "gradients"), same(), sides["plain"](), strict=True)
+        difference = {what: relative(found, expected) for what, found, expected in pairs}
+        seconds = alternate({**sides, **(beside or {})}, args.repeat, device)
+        ms = {side: 1e3 * seconds[side] / counts[side] for side in SIDES}
+        result = {"seconds": seconds, f"ms_per_{unit}": ms, f"speedup_per_{unit}": ms["plain"] / ms["ours"]}
+        result["difference"] = difference
+        rows = [row("ms per pass", seconds, 1e3), row(f"ms per {unit}", ms), *difference_rows(difference)]
+    if not args.no_memory:
+        result["memory_mib"] = peaks(sides, device)
+        rows.append(row("peak MiB over the base", result["memory_mib"]))
+    if counts["plain"] < counts["ours"]:
+        notes.append(f"plain ran on {counts['plain']} of the {counted(counts['ours'], unit)}: compare times per {unit}")
+    return result, rows, notes
+
+
 # ---- output ----
 
 
-def machine(args: Namespace) -> dict:
-    """Machine and settings of a benchmark, for its JSON object."""
-    return {
-        "backbone": args.backbone,
-        "dtype": args.dtype,
-        "device": args.device,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "processor": platform.machine(),
-        "repeat": args.repeat,
-    }
+def settings(program: str, args: Namespace) -> dict:
+    """Name and flags of a benchmark and the machine, for its JSON object."""
+    flags = {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
+    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__, "processor": platform.machine()}
+    return {"program": program, **flags, **machine}
 
 
-def report(result: dict, title: str, rows: list[tuple], notes: list[str], as_json: bool) -> None:
-    """Print `result` as one JSON object, or as a table of rows (what, plain, ours, ratio) followed by notes."""
+def report(result: dict, title: str, rows: Sequence[Sequence], notes: Sequence[str], as_json: bool, head=SIDES_HEAD):
+    """Print `result` as one JSON object, or as a table with the columns `head`, followed by notes."""
     if as_json:
         print(json.dumps(result))
         return
-    print(f"{title}\n{machine_line(result)}")
-    print_table([("", "plain", "ours", "ratio"), *rows])
+    about = "backbone {backbone}, {dtype}, {device}, {threads} threads, torch {torch}, median of {repeat}"
+    print(f"{title}\n{about.format(**result)}")
+    print(render(list(head), [[_cell(value) for value in cells] for cells in rows]))
     for note in notes:
         print(note)
-
-
-def print_table(rows: Sequence[Sequence]) -> None:
-    """Print rows of equal length, including the head: the first column left-aligned, the others right-aligned."""
-    rows = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for what, *cells in rows:
-        print(
-            "  ".join([what.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))]).rstrip()
-        )
-
-
-def machine_line(result: dict) -> str:
-    """One line with machine and settings of `result`."""
-    return "backbone {backbone}, {dtype}, {device}, {threads} threads, torch {torch}, median of {repeat}".format(
-        **result
-    )
-
-
-def by_image(sides: dict[str, Callable], same: Callable, images: dict[str, int], repeat: int, device: torch.device):
-    """Time per image of two sides and their relative difference: (entries of a result, rows of its table).
-
-    Each side returns features and their gradient for `images[side]` images. `same` is our side with as many images as
-    the plain side.
-    """
-    (features, gradient), (expected, expected_gradient) = same(), sides["plain"]()
-    seconds = alternate(sides, repeat, device)
-    ms = {side: 1e3 * seconds[side] / images[side] for side in SIDES}
-    difference = {"features": relative(features, expected), "gradients": relative(gradient, expected_gradient)}
-    result = {
-        "seconds": seconds,
-        "ms_per_image": ms,
-        "speedup_per_image": ms["plain"] / ms["ours"],
-        "difference": difference,
-    }
-    differences = [(f"relative difference of {what}", "", f"{value:.1e}", "") for what, value in difference.items()]
-    return result, [row("ms per pass", seconds, 1e3), row("ms per image", ms), *differences]
 
 
 def row(what: str, values: dict[str, float], scale: float = 1.0) -> tuple:
     """A row of the table: the values of both sides, and the ratio plain / ours."""
     plain, ours = (values[side] * scale for side in SIDES)
     return what, plain, ours, f"{plain / max(ours, 1e-12):.1f} x"
+
+
+def difference_rows(differences: dict[str, float]) -> list[tuple]:
+    """Rows with the relative differences of both sides."""
+    return [(f"relative difference of {what}", "", f"{value:.1e}", "") for what, value in differences.items()]
 
 
 def _cell(value) -> str:

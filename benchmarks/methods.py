@@ -12,8 +12,6 @@ along, forward and backward. Linear probe and ProtoNet take no steps: what they 
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -35,7 +33,7 @@ from trainers.base import FittedTrainer
 from trainers.samples import Samples, StartSamples
 
 from .common import backbone, options, positive, start, suite
-from .measuring import alternate, machine, machine_line, memory, peak_over_base, print_table
+from .measuring import alternate, peaks, report, settings
 
 
 class Method(NamedTuple):
@@ -193,26 +191,21 @@ def measure(names: Sequence[str], args) -> dict:
         else:
             row |= {"live_seconds": seconds[name], "live_relative": seconds[name] / (step + tower)}
         rows.append(row)
-    return {
-        "program": "methods",
-        **machine(args),
-        "clock": args.clock,
-        "suite": args.suite,
-        "scale": args.scale,
+    if args.memory:
+        found = peaks(sides, torch.device(device))
+        for row in rows:
+            row["memory_mib"] = found.get(row["method"])
+    return settings("methods", args) | {
         "tasks": space.num_tasks,
         "classes": space.num_classes,
-        "batch": args.batch,
         "tasks_in_batch": len(batch.task.unique()),
-        "shots": args.shots,
         "image_seconds": tower,
         "rows": rows,
     }
 
 
-def show(result: dict) -> None:
-    """The result as a table."""
-    print(f"a training step, batch {result['batch']}: {result['suite']}, {result['classes']} classes")
-    print(machine_line(result))
+def show(result: dict, as_json: bool) -> None:
+    """Print the result as a table or as JSON."""
     head = ("", "ms a step", "relative", "ms with the image tower", "relative")
     rows, with_memory = [], "memory_mib" in result["rows"][0]
     for row in result["rows"]:
@@ -222,15 +215,17 @@ def show(result: dict) -> None:
             cells = ["", ""] if "seconds" not in row else [1e3 * row["seconds"], f"{row['relative']:.2f}"]
             cells += [1e3 * row["live_seconds"], f"{row['live_relative']:.2f}"]
         rows.append((row["method"], *cells, *([row.get("memory_mib") or ""] if with_memory else [])))
-    print_table([(*head, "peak MiB") if with_memory else head, *rows])
+    notes = [
+        f"of these the image tower: {1e3 * result['image_seconds']:,.0f} ms",
+        f"{result['tasks_in_batch']} of {result['tasks']} tasks are in the batch",
+    ]
     if result["clock"] == "processor":
-        print("times of the processor: the sum over threads, without waiting for other programs")
-    print(f"of these the image tower: {1e3 * result['image_seconds']:,.0f} ms")
-    print(f"{result['tasks_in_batch']} of {result['tasks']} tasks are in the batch")
+        notes.insert(0, "times of the processor: the sum over threads, without waiting for other programs")
+    title = f"a training step, batch {result['batch']}: {result['suite']}, {result['classes']} classes"
+    report(result, title, rows, notes, as_json, (*head, "peak MiB") if with_memory else head)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], n_ctx=0)
     parser.add_argument("--batch", type=positive, default=32, help="B, images of a step")
     parser.add_argument(
@@ -243,8 +238,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="processor: the time of the program's own threads, for a processor that does other things as well",
     )
     parser.add_argument("--methods", nargs="+", choices=ALL, metavar="METHOD", help=f"some of: {'; '.join(ALL)}")
-    parser.add_argument("--memory", action="store_true", help="measure memory as well, a process for each method")
-    parser.add_argument("--measure", choices=ALL, help="print the peak bytes of one method only")
+    parser.add_argument("--memory", action="store_true", help="measure memory as well")
     args = parser.parse_args(argv)
 
     if args.clock == "processor" and args.device != "cpu":
@@ -253,24 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = args.methods or [name for name in ALL if vit or name not in PROMPTED]
     if not vit and (wrong := [name for name in names if name in PROMPTED]):
         raise UserError(f"{wrong[0]} puts prompts into a ViT's image tower, and {args.backbone} has none; try ViT-B/16")
-    if args.measure:
-        clip = backbone(args.backbone, args.dtype, args.device)
-        space = suite(args.suite, args.scale)
-        trainer = build(ALL[args.measure], clip, space, args.device)
-        step = stepping(trainer, Batch(clip, space, args.batch, args.device))
-        print(peak_over_base(step, torch.device(args.device)))
-        return
-
-    result = measure([name for name in ALL if name in {REFERENCE, *names}], args)
-    if args.memory:
-        stepped = [row for row in result["rows"] if "fit" not in row]
-        found = memory("benchmarks.methods", argv, [row["method"] for row in stepped])
-        for row in result["rows"]:
-            row["memory_mib"] = found.get(row["method"])
-    if args.json:
-        print(json.dumps(result))
-    else:
-        show(result)
+    show(measure([name for name in ALL if name in {REFERENCE, *names}], args), args.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ tower.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +21,7 @@ from trainers.losses import cosine_logits, multitask_cross_entropy, present_colu
 from trainers.mtcoop import SoftCPT
 
 from .common import PlainTower, backbone, options, positive, reduced, relative, start, suite
-from .measuring import SIDES, add_memory_options, alternate, machine, memory, peak_over_base, report, row
+from .measuring import SIDES, add_memory_options, alternate, difference_rows, peaks, report, row, settings
 
 
 class Step:
@@ -72,7 +71,6 @@ class Step:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0])
     parser.add_argument("--batch", type=positive, default=32, help="B, images per step")
     parser.add_argument("--bank", action="store_true", help="image features are given")
@@ -85,22 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     clip, space = backbone(args.backbone, args.dtype, args.device), suite(args.suite, args.scale)
     wanted = args.plain_classes or PlainTower(clip).prompts_that_fit(space.num_classes)
     spaces = {"plain": reduced(space, wanted), "ours": space}
-    if args.measure:
-        step = Step(args.measure, clip, spaces[args.measure], args)
-        print(peak_over_base(step, torch.device(args.device)))
-        return
-
     classes = {side: spaces[side].num_classes for side in SIDES}
     whole = classes["plain"] == classes["ours"]
     steps = {side: Step(side, clip, spaces[side], args) for side in SIDES}
-    result = {
-        "program": "train_step",
-        **machine(args),
-        "suite": args.suite,
-        "scale": args.scale,
-        "n_ctx": args.n_ctx,
-        "batch": args.batch,
-        "bank": args.bank,
+    result = settings("train_step", args) | {
         "tasks": space.num_tasks,
         "tasks_in_batch": len(steps["ours"].task.unique()),
         "classes": classes["ours"],
@@ -110,9 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, notes = [], []
     if not args.memory_only:
         same = {side: Step(side, clip, spaces["plain"], args) for side in SIDES}
-        losses = {
-            side: torch.stack([step(), step()]) for side, step in same.items()
-        }  # the second step includes the update of the first
+        # the second step includes the update of the first
+        losses = {side: torch.stack([step(), step()]) for side, step in same.items()}
         result["difference"] = {
             "loss": relative(losses["ours"], losses["plain"]),
             "gradients": relative(same["ours"].gradient(), same["plain"].gradient()),
@@ -130,11 +115,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows.append(row("ms per step, all classes", {**seconds, "plain": plain}, 1e3))
         if not args.bank:
             rows.append(("… of which the image tower", 1e3 * images, 1e3 * images, ""))
-        rows.append(("relative difference of losses", "", f"{result['difference']['loss']:.1e}", ""))
-        rows.append(("relative difference of gradients", "", f"{result['difference']['gradients']:.1e}", ""))
+        rows += difference_rows(result["difference"])
     if not args.no_memory:
-        mib = memory("benchmarks.train_step", [*argv, "--plain-classes", str(wanted)])
-        result["memory_mib"] = mib
+        result["memory_mib"] = mib = peaks(steps, torch.device(args.device))
         result["plain_memory_mib_all_classes"] = mib["plain"] * classes["ours"] / classes["plain"]
         rows.append(row("peak MiB over the base", mib))
         if not whole:

@@ -8,7 +8,6 @@ frozen tower with autograd. Ours is `clip/image_tower.py`. Both compute the grad
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +19,7 @@ from clip.model import CLIP
 from dassl.utils import UserError
 
 from .common import backbone, free_memory, options, positive, start
-from .measuring import SIDES, add_memory_options, by_image, machine, memory, peak_over_base, report, row
+from .measuring import SIDES, add_memory_options, compare, report, row, settings
 
 KEPT = 20  # numbers that the plain side keeps per number of a token and layer, roughly
 
@@ -67,7 +66,6 @@ class Pass:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else list(argv)
     parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
     parser.set_defaults(backbone="ViT-B/16")
     parser.add_argument("--images", type=positive, default=32, help="B, images per batch")
@@ -83,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_memory_options(parser)
     args = parser.parse_args(argv)
 
-    clip, device = backbone(args.backbone, args.dtype, args.device), torch.device(args.device)
+    clip = backbone(args.backbone, args.dtype, args.device)
     layers, W, patch = ImageTower(clip).require_prompts()
     if not (0 <= args.first < layers and 0 <= args.layers <= layers - args.first):
         raise UserError(
@@ -92,40 +90,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     tokens = 1 + args.n_ctx + (clip.visual.input_resolution // patch) ** 2
     one = KEPT * layers * tokens * W * clip.dtype.itemsize  # bytes of one image on the plain side
-    wanted = args.plain_images or max(1, int(0.7 * free_memory(device) / one))
+    wanted = args.plain_images or max(1, int(0.7 * free_memory(torch.device(args.device)) / one))
     images = {"plain": min(wanted, args.images), "ours": args.images}
-    if args.measure:
-        print(peak_over_base(Pass(args.measure, clip, images[args.measure], args), device))
-        return
-
-    result = {
-        "program": "visual_prompts",
-        **machine(args),
-        "n_ctx": args.n_ctx,
-        "images": args.images,
+    sides = {side: Pass(side, clip, images[side], args) for side in SIDES}
+    measured, rows, notes = compare(sides, Pass("ours", clip, images["plain"], args), images, "image", args)
+    result = settings("visual_prompts", args) | {
         "plain_images": images["plain"],
-        "tasks": args.tasks,
         "layers": args.layers or layers - args.first,
-        "first": args.first,
-        "checkpoint": args.checkpoint,
         "tokens_per_image": tokens,
+        **measured,
     }
-    rows = []
-    if not args.memory_only:
-        sides = {side: Pass(side, clip, images[side], args) for side in SIDES}
-        same = Pass("ours", clip, images["plain"], args)
-        measured, lines = by_image(sides, same, images, args.repeat, device)
-        result |= measured
-        rows += lines
     if not args.no_memory:
-        mib = memory("benchmarks.visual_prompts", [*argv, "--plain-images", str(images["plain"])])
-        result["memory_mib"] = mib
-        result["memory_mib_per_image"] = {side: mib[side] / images[side] for side in SIDES}
-        rows.append(row("peak MiB over the base", mib))
+        result["memory_mib_per_image"] = {side: result["memory_mib"][side] / images[side] for side in SIDES}
         rows.append(row("… per image", result["memory_mib_per_image"]))
-    notes = []
-    if images["plain"] < images["ours"]:
-        notes.append(f"plain ran on {images['plain']} of the {images['ours']} images: compare the values per image")
     title = (
         f"prompts in the image tower, forward + backward: {args.images} images of {args.tasks} tasks, "
         f"{args.n_ctx} prompts in {result['layers']} of {layers} layers"

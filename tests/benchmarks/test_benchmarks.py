@@ -82,22 +82,11 @@ def test_text_tower_with_plain_on_a_part_of_the_classes(capsys):
     assert "plain ran on 12 of the 25 classes: compare times per class" in out and "ms per class" in out
 
 
-def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
-    monkeypatch.setattr(measuring, "SIDES", ("ours",))  # one process is enough here
-    (found,) = measuring.memory("benchmarks.text_tower", [*SMALL, "--memory-only"]).items()
-    assert found[0] == "ours" and 0 < found[1] < 1000
-    with pytest.raises(SystemExit, match="ours side could not be measured"):
-        measuring.memory("benchmarks.nothing", [])
-
-
 @pytest.mark.parametrize("program", [text_tower, train_step, cocoop, visual_prompts])
 def test_memory_only(program, monkeypatch, capsys):
-    calls = []
-    monkeypatch.setattr(program, "memory", lambda *call: calls.append(call) or {"plain": 4.0, "ours": 2.0})
+    monkeypatch.setattr(measuring, "peak_over_base", lambda run, device: 2**20 * (run() is not None))
     found = run(program, [*(SMALL if program in (text_tower, train_step) else TINY), "--memory-only"], capsys)
-    assert found["memory_mib"] == {"plain": 4.0, "ours": 2.0} and "seconds" not in found
-    ((name, argv),) = calls
-    assert name == program.__name__ and set(argv[-2:-1]) <= {"--plain-classes", "--plain-images"}
+    assert found["memory_mib"] == {"plain": 1.0, "ours": 1.0} and "seconds" not in found
 
 
 def test_peak_over_base_counts_what_was_freed_again_and_not_what_was_before():
@@ -168,16 +157,14 @@ def test_a_step_of_a_method_is_that_of_its_trainer():
 
 
 def test_methods_that_are_chosen_and_their_memory(monkeypatch, capsys):
-    calls = []
-    monkeypatch.setattr(methods, "memory", lambda *call: calls.append(call) or dict.fromkeys(call[2], 7.0))
+    measured = []
+    monkeypatch.setattr(methods, "peaks", lambda sides, device: measured.extend(sides) or dict.fromkeys(sides, 7.0))
     chosen = ["--methods", "NATA", "ProtoNet"]
     methods.main([*TINY[:-1], "--scale", "0.02", "--batch", "3", *chosen, "--memory", "--clock", "processor"])
     out = capsys.readouterr().out
-    assert [line.split("  ")[0] for line in out.splitlines()[3:6]] == ["ProtoNet", "CoOp-CA", "NATA"]
-    assert calls[0][2] == ["CoOp-CA", "NATA"] and "peak MiB" in out and "in all" in out
+    assert [line.split()[1] for line in out.splitlines()[4:7]] == ["ProtoNet", "CoOp-CA", "NATA"]
+    assert measured == ["CoOp-CA", "NATA"] and "peak MiB" in out and "in all" in out
     assert "times of the processor" in out
-    methods.main([*TINY, "--scale", "0.02", "--batch", "3", *chosen, "--measure", "NATA"])
-    assert int(capsys.readouterr().out) > 0
     with pytest.raises(UserError, match="UPT puts prompts into a ViT's image tower, and RN50 has none; try ViT-B/16"):
         methods.main(["--backbone", "RN50", "--methods", "UPT"])
 
