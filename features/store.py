@@ -21,11 +21,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from dassl.utils import atomic_write, counted
+from dassl.utils.locks import locked
 
 DIGEST = 16  # bytes of a view's digest; two of 10^9 views collide with probability 10^-21
 _STORE = re.compile(f"[0-9a-f]{{{2 * DIGEST}}}")  # folder name of a store
@@ -104,20 +104,10 @@ class FeatureStore:
 
         The lock of a run that dies is released. If files cannot be locked, two runs may compute the same feature.
         """
-        lock = FileLock(self.folder / f"{part}.lock")
-        try:
+        with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                print("Another run is computing the same features; waiting for it")
-                lock.acquire()
-        except (OSError, NotImplementedError):
-            pass
-        try:
+        with locked(self.folder / f"{part}.lock", "Another run is computing the same features; waiting for it"):
             yield
-        finally:
-            lock.release()
 
     def add(self, names: Sequence[bytes], features: np.ndarray) -> None:
         """Add the features (n, ...) of `names`: on disk if it can be written, else for this run only."""

@@ -119,7 +119,8 @@ class Learner(nn.Module):
     def hand_features(self) -> Tensor:
         """Text features (N, d) of hand-made prompts, the first template of each task; computed once."""
         if self._hand is None:
-            self._hand = HandPrompts(self.tower, self.space).features
+            with torch.autocast(self.tower.device.type, enabled=False):  # the same whoever asks first
+                self._hand = HandPrompts(self.tower, self.space).features
         return self._hand
 
     def task_vectors(self) -> dict[str, Tensor]:

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from dassl.utils import UserError
 
+from .settings import unread_problems
+
 PG_TYPES = ("lin", "linmean", "lincls", "mlp", "transformer")
+# setting: the types that read it
+READERS = {"PG_HIDDEN": ("mlp", "transformer"), "PG_HEADS": ("transformer",), "PG_LAYERS": ("transformer",)}
 
 
 def reads(pg_type: str, csc: bool) -> tuple[str, ...]:
@@ -20,6 +24,14 @@ def reads(pg_type: str, csc: bool) -> tuple[str, ...]:
     if not csc:
         return ("task",)
     return ("class",) if pg_type == "lincls" else ("class", "task")
+
+
+def meta_network_problems(key: str, c) -> list[str]:
+    """Contradictions among the settings PG_* of the section `c`, whose keys begin with `key`."""
+    found = unread_problems(key, c, "PG_TYPE", READERS)
+    if c.PG_TYPE == "transformer" and c.PG_HIDDEN % c.PG_HEADS:
+        found.append(f"{key}PG_HEADS {c.PG_HEADS} does not divide {key}PG_HIDDEN {c.PG_HIDDEN}")
+    return found
 
 
 def build_meta_network(

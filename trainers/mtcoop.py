@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 from clip.clip import tokenizer
 from clip.text_tower import TextTower
-from dassl.config import at_least, between, declare, settings
+from dassl.config import at_least, between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
 from .learner import Learner
 from .losses import sampled_columns
-from .meta_networks import PG_TYPES, build_meta_network, reads
+from .meta_networks import PG_TYPES, build_meta_network, meta_network_problems, reads
 from .prompts import NameTokens, PromptLearner
 from .rows import OwnedRows, class_owners, task_owners
-from .settings import POSITIONS, declare_shared
+from .settings import POSITIONS, declare_shared, is_changed
 
 TASK_FEATURES = ("te", "rand")  # "TE" and "Rand" in the paper
 # Settings of class features, except CLASS_N_CTX, which the published commands always pass.
@@ -240,11 +240,6 @@ class SoftCPT(Learner):
         }
 
 
-def changed(c, key: str) -> bool:
-    """Whether a setting of the method differs from its default."""
-    return c[key] != settings()[KEY + key].default
-
-
 @TRAINER_REGISTRY.register()
 class MTCoOp(MultiTaskTrainer):
     """SoftCPT in its six variants: NATA, NATS (CSC False), CATA, CATS, CSTA, CSTS (CSC True)."""
@@ -255,7 +250,7 @@ class MTCoOp(MultiTaskTrainer):
         c, found = cfg.TRAINER.MTCOOP, []
         if not c.CSC:
             for key in NEED_CSC:
-                if changed(c, key):
+                if is_changed(KEY, c, key):
                     found.append(f"{KEY}{key} {c[key]} needs {KEY}CSC True")
             if c.PG_TYPE in ("linmean", "lincls"):
                 found.append(f"{KEY}PG_TYPE {c.PG_TYPE} reads class features, which need {KEY}CSC True")
@@ -263,7 +258,7 @@ class MTCoOp(MultiTaskTrainer):
             found.append(f"{KEY}CLASS_N_CTX {c.CLASS_N_CTX} with {KEY}CSC True: expected at least 1 (published: 4)")
         if c.N_CTX < 1:
             found.append(f"{KEY}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
-        return found + self._task_problems(c) + self._network_problems(c)
+        return found + self._task_problems(c) + meta_network_problems(KEY, c)
 
     def load_critical_settings(self, c) -> dict[str, object]:
         names = ["TOKEN_POSITION", "PG_TYPE"]
@@ -277,11 +272,11 @@ class MTCoOp(MultiTaskTrainer):
         if c.TASK_FEATURE == "te":
             if c.TASK_N_CTX < 1 and not c.TASK_CTX_INIT:
                 found.append(f"{KEY}TASK_N_CTX {c.TASK_N_CTX}: expected at least 1 (published: 4 or 8)")
-            if changed(c, "TASK_FEATURE_NORM"):
+            if is_changed(KEY, c, "TASK_FEATURE_NORM"):
                 found.append(f"{KEY}TASK_FEATURE_NORM {c.TASK_FEATURE_NORM} needs {KEY}TASK_FEATURE rand")
         else:
             for key in ("TASK_N_CTX", "TASK_CSC", "TASK_CTX_INIT", "TASK_TOKEN_POSITION"):
-                if changed(c, key):
+                if is_changed(KEY, c, key):
                     found.append(
                         f"{KEY}{key} {c[key]} is a setting of task prompts, and {KEY}TASK_FEATURE rand has none: the "
                         "features themselves are learned, one per task"
@@ -298,17 +293,6 @@ class MTCoOp(MultiTaskTrainer):
             )
         elif c.TASK_FEATURE_DIM and c.PG_TYPE == "lincls" and c.TASK_FEATURE == "te":
             found.append(f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE lincls reads no task feature")
-        return found
-
-    def _network_problems(self, c) -> list[str]:
-        readers = {"PG_HIDDEN": ("mlp", "transformer"), "PG_HEADS": ("transformer",), "PG_LAYERS": ("transformer",)}
-        found = [
-            f"{KEY}{key} {c[key]} is read by {KEY}PG_TYPE {' and '.join(types)} only, found PG_TYPE {c.PG_TYPE}"
-            for key, types in readers.items()
-            if c.PG_TYPE not in types and changed(c, key)
-        ]
-        if c.PG_TYPE == "transformer" and c.PG_HIDDEN % c.PG_HEADS:
-            found.append(f"{KEY}PG_HEADS {c.PG_HEADS} does not divide {KEY}PG_HIDDEN {c.PG_HIDDEN}")
         return found
 
     @classmethod

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare, settings
+from dassl.config import at_least, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .meta_networks import build_meta_network
+from .meta_networks import build_meta_network, meta_network_problems
 from .prompts import NameTokens, PromptLearner
+from .settings import is_changed
 from .unified import (
     UnifiedLearner,
     Unify,
@@ -49,7 +50,6 @@ declare(KEY + "PG_HIDDEN", 0, allowed=at_least(0), help="hidden width of mlp (0:
 declare(KEY + "PG_HEADS", 8, allowed=at_least(1), help="attention heads of transformer")
 declare(KEY + "PG_LAYERS", 1, allowed=at_least(1), help="layers of transformer")
 SOFT_ONLY = ("TASK_N_CTX", "PG_TYPE", "PG_HIDDEN", "PG_HEADS", "PG_LAYERS")
-PG_READS = {"PG_HIDDEN": ("mlp", "transformer"), "PG_HEADS": ("transformer",), "PG_LAYERS": ("transformer",)}
 
 
 class GeneratedPrompts(nn.Module):
@@ -106,19 +106,13 @@ class MTUPT(MultiTaskTrainer):
     section = "MTUPT"
 
     def problems(self, cfg) -> list[str]:
-        c, known = cfg.TRAINER.MTUPT, settings()
+        c = cfg.TRAINER.MTUPT
         found = self.vit_problems(cfg) + unified_problems(KEY, c)
-        changed = [name for name in SOFT_ONLY if c[name] != known[KEY + name].default]
-        if c.SHARING != "soft":
-            found += [f"{KEY}{name} {c[name]} needs {KEY}SHARING soft" for name in changed]
-            return found
-        for name in changed:
-            if c.PG_TYPE not in PG_READS.get(name, META_NETWORKS):
-                types = " and ".join(PG_READS[name])
-                found.append(f"{KEY}{name} {c[name]} is read by {KEY}PG_TYPE {types} only, found PG_TYPE {c.PG_TYPE}")
-        if c.PG_TYPE == "transformer" and c.PG_HIDDEN % c.PG_HEADS:
-            found.append(f"{KEY}PG_HEADS {c.PG_HEADS} does not divide {KEY}PG_HIDDEN {c.PG_HIDDEN}")
-        return found
+        if c.SHARING == "soft":
+            return found + meta_network_problems(KEY, c)
+        return found + [
+            f"{KEY}{name} {c[name]} needs {KEY}SHARING soft" for name in SOFT_ONLY if is_changed(KEY, c, name)
+        ]
 
     def load_critical_settings(self, c) -> dict[str, object]:
         found = unified_critical_settings(c, self.text_tower.width)

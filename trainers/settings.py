@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clip.backbones import PRECISIONS
-from dassl.config import at_least, between, declare
+from dassl.config import at_least, between, declare, settings
 
 POSITIONS = ("end", "middle", "front")  # positions of the class name, as in CoOp: at the end, …
 
@@ -24,3 +24,17 @@ def declare_shared(section: str, **defaults) -> None:
     for name, default in defaults.items():
         allowed, text = SHARED[name]
         declare(f"TRAINER.{section}.{name}", default, allowed=allowed, help=text)
+
+
+def is_changed(key: str, c, name: str) -> bool:
+    """Whether the setting `name` of the section `c`, whose keys begin with `key`, differs from its default."""
+    return c[name] != settings()[key + name].default
+
+
+def unread_problems(key: str, c, chooser: str, readers: dict[str, tuple[str, ...]]) -> list[str]:
+    """Problems with changed settings that nothing reads: {setting: values of `chooser` with which it is read}."""
+    return [
+        f"{key}{name} {c[name]} is read by {key}{chooser} {' and '.join(values)} only, found {chooser} {c[chooser]}"
+        for name, values in readers.items()
+        if c[chooser] not in values and is_changed(key, c, name)
+    ]

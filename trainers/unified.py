@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from clip.additions import Additions, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare, settings
+from dassl.config import at_least, declare
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
 from .learner import Learner
 from .prompts import NameTokens
 from .rows import TaskModules, task_owners
-from .settings import declare_shared
+from .settings import declare_shared, unread_problems
 
 MODES = ("upt", "joint", "shared", "mlp")
-READS = {"WIDTH": ("upt", "shared", "mlp"), "HEADS": ("upt",), "HIDDEN": ("upt", "mlp")}  # setting: modes
+READERS = {"WIDTH": ("upt", "shared", "mlp"), "HEADS": ("upt",), "HIDDEN": ("upt", "mlp")}  # setting: modes
 
 
 def declare_unified(section: str) -> None:
@@ -54,9 +54,7 @@ def unified_problems(key: str, c) -> list[str]:
     found = []
     if c.N_CTX % 2:
         found.append(f"{key}N_CTX {c.N_CTX}: each tower gets half of the prompts, expected an even number")
-    for name, modes in READS.items():
-        if c.MODE not in modes and c[name] != settings()[key + name].default:
-            found.append(f"{key}{name} {c[name]} is read by {key}MODE {' and '.join(modes)} only, found MODE {c.MODE}")
+    found += unread_problems(key, c, "MODE", READERS)
     if c.MODE == "upt" and c.WIDTH and c.HEADS and c.WIDTH % c.HEADS:
         found.append(f"{key}HEADS {c.HEADS} does not divide {key}WIDTH {c.WIDTH}")
     return found
