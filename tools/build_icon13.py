@@ -21,7 +21,7 @@ from tqdm import tqdm
 from dassl.utils import atomic_write
 from datasets.icon13.notice import notice
 from tools.icons import ICONIFY, SIZE, Iconify, read_emojis
-from tools.suite import VENDORS, Drawing, Finder, apply_fixes, by_class, collect, shippable, split, thin_out
+from tools.suite import VENDORS, Drawing, Finder, apply_fixes, by_class, collect, read_suite, shippable, split, thin_out
 from tools.tasks import TaskSpec, read_label_fixes, read_tasks
 
 
@@ -97,20 +97,14 @@ def write(out: Path, drawings: Sequence[Drawing], index: dict) -> None:
 
 def compare(drawings: Sequence[Drawing], index: dict, other: Path) -> list[str]:
     """Lines with the differences from the suite in folder ``other``."""
-    theirs = json.loads((other / "index.json").read_text(encoding="utf-8"))
+    theirs, pictures = read_suite(other)
     mine = {d.file: d for d in drawings}
     old = {entry["file"]: entry for entry in theirs["images"]}
     common = sorted(mine.keys() & old.keys())
-    with zipfile.ZipFile(other / "images.zip") as archive:
-        pixels = [
-            file
-            for file in common
-            if not np.array_equal(np.asarray(Image.open(archive.open(file)).convert("RGB")), mine[file].image)
-        ]
     facts = {
         "only in this suite": sorted(mine.keys() - old.keys()),
         f"only in {other}": sorted(old.keys() - mine.keys()),
-        "other pixels": pixels,
+        "other pixels": [f for f in common if not np.array_equal(pictures[f], mine[f].image)],
         "other label": [f for f in common if mine[f].cls != old[f]["cls"]],
         "other split": [f for f in common if mine[f].split != old[f]["split"]],
         "other shot": [f for f in common if mine[f].shot != old[f]["shot"]],

@@ -6,15 +6,13 @@ python -m tools.contact_sheet --suite DIR --out SHEETS [--tasks faces hands] [--
 from __future__ import annotations
 
 import argparse
-import io
-import json
-import zipfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from dassl.utils import atomic_write
+from tools.suite import read_suite
 
 LABEL_WIDTH, HEAD, GAP = 150, 16, 4
 
@@ -45,31 +43,27 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="*", help="keys of the tasks (default: all)")
     parser.add_argument("--rows", type=int, default=18, help="classes per page (default %(default)s)")
     args = parser.parse_args(argv)
-    for name in ("index.json", "images.zip"):
-        if not (args.suite / name).is_file():
-            parser.error(f"{args.suite / name} not found: --suite takes the folder written by tools.build_icon13")
-
-    index = json.loads((args.suite / "index.json").read_text(encoding="utf-8"))
+    try:
+        index, pictures = read_suite(args.suite)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     keys = [task["key"] for task in index["tasks"]]
     if unknown := sorted(set(args.tasks or ()) - set(keys)):
         parser.error(f"unknown tasks {unknown}; the suite has {keys}")
     args.out.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(args.suite / "images.zip") as archive:
-        for task in tqdm([t for t in index["tasks"] if not args.tasks or t["key"] in args.tasks], unit="task"):
-            members = [entry for entry in index["images"] if entry["task"] == task["key"]]
-            rows, listing = [], []
-            for number, cls in enumerate(task["classes"]):
-                files = [entry["file"] for entry in members if entry["cls"] == cls]
-                rows.append(
-                    (f"{number} {cls}", [Image.open(io.BytesIO(archive.read(f))).convert("RGB") for f in files])
-                )
-                listing += [f"{number}\t{column}\t{file}" for column, file in enumerate(files)]
-            columns = max(len(pictures) for _, pictures in rows)
-            for page, start in enumerate(range(0, len(rows), args.rows), 1):
-                with atomic_write(args.out / f"{task['key']}-{page}.png", "wb") as file:
-                    draw_sheet(rows[start : start + args.rows], index["image_size"], columns).save(file, "PNG")
-            with atomic_write(args.out / f"{task['key']}.txt", "w") as file:
-                file.write("\n".join(listing) + "\n")
+    for task in tqdm([t for t in index["tasks"] if not args.tasks or t["key"] in args.tasks], unit="task"):
+        members = [entry for entry in index["images"] if entry["task"] == task["key"]]
+        rows, listing = [], []
+        for number, cls in enumerate(task["classes"]):
+            files = [entry["file"] for entry in members if entry["cls"] == cls]
+            rows.append((f"{number} {cls}", [Image.fromarray(pictures[file]) for file in files]))
+            listing += [f"{number}\t{column}\t{file}" for column, file in enumerate(files)]
+        columns = max(len(drawn) for _, drawn in rows)
+        for page, start in enumerate(range(0, len(rows), args.rows), 1):
+            with atomic_write(args.out / f"{task['key']}-{page}.png", "wb") as file:
+                draw_sheet(rows[start : start + args.rows], index["image_size"], columns).save(file, "PNG")
+        with atomic_write(args.out / f"{task['key']}.txt", "w") as file:
+            file.write("\n".join(listing) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,16 +9,14 @@ tools/requirements.txt; see tools/README.md.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import os
-import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -29,6 +27,7 @@ from tools.concepts import SPECIAL, emoji_tags, make_items, make_remap, make_voc
 from tools.drawings import draw_all
 from tools.icons import read_emojis
 from tools.minilm import MiniLM, model_folder, proxies
+from tools.suite import read_suite
 from tools.tiny_clip import TinyCLIP, TinyConfig
 from tools.wordnet import WordNet
 
@@ -42,14 +41,9 @@ class Suite:
     """Icon-13, for monitoring only; the model is not trained on it."""
 
     def __init__(self, folder: Path) -> None:
-        for name in ("index.json", "images.zip"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name} not found: --suite takes the folder of tools.build_icon13")
-        self.index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        self.index, pictures = read_suite(folder)
         self.entries = self.index["images"]
-        with zipfile.ZipFile(folder / "images.zip") as archive:
-            pictures = [Image.open(io.BytesIO(archive.read(e["file"]))).convert("RGB") for e in self.entries]
-        self.images = np.stack([np.asarray(picture) for picture in pictures])  # (n, S, S, 3)
+        self.images = np.stack([pictures[entry["file"]] for entry in self.entries])  # (n, S, S, 3)
 
     def texts(self) -> list[str]:
         """Class names, task names and task keys; their words must be in the vocabulary."""
@@ -151,7 +145,7 @@ def save(path: Path, model: TinyCLIP, remap: np.ndarray, steps: int, seen: int) 
     state = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
     state["token_remap"] = torch.from_numpy(remap)
     metadata = {
-        "config": json.dumps(model.config.asdict()),
+        "config": json.dumps(asdict(model.config)),
         "mean_std": str(MEAN),
         "steps": str(steps),
         "seen": str(seen),

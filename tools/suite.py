@@ -1,17 +1,21 @@
-"""Finding, thinning out and splitting the drawings of the suite: pure functions over icon sets.
+"""Finding, thinning out and splitting the drawings of the suite, and reading a built suite.
 
 The order of all lists is deterministic, so the same packages give the same suite.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import re
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from tools.icons import IconSet, fingerprint, normalise, on_white, slug, words
 from tools.tasks import DROP, ClassSpec, TaskSpec
@@ -62,6 +66,17 @@ class Drawing:
         if not self.file:
             name = f"{self.task}/{slug(self.cls, '_')}/{self.domain}__{self.icon}.webp"
             object.__setattr__(self, "file", name)
+
+
+def read_suite(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """A built suite: (index.json, {file: RGB (S, S, 3)}). Raises FileNotFoundError."""
+    for name in ("index.json", "images.zip"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} not found: --suite takes the folder of tools.build_icon13")
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    with zipfile.ZipFile(folder / "images.zip") as archive:
+        files = [entry["file"] for entry in index["images"]]
+        return index, {file: np.asarray(Image.open(archive.open(file)).convert("RGB")) for file in files}
 
 
 class Finder:

@@ -1,4 +1,4 @@
-"""The tiny CLIP during training: OpenAI's parameter names and arithmetic, with matrix products that are fast on a CPU.
+"""The tiny CLIP during training: OpenAI's parameter names and arithmetic.
 
 The finished file is an ordinary CLIP (ViT image tower, causal text tower, QuickGELU). Only training needs this class:
 it can leave out patches of an image and uses a small vocabulary.
@@ -7,9 +7,10 @@ it can leave out patches of an image and uses a small vocabulary.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
+from open_clip.transformer import QuickGELU, Transformer
 from torch import nn
 from torch.nn import functional as F
 
@@ -30,69 +31,17 @@ class TinyConfig:
     ctx: int = 77
     vocab: int = 9885  # rows of the embedding table
 
-    def asdict(self) -> dict[str, int]:
-        return asdict(self)
 
-
-class QuickGELU(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.silu(1.702 * x) / 1.702  # x * sigmoid(1.702 x) with one kernel less
-
-
-class Attention(nn.Module):
-    """Self-attention with the parameters of nn.MultiheadAttention; matmul, softmax, matmul (fastest on a CPU)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.heads = width // HEAD_WIDTH
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """``x`` (B, S, W), ``mask`` (S, S) added to the scores -> (B, S, W)."""
-        batch, length, width = x.shape
-        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias).view(batch, length, 3, self.heads, HEAD_WIDTH)
-        query, key, value = packed.permute(2, 0, 3, 1, 4).reshape(3, batch * self.heads, length, HEAD_WIDTH).unbind(0)
-        scores = torch.bmm(query, key.transpose(1, 2)) * HEAD_WIDTH**-0.5
-        if mask is not None:
-            scores = scores + mask.to(scores.dtype)
-        mixed = torch.bmm(scores.softmax(-1).to(value.dtype), value)
-        return self.out_proj(mixed.view(batch, self.heads, length, HEAD_WIDTH).transpose(1, 2).reshape(x.shape))
-
-
-class Block(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.attn, self.ln_1, self.ln_2 = Attention(width), nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mlp = nn.Sequential()
-        self.mlp.add_module("c_fc", nn.Linear(width, 4 * width))
-        self.mlp.add_module("gelu", QuickGELU())
-        self.mlp.add_module("c_proj", nn.Linear(4 * width, width))
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        x = x + self.attn(self.ln_1(x), mask)
-        return x + self.mlp(self.ln_2(x))
-
-
-class Transformer(nn.Module):
+def transformer(width: int, layers: int) -> Transformer:
     """Blocks with the initialisation of OpenAI's CLIP."""
-
-    def __init__(self, width: int, layers: int) -> None:
-        super().__init__()
-        self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
-        into_residual = width**-0.5 * (2 * layers) ** -0.5
-        for block in self.resblocks:
-            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
-            nn.init.normal_(block.attn.out_proj.weight, std=into_residual)
-            nn.init.zeros_(block.attn.out_proj.bias)
-            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_proj.weight, std=into_residual)
-
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        for block in self.resblocks:
-            x = block(x, mask)
-        return x
+    blocks = Transformer(width, layers, width // HEAD_WIDTH, act_layer=QuickGELU)
+    into_residual = width**-0.5 * (2 * layers) ** -0.5
+    for block in blocks.resblocks:
+        nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+        nn.init.normal_(block.attn.out_proj.weight, std=into_residual)
+        nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(block.mlp.c_proj.weight, std=into_residual)
+    return blocks
 
 
 class ImageTower(nn.Module):
@@ -103,7 +52,7 @@ class ImageTower(nn.Module):
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn((config.res // config.patch) ** 2 + 1, width))
         self.ln_pre = nn.LayerNorm(width)
-        self.transformer = Transformer(width, config.vl)
+        self.transformer = transformer(width, config.vl)
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, config.emb))
 
@@ -130,7 +79,7 @@ class TinyCLIP(nn.Module):
         super().__init__()
         self.config = config
         self.visual = ImageTower(config)
-        self.transformer = Transformer(config.tw, config.tl)
+        self.transformer = transformer(config.tw, config.tl)
         self.token_embedding = nn.Embedding(config.vocab, config.tw)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(config.ctx, config.tw))
         self.ln_final = nn.LayerNorm(config.tw)
