@@ -36,20 +36,6 @@ TASK_KEYS = (
     "hands",
 )
 
-# The natural domain shift of the suite. `Datum.domain` is the index of the vendor in DOMAINS.
-COLOUR_VENDORS = ("noto", "noto-v1", "twemoji", "fluent-emoji", "fluent-emoji-flat", "streamline-emojis")
-MONOCHROME_VENDORS = (
-    "fluent-emoji-high-contrast",
-    "hugeicons",
-    "ph",
-    "mingcute",
-    "mdi",
-    "game-icons",
-    "icon-park",  # line drawings, most of which have one blue besides black and white
-    "fa7-solid",
-)
-DOMAINS = tuple(sorted(COLOUR_VENDORS + MONOCHROME_VENDORS))
-
 
 def read_index(folder: Path = FOLDER) -> dict[str, Any]:
     """Read the index of the suite: `tasks`, `domains` (licences) and `images`."""
@@ -79,26 +65,6 @@ def validation_files(images: list[dict[str, Any]]) -> set[str]:
     return chosen
 
 
-def load_icon13() -> Source:
-    """Read Icon-13 as a source of 13 tasks."""
-    index = read_index()
-    tasks = [SourceTask(t["key"], t["name"], tuple(t["classes"])) for t in index["tasks"]]
-    position = {task.key: i for i, task in enumerate(tasks)}
-    label = {(task.key, name): i for task in tasks for i, name in enumerate(task.classnames)}
-    validation = validation_files(index["images"])
-    source = Source("Icon13", str(FOLDER / "images.zip"), tasks, split_from="icon13/index.json", domains=DOMAINS)
-    for image in index["images"]:
-        item = Item(
-            image["file"],
-            label[image["task"], image["cls"]],
-            position[image["task"]],
-            DOMAINS.index(image["domain"]),
-        )
-        split = "val" if image["file"] in validation else image["split"]
-        getattr(source, split).append(item)
-    return source
-
-
 class _Icon13:
     """The embedded suite as something that can be read. It needs no data root."""
 
@@ -110,7 +76,18 @@ class _Icon13:
         return f"{FOLDER} has no {' and no '.join(gone)}; they belong to the project: clone it again" if gone else ""
 
     def load(self, _root: str) -> Source:
-        return load_icon13()
+        """Read Icon-13 as a source of 13 tasks. The domain of an image is its vendor."""
+        index = read_index()
+        tasks = [SourceTask(t["key"], t["name"], tuple(t["classes"])) for t in index["tasks"]]
+        label = {(task.key, name): (i, t) for t, task in enumerate(tasks) for i, name in enumerate(task.classnames)}
+        validation = validation_files(index["images"])
+        domains = tuple(sorted(index["domains"]))
+        source = Source("Icon13", str(FOLDER / "images.zip"), tasks, split_from="icon13/index.json", domains=domains)
+        for image in index["images"]:
+            split = "val" if image["file"] in validation else image["split"]
+            item = Item(image["file"], *label[image["task"], image["cls"]], domains.index(image["domain"]))
+            getattr(source, split).append(item)
+        return source
 
 
 ICON13 = _Icon13()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datasets.icon13.source import DOMAINS, FOLDER, ICON13, TASK_KEYS, read_index
+from datasets.icon13.source import FOLDER, ICON13, TASK_KEYS, read_index
 from datasets.source import Item, Source, SourceTask
 
 
@@ -80,11 +80,12 @@ class StyledIcon13:
             for task in index["tasks"]
         ]
         label = {(task.key, name): (i, t) for t, task in enumerate(tasks) for i, name in enumerate(task.classnames)}
-        source = Source(self.name, str(FOLDER / "images.zip"), tasks, split_from="icon13/index.json", domains=DOMAINS)
+        domains = tuple(sorted(index["domains"]))
+        source = Source(self.name, str(FOLDER / "images.zip"), tasks, split_from="icon13/index.json", domains=domains)
         for task, name, image in images:
             own = style_of(image["domain"], image["icon"]) == self.style.name and (task, name) in label
             if own and not (self.test_only and image["split"] == "train"):
-                item = Item(image["file"], *label[task, name], DOMAINS.index(image["domain"]))
+                item = Item(image["file"], *label[task, name], domains.index(image["domain"]))
                 getattr(source, image["split"]).append(item)
         return source
 

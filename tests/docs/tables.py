@@ -18,11 +18,12 @@ import datasets  # noqa: F401
 import trainers
 from dassl.config import get_cfg_default, load
 from dassl.optim import build_lr_scheduler, build_optimizer
-from datasets.icon13.source import COLOUR_VENDORS, load_icon13, read_index
+from datasets.icon13.source import ICON13, read_index
 from datasets.icon13.styles import LINE_AND_SOLID, STYLED
 from datasets.splits import RULES
 from datasets.suites import ICON5
 from datasets.table import FASHION20, GENERAL10, IMAGENET, PLANT6, ROWS, RS8, Row
+from tests.datasets.icon13.vendors import COLOUR_VENDORS
 from tests.docs.method_tables import methods, prompted, table, variants
 
 REPO = Path(__file__).resolve().parents[2]
@@ -94,7 +95,7 @@ def rules() -> list[str]:
 
 def icon13_counts() -> list[tuple]:
     """(number, key, name, classes, train, val, test) of each task."""
-    source = load_icon13()
+    source = ICON13.load("")
     counts = [Counter(item.task for item in getattr(source, part)) for part in ("train", "val", "test")]
     return [
         (t, task.key, task.name, len(task.classnames), *(count[t] for count in counts))
@@ -110,7 +111,7 @@ def icon13_tasks() -> list[str]:
 
 def icon13_pools() -> list[str]:
     """Training images at each number of shots."""
-    pools = Counter((item.task, item.label) for item in load_icon13().train)
+    pools = Counter((item.task, item.label) for item in ICON13.load("").train)
     return table(
         ["shots", "classes with that many", "training images"],
         [

@@ -8,7 +8,8 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import read_image
 from datasets.icon13 import source as embedded
 from datasets.icon13.notice import notice
-from datasets.icon13.source import COLOUR_VENDORS, DOMAINS, FOLDER, MONOCHROME_VENDORS, glyph, read_index
+from datasets.icon13.source import FOLDER, glyph, read_index
+from tests.datasets.icon13.vendors import COLOUR_VENDORS, DOMAINS, MONOCHROME_VENDORS
 from tests.datasets.settings import config
 
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from dassl.data.datasets import build_dataset
 from dassl.utils import UserError
-from datasets.icon13.source import DOMAINS, FOLDER, TASK_KEYS, glyph, read_index
+from datasets.icon13.source import FOLDER, TASK_KEYS, glyph, read_index
 from datasets.icon13.styles import SOURCE, STYLED, TARGETS, style_of
 from datasets.reading import refuse_training
 from datasets.suites import ICON5
+from tests.datasets.icon13.vendors import DOMAINS
 from tests.datasets.settings import config
 from tools import style_sheet
 
