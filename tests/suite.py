@@ -4,6 +4,7 @@ with one class, a class without test images. Registered as `TestSuite`; its pict
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class TestSuite(DatasetBaseMT):
             labels = base_new(len(TASKS[number].classnames), cfg.DATASET.SUBSAMPLE_CLASSES)
             if not labels:
                 continue
-            space.append(TaskSpace((TASKS[number],)).with_classes([labels]).tasks[0])
+            space.append(replace(TASKS[number], classnames=[TASKS[number].classnames[label] for label in labels]))
             for label, name in enumerate(space[-1].classnames):
                 for split, count in COUNTS.items():
                     for k in range(0 if (name, split) == (EMPTY, "test") else count):

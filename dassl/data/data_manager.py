@@ -220,7 +220,8 @@ class DataManager:
         dataset_wrapper: class used instead of DatasetWrapper.
 
     Attributes:
-        dataset, space, num_classes (N), num_source_domains, lab2cname ({column: class name});
+        dataset, space (the TaskSpace of the run), num_classes (N), lab2cname ({column: class name}),
+        num_source_domains;
         train_loader_x, train_loader_u, val_loader, test_loader: None if the dataset has no images for them.
     """
 
@@ -252,29 +253,11 @@ class DataManager:
         self.val_loader = loader("val", cfg.DATALOADER.TEST, test, False)
         self.test_loader = loader("test", cfg.DATALOADER.TEST, test, False)
 
-        self.dataset = dataset
-        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.dataset, self.space = dataset, dataset.space
+        self.num_classes, self.lab2cname = dataset.num_classes, dataset.lab2cname
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
-
-    @property
-    def space(self):
-        """The TaskSpace of the run."""
-        return self.dataset.space
-
-    @property
-    def num_classes(self) -> int:
-        """N, classes of all tasks."""
-        return self.dataset.num_classes
-
-    @property
-    def num_source_domains(self) -> int:
-        return self._num_source_domains
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        """{column: class name}."""
-        return self.dataset.lab2cname
 
     def set_epoch(self, epoch: int):
         """Set the epoch (0, 1, …) that decides order and views of the training images. Call it before each epoch."""

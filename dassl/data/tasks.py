@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
-from types import MappingProxyType
 
 import torch
 import yaml
@@ -139,6 +138,11 @@ class TaskSpace:
         return tuple(name for task in self.tasks for name in task.classnames)
 
     @cached_property
+    def lab2cname(self) -> dict[int, str]:
+        """{column: class name}; with one task {label: class name}."""
+        return dict(enumerate(self.classnames))
+
+    @cached_property
     def task_of_column(self) -> Tensor:
         """LongTensor (N,): the task of each column."""
         return torch.repeat_interleave(torch.arange(self.num_tasks), torch.tensor(self.sizes))
@@ -176,67 +180,6 @@ class TaskSpace:
         if len(set(tasks)) != len(tasks):
             raise ValueError(f"a task may be chosen only once, found {tasks}")
         return TaskSpace(tuple(self.tasks[t] for t in tasks))
-
-    def with_classes(self, keep: Sequence[Sequence[int]]) -> TaskSpace:
-        """The space with some of the classes of each task.
-
-        Args:
-            keep: T lists of labels. The position of a label in its list is the new label.
-
-        Raises:
-            ValueError: not T lists, an empty list, or a label that does not exist or repeats.
-        """
-        if len(keep) != self.num_tasks:
-            raise ValueError(f"expected one list of labels per task ({self.num_tasks}), found {len(keep)}")
-        tasks = []
-        for task, labels in zip(self.tasks, map(list, keep), strict=True):
-            bad = [c for c in labels if not 0 <= c < len(task.classnames)]
-            if bad:
-                raise ValueError(f"task {task.key!r}: label {bad[0]} is not in 0..{len(task.classnames) - 1}")
-            if len(set(labels)) != len(labels):
-                raise ValueError(f"task {task.key!r}: a class may be kept only once, found {labels}")
-            if not labels:
-                raise ValueError(f"task {task.key!r}: no class is left; leave the task out instead")
-            tasks.append(replace(task, classnames=tuple(task.classnames[c] for c in labels)))
-        return TaskSpace(tuple(tasks))
-
-    # ---- read-only views under the published names, by position ---------------------------------------------------
-
-    @cached_property
-    def lab2cname(self) -> Mapping[int, str]:
-        """{column: class name}; with one task {label: class name}."""
-        return MappingProxyType(dict(enumerate(self.classnames)))
-
-    def _view(self, values) -> Mapping:
-        return MappingProxyType(dict(enumerate(values)))
-
-    @property
-    def taskid2tname(self) -> Mapping[int, str]:
-        """{task: task name}."""
-        return self._view(task.name for task in self.tasks)
-
-    @property
-    def taskid2cname(self) -> Mapping[int, tuple[str, ...]]:
-        """{task: class names}."""
-        return self._view(task.classnames for task in self.tasks)
-
-    @property
-    def taskid2desc(self) -> Mapping[int, str]:
-        """{task: description}."""
-        return self._view(task.description for task in self.tasks)
-
-    @property
-    def taskid2metric(self) -> Mapping[int, str]:
-        """{task: name of its declared metric}."""
-        return self._view(task.metric for task in self.tasks)
-
-    @property
-    def taskid2type(self) -> Mapping[int, str]:
-        """{task: "sl"}: all tasks have a single label per image."""
-        return self._view("sl" for _ in self.tasks)
-
-    def __getstate__(self):
-        return {"tasks": self.tasks}  # cached views are left out: mapping proxies cannot be pickled
 
 
 def read_tasks(value):

@@ -85,7 +85,8 @@ def test_multi_task_labels_are_checked_per_task():
     dataset = DatasetBaseMT(space, train_x=[DatumMT("a", 1, 0), DatumMT("b", 0, 1)], test=[DatumMT("c", 0, 0)])
     assert (dataset.num_classes, dataset.classnames, dataset.val) == (3, ["grin", "frown", "cat"], None)
     assert dataset.lab2cname[2] == "cat"
-    assert dataset.taskid2tname[1] == "pets"
+    assert (dataset.taskid2tname[1], dataset.taskid2cname[0]) == ("pets", ("grin", "frown"))
+    assert (dataset.taskid2desc[1], dataset.taskid2metric[0], dataset.taskid2type[1]) == ("", "overall_acc", "sl")
     with pytest.raises(ValueError) as caught:
         DatasetBaseMT(space, train_x=[DatumMT("a", 1, 1), DatumMT("b", 0, 2)])
     assert "train_x a: label 1 is not in 0..0 of task 'pets'" in str(caught.value)

@@ -39,18 +39,6 @@ def test_a_task_that_is_not_there_has_no_columns(space):
             space.columns(t)
 
 
-def test_published_views_are_read_only(space):
-    assert space.taskid2tname[0] == "facial expressions"
-    assert space.taskid2cname[2] == ("fist", "palm")
-    assert space.taskid2desc[2] == "what a hand does"
-    assert space.taskid2metric == {0: "mean_acc", 1: "overall_acc", 2: "overall_acc"}
-    assert set(space.taskid2type.values()) == {"sl"}
-    assert space.lab2cname[3] == "cat"
-    for view in (space.lab2cname, space.taskid2tname, space.taskid2cname):
-        with pytest.raises(TypeError):
-            view[0] = "else"
-
-
 def test_subset_keeps_ids_and_order(space):
     part = space.subset([2, 0])
     assert [task.key for task in part.tasks] == ["hands", "faces"]
@@ -59,16 +47,6 @@ def test_subset_keeps_ids_and_order(space):
     for wrong in ([3], [-1], [0, 0], []):
         with pytest.raises(ValueError):
             space.subset(wrong)
-
-
-def test_with_classes_relabels_by_position(space):
-    part = space.with_classes([[2, 0], [0], [1]])
-    assert part.tasks[0].classnames == ("wink", "grin")
-    assert part.classnames == ("wink", "grin", "cat", "palm")
-    assert part.tasks[0].metric == "mean_acc"
-    for wrong, text in (([[0]], "one list"), ([[3], [0], [0]], "not in 0..2"), ([[0], [], [0]], "no class is left")):
-        with pytest.raises(ValueError, match=text):
-            space.with_classes(wrong)
 
 
 def test_single_and_pickling(space):

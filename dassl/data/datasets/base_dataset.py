@@ -8,6 +8,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from dassl.data.tasks import Task, TaskSpace
 
@@ -75,66 +76,34 @@ class _Base:
     domains: Sequence[str] = ()  # names of the domains, if there are several
     image_root = ""  # folder to which image keys are relative; "": DATASET.ROOT
 
+    train_u = None  # unlabelled training items
+
     def _set_splits(self, space: TaskSpace, **splits):
-        self._space = space
+        """Set space, class list and splits (train_x, val, test: items, or None), and check the labels."""
+        self.space, self.num_classes = space, space.num_classes
+        self.classnames, self.lab2cname = list(space.classnames), dict(space.lab2cname)
         self._splits = splits
+        for name, items in splits.items():
+            setattr(self, name, items)
         self._check_labels()
 
-    @property
-    def space(self) -> TaskSpace:
-        return self._space
-
-    @property
-    def train_x(self):
-        """Labelled training items."""
-        return self._splits["train_x"]
-
-    @property
-    def val(self):
-        """Validation items, or None."""
-        return self._splits["val"]
-
-    @property
-    def test(self):
-        """Test items."""
-        return self._splits["test"]
-
-    @property
-    def num_classes(self) -> int:
-        """N, classes of all tasks."""
-        return self._space.num_classes
-
-    @property
-    def classnames(self) -> list[str]:
-        """N names in column order."""
-        return list(self._space.classnames)
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        """{column: class name}."""
-        return dict(self._space.lab2cname)
-
-    @property
+    @cached_property
     def split_hash(self) -> str:
         """Hash of the splits (hex). Datasets that draw few-shot sets from a larger split set the hash of that split."""
-        return getattr(self, "_split_hash", None) or hash_split(self._splits, self.image_root)
-
-    @split_hash.setter
-    def split_hash(self, value: str):
-        self._split_hash = value
+        return hash_split(self._splits, self.image_root)
 
     def _check_labels(self):
         """Check that every task is in the space and every label is a class of its task."""
-        tasks = self._space.tasks
+        tasks = self.space.tasks
         bad, number = [], 0
         for split, items in self._splits.items():
             for item in items or ():
                 task, label = getattr(item, "task", 0), item.label
                 if label == -1 and split == "train_u":
                     continue  # the usual mark for "no label"
-                if not _is_index(task) or not 0 <= task < len(tasks):
+                if not hasattr(task, "__index__") or not 0 <= task < len(tasks):
                     why = f"task {task!r} is not in 0..{len(tasks) - 1}"
-                elif not _is_index(label) or not 0 <= label < len(tasks[task].classnames):
+                elif not hasattr(label, "__index__") or not 0 <= label < len(tasks[task].classnames):
                     why = f"label {label!r} is not in 0..{len(tasks[task].classnames) - 1} of task {tasks[task].key!r}"
                 else:
                     continue
@@ -175,10 +144,6 @@ class _Base:
                 raise ValueError(f"DATASET.{key}: {bad[0]!r} is not a domain of {type(self).__name__}; it has: {known}")
 
 
-def _is_index(value) -> bool:
-    return isinstance(value, int) or hasattr(value, "__index__")
-
-
 class DatasetBase(_Base):
     """A dataset of one task, with Dassl's arguments.
 
@@ -208,11 +173,6 @@ class DatasetBase(_Base):
         fields = {"templates": tuple(self.templates)} if self.templates else {}
         task = Task(key=key, name=self.DATASET_NAME or key, classnames=names, metric=self.metric, **fields)
         self._set_splits(TaskSpace((task,)), **splits)
-
-    @property
-    def train_u(self):
-        """Unlabelled training items, or None."""
-        return self._splits["train_u"]
 
     @staticmethod
     def get_num_classes(data_source: Iterable) -> int:
@@ -284,14 +244,9 @@ class DatasetBaseMT(_Base):
     def __init__(self, space: TaskSpace, train_x=None, val=None, test=None):
         self._set_splits(space, train_x=train_x, val=val, test=test)
 
-    @property
-    def train_u(self):
-        """None: multi-task datasets have no unlabelled images."""
-        return None
-
-    # names of the published code
-    taskid2tname = property(lambda self: self.space.taskid2tname)
-    taskid2cname = property(lambda self: self.space.taskid2cname)
-    taskid2desc = property(lambda self: self.space.taskid2desc)
-    taskid2metric = property(lambda self: self.space.taskid2metric)
-    taskid2type = property(lambda self: self.space.taskid2type)
+    # names of the published code: {task: value}
+    taskid2tname = property(lambda self: {t: task.name for t, task in enumerate(self.space.tasks)})
+    taskid2cname = property(lambda self: {t: task.classnames for t, task in enumerate(self.space.tasks)})
+    taskid2desc = property(lambda self: {t: task.description for t, task in enumerate(self.space.tasks)})
+    taskid2metric = property(lambda self: {t: task.metric for t, task in enumerate(self.space.tasks)})
+    taskid2type = property(lambda self: dict.fromkeys(range(self.space.num_tasks), "sl"))  # a single label per image

@@ -21,29 +21,36 @@ INTERPOLATION_MODES = {
     "nearest": InterpolationMode.NEAREST,
 }
 
-# in the order of their application; ToTensor comes between "gaussian_blur" and "cutout"
-TRANSFORMS = (
-    "random_translation",
-    "random_crop",
-    "random_resized_crop",
-    "center_crop",
-    "random_flip",
-    "imagenet_policy",
-    "cifar10_policy",
-    "svhn_policy",
-    "randaugment",
-    "randaugment_fixmatch",
-    "randaugment2",
-    "trivialaugment",
-    "colorjitter",
-    "randomgrayscale",
-    "gaussian_blur",
-    "cutout",
-    "normalize",
-    "gaussian_noise",
-    "instance_norm",
-)
-
+# Name -> function that makes the step from INPUT, in the order of application; ToTensor comes between the two groups.
+_ON_IMAGES = {
+    "random_translation": lambda cfg: RandomTranslation(tuple(cfg.SIZE), _mode(cfg)),
+    "random_crop": lambda cfg: T.RandomCrop(tuple(cfg.SIZE), padding=cfg.CROP_PADDING, pad_if_needed=True),
+    "random_resized_crop": lambda cfg: T.RandomResizedCrop(
+        tuple(cfg.SIZE), tuple(cfg.RRCROP_SCALE), interpolation=_mode(cfg)
+    ),
+    "center_crop": lambda cfg: T.CenterCrop(tuple(cfg.SIZE)),
+    "random_flip": lambda cfg: T.RandomHorizontalFlip(),
+    "imagenet_policy": lambda cfg: T.AutoAugment(T.AutoAugmentPolicy.IMAGENET),
+    "cifar10_policy": lambda cfg: T.AutoAugment(T.AutoAugmentPolicy.CIFAR10),
+    "svhn_policy": lambda cfg: T.AutoAugment(T.AutoAugmentPolicy.SVHN),
+    "randaugment": lambda cfg: T.RandAugment(cfg.RANDAUGMENT_N, cfg.RANDAUGMENT_M),
+    "randaugment_fixmatch": lambda cfg: RandomMagnitude(cfg.RANDAUGMENT_N),
+    "randaugment2": lambda cfg: RandomMagnitude(cfg.RANDAUGMENT_N, p=0.6),
+    "trivialaugment": lambda cfg: T.TrivialAugmentWide(),
+    "colorjitter": lambda cfg: T.ColorJitter(
+        cfg.COLORJITTER_B, cfg.COLORJITTER_C, cfg.COLORJITTER_S, cfg.COLORJITTER_H
+    ),
+    "randomgrayscale": lambda cfg: T.RandomGrayscale(cfg.RGS_P),
+    "gaussian_blur": lambda cfg: T.RandomApply([T.GaussianBlur(cfg.GB_K)], p=cfg.GB_P),
+}
+_ON_TENSORS = {
+    "cutout": lambda cfg: Cutout(cfg.CUTOUT_N, cfg.CUTOUT_LEN),
+    "normalize": lambda cfg: T.Normalize(mean=list(cfg.PIXEL_MEAN), std=list(cfg.PIXEL_STD)),
+    "gaussian_noise": lambda cfg: GaussianNoise(cfg.GN_MEAN, cfg.GN_STD),
+    "instance_norm": lambda cfg: InstanceNorm(),
+}
+TRANSFORMS = (*_ON_IMAGES, *_ON_TENSORS)
+_TEST = ("normalize", "instance_norm")  # steps that test images get too
 
 # The defaults are CLIP's preprocessing. Dassl's defaults are ImageNet's, which every config for CLIP overrides.
 _PAIR = (lambda size: len(size) == 2 and min(size) > 0, "two numbers > 0: (height, width)")
@@ -107,63 +114,26 @@ def build_transform(cfg, is_train: bool = True, choices=None):
     names = (names,) if isinstance(names, str) else tuple(names)
     for name in names:
         check_availability(name, TRANSFORMS, "transform (INPUT.TRANSFORMS)")
-    steps = _train_steps(cfg.INPUT, names) if is_train else _test_steps(cfg.INPUT, names)
+    cfg, size = cfg.INPUT, tuple(cfg.INPUT.SIZE)
+    if not is_train:
+        names = [name for name in names if name in _TEST]
+        steps = [_resize(max(size), cfg), T.CenterCrop(size)]
+    elif "random_crop" in names or "random_resized_crop" in names:
+        steps = []  # these resize themselves
+    else:
+        steps = [_resize(max(size) if "center_crop" in names else size, cfg)]
+    steps += [make(cfg) for name, make in _ON_IMAGES.items() if name in names]
+    steps.append(T.ToTensor())
+    steps += [make(cfg) for name, make in _ON_TENSORS.items() if name in names]
     return T.Compose(steps)
 
 
-def _test_steps(cfg, names) -> list:
-    mode = INTERPOLATION_MODES[cfg.INTERPOLATION]
-    steps = [T.Resize(max(cfg.SIZE), interpolation=mode, antialias=True), T.CenterCrop(tuple(cfg.SIZE)), T.ToTensor()]
-    if "normalize" in names:
-        steps.append(_normalize(cfg))
-    if "instance_norm" in names:
-        steps.append(InstanceNorm())
-    return steps
+def _mode(cfg) -> InterpolationMode:
+    return INTERPOLATION_MODES[cfg.INTERPOLATION]
 
 
-def _train_steps(cfg, names) -> list:
-    size, mode = tuple(cfg.SIZE), INTERPOLATION_MODES[cfg.INTERPOLATION]
-    policy = T.AutoAugmentPolicy
-    # name -> function that makes the step; in the order of TRANSFORMS
-    before_tensor = {
-        "random_translation": lambda: RandomTranslation(size, mode),
-        "random_crop": lambda: T.RandomCrop(size, padding=cfg.CROP_PADDING, pad_if_needed=True),
-        "random_resized_crop": lambda: T.RandomResizedCrop(size, tuple(cfg.RRCROP_SCALE), interpolation=mode),
-        "center_crop": lambda: T.CenterCrop(size),
-        "random_flip": lambda: T.RandomHorizontalFlip(),
-        "imagenet_policy": lambda: T.AutoAugment(policy.IMAGENET),
-        "cifar10_policy": lambda: T.AutoAugment(policy.CIFAR10),
-        "svhn_policy": lambda: T.AutoAugment(policy.SVHN),
-        "randaugment": lambda: T.RandAugment(cfg.RANDAUGMENT_N, cfg.RANDAUGMENT_M),
-        "randaugment_fixmatch": lambda: RandomMagnitude(cfg.RANDAUGMENT_N),
-        "randaugment2": lambda: RandomMagnitude(cfg.RANDAUGMENT_N, p=0.6),
-        "trivialaugment": lambda: T.TrivialAugmentWide(),
-        "colorjitter": lambda: T.ColorJitter(
-            cfg.COLORJITTER_B, cfg.COLORJITTER_C, cfg.COLORJITTER_S, cfg.COLORJITTER_H
-        ),
-        "randomgrayscale": lambda: T.RandomGrayscale(cfg.RGS_P),
-        "gaussian_blur": lambda: T.RandomApply([T.GaussianBlur(cfg.GB_K)], p=cfg.GB_P),
-    }
-    on_tensor = {
-        "cutout": lambda: Cutout(cfg.CUTOUT_N, cfg.CUTOUT_LEN),
-        "normalize": lambda: _normalize(cfg),
-        "gaussian_noise": lambda: GaussianNoise(cfg.GN_MEAN, cfg.GN_STD),
-        "instance_norm": lambda: InstanceNorm(),
-    }
-    if "random_crop" in names or "random_resized_crop" in names:
-        steps = []  # these resize themselves
-    elif "center_crop" in names:
-        steps = [T.Resize(max(size), interpolation=mode, antialias=True)]
-    else:
-        steps = [T.Resize(size, interpolation=mode, antialias=True)]
-    steps += [make() for name, make in before_tensor.items() if name in names]
-    steps.append(T.ToTensor())
-    steps += [make() for name, make in on_tensor.items() if name in names]
-    return steps
-
-
-def _normalize(cfg) -> T.Normalize:
-    return T.Normalize(mean=list(cfg.PIXEL_MEAN), std=list(cfg.PIXEL_STD))
+def _resize(size: int | tuple[int, int], cfg) -> T.Resize:
+    return T.Resize(size, interpolation=_mode(cfg), antialias=True)
 
 
 class _Step:
