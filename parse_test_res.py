@@ -14,13 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from dassl.runs.record import SETTINGS
 from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
 from reporting.experiments import (
     Choice,
     Experiment,
     ReportError,
     choose,
+    differing,
     find_experiments,
     further_choices,
     load_experiment,
@@ -110,11 +110,8 @@ def show_means(options, experiments: list[Experiment], pairs: list[Halves], choi
 def average_note(experiments: list[Experiment]) -> str:
     """A note about settings and tasks in which the averaged experiments differ; "" if they are alike."""
     finished = [experiment for experiment in experiments if experiment.finished]
-    differ = []
-    for name in SETTINGS:
-        values = {str(run.settings[name]) for x in finished for run in x.finished if run.settings.get(name) is not None}
-        if len(values) > 1:
-            differ.append(f"{name} ({', '.join(sorted(values))})")
+    found = differing([run for experiment in finished for run in experiment.finished])
+    differ = [f"{name} ({values})" for name, values in found.items()]
     if len({tuple((task.id, task.name) for task in x.tasks()) for x in finished}) > 1:
         differ.append("tasks")
     return f"note: the average is over experiments that differ in {', '.join(differ)}" if differ else ""

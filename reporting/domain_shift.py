@@ -26,11 +26,12 @@ from reporting.experiments import (
     further_choices,
     load_experiment,
     metric_names,
+    named_folders,
     spread,
     stat,
 )
 from reporting.export import emit, output_options
-from reporting.table import WIDTH, cell, number_text, render, spread_text, width
+from reporting.table import cell, number_text, render, spread_text
 
 TESTS = "xd"  # folder of the tests on targets, a sibling of the seeds
 AVERAGE, OOD, TRANSFER = "average", "OOD average", "average of targets"
@@ -118,12 +119,7 @@ def load_rows(experiments: Sequence[str], targets: Sequence[str] = (), seeds: Se
     Raises:
         ReportError: wrong arguments, or no finished run.
     """
-    given = []
-    for text in experiments:
-        label, equals, folder = text.partition("=")
-        if not equals:
-            raise ReportError(f'expected LABEL=FOLDER, found "{text}"')
-        given.append((label, Path(folder)))
+    given = named_folders(experiments)
     there = {path.name for _, folder in given for path in (folder / TESTS).glob("*") if path.is_dir()}
     targets = list(targets) or sorted(there)
     if not targets:
@@ -158,14 +154,9 @@ def header(rows: list[Row], cross: bool) -> list[str]:
 
 
 def as_table(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> str:
-    """Markdown table with a row per method, or a column per method if the first layout is too wide."""
-    names = header(rows, cross)
-    values = [[cell(value) for value in row.numbers(choice, cross, ci95)] for row in rows]
-    labels = [row.label for row in rows]
-    table = render(["method", *names], [[label, *found] for label, found in zip(labels, values, strict=True)])
-    if width(table) <= WIDTH:
-        return table
-    return render(["dataset", *labels], [list(line) for line in zip(names, *values, strict=True)])
+    """Markdown table with a row per method."""
+    cells = [[row.label, *map(cell, row.numbers(choice, cross, ci95))] for row in rows]
+    return render(["method", *header(rows, cross)], cells)
 
 
 def as_plain(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> list[dict]:

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,10 +73,7 @@ class Experiment:
         notes += [f"unfinished: {run.label} ({run.problem})" for run in self.unfinished]
         for run in self.finished:
             notes += [note for note in run.notes if note not in notes]
-        for name in SETTINGS:
-            values = {str(run.settings[name]) for run in self.finished if run.settings.get(name) is not None}
-            if len(values) > 1:
-                notes.append(f"the runs differ in {name}: {', '.join(sorted(values))}")
+        notes += [f"the runs differ in {name}: {values}" for name, values in differing(self.finished).items()]
         whole = [run for run in self.finished if run.numbers]  # runs without overall values have a note of their own
         if len({frozenset((task.id, task.name) for task in run.tasks) for run in whole}) > 1:
             notes.append("the runs do not have the same tasks: overall values are means over different tasks")
@@ -85,6 +82,14 @@ class Experiment:
             if empty:
                 notes.append(f"{task.name}: no value in {', '.join(empty)}")
         return notes
+
+
+def differing(runs: list[Run]) -> dict[str, str]:
+    """The recorded settings in which runs differ, with their values."""
+    values = {
+        name: {str(run.settings[name]) for run in runs if run.settings.get(name) is not None} for name in SETTINGS
+    }
+    return {name: ", ".join(sorted(found)) for name, found in values.items() if len(found) > 1}
 
 
 def _has_empty(run: Run, task: TaskResult) -> bool:
@@ -192,6 +197,19 @@ def _seed_folders(folder: Path) -> list[Path]:
     return sorted(seeds, key=lambda path: seed_of_name(path.name))
 
 
+def named_folders(texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """(label, folder) of each LABEL=FOLDER.
+
+    Raises:
+        ReportError: a text without "=".
+    """
+    for text in texts:
+        if "=" not in text:
+            raise ReportError(f'expected LABEL=FOLDER, found "{text}"')
+    parts = [text.partition("=") for text in texts]
+    return [(label, Path(folder)) for label, _, folder in parts]
+
+
 def missing_seeds(seeds: list[int], beside: Collection[int] = ()) -> list[int]:
     """Missing seeds: seeds of sibling experiments (`beside`), and gaps between seeds (1 and 3 imply 2).
 
@@ -211,13 +229,14 @@ def _seeds_beside(folder: Path) -> set[int]:
 
 def _experiment(folder: Path, label: str, run_folders: list[Path], test_log: bool, seeds: Seeds) -> Experiment:
     runs = [read_run(path, test_log) for path in run_folders]
-    there = [seed_of_name(path.name) for path in run_folders]
-    missing = []
-    if seeds is not None:
-        missing = [seed for seed in seeds if seed not in there] if None not in there else []
-    elif None not in there:
-        missing = missing_seeds(there, _seeds_beside(folder))
-    return Experiment(folder, label, runs, missing)
+    return Experiment(folder, label, runs, _missing([seed_of_name(path.name) for path in run_folders], folder, seeds))
+
+
+def _missing(there: list[int | None], folder: Path, seeds: Seeds) -> list[int]:
+    """Missing seeds of the experiment in `folder`; [] if a run has no seed in its name."""
+    if None in there:
+        return []
+    return missing_seeds(there, _seeds_beside(folder)) if seeds is None else [s for s in seeds if s not in there]
 
 
 def check_folder(folder: Path) -> None:
@@ -355,9 +374,4 @@ def _join_experiments(folder: Path, label: str, parts: dict[int, Experiment], se
             runs.setdefault((run.seed, run.label) if seeded else (None, folder.name), {})[number] = run
     ordered = sorted(runs, key=lambda key: (key[0] is None, key))
     joined = [join(name, seed, folder, runs[seed, name], sorted(parts)) for seed, name in ordered]
-    there = [seed for seed, _ in ordered]
-    missing = []
-    if None not in there:
-        beside = _seeds_beside(folder)
-        missing = missing_seeds(there, beside) if seeds is None else [seed for seed in seeds if seed not in there]
-    return Experiment(folder, label, joined, missing)
+    return Experiment(folder, label, joined, _missing([seed for seed, _ in ordered], folder, seeds))

@@ -2,9 +2,18 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from reporting.experiments import Choice, Experiment, ReportError, Stat, choose, further_choices, load_experiment, stat
+from reporting.experiments import (
+    Choice,
+    Experiment,
+    ReportError,
+    Stat,
+    choose,
+    further_choices,
+    load_experiment,
+    named_folders,
+    stat,
+)
 from reporting.published import AVERAGE, SOURCES, Published
 from reporting.published import load as published_table
 
@@ -218,12 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     sys.stdout.reconfigure(errors="replace")
     try:
-        experiments = []
-        for text in options.experiments:
-            label, equals, folder = text.partition("=")
-            if not equals:
-                raise ReportError(f'expected LABEL=FOLDER, found "{text}"')
-            experiments.append(load_experiment(Path(folder), label, seeds=options.seeds))
+        given = named_folders(options.experiments)
+        experiments = [load_experiment(folder, label, seeds=options.seeds) for label, folder in given]
         if not any(experiment.finished for experiment in experiments):
             raise ReportError("no finished run in any of: " + ", ".join(str(x.folder) for x in experiments))
         choice = choose(options.keyword, experiments)

@@ -3,7 +3,7 @@
 import inspect
 
 from dassl.config import declare, one_of
-from dassl.utils import Registry, check_availability
+from dassl.utils import Registry
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
@@ -47,9 +47,7 @@ class EvaluatorBase:
 
 def build_evaluator(cfg, **kwargs):
     """Build the evaluator that cfg.TEST.EVALUATOR names, with those of the keyword arguments that it accepts."""
-    name = cfg.TEST.EVALUATOR
-    check_availability(name, EVALUATOR_REGISTRY.registered_names())
-    evaluator = EVALUATOR_REGISTRY.get(name)
+    evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
     parameters = inspect.signature(evaluator).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         kwargs = {key: value for key, value in kwargs.items() if key in parameters}  # evaluators written for Dassl

@@ -3,7 +3,7 @@
 import os
 
 from dassl.config import differences
-from dassl.runs.record import CONFIG, backbone_of, has_config, hash_of
+from dassl.runs.record import CONFIG, has_config, hash_of, known_results
 from dassl.utils.errors import UserError
 
 
@@ -34,7 +34,7 @@ def refuse_other_model(folder, cfg, section, weights_hash, critical):
     Raises:
         UserError: the model was trained with another CLIP, or with other values of critical settings.
     """
-    there, backbone = hash_of(folder, "weights"), backbone_of(folder)
+    there, backbone = hash_of(folder, "weights"), known_results(folder).get("backbone")
     if there and weights_hash and there != weights_hash:
         if backbone != cfg.MODEL.BACKBONE.NAME:
             raise UserError(

@@ -12,7 +12,7 @@ from filelock import Timeout
 
 from dassl.runs.checkpoints import model_names, saved_epochs
 from dassl.runs.compare import changed_settings
-from dassl.runs.record import CONFIG, RESULTS, TASKS, has_config, is_complete, seed_of
+from dassl.runs.record import CONFIG, RESULTS, TASKS, has_config, is_complete, read_config
 from dassl.utils import close_logger
 from dassl.utils.errors import UserError
 from dassl.utils.locks import locked
@@ -64,7 +64,7 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
         raise UserError(f"{directory} contains an unfinished training run; choose another --output-dir for the test")
     if state != NEW and has_config(directory):
         if cfg.SEED < 0:
-            cfg.SEED = seed_of(directory, cfg.SEED)
+            cfg.SEED = read_config(directory).get("SEED", cfg.SEED)
         changed = changed_settings(cfg, directory, ignored)
         if changed:  # also for a finished run: its numbers are not the ones that were asked for
             kind = "a finished" if state == FINISHED else "an unfinished"

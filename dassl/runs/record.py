@@ -25,11 +25,6 @@ ALIASES = {"metric": "overall_metric", "value": "overall_metric", "accuracy": "o
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def has_results(folder):
-    """Whether `folder` has a results.json."""
-    return os.path.isfile(os.path.join(folder, RESULTS))
-
-
 def has_config(folder):
     """Whether `folder` has a config.yaml, as every run that has begun."""
     return os.path.isfile(os.path.join(folder, CONFIG))
@@ -50,7 +45,7 @@ def log_files(folder):
 
 def is_run(folder):
     """Whether `folder` is the folder of a run: it has a results.json or a log."""
-    return has_results(folder) or bool(log_files(folder))
+    return os.path.isfile(os.path.join(folder, RESULTS)) or bool(log_files(folder))
 
 
 def seed_of_name(name):
@@ -122,16 +117,6 @@ def is_complete(folder):
 def hash_of(folder, what):
     """Recorded hash of the run's "config", "split" or "weights"; None if it is not known."""
     return (known_results(folder).get("hashes") or {}).get(what)
-
-
-def backbone_of(folder):
-    """Recorded name of the run's CLIP; None if it is not known."""
-    return known_results(folder).get("backbone")
-
-
-def seed_of(folder, default):
-    """Recorded seed of the run, or `default`."""
-    return read_config(folder).get("SEED", default)
 
 
 def command_of(folder):

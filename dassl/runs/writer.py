@@ -91,7 +91,7 @@ def write_results(trainer, status, report=None):
     record.update(extra)
     if status != "running":
         record["finished"] = _now()
-    write_json(record, _path(trainer.cfg))
+    write_json(record, os.path.join(trainer.cfg.OUTPUT_DIR, RESULTS))
 
 
 def write_failure(cfg, error):
@@ -99,11 +99,7 @@ def write_failure(cfg, error):
     record = known_results(cfg.OUTPUT_DIR) or describe(cfg)
     if record.get("status") != COMPLETE:
         record.update(status="failed", error=f"{type(error).__name__}: {error}", finished=_now())
-        write_json(record, _path(cfg))
-
-
-def _path(cfg):
-    return os.path.join(cfg.OUTPUT_DIR, RESULTS)
+        write_json(record, os.path.join(cfg.OUTPUT_DIR, RESULTS))
 
 
 def _now():

@@ -37,15 +37,9 @@ class Logger:
         if self.file is not None:
             self.file.flush()
 
-    def isatty(self):
-        return self.console.isatty()
-
-    def fileno(self):
-        return self.console.fileno()
-
-    @property
-    def encoding(self):
-        return getattr(self.console, "encoding", "utf-8")
+    def __getattr__(self, name):
+        """Everything else, such as `isatty` and `encoding`, is that of the console."""
+        return getattr(self.console, name)
 
     def close(self):
         """Close the file; the console stays open."""

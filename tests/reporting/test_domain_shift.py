@@ -97,16 +97,6 @@ def test_json_and_csv_are_unrounded(folder, capsys):
     assert float(row["average spread"]) == pytest.approx(np.std([60, 65]))
 
 
-def test_a_wide_table_is_transposed(tmp_path, capsys):
-    names = [f"a_dataset_with_a_long_name_{n}" for n in range(6)]
-    for place in ("", *(f"xd/{name}" for name in names)):
-        write(tmp_path / "CoOp" / place / "seed1", results=result(50.0, ""))
-    out = table(capsys, f"CoOp={tmp_path / 'CoOp'}", "--targets", *names)[1]
-    assert max(map(len, out.splitlines())) <= 120
-    rows = rows_of(out)
-    assert rows["dataset"] == ["CoOp"] and rows[names[5]] == ["50.00"] and rows["OOD average"] == ["50.00"]
-
-
 @pytest.mark.parametrize(
     "arguments, text",
     [
