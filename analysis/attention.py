@@ -1,10 +1,10 @@
-"""What visual prompts look at: Zang et al., "Unified Vision and Language Prompt Learning", Fig. 6.
+"""Attention maps of visual prompts: Zang et al., "Unified Vision and Language Prompt Learning", Fig. 6.
 
     python -m analysis.attention RUN IMAGE [IMAGE ...] [--task faces] [--layer -1]
 
-For each image the attention of [CLS] and of every visual prompt on the image's patches in one layer, mean over the
-heads, laid over the image as the tower gets it. The weights of [CLS], or of a prompt, sum to 1 over [CLS], prompts and
-patches; below each map stands how much of them is on patches. The CSV has every weight.
+For each image, the figure shows the attention of [CLS] and of every visual prompt to the patches in one layer, averaged
+over the heads, on top of the image after the test transform. The weights of one query ([CLS] or a prompt) sum to 1 over
+[CLS], prompts and patches; the text below each map states the share of the patches. The CSV contains every weight.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from dassl.utils import UserError
 from predict import chosen_tasks, find_images
 
 COLUMNS = ("image", "layer", "query", "key", "patch_row", "patch_column", "weight")
-SIDE = 1.35  # inches of a panel
-MOST = 40  # images in one figure
+SIDE = 1.35  # width and height of a panel in inches
+MOST = 40  # largest number of images in one figure
 
 
 def check(trainer) -> None:
@@ -39,12 +39,15 @@ def check(trainer) -> None:
 
 
 def image_additions(trainer) -> Additions | None:
-    """What the run's method adds to the image tower, in a test."""
+    """Additions of the run's method to the image tower at test time; None if the method adds nothing."""
     return trainer.additions().image
 
 
 def own_task(trainer, wanted: str | None) -> int | None:
-    """Position of the task whose prompts are looked at; None where all tasks have the same ones."""
+    """Index of the task whose prompts are shown; None if all tasks use the same prompts.
+
+    Raises UserError if each task has its own prompts and `wanted` does not select one task.
+    """
     tasks = chosen_tasks(trainer.space, wanted)
     if not trainer.by_task:
         return None
@@ -56,9 +59,15 @@ def own_task(trainer, wanted: str | None) -> int | None:
 
 @torch.no_grad()
 def attention(trainer, images: Tensor, layer: int, task: int | None = None) -> Tensor:
-    """Weights (B, S, S) of `layer` (counted from 0, or from the end: -1), mean over heads: rows look at columns.
+    """Attention weights (B, S, S) of `layer`, averaged over heads; rows are queries, columns are keys.
 
-    images (B, 3, H, W); S = 1 + K + P: [CLS], prompts, patches. Raises UserError for a layer that is not there.
+    Args:
+        images: (B, 3, H, W). S = 1 + K + P: [CLS], K prompts, P patches.
+        layer: index from 0, or negative from the end.
+        task: index of the task whose prompts are used; None if all tasks use the same prompts.
+
+    Raises:
+        UserError: the image tower does not have this layer.
     """
     layers = trainer.image_tower.require_prompts()[0]
     if not -layers <= layer < layers:
@@ -72,7 +81,10 @@ def attention(trainer, images: Tensor, layer: int, task: int | None = None) -> T
 
 
 def table(path: str, layer: int, weights: Tensor, side: int) -> list[dict]:
-    """Rows of COLUMNS for one image: weights (S, S), of which [CLS] and prompts are the queries."""
+    """Rows of COLUMNS for one image with weights (S, S); the queries are [CLS] and the prompts.
+
+    side: number of patches along one side of the image.
+    """
     count = len(weights) - side * side
     names = ["[CLS]", *(f"prompt {k}" for k in range(1, count))]
     keys = [(name, "", "") for name in names] + [("patch", i // side, i % side) for i in range(side * side)]
@@ -84,14 +96,16 @@ def table(path: str, layer: int, weights: Tensor, side: int) -> list[dict]:
 
 
 def picture(trainer, image: Tensor) -> np.ndarray:
-    """An image (3, H, W) as the tower gets it -> (H, W) grey values in [0, 1]."""
+    """Grey values (H, W) in [0, 1] of a normalised image (3, H, W)."""
     mean, std = (torch.tensor(trainer.cfg.INPUT[key]).view(3, 1, 1) for key in ("PIXEL_MEAN", "PIXEL_STD"))
     red, green, blue = (image * std + mean).clamp(0, 1)
     return (0.299 * red + 0.587 * green + 0.114 * blue).numpy()
 
 
 def draw(figure, trainer, paths: list[str], images: Tensor, weights: Tensor, side: int, shown: int) -> None:
-    """A row an image: the image, then the maps of [CLS], of all prompts together, and of the first `shown` ones."""
+    """Draw one row per image: the image, then the maps of [CLS], of the mean of all prompts, and of the first `shown`
+    prompts. images (B, 3, H, W), weights (B, S, S).
+    """
     count = weights.shape[1] - side * side - 1
     heads = ["image", "[CLS]", "mean of prompts", *(f"prompt {k + 1}" for k in range(min(shown, count)))]
     panels = figure.subplots(len(paths), len(heads), squeeze=False)
@@ -120,12 +134,12 @@ def draw(figure, trainer, paths: list[str], images: Tensor, weights: Tensor, sid
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.attention", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run of VPT, UPT or MTUPT")
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, and folders of them")
-    parser.add_argument("--task", help="key, name or number: whose prompts, where every task has its own")
-    parser.add_argument("--layer", type=int, default=-1, help="counted from 0, or from the end (default -1: the last)")
-    parser.add_argument("--prompts", type=int, default=8, help="prompts with a panel of their own (default 8)")
-    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default RUN/figures/attention")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of images")
+    parser.add_argument("--task", help="key, name or number of the task, if every task has its own prompts")
+    parser.add_argument("--layer", type=int, default=-1, help="from 0, or negative from the end (default -1: the last)")
+    parser.add_argument("--prompts", type=int, default=8, help="number of prompts with their own panel (default 8)")
+    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/attention")
     options = parser.parse_intermixed_args(arguments)
 
     def work():

@@ -2,16 +2,17 @@
 
     python -m analysis.embedding RUN [--task faces] [--classes 5 | --classes NAME ...] [--tsne]
 
-One panel is zero-shot CLIP, the other the run, for the test images of some classes of a task. Both show what tells the
-classes apart: logits differ by x . (w_c - w_b), x the normalised image feature and w_c the normalised text features,
-so what matters lies in the span of the classifiers about their mean. Its first three principal directions are the axes
-(exact for up to four classes; with fewer than four, principal directions of what is left of the image features follow).
-Points are x in these axes, lines go from the origin towards w_c minus the mean: an image is of the class with the
-largest inner product of point and line, how far out it lies along the line times the line's length. The longest line is
-drawn as long as the furthest point lies far.
+The figure has one panel for zero-shot CLIP and one for the run, with the test images of some classes of a task. Both
+panels show the directions that separate the classes. The logits of two classes differ by x . (w_c - w_b), where x is
+the normalised image feature and w_c, w_b are normalised text features. Therefore only the span of the classifiers minus
+their mean matters. The axes are its first three principal directions, which are exact for up to four classes. With
+fewer than four classes, the remaining axes are principal directions of the residual of the image features. The points
+are x in these axes. The lines go from the origin to w_c minus the mean. The predicted class of an image has the largest
+inner product of point and line. All lines are scaled by one factor, so that the longest line is as long as the distance
+of the furthest point.
 
---tsne: two dimensions through scikit-learn, of image features and classifiers, each about their own mean and
-normalised, since images and texts lie apart in CLIP.
+--tsne projects image features and classifiers to two dimensions with scikit-learn. Each group is centred on its own
+mean and normalised first, because image and text features are far apart in CLIP.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from dassl.utils import UserError
 from predict import chosen_tasks
 from trainers.hand import HandPrompts
 
-SHOWN = 5  # classes unless some are chosen: more can hardly be told apart in three dimensions
+SHOWN = 5  # default number of classes: more are hard to distinguish in three dimensions
 COLUMNS = ("panel", "kind", "class", "predicted", "image", "x", "y", "z")
 
 
@@ -49,7 +50,10 @@ def check(trainer) -> None:
 
 
 def chosen_classes(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Labels of the classes `wanted`: names, or one number of first classes. At least two."""
+    """Labels of the classes in `wanted`, which has class names, or one number n for the first n classes.
+
+    Raises UserError for unknown names or for fewer than two classes.
+    """
     if not wanted:
         found = list(range(min(SHOWN, len(names))))
     elif len(wanted) == 1 and wanted[0].isdigit() and wanted[0] not in names:
@@ -66,8 +70,8 @@ def chosen_classes(names: Sequence[str], wanted: Sequence[str]) -> list[int]:
 
 
 def axes_of(text: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, float]:
-    """Three orthonormal directions (d, 3) from normalised text (C, d) and image features (B, d), and which share of the
-    classifiers' variance lies in them.
+    """Three orthonormal axes (d, 3) for normalised text (C, d) and image features (B, d), and the share of the
+    classifiers' variance within these axes.
     """
     centred = text - text.mean(0)
     _, values, found = np.linalg.svd(centred, full_matrices=False)
@@ -82,7 +86,7 @@ def axes_of(text: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def project(image: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Points (B, 3), classifiers' ends (C, 3) and the share of `axes_of`; see the module."""
+    """Points (B, 3), end points of the classifiers (C, 3) and the share of `axes_of`; see the module."""
     basis, share = axes_of(text, image)
     points, ends = image @ basis, (text - text.mean(0)) @ basis
     longest = np.linalg.norm(ends, axis=1).max() or 1
@@ -90,7 +94,7 @@ def project(image: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def tsne(image: np.ndarray, text: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points (B, 2) and classifiers (C, 2). Raises UserError for too few images."""
+    """t-SNE of images (B, 2) and classifiers (C, 2). Raises UserError for fewer than four images."""
     from sklearn.manifold import TSNE
 
     if len(image) < 4:
@@ -104,8 +108,15 @@ def tsne(image: np.ndarray, text: np.ndarray, seed: int = 0) -> tuple[np.ndarray
 
 @torch.no_grad()
 def features(trainer, t: int, labels: Sequence[int], items: list) -> dict[str, tuple[np.ndarray, ...]]:
-    """{panel: (image features (B, d), text features (C, d), predicted positions in `labels` (B,))} of zero-shot CLIP
-    and of the run; features are normalised.
+    """Features of zero-shot CLIP and of the run for test images of task `t`.
+
+    Args:
+        labels: labels of the C classes shown.
+        items: the B images.
+
+    Returns:
+        {panel: (image features (B, d), text features (C, d), predictions (B,))}: features are normalised, predictions
+        are indices into `labels`.
     """
     columns = trainer.space.columns(t).start + torch.tensor(labels)
     task = trainer.space.tasks[t]
@@ -123,7 +134,7 @@ def features(trainer, t: int, labels: Sequence[int], items: list) -> dict[str, t
 
 
 def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool) -> None:
-    """A panel each of {name: (title, points, classifiers)}; labels (B,) are positions in `names`."""
+    """Draw one panel per entry of {name: (title, points, classifiers)}; labels (B,) are indices into `names`."""
     for number, (title, points, ends) in enumerate(panels.values(), 1):
         axes = figure.add_subplot(1, len(panels), number, projection=None if flat else "3d")
         for c, name in enumerate(names):
@@ -141,7 +152,7 @@ def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool)
             axes.set_box_aspect((1, 1, 1), zoom=1.12)
     handles, texts = axes.get_legend_handles_labels()
     figure.legend(handles, texts, loc="lower center" if not flat else "outside lower center", ncols=min(len(names), 5))
-    if not flat:  # the layout engine does not see what stands around a box in perspective
+    if not flat:  # the layout engine ignores labels around three-dimensional axes
         figure.set_layout_engine(None)
         figure.subplots_adjust(left=0.01, right=0.96, bottom=0.12 + 0.02 * (len(names) // 5), top=0.88, wspace=0.1)
 
@@ -149,12 +160,12 @@ def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool)
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.embedding", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--task", default="0", help="key, name or number of a task (default: the first)")
-    parser.add_argument("--classes", nargs="+", default=[], help=f"names, or how many (default: the first {SHOWN})")
-    parser.add_argument("--tsne", action="store_true", help="t-SNE in two dimensions in place of three directions")
-    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
-    parser.add_argument("--root", default="", help="folder of the datasets, if it is not the run's")
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default RUN/figures/embedding[_tsne]")
+    parser.add_argument("--task", default="0", help="key, name or number of the task (default: the first)")
+    parser.add_argument("--classes", nargs="+", default=[], help=f"names, or n for the first n (default: {SHOWN})")
+    parser.add_argument("--tsne", action="store_true", help="t-SNE in two dimensions instead of principal directions")
+    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")
+    parser.add_argument("--root", default="", help="folder of the datasets; default: the run's")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/embedding[_tsne]")
     options = parser.parse_args(arguments)
 
     def work():
@@ -202,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _rows(panel: str, points, ends, labels, predicted, names: list[str], paths: list[str]) -> list[dict]:
-    """Rows of COLUMNS: a classifier's end, then an image each."""
+    """Rows of COLUMNS: the end points of the classifiers, then one row per image."""
     place = ("x", "y", "z")
     rows = [
         {"panel": panel, "kind": "classifier", "class": name, **dict(zip(place, end.tolist(), strict=False))}

@@ -1,6 +1,7 @@
-"""What all figures share: style, colours that colour-blind people tell apart, heat maps, and files.
+"""Common parts of all figures: style, colours for colour-blind readers, heat maps, and files.
 
-A figure NAME is NAME.png and NAME.pdf, its numbers are NAME.csv. matplotlib is imported when a figure is drawn.
+A figure NAME is written to NAME.png and NAME.pdf, and its numbers to NAME.csv. matplotlib is imported when a figure is
+drawn.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import numpy as np
 
 from dassl.utils import UserError, atomic_write, mkdir_if_missing
 
-# Okabe and Ito, "Color Universal Design" (2008), without the yellow, which is too pale for points on white
+# Okabe and Ito, "Color Universal Design" (2008), without yellow, which is too pale for points on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours: pairs repeat after 56 series
-MAP = "viridis"  # even in lightness, for every kind of colour vision
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so pairs repeat only after 56 series
+MAP = "viridis"  # perceptually uniform, also for colour-blind readers
 ENDINGS = (".png", ".pdf", ".csv")
 STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure everywhere
+    "font.family": "DejaVu Sans",  # part of matplotlib, so figures are the same on every machine
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
@@ -33,19 +34,19 @@ STYLE = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "0.9",
-    "text.parse_math": False,  # a class may be called "$"
+    "text.parse_math": False,  # class names may contain "$"
     "pdf.fonttype": 42,  # text that can be searched and copied
 }
 DPI = 150
 
 
 def series(number: int) -> dict:
-    """Colour and marker of series `number`, as keyword arguments of plot and scatter."""
+    """Colour and marker of series `number`, as keyword arguments for plot and scatter."""
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
 def wrapped(name: str, width: int = 26) -> str:
-    """A long name on several lines, whole."""
+    """Wrap a long name at `width` characters; words are not broken."""
     return "\n".join(textwrap.wrap(name, width, break_long_words=False)) or name
 
 
@@ -53,9 +54,9 @@ def wrapped(name: str, width: int = 26) -> str:
 
 
 def output(given: str | None, folder: str | os.PathLike, name: str) -> str:
-    """Path of a figure's files without their ending: `given` (an ending of ours is left off), or folder/figures/name.
+    """Path of a figure's files without extension: `given` without its extension, or else folder/figures/name.
 
-    Asked before anything slow: raises UserError where the files cannot be written.
+    Call it before slow steps. Raises UserError if the files cannot be written.
     """
     path = given or os.path.join(folder, "figures", name)
     stem, ending = os.path.splitext(path)
@@ -72,18 +73,20 @@ def output(given: str | None, folder: str | os.PathLike, name: str) -> str:
 
 @contextmanager
 def figure(path: str, columns: Sequence[str], rows: Sequence[dict], width: float, height: float) -> Iterator:
-    """An empty matplotlib Figure of `width` x `height` inches; at the end it is written to path.png and path.pdf, and
-    `rows` to path.csv, whose header is `columns`. Prints the three paths. On an exception nothing is written.
+    """Yield an empty matplotlib Figure of `width` x `height` inches and write it when the block ends.
+
+    The figure goes to path.png and path.pdf, and `rows` go to path.csv with the header `columns`. The three paths are
+    printed. Nothing is written if the block raises an exception.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")  # letters are as wide as their pixels
+        drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")  # the DPI affects the width of text
         FigureCanvasAgg(drawn)
         yield drawn
-        drawn.draw_without_rendering()  # lays everything out, once for both files
+        drawn.draw_without_rendering()  # computes the layout once for both files
         drawn.set_layout_engine("none")
         box = drawn.get_tightbbox().padded(0.1)  # inches
         files = {}
@@ -111,9 +114,9 @@ def as_csv(columns: Sequence[str], rows: Sequence[dict]) -> str:
 
 
 def heat_map(axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[str], text: str, label: str, **limits):
-    """A matrix as colours, every row and column named, its numbers in format `text`, a bar called `label`.
+    """Draw a matrix as colours with its numbers in format `text` and a colour bar with the label `label`.
 
-    `limits`: vmin and vmax of the colours, beyond which the last one is taken.
+    rows, columns: names of the rows and columns. limits: vmin and vmax of the colours; values beyond them are clipped.
     """
     image = axes.imshow(values, cmap=MAP, aspect="equal", **limits)
     axes.grid(False)
@@ -132,9 +135,9 @@ def heat_map(axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[st
 
 
 def names_above(axes, positions: Sequence[float], names: Sequence[str]) -> None:
-    """A name above the axes for every x position, apart from each other, with a thin line down to its position.
+    """Write the name of every x position above the axes, without overlaps, with a thin line down to its position.
 
-    To be called when the limits of x are final. The figure needs room of about 1.6 inches above the axes.
+    Call it after the limits of x are final. The names need about 1.6 inches above the axes.
     """
     low, high = axes.get_xlim()
     where = (np.asarray(positions, float) - low) / (high - low)
@@ -148,8 +151,9 @@ def names_above(axes, positions: Sequence[float], names: Sequence[str]) -> None:
 
 
 def spread_out(where: np.ndarray, least: float) -> np.ndarray:
-    """Positions in [0, 1] moved as little as needed to be `least` apart: neighbours that touch become one block, which
-    is centred on the mean of what its members want.
+    """Move positions in [0, 1] as little as possible so that they are at least `least` apart.
+
+    Neighbours that touch are merged into a block, which is centred on the mean of their wanted positions.
     """
     order = np.argsort(where, kind="stable")
     blocks: list[list] = []  # [sum of wanted starts, members]

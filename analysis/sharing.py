@@ -1,12 +1,12 @@
-"""Proposition 1 of SoftCPT, measured: how far a step on one task's loss moves the contexts of the others.
+"""Measure Proposition 1 of SoftCPT: how far a step on one task's loss moves the contexts of the others.
 
     python -m analysis.sharing output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss/seed1
 
-With the linear meta network the context of task t is S_t = f_t P. One step of gradient descent on P with rate r, task
-features f held fixed, moves it by -r sum_u (f_t . f_u) g_u, where g_u is the gradient of task u's loss with respect to
-S_u. For every pair of tasks the CSV has what the proposition predicts of the step on task u's loss alone (its share of
-the loss of one epoch's training views), and what the step through the run's own meta network really does. The figure
-has the actual moves as a heat map, and actual against predicted ones.
+With the linear meta network, the context of task t is S_t = f_t P. One step of gradient descent on P with learning
+rate r and fixed task features f moves S_t by -r sum_u (f_t . f_u) g_u, where g_u is the gradient of task u's loss with
+respect to S_u. For every pair of tasks, the CSV contains the predicted move for a step on task u's loss alone (its
+share of the loss over one epoch of training views), and the actual move in a step of the run's own meta network. The
+figure shows the actual moves as a heat map, and actual against predicted moves.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 def check(trainer) -> None:
-    """Raise UserError for a run the proposition says nothing about."""
+    """Raise UserError for a run to which the proposition does not apply."""
     learner = trainer.model
     if not isinstance(learner, SoftCPT):
         raise UserError(f"{trainer.cfg.TRAINER.NAME} has no meta network: expected a run of MTCoOp")
@@ -52,7 +52,7 @@ def check(trainer) -> None:
 
 @torch.no_grad()
 def training_views(trainer) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (B, d), tasks (B,) and columns (B,) of the views of one epoch."""
+    """Image features (B, d), tasks (B,) and columns of the right classes (B,) of all training views of one epoch."""
     trainer.dm.set_epoch(0)
     found = []
     for batch in trainer.dm.train_loader_x:
@@ -62,7 +62,10 @@ def training_views(trainer) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def measure(trainer, lr: float) -> list[dict]:
-    """A row of COLUMNS for every pair of tasks. The weights of `trainer` are as before afterwards."""
+    """Rows of COLUMNS, one per pair of tasks, for a step with learning rate `lr`. The weights are restored afterwards.
+
+    Raises UserError for a run to which the proposition does not apply.
+    """
     check(trainer)
     learner, space = trainer.model, trainer.space
     features, tasks, column = training_views(trainer)
@@ -70,7 +73,7 @@ def measure(trainer, lr: float) -> list[dict]:
     with torch.no_grad():
         f = learner.task_feature(torch.arange(T, device=trainer.device)).double()  # (T, k)
     weight = learner.prompt_gen.proj
-    weight.data = weight.data.double()  # a step is small beside the weights, and would be rounded off
+    weight.data = weight.data.double()  # a step is small relative to the weights: fp32 would round it away
     try:
         before = learner.prompt_gen(f).detach()  # (T, L, D)
         S = before.clone().requires_grad_()
@@ -113,7 +116,7 @@ def measure(trainer, lr: float) -> list[dict]:
 
 
 def _step(learner: SoftCPT, f: Tensor, loss, lr: float) -> Tensor:
-    """Contexts (T, L, D) after one step of the meta network alone, which is then taken back."""
+    """Contexts (T, L, D) after one step on the weights of the meta network; the step is then undone."""
     weight = learner.prompt_gen.proj
     kept = weight.detach().clone()
     gradient = torch.autograd.grad(loss(), weight)[0]
@@ -125,7 +128,7 @@ def _step(learner: SoftCPT, f: Tensor, loss, lr: float) -> Tensor:
 
 
 def draw(figure, rows: list[dict], names: list[str]) -> None:
-    """Actual moves of every task by every task's loss, and actual against predicted ones."""
+    """Draw the actual moves of every task for every task's loss, and actual against predicted moves."""
     map_of, against = figure.subplots(1, 2)
     T = len(names)
     predicted, actual = (np.array([row[key] for row in rows]) for key in ("predicted", "actual"))
@@ -133,7 +136,7 @@ def draw(figure, rows: list[dict], names: list[str]) -> None:
     map_of.set_xlabel("step on the loss of")
     map_of.set_ylabel("moves the context of")
     own = np.eye(T, dtype=bool).ravel()
-    for number, (which, label) in enumerate(((own, "a task by itself"), (~own, "a task by another"))):
+    for number, (which, label) in enumerate(((own, "step on own loss"), (~own, "step on another task's loss"))):
         against.plot(predicted[which], actual[which], ls="", ms=5, label=label, **plots.series(number))
     against.axline((0, 0), slope=1, color="0.3", lw=0.8, zorder=0, label="actual = predicted")
     against.set_xlabel("predicted move (norm of the change of a context)")
@@ -144,10 +147,10 @@ def draw(figure, rows: list[dict], names: list[str]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.sharing", description=__doc__.split("\n")[0])
     parser.add_argument("run", help="folder of a finished run of MTCoOp with the linear meta network")
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default RUN/figures/sharing")
-    parser.add_argument("--lr", type=float, help="rate of the step; default: the run's OPTIM.LR")
-    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
-    parser.add_argument("--root", default="", help="folder of the datasets, if it is not the run's")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/sharing")
+    parser.add_argument("--lr", type=float, help="learning rate of the step; default: the run's OPTIM.LR")
+    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")
+    parser.add_argument("--root", default="", help="folder of the datasets; default: the run's")
     options = parser.parse_args(arguments)
 
     def work():

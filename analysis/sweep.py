@@ -1,13 +1,13 @@
-"""Accuracy against a setting, mean and standard deviation over seeds, from the folder that a launcher has filled.
+"""Accuracy against a setting, as mean and standard deviation over seeds, from the output folder of a launcher.
 
     python -m analysis.sweep output/analysis/icon5/tiny_ep20_4shots/length
     python -m analysis.sweep output/icon5 [--zero-shot output/ZeroshotCLIP/tiny_ep20/icon5]
 
-Reads what is below FOLDER as parse_test_res.py --multi-exp does. The folders' names say what was swept: those of
-analysis_length.sh, analysis_task_feature.sh, analysis_backbones.sh and analysis_stability.sh (SoftCPT's Fig. 5 and its
-kin), or any .../CFG_SHOTSshots/... of the main launchers: accuracy against images a class, a line a method. With
-several values of a setting they stand at even distances. --relative-std, always of analysis_stability.sh, adds the
-standard deviation over seeds relative to the mean.
+Experiments below FOLDER are read as by parse_test_res.py --multi-exp. The names of the folders determine the setting on
+the x axis. Supported are the folders of analysis_length.sh, analysis_task_feature.sh, analysis_backbones.sh and
+analysis_stability.sh (SoftCPT's Fig. 5 and similar figures), and any .../CFG_SHOTSshots/... of the main launchers:
+accuracy against images per class, with one line per method. The x axis is categorical (evenly spaced). --relative-std
+adds the standard deviation over seeds relative to the mean; for analysis_stability.sh it is always on.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ Place = tuple[str, str]  # (series, value)
 
 @dataclass(frozen=True)
 class Layout:
-    """How a launcher names its folders: `pattern` of a label, which gives `place` (series, value) of it."""
+    """Naming scheme of a launcher's folders: labels match `pattern`, and `place` turns a match into (series, value)."""
 
-    setting: str  # what is on the x axis
+    setting: str  # label of the x axis
     pattern: str
     place: Callable[[re.Match], Place]
-    spread: bool = False  # whether the spread is what it is about
+    spread: bool = False  # whether the standard deviation is always drawn
 
 
 def _words(*parts: str | None) -> str:
@@ -64,16 +64,16 @@ LAYOUTS = (
         r"(te|rand)(?:_dim(\d+))?",
         lambda m: ({"te": "TE: from the text encoder", "rand": "Rand: learned"}[m[1]], m[2] or "d"),
     ),
-    Layout("images a class", r"(CoOp-CA|SoftCPT-NATA)/(\d+)shots", lambda m: (m[1], m[2]), True),
+    Layout("images per class", r"(CoOp-CA|SoftCPT-NATA)/(\d+)shots", lambda m: (m[1], m[2]), True),
     Layout("backbone", r"([^/]+)/(CoOp-CA|SoftCPT-NATA)", lambda m: (m[2], m[1])),
-    Layout("images a class", r"(.*/)?([^/]+?)_?(\d+)shots(/.*)?", lambda m: (_words(m[1], m[2], m[4]), m[3])),
+    Layout("images per class", r"(.*/)?([^/]+?)_?(\d+)shots(/.*)?", lambda m: (_words(m[1], m[2], m[4]), m[3])),
 )
 
 
 def layout_of(experiments: list[Experiment], folder: Path) -> tuple[Layout, dict[str, Place]]:
-    """The first layout that all experiments follow, and {label: (series, value)}.
+    """The first layout that matches all experiments, and {label: (series, value)}.
 
-    Raises UserError where they follow none.
+    Raises UserError if none matches.
     """
     labels = [experiment.label for experiment in experiments]
     for layout in LAYOUTS:
@@ -82,19 +82,19 @@ def layout_of(experiments: list[Experiment], folder: Path) -> tuple[Layout, dict
             return layout, {label: layout.place(match) for label, match in zip(labels, matches, strict=True)}
     last = [label for label in labels if not re.fullmatch(LAYOUTS[-1].pattern, label)] or labels
     raise UserError(
-        f"{folder}: cannot tell what was swept from the folder {last[0]}; expected those "
-        "of one analysis_*.sh (nctx8, te_dim64, CoOp-CA/4shots, RN50/CoOp-CA, ...) or .../CFG_4shots/..."
+        f"{folder}: cannot tell which setting was varied from the folder {last[0]}; expected the folders of "
+        "one analysis_*.sh (nctx8, te_dim64, CoOp-CA/4shots, RN50/CoOp-CA, ...) or .../CFG_4shots/..."
     )
 
 
 def values_in_order(values: list[str]) -> list[str]:
-    """Numbers by size, then words as they come."""
+    """Unique values: numbers in increasing order, then words in the given order."""
     numbers = sorted({value for value in values if value.isdigit()}, key=int)
     return numbers + [value for value in dict.fromkeys(values) if not value.isdigit()]
 
 
 def table(experiments: list[Experiment], layout: Layout, places: dict[str, Place], choice: Choice) -> list[dict]:
-    """A row of COLUMNS for every experiment with a finished run, in the order of series and values."""
+    """Rows of COLUMNS, one per experiment with a finished run, ordered by series and value."""
     order = values_in_order([value for _, value in places.values()])
     rows = []
     for experiment in experiments:
@@ -116,7 +116,7 @@ def draw(figure, rows: list[dict], layout: Layout, choice: Choice, zero_shot: fl
     of = choice.task[1] if choice.task else "mean over tasks"
     panels = figure.subplots(1, 1 + spread, squeeze=False)[0]
     names = list(dict.fromkeys(row["series"] for row in rows))
-    shift = min(0.06, 0.5 / len(names))  # series side by side, so that bars do not hide each other
+    shift = min(0.06, 0.5 / len(names))  # shifts the series, so that error bars do not overlap
     for number, name in enumerate(names):
         own = [row for row in rows if row["series"] == name]
         x = [order.index(row["value"]) + shift * (number - (len(names) - 1) / 2) for row in own]
@@ -148,11 +148,11 @@ def draw(figure, rows: list[dict], layout: Layout, choice: Choice, zero_shot: fl
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.sweep", description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", metavar="FOLDER", help="folder of an analysis, or of a suite's results")
-    parser.add_argument("--keyword", metavar="K", help="which number, as of parse_test_res.py: a metric or a task")
+    parser.add_argument("folder", metavar="FOLDER", help="output folder of an analysis, or of a suite")
+    parser.add_argument("--keyword", metavar="K", help="a metric or a task, as for parse_test_res.py")
     parser.add_argument("--zero-shot", metavar="RUN", help="folder of a run of ZeroshotCLIP, drawn as a line")
     parser.add_argument("--relative-std", action="store_true", help="a second panel: std / mean over seeds")
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default FOLDER/figures/sweep")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default: FOLDER/figures/sweep")
     options = parser.parse_args(arguments)
 
     def work():
@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
             compared += zero_shot
             level = stat([choice.overall(run) for run in zero_shot])
             if level is None:
-                raise UserError(f"--zero-shot {options.zero_shot}: no finished run in it")
+                raise UserError(f"--zero-shot {options.zero_shot}: it contains no finished run")
         spread = layout.spread or options.relative_std
         names = {row["series"] for row in rows}
         lines = len(names) if max(map(len, names)) > 35 else -(-len(names) // 3)
@@ -179,7 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         with plots.figure(out, COLUMNS, rows, *size) as figure:
             draw(figure, rows, layout, choice, level and level.mean, spread)
         if choice.task is None and len({tuple((task.id, task.name) for task in run.tasks) for run in compared}) > 1:
-            print("note: not all have the same tasks: their means are not comparable")
+            print("note: the runs have different tasks, so their means are not comparable")
         for row in rows:
             std = "" if row["std_points"] is None else f" ± {row['std_points']:.2f}"
             print(f"{row['series']}, {row['value']}: {row['mean_percent']:.2f}{std} % (n = {row['n']})")

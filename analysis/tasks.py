@@ -1,12 +1,16 @@
-"""Which tasks share: cosine similarity of the tasks' features and of what is generated from them.
+"""Which tasks share: cosine similarity of task features and of the contexts or prompts generated from them.
 
     python -m analysis.tasks RUN
 
-For a run of MTCoOp (SoftCPT) the features f_t that its meta network reads and the contexts it makes of them (with
-class features: each task's mean over its classes); for MTUPT the features, and the text and the visual prompts of all
-layers; for contexts or prompts that are learned one a task (TSC) those alone. Each matrix stands in the order of its
-own dendrogram: average linkage of 1 - cosine, through scipy. In Proposition 1 of SoftCPT tasks share by the inner
-product of their features, which the CSV has as well.
+The matrices depend on the method of the run:
+
+- MTCoOp (SoftCPT): the task features f_t that the meta network reads, and the generated contexts (with class features,
+  the mean over the classes of each task);
+- MTUPT: the task features, and the text and visual prompts of all layers;
+- methods with one context or prompt per task (TSC True): these contexts or prompts.
+
+Each matrix is ordered by its own dendrogram (average linkage of 1 - cosine, scipy). In Proposition 1 of SoftCPT, tasks
+share in proportion to the inner product of their features; the CSV contains the inner products too.
 """
 
 from __future__ import annotations
@@ -23,14 +27,14 @@ from analysis import plots
 from analysis.runs import open_run, run_command
 from dassl.utils import UserError
 
-COLUMNS = ("matrix", "task", "other", "cosine", "inner_product", "position")  # position: of `task` in the figure
+COLUMNS = ("matrix", "task", "other", "cosine", "inner_product", "position")  # position of `task` in the figure
 
 
 @torch.no_grad()
 def task_vectors(trainer) -> dict[str, Tensor]:
-    """{title: (T, …)}: the learner's own vectors of each task, flattened to (T, k).
+    """{title: vectors (T, k)} of the learner, one flattened vector per task.
 
-    Raises UserError for a run of one task, and for a run in which all tasks have the same.
+    Raises UserError for a run of one task, and for a run without vectors per task.
     """
     if trainer.space.num_tasks < 2:
         raise UserError(f"the run has one task ({trainer.space.tasks[0].key}): expected a run of at least two")
@@ -52,17 +56,17 @@ def similarities(vectors: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tree(cosine: np.ndarray) -> np.ndarray:
-    """scipy's linkage (average, of 1 - cosine), neighbours as alike as the tree allows."""
+    """scipy's average linkage of 1 - cosine; leaves are ordered so that neighbours are similar."""
     upper = np.triu_indices(len(cosine), 1)
     return linkage((1 - cosine)[upper].clip(0), "average", optimal_ordering=True)
 
 
 def draw(figure, matrices: dict[str, np.ndarray], names: list[str]) -> dict[str, list[int]]:
-    """A dendrogram over a heat map for each matrix; returns their orders."""
+    """Draw a heat map with a dendrogram for each matrix. Returns {title: order of the tasks}."""
     orders = {}
     grid = (1, len(matrices)) if len(names) <= 8 else (len(matrices), 1)
     for axes, (title, cosine) in zip(figure.subplots(*grid, squeeze=False).flat, matrices.items(), strict=True):
-        above = axes.inset_axes((0, 1.02, 1, 0.3))  # as wide as the heat map, so that leaves stand over columns
+        above = axes.inset_axes((0, 1.02, 1, 0.3))  # as wide as the heat map, so that leaves are above columns
         drawn = dendrogram(tree(cosine), ax=above, no_labels=True, color_threshold=0, above_threshold_color="0.25")
         order = orders[title] = drawn["leaves"]
         above.set_title(title)
@@ -71,7 +75,7 @@ def draw(figure, matrices: dict[str, np.ndarray], names: list[str]) -> dict[str,
         above.grid(False)
         above.spines["bottom"].set_visible(False)
         labels = [names[t] for t in order]
-        off = cosine[~np.eye(len(names), dtype=bool)]  # the diagonal is 1 and says nothing
+        off = cosine[~np.eye(len(names), dtype=bool)]  # the diagonal is always 1
         limits = {"vmin": off.min(), "vmax": off.max() if off.max() > off.min() else 1}
         plots.heat_map(axes, cosine[np.ix_(order, order)], labels, labels, ".2f", "cosine similarity", **limits)
     return orders
@@ -80,8 +84,8 @@ def draw(figure, matrices: dict[str, np.ndarray], names: list[str]) -> dict[str,
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.tasks", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run of several tasks")
-    parser.add_argument("--load-epoch", type=int, help="which checkpoint; default the best one or the newest")
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default RUN/figures/tasks")
+    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/tasks")
     options = parser.parse_args(arguments)
 
     def work():

@@ -1,18 +1,19 @@
-"""Variance of images and of class names against what prompts gain: Zang et al., "Unified Vision and Language Prompt
-Learning", appendix A (eqs. 6-8) and Fig. 1 (d), (e).
+"""Variance of images and of class names against the improvement by prompts: Zang et al., "Unified Vision and Language
+Prompt Learning", appendix A (eqs. 6-8) and Fig. 1 (d), (e).
 
     python -m analysis.variance ZEROSHOT [ZEROSHOT ...] [LABEL=FOLDER ...]
     python -m analysis.variance output/ZeroshotCLIP/tiny_ep20/icon5 CoOp=output/icon5/CoOp/... VPT=output/icon5/VPT/...
 
-ZEROSHOT is the folder of a run of ZeroshotCLIP; it says which tasks, backbone and prompts. x are features of the frozen
-CLIP, each of length 1, so variances of different tasks can be compared:
+ZEROSHOT is the folder of a run of ZeroshotCLIP. It determines the tasks, the backbone and the prompts. All
+features come from the frozen CLIP and are normalised to length 1, so that tasks can be compared. x is an image feature
+of class c, m_c the mean image feature of class c, w_c the text feature of class c, and m the mean of all w_c of a task:
 
-    intra-class visual variance   mean over classes c of the mean over their images of |x - m_c|^2, m_c the class mean
-    inter-class text variance     mean over classes of |w_c - m|^2, m the mean of the class prompts' features w_c
+    intra-class visual variance   mean over classes c of the mean over the images of c of |x - m_c|^2
+    inter-class text variance     mean over classes c of |w_c - m|^2
 
-Both are between 0 and 1 and are 1 - |mean|^2 for one class and for one task. LABEL=FOLDER are finished experiments
-(seeds, or seeds of each task); improvement is their mean over seeds minus zero-shot, in percentage points of each
-task's own metric.
+Both are between 0 and 1: for one class, the visual variance is 1 - |m_c|^2; for one task, the text variance is
+1 - |m|^2. LABEL=FOLDER are finished experiments (seeds, or seeds of each task). Improvement is the mean over seeds
+minus zero-shot, in percentage points of each task's metric.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from dassl.utils import UserError
 from reporting.experiments import Experiment, load_experiment
 
 X = (("visual_variance", "intra-class visual variance"), ("text_variance", "inter-class text variance"))
-SAME = ("backbone", "protocol", "split")  # what an experiment and zero-shot have to agree in
+SAME = ("backbone", "protocol", "split")  # settings in which an experiment and zero-shot must agree
 COLUMNS = ("task", "name", "classes", "images", *(key for key, _ in X), "metric", "zero_shot_percent")
 
 
 def visual_variance(features: Tensor, labels: Tensor) -> float:
-    """Intra-class variance of normalised image features (B, d) with labels (B,); classes without image do not count."""
+    """Intra-class variance of normalised image features (B, d) with labels (B,); classes without images are ignored."""
     x = features.double()
     present, group, count = labels.unique(return_inverse=True, return_counts=True)
     means = torch.zeros(len(present), x.shape[1], dtype=x.dtype).index_add_(0, group, x) / count[:, None]  # (C, d)
@@ -53,15 +54,19 @@ def text_variance(features: Tensor) -> float:
 
 
 def check(cfg, trainer: type, space) -> None:
+    """Raise UserError for a run of a method that learns."""
     if trainer.learns:
         raise UserError(
-            f"variances are those of the frozen CLIP: expected runs of ZeroshotCLIP, found one of {cfg.TRAINER.NAME} "
+            f"variances are measured with the frozen CLIP: expected runs of ZeroshotCLIP, found {cfg.TRAINER.NAME} "
             "(give it as LABEL=FOLDER)"
         )
 
 
 def measure(folder: str, root: str = "", split: str = "test") -> list[dict]:
-    """A row of COLUMNS for every task of the zero-shot run in `folder`; without results the last column is None."""
+    """Rows of COLUMNS, one per task of the zero-shot run in `folder`; without results, the last column is None.
+
+    Tasks without images in the split are skipped. Raises UserError if no task has images.
+    """
     trainer = open_run(folder, data=True, root=root, check=check)
     items = getattr(trainer.dm.dataset, split)
     if not items:
@@ -84,13 +89,14 @@ def measure(folder: str, root: str = "", split: str = "test") -> list[dict]:
 
 
 def improvements(rows: list[dict], label: str, experiment: Experiment, zero_shot: list[Run]) -> list[str]:
-    """Adds LABEL_percent, LABEL_improvement_points and LABEL_std_points (of the seeds) to the rows it has tasks for.
+    """Add LABEL_percent, LABEL_improvement_points and LABEL_std_points (over seeds) to the rows of matching tasks.
 
-    Returns the names of the added columns. Raises UserError for an experiment on other tasks, or with another backbone.
+    Returns the names of the added columns. Raises UserError if the experiment is not finished, has other tasks, or
+    differs from zero-shot in a setting of SAME.
     """
     finished = experiment.finished
     if not finished:
-        raise UserError(f"{label}={experiment.folder}: no finished run in it")
+        raise UserError(f"{label}={experiment.folder}: it contains no finished run")
     for setting in SAME:
         here, there = (_setting(runs, setting) for runs in (finished, zero_shot))
         if here and there and here != there:
@@ -117,24 +123,24 @@ def improvements(rows: list[dict], label: str, experiment: Experiment, zero_shot
 
 
 def _setting(runs: list[Run], name: str) -> set[str]:
-    """Values of a setting; few-shot and all training images are tested on the same classes."""
+    """Values of a setting; "few-shot" counts as "all", because both protocols test the same classes."""
     found = {str(run.settings[name]) for run in runs if run.settings.get(name)}
     return {"all" if value == "few-shot" else value for value in found}
 
 
 def _same(row: dict, task: TaskResult) -> bool:
-    return row["task"] == task.key if task.key else row["name"] == task.name  # a log knows no keys
+    return row["task"] == task.key if task.key else row["name"] == task.name  # results parsed from logs have no keys
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Pearson's; None for fewer than three points or where one of them is constant."""
+    """Pearson correlation; None for fewer than three points, or if `x` or `y` is constant."""
     return float(np.corrcoef(x, y)[0, 1]) if len(x) > 2 and x.std() > 0 and y.std() > 0 else None
 
 
 def draw(figure, rows: list[dict], labels: list[str]) -> list[str]:
-    """Fig. 1 (d), (e): improvement against each variance; without experiments one variance against the other.
+    """Draw Fig. 1 (d), (e): improvement against each variance; without experiments, one variance against the other.
 
-    Returns the correlations as lines.
+    Returns lines with the correlations.
     """
     lines = []
     panels = [figure.add_subplot(1, 2, n) for n in (1, 2)] if labels else [figure.add_subplot()]
@@ -164,27 +170,29 @@ def draw(figure, rows: list[dict], labels: list[str]) -> list[str]:
 
 
 def parse_folders(given: list[str]) -> tuple[list[str], dict[str, str]]:
-    """(zero-shot folders, {label: folder}). Raises UserError without the former, or for a label twice."""
+    """(zero-shot folders, {label: folder}). Raises UserError without a zero-shot folder, or for an empty or repeated
+    label.
+    """
     zero_shot, labelled = [], {}
     for text in given:
         label, equals, folder = text.partition("=")
         if not equals or os.path.exists(text):
             zero_shot.append(text)
         elif not label or label in labelled:
-            raise UserError(f'expected a label of its own in LABEL=FOLDER, found "{text}"')
+            raise UserError(f'expected a unique label in LABEL=FOLDER, found "{text}"')
         else:
             labelled[label] = folder
     if not zero_shot:
-        raise UserError("expected the folder of a run of ZeroshotCLIP before LABEL=FOLDER: it says which tasks")
+        raise UserError("expected the folder of a run of ZeroshotCLIP before LABEL=FOLDER: it determines the tasks")
     return zero_shot, labelled
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.variance", description=__doc__.split("\n\n")[0])
     parser.add_argument("folders", nargs="+", metavar="ZEROSHOT|LABEL=FOLDER", help="zero-shot runs; experiments")
-    parser.add_argument("--split", choices=("test", "val"), default="test", help="images of the visual variance")
-    parser.add_argument("--root", default="", help="folder of the datasets, if it is not the run's")
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default ZEROSHOT/figures/variance")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="images for the visual variance")
+    parser.add_argument("--root", default="", help="folder of the datasets; default: the run's")
+    parser.add_argument("--out", metavar="NAME", help="figure to write; default: ZEROSHOT/figures/variance")
     options = parser.parse_args(arguments)
 
     def work():

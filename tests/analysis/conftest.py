@@ -1,4 +1,4 @@
-"""Runs on the test suite with small random towers, each made once for all tests of this folder."""
+"""Runs on the test suite with small random towers. Each run is created once for all tests of this folder."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.suite import config
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    """A function: (trainer, folder) of a run of a method, trained for an epoch; on="rn": with a ResNet."""
+    """A function that returns (trainer, folder) of a run, trained for one epoch; on="rn" uses a ResNet."""
     home, made = tmp_path_factory.mktemp("runs"), {}
     for name, model in (("vit", tiny_vit()), ("rn", tiny_rn())):
         torch.save(state_dict(model), home / f"{name}.pt")

@@ -1,16 +1,17 @@
-"""What a command of `analysis` wrote, read back."""
+"""Read the output of the commands of `analysis`."""
 
 import csv
 
 import numpy as np
 from PIL import Image
 
-KEYS = ("shades", "one", "marks")  # tasks of the test suite
+KEYS = ("shades", "one", "marks")  # keys of the tasks of the test suite
 
 
 def rows_of(path):
-    """Rows of path.csv, after a look at the other two files: a picture with something on it and nothing cut at its
-    edges, a PDF that is whole.
+    """Rows of path.csv.
+
+    Also checks that the PNG is not blank, that nothing is cut off at its edges, and that the PDF is complete.
     """
     with Image.open(f"{path}.png") as image:
         picture = np.asarray(image.convert("RGB"))
@@ -25,7 +26,7 @@ def rows_of(path):
 
 
 def refused(capsys, main, *arguments):
-    """The one line with which a command ends."""
+    """The single error line of a command that is refused."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()

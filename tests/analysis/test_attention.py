@@ -1,4 +1,4 @@
-"""Attention of prompts against open_clip's own layers."""
+"""Test attention weights of prompts against open_clip's layers."""
 
 import pytest
 import torch
@@ -19,13 +19,13 @@ RUNS = {
 
 @pytest.fixture
 def pictures(run):
-    """Two images of the suite's task "marks"."""
+    """Paths of two test images of the task "marks"."""
     trainer, _ = run("VPT")
     return [item.impath for item in trainer.dm.dataset.test if item.task == 2][:2]
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_weights_are_those_of_the_layers_by_hand(run, tmp_path, pictures, name, capsys):
+def test_weights_agree_with_the_plain_layers(run, tmp_path, pictures, name, capsys):
     layer, *method = RUNS[name]
     trainer, folder = run(*method)
     out = tmp_path / "seen"
@@ -51,7 +51,7 @@ def test_weights_are_those_of_the_layers_by_hand(run, tmp_path, pictures, name, 
     assert f"{pictures[0]}: on patches, [CLS] {on:.1f} %" in capsys.readouterr().out
 
 
-def test_what_has_no_attention_of_prompts(run, tmp_path, pictures, capsys):
+def test_unsupported_runs_and_images_are_refused(run, tmp_path, pictures, capsys):
     _, vpt = run("VPT")
     _, soft = run("MTUPT")
     _, coop = run("MTCoOp")

@@ -1,4 +1,4 @@
-"""Projections: what is shown decides as the run does."""
+"""Test projections: points and lines imply the same predictions as the run."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SHADES = ("red", "dark_green", "light blue", "white", "black")
 
 
 def logits(trainer, task, classes):
-    """Right answers (B,) and cosines (B, C) of a task's test images, as the trainer's own evaluation gives them."""
+    """Labels (B,) and cosines (B, C) of a task's test images, from the trainer's evaluation. Labels index `classes`."""
     found, labels = [], []
     with torch.no_grad():
         for batch in trainer.test_loader:
@@ -30,7 +30,7 @@ def numbers(rows, axes="xyz"):
 
 
 @pytest.mark.parametrize("method", ["MTCoOp", "UPT"])
-def test_points_and_lines_tell_classes_apart_as_logits_do(run, tmp_path, method, capsys):
+def test_points_and_lines_reproduce_differences_of_logits(run, tmp_path, method, capsys):
     trainer, folder = run(method)
     names = [SHADES[i] for i in (3, 0, 1, 4)]
     out = tmp_path / "e"
@@ -43,7 +43,7 @@ def test_points_and_lines_tell_classes_apart_as_logits_do(run, tmp_path, method,
     labels, expected = logits(trainer, 0, [3, 0, 1, 4])
     assert [row["class"] for row in images] == [names[label] for label in labels]
     assert [row["predicted"] for row in images] == [names[guess] for guess in expected.argmax(1)]
-    # four classes: three directions hold every difference of logits, up to the common length of the lines
+    # four classes: three directions contain every difference of logits, up to the common scale of the lines
     shown = numbers(images) @ numbers(lines).T
     shown, wanted = shown - shown.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True)
     factor = (shown * wanted).sum() / (wanted * wanted).sum()
@@ -53,7 +53,7 @@ def test_points_and_lines_tell_classes_apart_as_logits_do(run, tmp_path, method,
     assert f"{method}: {right:.2f} % of 8 images right among 4 classes, 100 % of" in printed
 
 
-def test_with_two_classes_the_images_fill_the_other_directions(run, tmp_path):
+def test_with_two_classes_the_other_axes_come_from_the_images(run, tmp_path):
     _, folder = run("MTCoOp")
     assert embedding.main([folder, "--task", "marks", "--classes", "2", "--out", str(tmp_path / "e")]) == 0
     rows = [row for row in rows_of(tmp_path / "e") if row["panel"] == "MTCoOp"]
@@ -62,7 +62,7 @@ def test_with_two_classes_the_images_fill_the_other_directions(run, tmp_path):
     assert (numbers(rows[2:]).std(0) > 0).all()
 
 
-def test_axes_are_orthonormal_and_tell_their_share():
+def test_axes_are_orthonormal_and_report_their_share():
     rng = np.random.default_rng(0)
     text, image = rng.normal(size=(7, 20)), rng.normal(size=(30, 20))
     basis, share = embedding.axes_of(text, image)
@@ -80,7 +80,7 @@ def test_tsne_in_two_dimensions(run, tmp_path):
     assert np.isfinite(numbers(rows, "xy")).all() and numbers(rows, "xy").std(0).min() > 0
 
 
-def test_what_has_no_such_picture(run, tmp_path, capsys):
+def test_unsupported_runs_and_classes_are_refused(run, tmp_path, capsys):
     _, soft = run("MTCoOp")
     _, hand = run("ZeroshotCLIP")
     _, pairs = run("CoCoOp")

@@ -1,4 +1,4 @@
-"""Where figures go, what they share."""
+"""Test the output files and the common parts of figures."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ from analysis import plots
 from dassl.utils import UserError
 
 
-def test_what_is_slow_to_import_waits():
+def test_slow_imports_are_deferred():
     program = "import sys, analysis; sys.exit(bool({'matplotlib', 'torch', 'sklearn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
     for path in Path(plots.__file__).parent.glob("*.py"):
@@ -21,7 +21,7 @@ def test_what_is_slow_to_import_waits():
         assert not any("matplotlib" in line or "sklearn" in line for line in heads), path
 
 
-def test_places(tmp_path):
+def test_output_paths(tmp_path):
     assert plots.output(None, tmp_path, "tasks") == str(tmp_path / "figures" / "tasks")
     for name in ("a", "a.png", "a.csv"):
         assert plots.output(str(tmp_path / "new" / name), "", "") == str(tmp_path / "new" / "a")
@@ -33,7 +33,7 @@ def test_places(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
 
 
-def test_a_drawing_that_fails_leaves_what_was_there(tmp_path):
+def test_a_failed_drawing_keeps_earlier_files(tmp_path):
     path = str(tmp_path / "deep" / "a")
 
     def draw(text):
@@ -51,7 +51,7 @@ def test_a_drawing_that_fails_leaves_what_was_there(tmp_path):
     assert len(list((tmp_path / "deep").iterdir())) == 3
 
 
-def test_names_do_not_touch():
+def test_names_do_not_overlap():
     rng = np.random.default_rng(0)
     for count in (1, 2, 13, 20):
         for where in (rng.random(count), np.full(count, 0.99), np.linspace(0, 1, count)):
@@ -63,7 +63,7 @@ def test_names_do_not_touch():
     assert plots.spread_out(apart, 0.05) == pytest.approx(apart)
 
 
-def test_names_are_whole():
+def test_wrapped_names_are_complete():
     name = "birds, reptiles, sea animals and insects"
     assert plots.wrapped(name).replace("\n", " ") == name and max(map(len, plots.wrapped(name).split("\n"))) <= 26
     assert plots.wrapped("") == ""

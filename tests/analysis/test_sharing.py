@@ -1,3 +1,5 @@
+"""Test predicted against actual moves of contexts (Proposition 1 of SoftCPT)."""
+
 import pytest
 import torch
 
@@ -6,7 +8,7 @@ from tests.analysis.figures import refused, rows_of
 from tests.suite import TASKS
 
 
-def test_what_is_predicted_is_what_happens(run, tmp_path, capsys):
+def test_predicted_moves_equal_actual_moves(run, tmp_path, capsys):
     trainer, folder = run("MTCoOp")
     out = tmp_path / "figures" / "sharing"
     assert sharing.main([folder, "--out", f"{out}.csv", "--lr", "0.5"]) == 0
@@ -27,7 +29,7 @@ def test_what_is_predicted_is_what_happens(run, tmp_path, capsys):
         assert float(row["relative_difference"]) < 1e-3
 
 
-def test_the_weights_stay(run):
+def test_weights_are_restored(run):
     trainer, _ = run("MTCoOp", "TRAINER.MTCOOP.TASK_FEATURE", "rand")
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     assert len(sharing.measure(trainer, 0.1)) == 9
@@ -35,7 +37,7 @@ def test_the_weights_stay(run):
         assert value.dtype == torch.float32 and torch.equal(value, before[name])
 
 
-def test_runs_the_proposition_is_not_about(run, capsys):
+def test_runs_without_linear_meta_network_are_refused(run, capsys):
     cases = {
         "a run of MTCoOp": ("MTCoOpHard",),
         "found lin and True": ("MTCoOp", "TRAINER.MTCOOP.CSC", True),

@@ -1,4 +1,4 @@
-"""Curves from the folders that launchers fill."""
+"""Test accuracy against a setting, from the output folders of launchers."""
 
 import statistics
 
@@ -60,10 +60,10 @@ def fill(folder, content):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_launchers_folder(tmp_path, name, capsys):
+def test_folders_of_every_launcher(tmp_path, name, capsys):
     content, places = LAYOUTS[name]
     folder = fill(tmp_path / name, content)
-    write(folder / "figures")  # of an earlier call
+    write(folder / "figures")  # left by an earlier call
     assert sweep.main([str(folder)]) == 0
     rows = rows_of(folder / "figures" / "sweep")
     assert [(row["series"], row["value"], row["experiment"]) for row in rows] == places
@@ -91,7 +91,7 @@ def test_a_task_and_zero_shot(tmp_path):
     assert rows[0]["number"] == "overall_metric of food (raw)"
 
 
-def test_what_is_not_in_the_figure_is_told(tmp_path, capsys):
+def test_missing_and_unfinished_seeds_are_reported(tmp_path, capsys):
     folder = fill(tmp_path / "length", {"nctx2": (1, 2), "nctx4": (3,)})
     write(folder / "nctx4" / "seed2", results={"status": "interrupted"})
     write(folder / "nctx8" / "seed1", results={"status": "failed"})
@@ -105,7 +105,7 @@ def test_what_is_not_in_the_figure_is_told(tmp_path, capsys):
     ]
 
 
-def test_folders_that_say_nothing(tmp_path, capsys):
+def test_unusable_folders_are_refused(tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     mixed = fill(tmp_path / "mixed", {"nctx2": (1,), "other": (2,)})
@@ -113,7 +113,7 @@ def test_folders_that_say_nothing(tmp_path, capsys):
     for text, arguments in {
         "no finished run below": (empty,),
         "no such folder": (tmp_path / "nowhere",),
-        "cannot tell what was swept from the folder nctx2": (mixed,),
+        "cannot tell which setting was varied from the folder nctx2": (mixed,),
         "no such folder: ": (length, "--zero-shot", tmp_path / "gone"),
     }.items():
         assert text in refused(capsys, sweep.main, *arguments, "--out", tmp_path / "s")

@@ -1,4 +1,4 @@
-"""Cosines of what tasks have for themselves, against vectors taken from the learners by hand."""
+"""Test cosines between tasks against vectors read from the learners directly."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SOFT = "TRAINER.MTCOOP."
 
 
 def cosines(vectors):
-    """{(t, u): cosine, inner product} of three vectors, pair by pair."""
+    """{(task, other): (cosine, inner product)} of three vectors, pair by pair."""
     found = {}
     for t, a in enumerate(vectors):
         for u, b in enumerate(vectors):
@@ -32,14 +32,14 @@ def check(rows, expected):
             assert float(row["inner_product"]) == pytest.approx(inner, rel=1e-4, abs=1e-5)
         place = {row["task"]: int(row["position"]) for row in own}
         assert sorted(place.values()) == [0, 1, 2]
-        # the pair that is most alike stands side by side
+        # the most similar pair is drawn side by side
         near = max((key for key in pairs if key[0] < key[1]), key=lambda key: pairs[key][0])
         assert abs(place[near[0]] - place[near[1]]) == 1
 
 
 @torch.no_grad()
 def vectors_of(trainer):
-    """What the heat maps are of, from the learners' own pieces."""
+    """{title: vectors of the tasks} of the heat maps, from the parts of the learner."""
     model = trainer.model
     if trainer.cfg.TRAINER.NAME == "MTCoOp":
         features = model.tower(model.task_prompt_learner())
@@ -77,7 +77,7 @@ def test_cosines(run, tmp_path, method):
     check(rows_of(tmp_path / "t"), vectors_of(trainer))
 
 
-def test_the_run_is_where_figures_go(run, capsys):
+def test_figures_are_written_to_the_run_by_default(run, capsys):
     _, folder = run("MTCoOp")
     capsys.readouterr()
     assert tasks.main([folder]) == 0
@@ -86,7 +86,7 @@ def test_the_run_is_where_figures_go(run, capsys):
     assert lines[3].startswith("task features: mean cosine ")
 
 
-def test_runs_whose_tasks_have_nothing_of_their_own(run, capsys):
+def test_runs_without_vectors_per_task_are_refused(run, capsys):
     for text, method in {
         "MTCoOpHard has no feature, context or prompt for each task": ("MTCoOpHard",),
         "VPT has no feature": ("VPT",),

@@ -1,4 +1,4 @@
-"""Variances against loops, improvements against the results they come from."""
+"""Test variances against loops over images, and improvements against the results of runs."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def unit(row):
 
 
 def loops(trainer, t, part="test"):
-    """(visual, text) of task t, image by image."""
+    """(visual, text) variance of task t, computed image by image."""
     transform = build_transform(trainer.cfg, is_train=False)
     by_class = {}
     with torch.no_grad():
@@ -37,7 +37,7 @@ def loops(trainer, t, part="test"):
 
 @pytest.fixture
 def experiment(tmp_path):
-    """A function: a folder with a seed for each list of the three tasks' values."""
+    """A function that writes an experiment with one seed per list (one value per task) and returns its folder."""
 
     def make(name, *seeds, **more):
         for seed, values in enumerate(seeds, 1):
@@ -53,7 +53,7 @@ def experiment(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["test", "val"])
-def test_variances_are_those_of_loops(run, tmp_path, capsys, split):
+def test_variances_agree_with_loops(run, tmp_path, capsys, split):
     trainer, folder = run("ZeroshotCLIP")
     capsys.readouterr()
     assert variance.main([folder, "--out", str(tmp_path / "v"), "--split", split]) == 0
@@ -90,7 +90,7 @@ def test_improvements_over_zero_shot(run, tmp_path, experiment, capsys):
     assert "CoOp, improvement and intra-class visual variance: r -" in out.replace("r = +0.000", "r -")
 
 
-def test_a_task_without_result_is_left_out(run, tmp_path, experiment, capsys):
+def test_tasks_without_results_are_skipped(run, tmp_path, experiment, capsys):
     _, folder = run("ZeroshotCLIP")
     some = experiment("a", [50.0, 60.0])
     write(some / "seed2", results={"status": "interrupted"})
@@ -100,7 +100,7 @@ def test_a_task_without_result_is_left_out(run, tmp_path, experiment, capsys):
     assert "note: A: unfinished: seed2" in capsys.readouterr().out
 
 
-def test_what_cannot_be_compared(run, tmp_path, experiment, capsys):
+def test_runs_that_cannot_be_compared_are_refused(run, tmp_path, experiment, capsys):
     _, folder = run("ZeroshotCLIP")
     _, learned = run("MTCoOp")
     other = experiment("other", [1.0, 2.0, 3.0], backbone="RN50")
@@ -116,7 +116,7 @@ def test_what_cannot_be_compared(run, tmp_path, experiment, capsys):
         "protocol new, and the zero-shot run has all": (folder, f"A={new}"),
         "has results of birds; the zero-shot run of shades, one, marks": (folder, f"A={strangers}"),
         "more than one of the zero-shot runs": (folder, folder),
-        "a label of its own": (folder, f"A={few}", f"A={few}"),
+        "expected a unique label": (folder, f"A={few}", f"A={few}"),
         "before LABEL=FOLDER": (f"A={few}",),
         "no such folder": (folder, f"A={tmp_path / 'nowhere'}"),
         "is not the folder of a run": (tmp_path,),
