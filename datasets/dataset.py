@@ -6,6 +6,7 @@ import hashlib
 import os
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
 from dassl.data.tasks import Task, TaskSpace
@@ -14,7 +15,7 @@ from dassl.utils import UserError
 from datasets.fewshot import base_new, few_shot, val_shots
 from datasets.folders import quoted
 from datasets.reading import read_sources
-from datasets.source import SPLITS, Item, Places, Source, SourceTask
+from datasets.source import SPLITS, Item, Places, Source
 from datasets.suites import SOURCES, SUITES, SuiteTask, asked, expand, nearest
 from datasets.verify import no_test_image
 
@@ -66,7 +67,9 @@ class Suite(DatasetBaseMT):
             if not labels:
                 print(f"{declared.name}: its only class is a base class, so the task is left out of the new classes")
                 continue
-            task = _task(declared, names.get((dataset, key), declared.name), labels, number)
+            classnames = [declared.classnames[label] for label in labels]
+            name = names.get((dataset, key), declared.name)
+            task = replace(declared, name=name, classnames=classnames, id=number)
             new_label = {label: position for position, label in enumerate(labels)}
             for split, numbers in by_task[dataset][index].items():
                 items = getattr(source, split)
@@ -87,20 +90,6 @@ class Suite(DatasetBaseMT):
         self.advice = f"python -m datasets.check {quoted(os.path.join(cfg.OUTPUT_DIR, CONFIG))} --deep"
         self.places = {"train_x": places["train"], "val": places["val"], "test": places["test"]}
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"] or None, splits["test"])
-
-
-def _task(declared: SourceTask, name: str, labels: Sequence[int], number: int) -> Task:
-    """The task of a dataset as task `number` of a suite, with the classes `labels` only."""
-    return Task(
-        declared.key,
-        name,
-        tuple(declared.classnames[label] for label in labels),
-        declared.metric,
-        declared.templates,
-        declared.description,
-        id=number,
-        task_of=declared.task_of,
-    )
 
 
 def _check(cfg, space: Sequence[Task], tested: set[int]) -> None:

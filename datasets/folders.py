@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
+
+from dassl.utils import UserError
 
 MOST = 2000  # maximum number of entries of a folder that are listed
 
@@ -42,3 +45,17 @@ def some(names: Iterable[object], most: int = 3) -> str:
     """The first `most` names, and the number of further ones: "a, b, c and 4 more"."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown word: the most similar known one, "" without one."""
+    near = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def first_line(path: Path) -> str:
+    """First line of a small text file; "" if it does not exist. Raises UserError if it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig").partition("\n")[0].strip() if path.is_file() else ""
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not text in UTF-8; save it in UTF-8") from None

@@ -6,10 +6,12 @@ import os
 from functools import partial
 from pathlib import Path
 
+from dassl.data.tasks import Task
 from datasets import splits
 from datasets.classnames import in_words
+from datasets.folders import first_line
 from datasets.known.row import Row
-from datasets.source import Item, Source, SourceTask
+from datasets.source import Item, Source
 from datasets.splits import Split
 
 
@@ -129,23 +131,15 @@ class RowSource:
                 "always gives the same split"
             )
 
-    def _tasks(self, folder: Path, split: Split) -> list[SourceTask]:
+    def _tasks(self, folder: Path, split: Split) -> list[Task]:
         row, tasks = self.row, []
         for i, key in enumerate(self.task_keys):
             name, description = split.task_names.get(i) or row.task_name or key, split.descriptions.get(i)
             if not row.task_keys:
-                name = _text(folder / "task_name.txt") or name
-                description = _text(folder / "task_desc.txt") or description or row.description
+                name = first_line(folder / "task_name.txt") or name
+                description = first_line(folder / "task_desc.txt") or description or row.description
             names = tuple(in_words(row.rename.get(name, name)) for name in split.classnames[i])
             template = row.templates[i] if row.templates else row.template
-            task = SourceTask(key, in_words(name), names, row.metric, (template,), description or "", row.task_of)
+            task = Task(key, in_words(name), names, row.metric, (template,), description or "", task_of=row.task_of)
             tasks.append(task)
         return tasks
-
-
-def _text(path: Path) -> str:
-    """First line of a small text file, "" without the file."""
-    if not path.is_file():
-        return ""
-    with open(path, encoding="utf-8-sig") as file:
-        return file.readline().strip()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
+from dassl.data.tasks import Task
+
 SPLITS = ("train", "val", "test")
 
 
@@ -39,19 +41,6 @@ class Raw:
     listed: bool = False  # whether the images come from listings of folders and thus exist
 
 
-@dataclass(frozen=True)
-class SourceTask:
-    """A task as a dataset declares it, with the fields of `dassl.data.tasks.Task`; its number depends on the suite."""
-
-    key: str
-    name: str
-    classnames: tuple[str, ...]
-    metric: str = "overall_acc"
-    templates: tuple[str, ...] = ("a photo of a {}.",)
-    description: str = ""
-    task_of: str = ""
-
-
 @dataclass
 class Source:
     """A dataset that has been read. The path of an image is `root` + the path of its item.
@@ -59,7 +48,7 @@ class Source:
     Attributes:
         name: the dataset.
         root: folder or archive that contains the images.
-        tasks: the tasks.
+        tasks: the tasks; their numbers depend on the suite.
         train, val, test: the split.
         split_from: origin of the split in words, i.e. a file or a rule.
         domains: names of the domains; () if there is only one.
@@ -68,25 +57,16 @@ class Source:
 
     name: str
     root: str
-    tasks: list[SourceTask]
+    tasks: list[Task]
     train: list[Item] = field(default_factory=list)
     val: list[Item] = field(default_factory=list)
     test: list[Item] = field(default_factory=list)
     split_from: str = ""
     domains: tuple[str, ...] = ()
     save: Callable[[], None] | None = field(default=None, repr=False, compare=False)
-    _digests: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split_digest(self, task: int) -> str:
-        """SHA-256 over class names, paths and labels of all splits of one task. Independent of the place of the data.
-
-        It is computed once, since a source does not change after it has been read.
-        """
-        if task not in self._digests:
-            self._digests[task] = self._digest(task)
-        return self._digests[task]
-
-    def _digest(self, task: int) -> str:
+        """SHA-256 over class names, paths and labels of all splits of one task. Independent of the data root."""
         digest = hashlib.sha256(repr((self.tasks[task].key, self.tasks[task].classnames)).encode())
         text = cache(str)
         for split in SPLITS:

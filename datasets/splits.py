@@ -15,16 +15,19 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dassl.utils import atomic_write, counted
 from datasets.fewshot import rank
 from datasets.folders import are
 from datasets.source import SPLITS, Item, Raw
 
+T = TypeVar("T")
 SPLIT_SEED = 1  # seed of the rules; never the run's seed
 FORMAT = 1
 SHOWN = 3  # number of wrong entries named in an error
@@ -56,16 +59,16 @@ class Split:
 
 def by_rule(raw: Raw, rule: str) -> Split:
     """Divide a reader's pools by one of `RULES`, given as its key."""
-    split = Split(raw.classnames, [], [], [], dict(enumerate(raw.task_names)))
+    split, path = Split(raw.classnames, [], [], [], dict(enumerate(raw.task_names))), attrgetter("path")
     if rule in SAVED_NOWHERE:  # the pools are the splits; validation and training may be missing
         split.train, split.val, split.test = (raw.pools.get(part, []) for part in SPLITS)
     elif rule == "official-test":
-        split.val, split.train = _divide(raw.pools["train"], (0.2,), lambda item: item.label)
+        split.val, split.train = divide(raw.pools["train"], lambda n: [round(0.2 * n)], lambda item: item.label, path)
         split.test = raw.pools["test"]
     else:
         group = {"per-class": lambda item: (item.task, item.label), "per-task": lambda item: item.task}[rule]
         for pool in raw.pools.values():
-            parts = _divide(pool, (0.5, 0.2), group)
+            parts = divide(pool, lambda n: [round(0.5 * n), round(0.2 * n)], group, path)
             for name, items in zip(SPLITS, parts, strict=True):
                 getattr(split, name).extend(items)
     if rule not in SAVED_NOWHERE:
@@ -74,20 +77,19 @@ def by_rule(raw: Raw, rule: str) -> Split:
     return split
 
 
-def _divide(items: list[Item], shares: tuple[float, ...], group: Callable[[Item], Hashable]) -> list[list[Item]]:
-    """Rank each group of n items by hash and cut it into round(share * n) items per share, and the rest."""
+def divide(
+    items: Sequence[T], sizes: Callable[[int], Sequence[int]], group: Callable[[T], Hashable], path: Callable[[T], str]
+) -> list[list[T]]:
+    """Rank each group of n items by a hash of their paths and cut it into parts of `sizes(n)` items, and the rest."""
     groups = defaultdict(list)
     for item in items:
         groups[group(item)].append(item)
-    parts: list[list[Item]] = [[] for _ in range(len(shares) + 1)]
+    parts: list[list[T]] = [[] for _ in range(len(sizes(0)) + 1)]
     for members in groups.values():
-        members.sort(key=lambda item: (rank(f"split{SPLIT_SEED}", item.path), item.path))
-        start = 0
-        for part, share in zip(parts, shares, strict=False):
-            stop = start + round(share * len(members))
+        members.sort(key=lambda item: (rank(f"split{SPLIT_SEED}", path(item)), path(item)))
+        stops = [*accumulate(sizes(len(members)), initial=0), len(members)]
+        for part, (start, stop) in zip(parts, pairwise(stops), strict=True):
             part += members[start:stop]
-            start = stop
-        parts[-1] += members[start:]
     return parts
 
 

@@ -16,7 +16,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from datasets.source import Item, Source, SourceTask
+from dassl.data.tasks import Task
+from datasets.source import Item, Source
 
 FOLDER = Path(__file__).resolve().parent
 MIN_POOL = 5
@@ -78,7 +79,7 @@ class _Icon13:
     def load(self, _root: str) -> Source:
         """Read Icon-13 as a source of 13 tasks. The domain of an image is its vendor."""
         index = read_index()
-        tasks = [SourceTask(t["key"], t["name"], tuple(t["classes"])) for t in index["tasks"]]
+        tasks = [Task(t["key"], t["name"], tuple(t["classes"])) for t in index["tasks"]]
         label = {(task.key, name): (i, t) for t, task in enumerate(tasks) for i, name in enumerate(task.classnames)}
         validation = validation_files(index["images"])
         domains = tuple(sorted(index["domains"]))

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dassl.data.tasks import Task
 from datasets.icon13.source import FOLDER, ICON13, TASK_KEYS, read_index
-from datasets.source import Item, Source, SourceTask
+from datasets.source import Item, Source
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class StyledIcon13:
         images = [(image["task"], image["cls"], image) for image in index["images"]]
         drawn = {(style_of(image["domain"], image["icon"]), image["split"], task, name) for task, name, image in images}
         tasks = [
-            SourceTask(
+            Task(
                 task["key"],
                 task["name"],
                 tuple(

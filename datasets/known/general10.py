@@ -7,8 +7,16 @@ from datasets.known.row import Row, published_splits
 _CARS = "https://ai.stanford.edu/~jkrause"
 MIRRORS = ("https://huggingface.co/datasets/zhengli97/prompt_learning_dataset (with CoOp's split files)",)
 
+
+def _row(name: str, *others, coop: str = "", files: tuple[RemoteFile, ...], **more) -> Row:
+    """A row with CoOp's mirror and, if it has one, CoOp's split file (`coop`: its id on Google Drive)."""
+    if coop:
+        files, more["split_files"] = (*files, coop_split(name, coop)), published_splits(name)
+    return Row(name, *others, files=files, mirrors=MIRRORS, **more)
+
+
 ROWS = (
-    Row(
+    _row(
         "Caltech101",
         "caltech-101",
         "101_ObjectCategories",
@@ -20,9 +28,9 @@ ROWS = (
         metric="mean_acc",
         skip=("BACKGROUND_Google", "Faces_easy"),
         rename=classnames.CALTECH101,
-        split_files=published_splits("Caltech101"),
         published_images=8_242,
         source="https://data.caltech.edu/records/mzrjq-6wc02 (caltech-101.zip, in it 101_ObjectCategories.tar.gz)",
+        coop="1hyarUivQE36mY6jSomru6Fjd-JzwcCzN",
         files=(
             RemoteFile(
                 "caltech-101.zip",
@@ -32,11 +40,9 @@ ROWS = (
                 size=137,
                 unpacked=450,
             ),
-            coop_split("Caltech101", "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "DescribableTextures",
         "dtd",
         "images",
@@ -46,9 +52,9 @@ ROWS = (
         "textures image classification",
         "texture",
         "{} texture.",
-        split_files=published_splits("DescribableTextures"),
         published_images=5_640,
         source="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+        coop="1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x",
         files=(
             RemoteFile(
                 "dtd-r1.0.1.tar.gz",
@@ -57,11 +63,9 @@ ROWS = (
                 checksum="md5:fff73e5086ae6bdbea199a49dfb8a4c1",
                 size=625,
             ),
-            coop_split("DescribableTextures", "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "EuroSAT",
         "eurosat",
         "2750",
@@ -72,9 +76,9 @@ ROWS = (
         "satellite land use",
         "a centered satellite photo of {}.",
         rename=classnames.EUROSAT,
-        split_files=published_splits("EuroSAT"),
         published_images=27_000,
         source="http://madm.dfki.de/files/sentinel/EuroSAT.zip",
+        coop="1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o",
         files=(
             RemoteFile(
                 "EuroSAT.zip",
@@ -88,11 +92,9 @@ ROWS = (
                 size=94,
                 unpacked=200,
             ),
-            coop_split("EuroSAT", "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "FGVCAircraft",
         "fgvc_aircraft",
         "images",
@@ -123,9 +125,8 @@ ROWS = (
                 size=2755,
             ),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "Food101",
         "food-101",
         "images",
@@ -135,10 +136,10 @@ ROWS = (
         "food dishes image classification",
         "food dish",
         "a photo of {}, a type of food.",
-        split_files=published_splits("Food101"),
         other_folders=("food101",),
         published_images=101_000,
         source="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
+        coop="1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl",
         files=(
             RemoteFile(
                 "food-101.tar.gz",
@@ -148,11 +149,9 @@ ROWS = (
                 size=4996,
                 unpacked=5200,
             ),
-            coop_split("Food101", "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "OxfordFlowers",
         "oxford_flowers",
         "jpg",
@@ -164,7 +163,6 @@ ROWS = (
         "a photo of a {}, a type of flower.",
         "mean_acc",
         needs=("imagelabels.mat", "cat_to_name.json"),
-        split_files=published_splits("OxfordFlowers"),
         other_folders=(
             "flowers-102",
             "flowers102",
@@ -173,6 +171,7 @@ ROWS = (
         published_images=8_189,
         source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (102flowers.tgz, imagelabels.mat); "
         "cat_to_name.json: Google Drive 1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0",
+        coop="1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT",
         files=(
             RemoteFile(
                 "102flowers.tgz",
@@ -189,11 +188,9 @@ ROWS = (
                 size=1,
             ),
             RemoteFile("cat_to_name.json", drive="1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0", size=1),
-            coop_split("OxfordFlowers", "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "OxfordPets",
         "oxford_pets",
         "images",
@@ -205,7 +202,6 @@ ROWS = (
         "a photo of a {}, a type of pet.",
         "mean_acc",
         needs=("annotations/trainval.txt", "annotations/test.txt"),
-        split_files=published_splits("OxfordPets"),
         other_folders=(
             "oxford-iiit-pet",
             "oxford-iiit-pets",
@@ -213,6 +209,7 @@ ROWS = (
         ),
         published_images=7_349,
         source="https://www.robots.ox.ac.uk/~vgg/data/pets/data/ (images.tar.gz, annotations.tar.gz)",
+        coop="1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs",
         files=(
             RemoteFile(
                 "images.tar.gz",
@@ -230,11 +227,9 @@ ROWS = (
                 size=19,
                 unpacked=60,
             ),
-            coop_split("OxfordPets", "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "StanfordCars",
         "stanford_cars",
         "",
@@ -245,10 +240,10 @@ ROWS = (
         "car model",
         needs=("devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"),
         image_folders=("cars_train", "cars_test"),
-        split_files=published_splits("StanfordCars"),
         published_images=16_185,
         source="http://ai.stanford.edu/~jkrause/car196/ (cars_train.tgz, cars_test.tgz, "
         "cars_test_annos_withlabels.mat) and car_devkit.tgz",
+        coop="1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT",
         files=(  # no longer served by their authors
             RemoteFile("cars_train.tgz", same_names("cars_train"), (f"{_CARS}/car196/cars_train.tgz",), size=980),
             RemoteFile("cars_test.tgz", same_names("cars_test"), (f"{_CARS}/car196/cars_test.tgz",), size=978),
@@ -256,11 +251,9 @@ ROWS = (
             RemoteFile(
                 "cars_test_annos_withlabels.mat", urls=(f"{_CARS}/car196/cars_test_annos_withlabels.mat",), size=1
             ),
-            coop_split("StanfordCars", "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "SUN397",
         "sun397",
         "SUN397",
@@ -270,9 +263,9 @@ ROWS = (
         "scenes and places image classification",
         "scene and place",
         needs=("ClassName.txt", "Training_01.txt", "Testing_01.txt"),
-        split_files=published_splits("SUN397"),
         published_images=39_700,
         source="http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz and download/Partitions.zip",
+        coop="1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq",
         files=(
             RemoteFile(
                 "SUN397.tar.gz",
@@ -289,11 +282,9 @@ ROWS = (
                 size=2,
                 unpacked=40,
             ),
-            coop_split("SUN397", "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
         ),
-        mirrors=MIRRORS,
     ),
-    Row(
+    _row(
         "UCF101",
         "ucf101",
         "UCF-101-midframes",
@@ -304,9 +295,9 @@ ROWS = (
         "human action",
         "a photo of a person doing {}.",
         needs=tuple(f"ucfTrainTestlist/{name}.txt" for name in ("classInd", "trainlist01", "testlist01")),
-        split_files=published_splits("UCF101"),
         published_images=13_320,
         source="UCF-101-midframes.zip, Google Drive 10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O",
+        coop="1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y",
         files=(
             RemoteFile(
                 "UCF-101-midframes.zip", same_names("UCF-101-midframes"), drive="10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"
@@ -317,8 +308,6 @@ ROWS = (
                 ("https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",),
                 size=1,
             ),
-            coop_split("UCF101", "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
         ),
-        mirrors=MIRRORS,
     ),
 )

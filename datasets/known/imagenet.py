@@ -11,6 +11,14 @@ _HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"
 _CLASSNAMES = RemoteFile("classnames.txt", drive="1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF", size=1, optional=True)
 TASK_NAME = "general objects image classification"
 
+
+def _shifted(name: str, folder: str, images: str, classes: int, read, **others) -> Row:
+    """A shifted test set of ImageNet: the task is the same."""
+    return Row(
+        name, folder, images, classes, read, "test-only", TASK_NAME, "general object", task_of="ImageNet", **others
+    )
+
+
 ROWS = (
     Row(
         "ImageNet",
@@ -38,16 +46,12 @@ ROWS = (
         'python -c "from torchvision.datasets import ImageNet; '
         "[ImageNet('{folder}/images', part) for part in ('train', 'val')]\"",
     ),
-    Row(
+    _shifted(
         "ImageNetV2",
         "imagenetv2",
         "imagenetv2-matched-frequency-format-val",
         1000,
         synsets.numbered_folders,
-        "test-only",
-        TASK_NAME,
-        "general object",
-        task_of="ImageNet",
         published_images=10_000,
         source="https://huggingface.co/datasets/vaishaal/ImageNetV2 (imagenetv2-matched-frequency.tar.gz)",
         files=(
@@ -63,16 +67,12 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    _shifted(
         "ImageNetSketch",
         "imagenet-sketch",
         "images",
         1000,
         synsets.synset_folders,
-        "test-only",
-        TASK_NAME,
-        "general object",
-        task_of="ImageNet",
         other_folders=("sketch",),
         published_images=50_889,
         source="https://github.com/HaohanWang/ImageNet-Sketch (its folder sketch/, renamed images/)",
@@ -87,31 +87,23 @@ ROWS = (
             ),
         ),
     ),
-    Row(
+    _shifted(
         "ImageNetA",
         "imagenet-adversarial",
         "imagenet-a",
         200,
         synsets.synset_folders,
-        "test-only",
-        TASK_NAME,
-        "general object",
-        task_of="ImageNet",
         other_folders=("imagenet-a",),
         published_images=7_500,
         source="https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar",
         files=(RemoteFile("imagenet-a.tar", same_names("imagenet-a"), (f"{_HENDRYCKS}/imagenet-a.tar",), size=690),),
     ),
-    Row(
+    _shifted(
         "ImageNetR",
         "imagenet-rendition",
         "imagenet-r",
         200,
         synsets.synset_folders,
-        "test-only",
-        TASK_NAME,
-        "general object",
-        task_of="ImageNet",
         other_folders=("imagenet-r",),
         published_images=30_000,
         source="https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",

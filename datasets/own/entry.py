@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from dassl.data.tasks import DEFAULT_TEMPLATES
+from dassl.data.tasks import DEFAULT_TEMPLATES, Task
 from dassl.metrics import METRICS
 from dassl.utils import UserError, counted
 from datasets.classnames import in_words
-from datasets.folders import some
+from datasets.folders import did_you_mean, first_line, some
 from datasets.own.forms import METADATA, TABLES, Listing, is_number, read_listing
 from datasets.own.splits import own_split
-from datasets.source import SPLITS, Item, Source, SourceTask
+from datasets.source import SPLITS, Item, Source
 
 TEXTS = ("NAME", "ROOT", "TASK_NAME", "DESCRIPTION", "SPLIT")  # keys whose value is one text
 KEYS = (*TEXTS[:4], "CLASSNAMES", "TEMPLATE", "METRIC", "SPLIT")
@@ -86,7 +85,7 @@ class OwnSource:
             problems.append(f"NAME is {self.name!r}, which must not contain a slash")
         self.metric = entry.get("METRIC", "overall_acc")
         if self.metric not in (known := METRICS.declarable()):
-            hint = _did_you_mean(str(self.metric).lower(), known)
+            hint = did_you_mean(str(self.metric).lower(), known)
             problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(known)}{hint}")
         template = entry.get("TEMPLATE") or DEFAULT_TEMPLATES
         self.templates = tuple(template) if isinstance(template, (list, tuple)) else (template,)
@@ -136,15 +135,15 @@ class OwnSource:
         notes = list(listing.notes)
         if not self.classnames and all(map(is_number, names)):
             notes.append("the class names are numbers, which mean little to CLIP; name them in CLASSNAMES")
-        task_name = self.task_name or _first_line(listing.folder / "task_name.txt") or in_words(self.name)
+        task_name = self.task_name or first_line(listing.folder / "task_name.txt") or in_words(self.name)
         if self.unnamed:
             notes.append(f"TASK_NAME is empty; SoftCPT reads {task_name!r} instead")
         for note in notes:
             print(f"{self.name}: {note}")
         position = {label: i for i, label in enumerate(labels)}
         items = {part: [Item(path, position[label]) for path, label in parts[part]] for part in SPLITS}
-        description = self.description or _first_line(listing.folder / "task_desc.txt")
-        task = SourceTask(self.name, task_name, tuple(names), self.metric, self.templates, description)
+        description = self.description or first_line(listing.folder / "task_desc.txt")
+        task = Task(self.name, task_name, tuple(names), self.metric, self.templates, description)
         return Source(self.name, str(listing.folder), [task], **items, split_from=origin, save=save)
 
     def _split_file(self, listing: Listing) -> Path | None:
@@ -175,7 +174,7 @@ class OwnSource:
                 which = f"{counted(len(given), 'name')}, for the labels 0 to {len(given) - 1}, but no image has {which}"
             else:
                 which = f"a name for {which}, which no image has"
-            hint = (not numbers and _did_you_mean(unknown[0], labels)) or f"; labels of images: {some(labels, 5)}"
+            hint = (not numbers and did_you_mean(unknown[0], labels)) or f"; labels of images: {some(labels, 5)}"
             problems.append(f"CLASSNAMES has {which}{hint}")
         unnamed = [label for label in labels if given and label not in given]
         if unnamed and (listed or any(map(is_number, labels))):
@@ -197,17 +196,10 @@ def _wrong_keys(entry: Mapping[str, Any]) -> list[str]:
     problems = []
     for key, value in entry.items():
         if key not in KEYS:
-            problems.append(
-                f"unknown key {key!r}{_did_you_mean(str(key).upper(), KEYS) or f'; known: {some(KEYS, 9)}'}"
-            )
+            problems.append(f"unknown key {key!r}{did_you_mean(str(key).upper(), KEYS) or f'; known: {some(KEYS, 9)}'}")
         elif key in TEXTS and (isinstance(value, bool) or not isinstance(value, (str, int, type(None)))):
             problems.append(f"{key} is {value!r}, expected a text")
     return problems
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _name_of(root: str) -> str:
@@ -234,11 +226,3 @@ def _declared(value: Any) -> tuple[dict[str, str] | list[str] | None, list[str]]
     names = [str(name) for name in value]
     twice = [name for name in names if names.count(name) > 1]
     return names, [f"CLASSNAMES has {twice[0]!r} twice"] if twice else []
-
-
-def _first_line(path: Path) -> str:
-    """First line of a small text file; "" if it does not exist."""
-    try:
-        return path.read_text(encoding="utf-8-sig").partition("\n")[0].strip() if path.is_file() else ""
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not text in UTF-8; save it in UTF-8") from None

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from dassl.utils import UserError, atomic_write, counted
-from datasets.fewshot import rank
 from datasets.folders import are, some
 from datasets.own.forms import Listing, Rows
 from datasets.source import SPLITS
-from datasets.splits import SPLIT_SEED
+from datasets.splits import SPLIT_SEED, divide
 
 FORMAT = 1
 
@@ -72,16 +70,8 @@ def by_rule(pool: Rows, rule: str) -> dict[str, Rows]:
 
     Every class gets an image to train on, and every class of at least two images one to test on (rule "val": none).
     """
-    classes = defaultdict(list)
-    for path, label in pool:
-        classes[label].append(path)
-    parts: dict[str, Rows] = {part: [] for part in SPLITS}
-    for label, paths in classes.items():
-        paths.sort(key=lambda path: (rank(f"split{SPLIT_SEED}", path), path))
-        train, val = _shares(len(paths), rule)
-        for part, chosen in zip(SPLITS, (paths[:train], paths[train : train + val], paths[train + val :]), strict=True):
-            parts[part] += [(path, label) for path in chosen]
-    return parts
+    parts = divide(pool, lambda count: _shares(count, rule), lambda row: row[1], lambda row: row[0])
+    return dict(zip(SPLITS, parts, strict=True))
 
 
 def _shares(count: int, rule: str) -> tuple[int, int]:

@@ -8,10 +8,11 @@ import yaml
 import datasets
 from dassl.config import config_hash, load
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.data.tasks import Task
 from datasets import suites
 from datasets.dataset import Suite
 from datasets.explain import explained
-from datasets.source import Item, Source, SourceTask
+from datasets.source import Item, Source
 from tests.datasets import layouts
 from tests.datasets.settings import config
 
@@ -253,8 +254,8 @@ class Made:
 
 @pytest.fixture
 def made(monkeypatch):
-    one = SourceTask("one", "a task with one class", ("thing",))
-    two = SourceTask("two", "a class without test images", ("a", "b", "c"))
+    one = Task("one", "a task with one class", ("thing",))
+    two = Task("two", "a class without test images", ("a", "b", "c"))
     items = [Item(f"{i}.png", i % 3) for i in range(9)]
     sources = {
         "one": Made(one, [Item("x.png", 0)], [Item("y.png", 0)]),
