@@ -155,19 +155,9 @@ def run(args):
 
 def main(argv=None):
     args = parse(argv)
-    from dassl.utils import is_user_error
-    from datasets.explain import explained
+    from analysis.runs import run_command
 
-    try:
-        return run(args)
-    except Exception as error:
-        if not is_user_error(error):
-            raise
-        print(f"error: {explained(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return run_command(lambda: run(args))
 
 
 if __name__ == "__main__":

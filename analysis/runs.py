@@ -98,13 +98,18 @@ def print_notes(experiments: Sequence[Experiment]) -> None:
             print(f"note: {experiment.label}: {note}")
 
 
-def run_command(work: Callable[[], None]) -> int:
-    """Exit code of a command line: 0; 2 after a user error, with one message. Other errors keep their traceback."""
+def run_command(work: Callable[[], int | None]) -> int:
+    """Exit code of a command line: that of `work`, 0 for None; 2 after a user error, with one message; 130 if stopped.
+
+    Other errors keep their traceback.
+    """
     try:
-        work()
+        return work() or 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except Exception as error:
         if not is_user_error(error):
             raise
         print(f"error: {explained(error)}", file=sys.stderr)
         return 2
-    return 0
