@@ -25,16 +25,8 @@ class RowSource:
     def __init__(self, row: Row):
         self.row = row
         self.task_keys = row.task_keys or (row.name,)
-
-    @property
-    def test_only(self) -> bool:
-        """Whether the dataset has test images only, as a shifted test set."""
-        return self.row.rule == "test-only"
-
-    @property
-    def train_folders(self) -> tuple[str, ...]:
-        """Folders of images that only training needs."""
-        return self.row.train_folders
+        self.test_only = row.rule == "test-only"  # as a shifted test set
+        self.train_folders = row.train_folders
 
     def split_file(self, root: str) -> Path | None:
         """The split file in use: a published one, else the one that was made earlier, else None."""

@@ -43,7 +43,7 @@ def is_archive(path: Path) -> bool:
     return _head(path) in _ZIP or tarfile.is_tarfile(path)
 
 
-def unpack(archive: Path, folder: Path) -> int:
+def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip or tar archive (plain, gzip, bzip2 or xz) into `folder`, which exists.
 
     Links become copies of the files they name. Files added by macOS (`__MACOSX`, `._*`, `.DS_Store`) are left out.
@@ -51,9 +51,6 @@ def unpack(archive: Path, folder: Path) -> int:
     Args:
         archive: the file.
         folder: the destination; the caller removes it if this function raises.
-
-    Returns:
-        the number of files written.
 
     Raises:
         UselessArchive: a path or link that leaves the folder, a device, a pipe; not an archive, cut off, or altered.
@@ -79,9 +76,9 @@ def unpack(archive: Path, folder: Path) -> int:
     raise UselessArchive(f"{archive.name} is {not_a_download(archive) or 'damaged, or not a zip or tar archive'}")
 
 
-def _write(members: Iterator[_Member], folder: Path, archive: str) -> int:
+def _write(members: Iterator[_Member], folder: Path, archive: str) -> None:
     """Write the members below `folder`; copies in place of links come last, once all files are there."""
-    links, count = [], 0
+    links = []
     for name, kind, content in members:
         path = _inside(name, archive)
         if "__MACOSX" in path.parts or path.name.startswith("._") or path.name == ".DS_Store":
@@ -94,13 +91,11 @@ def _write(members: Iterator[_Member], folder: Path, archive: str) -> int:
         if kind == "file":
             with open(target, "wb") as file:
                 shutil.copyfileobj(content, file, BLOCK)
-            count += 1
     for named, target in links:
         if named == target or not named.is_file():
             raise UselessArchive(f"{archive}: {target.relative_to(folder)} links to a file that is not in the archive")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(named, target)
-    return count + len(links)
 
 
 def _inside(name: str, archive: str) -> Path:

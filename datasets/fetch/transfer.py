@@ -71,12 +71,7 @@ def fetch(url: str, target: Path, checksum: str = "") -> None:
                 kept = f"; {_size(part):,} bytes have arrived and are kept" if _size(part) else ""
                 raise Unreachable(f"{text}{kept}") from None
             time.sleep(pauses.pop(0))
-    try:
-        verify(part, checksum)
-    except Damaged:
-        forget(target)
-        raise
-    os.replace(part, target)
+    _finish(part, target, checksum)
 
 
 def origin_of(target: Path) -> Path:
@@ -119,13 +114,8 @@ def fetch_from_drive(number: str, target: Path, checksum: str = "") -> None:
         raise Unreachable(f"Google Drive: {str(error).strip() or type(error).__name__}".splitlines()[0]) from None
     if not part.exists():
         raise Unreachable("Google Drive: gdown could not download the file")
-    try:
-        verify(part, checksum)
-    except Damaged:
-        forget(target)
-        raise
     _record(origin_of(target), DRIVE.format(number), "")
-    os.replace(part, target)
+    _finish(part, target, checksum)
 
 
 def verify(path: Path, checksum: str = "") -> None:
@@ -136,6 +126,16 @@ def verify(path: Path, checksum: str = "") -> None:
     kind, _, expected = checksum.partition(":")
     if expected and (digest := hexdigest(path, kind)) != expected:
         raise Damaged(f"{name} is damaged: its {kind.upper()} is {digest}, expected {expected}")
+
+
+def _finish(part: Path, target: Path, checksum: str) -> None:
+    """Give a complete part its name. Raises Damaged, and removes the part, if it is not the published file."""
+    try:
+        verify(part, checksum)
+    except Damaged:
+        forget(target)
+        raise
+    os.replace(part, target)
 
 
 def _receive(url: str, target: Path) -> None:

@@ -57,11 +57,7 @@ class StyledIcon13:
     def __init__(self, style: Style):
         self.style = style
         self.name = f"Icon13{style.name}"
-
-    @property
-    def test_only(self) -> bool:
-        """Whether there are test drawings only."""
-        return self.style is not SOURCE
+        self.test_only = style is not SOURCE
 
     def load(self, _root: str) -> Source:
         index = read_index()

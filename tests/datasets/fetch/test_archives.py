@@ -97,7 +97,7 @@ def test_a_link_out_of_a_zip(tmp_path, room):
 
 def test_links_within_become_copies(tmp_path, room):
     entries = [("d/one", FILE, b"1"), ("d/two", LINK, "one"), ("three", HARD, "d/one"), ("four", LINK, "./d/two")]
-    assert unpack(tar(tmp_path / "a.tar.gz", *entries), room) == 4
+    unpack(tar(tmp_path / "a.tar.gz", *entries), room)
     assert everything(room) == ["d/one", "d/two", "four", "three"]
     assert {path.read_bytes() for path in room.rglob("*") if path.is_file()} == {b"1"}
     assert not any(path.is_symlink() for path in room.rglob("*"))
@@ -124,7 +124,7 @@ def test_every_kind_of_tar_whatever_its_name(tmp_path, room, mode):
 
 def test_what_macos_adds_is_left_out(tmp_path, room):
     names = {"d/x": "x", "__MACOSX/d/._x": "x", "d/._x": "x", "d/.DS_Store": "x"}
-    assert unpack(zipped(tmp_path / "a.zip", **names), room) == 1
+    unpack(zipped(tmp_path / "a.zip", **names), room)
     assert everything(room) == ["d/x"]
 
 
@@ -184,7 +184,8 @@ def test_a_password(tmp_path, room):
 
 def test_a_tar_that_holds_a_zip_at_its_end(tmp_path, room):
     inner = zipped(tmp_path / "inner.zip", x=b"x").read_bytes()
-    assert unpack(tar(tmp_path / "a.tar", ("one", FILE, b"1"), ("two.zip", FILE, inner), mode="w"), room) == 2
+    unpack(tar(tmp_path / "a.tar", ("one", FILE, b"1"), ("two.zip", FILE, inner), mode="w"), room)
+    assert everything(room) == ["one", "two.zip"]
 
 
 @pytest.mark.parametrize("damage", ["header", "last header", "cut"])
