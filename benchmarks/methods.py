@@ -3,11 +3,11 @@
 python -m benchmarks.methods --suite plant6 --backbone RN50
 python -m benchmarks.methods --suite plant6 --scale 0.25 --backbone ViT-B/16 --batch 4      VPT, UPT and MTUPT as well
 
-All learn for every task of the suite in one run (CoOp-CA: a context for each task), from a batch whose tasks are drawn
-in proportion to their classes. A step is all that the trainer does with a batch: forward, backward, optimiser. Image
-features are given, as the feature bank gives them; with the image tower live, a step also takes a pass of the tower,
-which is measured by itself (that of PLOT gives local features). Methods with prompts in the image tower always take it
-along, forward and backward. Linear probe and ProtoNet take no steps: what they cost is one fit of all tasks.
+All methods learn all tasks of the suite in one run (CoOp-CA: one context per task). The tasks of the batch are drawn in
+proportion to their number of classes. A step consists of forward pass, backward pass and optimiser. Image features are
+precomputed, as in the feature bank. With a live image tower, a step also needs a pass of the tower, which is measured
+separately (for PLOT with local features). Methods with prompts in the image tower always include its forward and
+backward pass. Linear probe and ProtoNet have no steps: their cost is one fit of all tasks.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def state(folder: Path, arguments: list[str]) -> str:
         now = ", ".join(f"{key} {value}" for key, _, value in changed)
         raise OtherSettings(
             f"{folder} holds a finished run made with other settings.\n  there: {there}\n  now:   {now}\n"
-            "--overwrite makes it anew; or set OUTPUT to another folder."
+            "Replace it with --overwrite, or set OUTPUT to another folder."
         )
     return "complete"
 

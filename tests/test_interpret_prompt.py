@@ -106,7 +106,7 @@ WHOSE = {
     "CoCoOp": ("CoCoOp", ("TSC", False), ["context"]),
     "ProGrad": ("ProGrad", ("TSC", True), of(TASKS)),
     "UPT": ("UPT", (), ["context"]),
-    "UPT, one a task": ("UPT", ("TSC", True, "MODE", "joint"), of(TASKS)),
+    "UPT, one per task": ("UPT", ("TSC", True, "MODE", "joint"), of(TASKS)),
     "MTUPT": ("MTUPT", ("TASK_N_CTX", 2), [*of(TASKS, "generated context"), "task prompt: context"]),
     "PLOT": ("PLOT", ("TSC", True, "N", 2), [f"context of {task}, prompt {i}" for task in TASKS for i in (1, 2)]),
 }

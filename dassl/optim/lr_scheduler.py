@@ -29,7 +29,7 @@ declare(
     "OPTIM.WARMUP_STEPS",
     0,
     allowed=at_least(0),
-    help="with LR_PER step: steps of warm-up in place of WARMUP_EPOCH; 0: WARMUP_EPOCH counts",
+    help="with LR_PER step: steps of warm-up instead of WARMUP_EPOCH; 0: use WARMUP_EPOCH",
 )
 declare(
     "OPTIM.WARMUP_TYPE",

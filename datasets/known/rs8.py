@@ -1,7 +1,7 @@
-"""Remote-sensing scenes: nine datasets of class folders besides EuroSAT, and the list that RS-8 is made of.
+"""Remote-sensing scenes: nine datasets of class folders besides EuroSAT, and the list of datasets in RS-8.
 
-The published RS-8 (8 tasks, 208 classes) does not name its eight datasets; see `RS8`. The folder names are those that
-are published. Folders with other spellings are read too, and give the class names, if their number is right.
+The published RS-8 (8 tasks, 208 classes) does not name its eight datasets; see `RS8`. The names of the folders are the
+published names. Folders with other spellings are read too and give the class names, if their number is right.
 """
 
 from __future__ import annotations

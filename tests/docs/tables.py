@@ -51,7 +51,7 @@ def suite_table(rows: tuple[Row, ...]) -> list[str]:
 
 
 def _tasks(number: int, row: Row) -> str:
-    """The number of a task, or those of a dataset that is a suite by itself."""
+    """The number of a task, or the numbers of a dataset that is a suite on its own."""
     return f"0 to {len(row.task_keys) - 1}" if row.task_keys else str(number)
 
 
@@ -154,7 +154,7 @@ def learning_rates(steps: int) -> list[float]:
 
 def rate_table() -> list[str]:
     rates = {1: learning_rates(1), 3: learning_rates(3), 4: learning_rates(4)}
-    head = ["steps an epoch", *(str(epoch) for epoch in EPOCHS)]
+    head = ["steps per epoch", *(str(epoch) for epoch in EPOCHS)]
     return table(head, [[n, *(f"{1000 * rate[e - 1]:.2f}" for e in EPOCHS)] for n, rate in rates.items()])
 
 

@@ -21,7 +21,7 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY, TrainerBase
 from trainers.base import MultiTaskTrainer
 
-# The published methods: trainer, and the settings that a case of a single task names for itself.
+# The published methods: trainer, and the settings that each single-task case sets.
 METHODS = {
     "cocoop": ("CoCoOp", {"n_ctx": "N_CTX"}),
     "kgcoop": ("KgCoOp", {"n_ctx": "N_CTX", "weight": "W"}),

@@ -1,4 +1,4 @@
-"""Launchers of linear probe, ProtoNet and the ensemble, and any launcher on each task of a suite by itself."""
+"""Launchers of linear probe, ProtoNet and the ensemble, and any launcher on each task of a suite separately."""
 
 import os
 import subprocess

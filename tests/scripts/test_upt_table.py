@@ -89,7 +89,7 @@ def test_mistakes(clone, arguments, environment, message):
 
 
 def test_on_the_published_data_all_settings_are_valid():
-    """With the files of configs/ themselves, each dataset by itself as published."""
+    """With the files of configs/ themselves, on each dataset separately, as published."""
     environment = {
         **os.environ,
         "PYTHON": sys.executable,
