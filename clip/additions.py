@@ -47,7 +47,9 @@ class Tokens:
     keep: bool = False
 
     def __post_init__(self):
-        self.layers = tuple(self.layers) or tuple(range(self.values.shape[1]))
+        self.layers = tuple(self.layers) or tuple(range(self.values.shape[1] if self.values.ndim == 4 else 0))
+        if self.values.ndim != 4:
+            raise UserError(f"Tokens of shape {tuple(self.values.shape)}: expected (G, I, K, W).")
         if len(self.layers) != self.values.shape[1] or list(self.layers) != sorted(set(self.layers)):
             raise UserError(
                 f"Tokens for the layers {self.layers}: expected one layer in rising order for each of the "
@@ -160,16 +162,39 @@ class Additions:
         parts = {name: change for (where, name), change in self.changes.items() if where == layer}
         return Change(parts, rows) if parts else None
 
-    def check(self, tower: str, layers: int, width: int) -> None:
-        """Raise UserError for additions that do not fit a tower with this number of layers and this width."""
+    def check(self, tower: str, layers: int, width: int, hidden: int, count: int | None = None) -> None:
+        """Raise UserError for additions that do not fit a tower with so many layers, this width and MLPs of `hidden`
+        numbers, or (if it is given) a call with `count` images or prompts.
+        """
         if self.tokens is not None:
             self.tokens.check(tower, layers, width)
-        for layer, name in self.changes:
+        counts = {self.sets, 1}
+        if self.tokens is not None and len(self.tokens.values) not in counts:
+            raise UserError(f"{len(self.tokens.values)} sets of tokens beside {self.sets} sets of low-rank changes.")
+        shapes = low_rank_shapes(width, hidden)
+        for (layer, name), change in self.changes.items():
             if name not in PROJECTIONS or not 0 <= layer < layers:
                 raise UserError(
                     f"A low-rank change of projection {name!r} in layer {layer}: expected one of "
                     f"{', '.join(PROJECTIONS)} in layers 0 to {layers - 1} of the {tower} tower."
                 )
+            inputs, outputs = shapes[name]
+            rank = change.down.shape[-2]
+            lead = () if change.down.ndim == 2 else (change.sets,)
+            want = (*lead, rank, inputs), (*lead, outputs, rank)
+            if (tuple(change.down.shape), tuple(change.up.shape)) != want or change.sets not in counts:
+                raise UserError(
+                    f"The low-rank change of {name} in layer {layer} has factors {tuple(change.down.shape)} and "
+                    f"{tuple(change.up.shape)}: expected ([G,] r, {inputs}) and ([G,] {outputs}, r) in one set or in "
+                    f"{self.sets} sets."
+                )
+        groups = self.sets if self.group is None else len(self.group)
+        if count is not None and self.sets > 1 and groups != count:
+            given = "no group" if self.group is None else f"a group of {len(self.group)}"
+            raise UserError(
+                f"{self.sets} sets of additions for {count} {'prompts' if tower == 'text' else 'images'}, and {given}: "
+                "give the set of each of them."
+            )
 
 
 def low_rank_shapes(width: int, hidden: int) -> dict[str, tuple[int, int]]:

@@ -65,13 +65,14 @@ class ImageTower:
         weight = self.visual.conv1.weight  # (W, 3, patch, patch)
         return len(self.visual.transformer.resblocks), weight.shape[0], weight.shape[-1]
 
-    def check(self, added: Additions, attention: Collection[int] = ()) -> None:
+    def check(self, added: Additions, attention: Collection[int] = (), count: int | None = None) -> None:
         """Raise UserError for additions that do not fit this tower, and for layers in `attention` that do not exist."""
         if added.alters or attention:
             layers, W, _ = self.require_prompts()
             if wrong := [layer for layer in attention if not 0 <= layer < layers]:
                 raise UserError(f"Attention of layer {wrong[0]}: the image tower has layers 0 to {layers - 1}.")
-            added.check("image", layers, W)
+            hidden = self.visual.transformer.resblocks[0].mlp.c_fc.out_features
+            added.check("image", layers, W, hidden, count)
         elif added.local and not self._reads_class_token and not isinstance(self.visual, ModifiedResNet):
             raise UserError(
                 f"Backbone {self.clip.name} has no local tokens: its image tower is a {type(self.visual).__name__}."
@@ -94,11 +95,7 @@ class ImageTower:
         if images.shape[-2:] != (self.size, self.size):
             raise UserError(size_error(self.clip.name, self.size, tuple(images.shape[-2:])))
         added = added or Additions()
-        self.check(added, attention)
-        if added.sets > 1 and added.group is None and added.sets != len(images):
-            raise UserError(
-                f"{added.sets} sets of additions for {len(images)} images: give the set of each image (`group`)."
-            )
+        self.check(added, attention, len(images))
         if self._reads_class_token:
             found = self._tokens(images.to(self.visual.conv1.weight.dtype), added, attention)
             return found if len(found) > 1 else found[0]

@@ -132,12 +132,8 @@ class TextTower:
                 f"A prompt of {P + longest + inserted} tokens does not fit the context of {self.context_length}: "
                 "use fewer context tokens (N_CTX) or a shorter class name."
             )
-        added.check("text", len(self.blocks), self.width)
+        added.check("text", len(self.blocks), self.width, self.blocks[0].mlp.c_fc.out_features, count)
         if added.sets > 1 and added.group is None:
-            if added.sets != count:
-                raise UserError(
-                    f"{added.sets} sets of additions for {count} prompts: give the set of each prompt (`group`)."
-                )
             added = added.take(torch.arange(count, device=self.device))
         if not 0 < self.chunk < count:
             found = self._encode(prompts, added)
@@ -275,7 +271,8 @@ class _Packed:
             placed = torch.cat([old[:, :1], new, old[:, 1 if insert else 1 + K :]], 1)
             self.x = torch.cat([placed.flatten(0, 1), self.x[self.G * self.P :]])
             self.P = placed.shape[1]
-        self._lay_out()
+        if layer == tokens.layers[0]:  # at later layers every token stays in its place
+            self._lay_out()
 
     def rows_of_tokens(self, K: int) -> Tensor:
         """Rows (N, K) of the K tokens after each prompt's [SOS]."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -119,6 +119,8 @@ class MultiTaskTrainer(TrainerX):
         step = self.step(batch)
         loss, numbers = _with_numbers(self.loss(step))
         step.numbers.update(numbers)
+        if reserved := {"loss", "acc"} & step.numbers.keys():
+            raise ValueError(f"{type(self).__name__} logs a number called {min(reserved)!r}: choose another name")
         self.model_zero_grad()
         self.gradients(loss, step)
         self.model_update()  # each optimiser once
@@ -160,13 +162,17 @@ class MultiTaskTrainer(TrainerX):
             return features if features is not None else self.frozen_features(images)
         if images is None:
             raise ValueError(f"{type(self).__name__} changes the image tower: expected images, found features")
-        return self.image_tower(images.to(self.device), added.take(task))
+        return self.image_tower(images.to(self.device), (added or Additions()).take(task))
 
-    def frozen_features(self, images: Tensor) -> Tensor:
-        """Frozen features (B, d) of images (B, 3, H, W), or local ones (B, P, d) if the method requests them."""
+    def frozen_features(self, images: Tensor, local: bool | None = None) -> Tensor:
+        """Features of the frozen image tower for images (B, 3, H, W): (B, d), or local features (B, P, d).
+
+        `local`: which of the two; default the ones that the method requests.
+        """
+        local = self.local if local is None else local
         with torch.no_grad(), self.autocast():
-            found = self.image_tower(images.to(self.device), Additions(local=self.local))
-        return found[1] if self.local else found
+            found = self.image_tower(images.to(self.device), Additions(local=local))
+        return found[1] if local else found
 
     def autocast(self):
         """Context manager: matrix products in fp16 if PREC is amp; otherwise without effect."""
@@ -285,6 +291,11 @@ class MultiTaskTrainer(TrainerX):
 
     def check_cfg(self, cfg) -> None:
         check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
+        if "PREC" not in cfg.TRAINER.get(self.section, {}):
+            raise ConfigError(
+                f"{type(self).__name__} has no setting TRAINER.{self.section}.PREC: declare it in the method's file, "
+                f'declare_shared("{self.section}", PREC="fp16")'
+            )
         found = self.problems(cfg)
         if cfg.DATALOADER.K_TRANSFORMS != 1:
             found.append(
@@ -296,13 +307,20 @@ class MultiTaskTrainer(TrainerX):
         if found:
             raise ConfigError("\n".join(found))
 
-    def vit_problems(self, cfg) -> list[str]:
-        """Problems of a method that adds to the image tower: the backbone does not support additions."""
+    def image_problems(self, cfg) -> list[str]:
+        """Problems of a method that adds to the image tower: a backbone without additions, or the feature bank."""
+        found = [self._bank_problem()] if cfg.DATALOADER.FEATURE_BANK else []
         name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
         if not self.reads_weights and (weights or os.path.isfile(name)):
-            return []
+            return found
         kind = image_tower_kind(name, weights)
-        return [] if kind == "ViT" else [prompt_error(name, kind)]
+        return found if kind == "ViT" else [*found, prompt_error(name, kind)]
+
+    def _bank_problem(self) -> str:
+        return (
+            f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "
+            "frozen tower; set it to False"
+        )
 
     def build_model(self) -> None:
         cfg = self.cfg
@@ -319,40 +337,57 @@ class MultiTaskTrainer(TrainerX):
     def build_on(self, clip: CLIP, space: TaskSpace) -> None:
         """Build all parts of the method from a loaded CLIP (on `self.device`) and the tasks of `space`."""
         cfg = self.cfg
-        self.clip, self.space, self._prepared = clip, space, None
+        self.clip, self.space, self._prepared, self._initialised = clip, space, None, False
         self.image_tower = ImageTower(clip, checkpoint=cfg.MODEL.IMAGE_CHECKPOINT)
         self.text_tower = TextTower(clip, cfg.MODEL.TEXT_CHUNK)
         self.scale = clip.logit_scale.exp()
         self.task_of_column = space.task_of_column.to(self.device)
         self.all_columns = torch.arange(space.num_classes, device=self.device)
         self.model = self.build_learner(cfg, self.text_tower, space).to(self.device)
-        with torch.no_grad():
-            asked = self.model.additions().image or Additions()
-        self.image_tower.check(asked)
-        self.frozen, self.local = not asked.alters, asked.local
-        if asked.sets not in (1, space.num_tasks):
+        towers = {id(parameter) for parameter in clip.parameters()}
+        if shared := [name for name, parameter in self.model.named_parameters() if id(parameter) in towers]:
             raise UserError(
-                f"{type(self).__name__} adds {asked.sets} sets to the image tower: expected one set for all tasks, or "
-                f"one for each of the {space.num_tasks} tasks"
+                f"The learner of {type(self).__name__} holds {shared[0]}, a weight of the frozen CLIP: keep a tower in "
+                "an object that is not a module, such as ImageTower(tower.clip), or copy the weight"
             )
+        self._settle_additions()
         if cfg.DATALOADER.FEATURE_BANK and not self.frozen:
-            raise ConfigError(
-                f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "
-                "frozen tower; set it to False"
-            )
+            raise ConfigError(self._bank_problem())
         if self.learns:
             self.register_learner()
+
+    def _settle_additions(self) -> None:
+        """Find out what the learner adds to the towers, and so whether frozen image features serve."""
+        with torch.no_grad():
+            text, image = (part or Additions() for part in self.model.additions())
+        for tower, part in (("text", text), ("image", image)):
+            if part.sets not in (1, self.space.num_tasks):
+                raise UserError(
+                    f"{type(self).__name__} adds {part.sets} sets to the {tower} tower: expected one set for all "
+                    f"tasks, or one for each of the {self.space.num_tasks} tasks"
+                )
+        self.image_tower.check(image)
+        self.frozen, self.local = not image.alters, image.local
 
     def register_learner(self) -> None:
         """Register the learner, with optimiser and schedule if it has parameters to train by gradients."""
         cfg = self.cfg
-        groups = [dict(group, params=list(group["params"])) for group in self.model.parameter_groups()]
-        if self.fitted or not any(group["params"] for group in groups):
+        groups = []
+        for group in self.model.parameter_groups():
+            params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+            groups.append({**group, "params": [parameter for parameter in params if parameter.requires_grad]})
+        groups = [group for group in groups if group["params"]]
+        if self.fitted or not groups:
+            if cfg.MODEL.INIT_WEIGHTS and not self.fitted:
+                raise ConfigError(
+                    f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {type(self).__name__} trains nothing by gradients; "
+                    "leave it empty"
+                )
             self.max_epoch = self.run_extra["epochs"] = 1
             self.register_model("classifier", self.model)
             return
         if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+            self._initialised = load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
         print(f"Learnable parameters: {count_num_param(params=[p for group in groups for p in group['params']]):,}")
         for group in groups:
             if (factor := group.pop("lr_scale", None)) is not None:
@@ -377,12 +412,15 @@ class MultiTaskTrainer(TrainerX):
             if max(abs(a - b) for a, b in zip(cfg.INPUT[key], want, strict=True)) > 1e-3:
                 print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {clip.name} was trained with {list(want)}")
 
+    def _load_weights(self, name, state_dict, source) -> None:
+        self._prepared = None
+        super()._load_weights(name, state_dict, source)
+
     def load_model(self, directory, epoch=None) -> None:
         """Load the learner of the run in `directory`.
 
         Raises UserError if the run recorded another CLIP or other `load_critical_settings`.
         """
-        self._prepared = None
         if directory:
             refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self.load_critical_settings)
         super().load_model(directory, epoch)
@@ -406,8 +444,11 @@ class MultiTaskTrainer(TrainerX):
         if self.cfg.DATALOADER.FEATURE_BANK:
             epochs = range(self.start_epoch, self.max_epoch)
             self.train_loader_x = self.from_features(self.train_loader_x, "training views", epochs)
-        if self.model.starts and not self.start_epoch and not self.cfg.MODEL.INIT_WEIGHTS:
+        if self.model.starts and not self.start_epoch and not self._initialised:
             self._start()
+            self._settle_additions()
+        if self.start_epoch < self.max_epoch:
+            self.model.known.fill_(True)
 
     def run_epoch(self) -> None:
         """Run one epoch of steps. For a method without steps, the only epoch is the learner's start."""
@@ -421,7 +462,7 @@ class MultiTaskTrainer(TrainerX):
         self.model.start(StartSamples(lambda split: read_samples(self, split)))
         self._prepared = None
 
-    def from_features(self, loader, what: str, epochs: range | None = None):
+    def from_features(self, loader, what: str, epochs: range | None = None, local: bool | None = None):
         """Wrap `loader` so that it yields frozen features in place of images.
 
         Returns `loader` unchanged if it cannot be wrapped or already is.
@@ -432,12 +473,14 @@ class MultiTaskTrainer(TrainerX):
             if epochs is not None:
                 print(f"DATALOADER.FEATURE_BANK is not used: {reason}")
             return loader
-        view_bytes = 4 * self.frozen_features(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).numel()  # kept in fp32
+        local = self.local if local is None else local
+        encode = partial(self.frozen_features, local=local)
+        view_bytes = 4 * encode(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).numel()  # kept in fp32
         if reason := too_large(loader, epochs, view_bytes, self.cfg):
             print(f"DATALOADER.FEATURE_{'CACHE' if epochs is None else 'BANK'} is not used: {reason}")
             return loader
-        store = store_for(loader, self.cfg, self.clip, self.device, self.local)
-        loader = FeatureLoader(loader, store, epochs, self.frozen_features, what, view_bytes)
+        store = store_for(loader, self.cfg, self.clip, self.device, local)
+        loader = FeatureLoader(loader, store, epochs, encode, what, view_bytes)
         keep_limit(self.cfg)
         return loader
 
@@ -461,4 +504,5 @@ class FittedTrainer(MultiTaskTrainer):
 
 def _with_numbers(found) -> tuple[Tensor, dict[str, float]]:
     """Return (value, {name: number to log}) for a hook that returned the value only, or both."""
-    return found if isinstance(found, tuple) else (found, {})
+    value, numbers = found if isinstance(found, tuple) else (found, None)
+    return value, numbers or {}

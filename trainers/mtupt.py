@@ -107,7 +107,7 @@ class MTUPT(MultiTaskTrainer):
 
     def problems(self, cfg) -> list[str]:
         c = cfg.TRAINER.MTUPT
-        found = self.vit_problems(cfg) + unified_problems(KEY, c)
+        found = self.image_problems(cfg) + unified_problems(KEY, c)
         if c.SHARING == "soft":
             return found + meta_network_problems(KEY, c)
         return found + [

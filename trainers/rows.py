@@ -41,6 +41,10 @@ class OwnedRows(nn.Module):
             new: treatment of owners that the checkpoint does not know: "refuse" raises a UserError, "initial" keeps
                 the initial row.
         """
+        if kind not in ("class", "task") or new not in ("refuse", "initial"):
+            raise ValueError(f"own(kind={kind!r}, new={new!r}): expected class or task, and refuse or initial")
+        if tensors is None and not lists and next(iter(self.children()), None) is not None:
+            raise ValueError("own(): name the tensors; rows inside submodules are not matched with their owners")
         self.owners = unique(owners) if owners else None
         self._kind, self._what, self._tensors, self._lists, self._new = kind, what, tensors, lists, new
         self.refuses_new_classes = self.owners is not None and kind == "class" and new == "refuse"
@@ -52,22 +56,32 @@ class OwnedRows(nn.Module):
         """Do nothing: `_load_from_state_dict` has already matched saved owners with the owners in the data."""
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        # checkpoints of other code have no owners: rows are matched by position
-        saved = state_dict.setdefault(prefix + "_extra_state", self.owners)
-        if saved and self.owners and saved != self.owners:
-            rows = self._rows(saved)
-            names = (*self._parameters, *self._buffers) if self._tensors is None else self._tensors
-            for key in (prefix + name for name in names):
-                if key in state_dict:
-                    state_dict[key] = self._matched(key.removeprefix(prefix), state_dict[key], rows)
-            for name in self._lists:
-                self._renumber(state_dict, prefix + (f"{name}." if name else ""), rows)
+        self.match_saved(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def _rows(self, saved: Sequence[str]) -> list[int | None]:
+    def match_saved(self, state_dict: dict, prefix: str, partial: bool = False) -> None:
+        """Put the rows of a checkpoint into the order of this module's owners, in place.
+
+        `partial`: owners that the checkpoint does not know keep their initial rows, whatever `own` was told.
+        """
+        # checkpoints of other code have no owners: rows are matched by position
+        saved = state_dict.setdefault(prefix + "_extra_state", self.owners)
+        if not saved or not self.owners or saved == self.owners:
+            return
+        rows = self._rows(saved, partial)
+        names = (*self._parameters, *self._buffers) if self._tensors is None else self._tensors
+        for name in names:
+            found = state_dict.get(prefix + name)
+            if found is not None and found.ndim and len(found) == len(saved):
+                state_dict[prefix + name] = self._matched(name, found, rows)
+        for name in self._lists:
+            self._renumber(state_dict, prefix, f"{name}." if name else "", rows)
+        state_dict[prefix + "_extra_state"] = self.owners
+
+    def _rows(self, saved: Sequence[str], partial: bool) -> list[int | None]:
         """Saved row of each owner; None for new owners, which keep their initial row."""
         unknown = [owner for owner in self.owners if owner not in saved]
-        if not unknown or self._new == "initial":
+        if not unknown or self._new == "initial" or partial:
             place = {owner: row for row, owner in enumerate(saved)}
             return [place.get(owner) for owner in self.owners]
         first, again, _ = unknown[0].rpartition(" #")
@@ -90,13 +104,17 @@ class OwnedRows(nn.Module):
         found[torch.tensor(known, device=saved.device)] = saved[[row for row in rows if row is not None]]
         return found
 
-    @staticmethod
-    def _renumber(state_dict: dict, head: str, rows: list[int | None]) -> None:
-        entries = [key for key in state_dict if key.startswith(head) and key.removeprefix(head)[:1].isdigit()]
+    def _renumber(self, state_dict: dict, prefix: str, head: str, rows: list[int | None]) -> None:
+        """Move the entries of the module list `head` to the rows of their owners; new owners get their initial ones."""
+        start = prefix + head
+        entries = [key for key in state_dict if key.startswith(start) and key.removeprefix(start)[:1].isdigit()]
         for key, value in {key: state_dict.pop(key) for key in entries}.items():
-            row, _, name = key.removeprefix(head).partition(".")
+            row, _, name = key.removeprefix(start).partition(".")
             if int(row) in rows:
-                state_dict[f"{head}{rows.index(int(row))}.{name}"] = value
+                state_dict[f"{start}{rows.index(int(row))}.{name}"] = value
+        new = tuple(f"{head}{position}." for position, row in enumerate(rows) if row is None)
+        own = self.state_dict() if new else {}
+        state_dict.update({prefix + key: value for key, value in own.items() if key.startswith(new)})
 
 
 class SampleRows(nn.Module):
@@ -107,14 +125,14 @@ class SampleRows(nn.Module):
 
     def __init__(self, space: TaskSpace, width: int):
         super().__init__()
-        self.owners = class_owners(space)
+        self.owners = unique(class_owners(space))
         self.keys = nn.Parameter(torch.zeros(0, width))
         self.register_buffer("column", torch.zeros(0, dtype=torch.long))
 
     def fill(self, keys: Tensor, column: Tensor) -> None:
         """Set the rows. The parameter object is kept, so an existing optimiser remains valid."""
-        self.keys.data = keys.to(self.keys)
-        self.column = column.to(self.column.device)
+        self.keys.data = keys.detach().to(self.keys).clone()
+        self.column = column.detach().to(self.column.device).clone()
 
     def get_extra_state(self) -> list[str]:
         return self.owners
@@ -123,13 +141,27 @@ class SampleRows(nn.Module):
         """Do nothing: `_load_from_state_dict` has already matched saved classes with the classes in the data."""
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        saved = state_dict.get(prefix + "_extra_state", self.owners)
-        keys, column = state_dict[prefix + "keys"], state_dict[prefix + "column"]
+        self.match_saved(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def match_saved(self, state_dict: dict, prefix: str, partial: bool = False) -> None:
+        """Keep the saved rows of this run's classes, renumber their columns, and take over their number, in place."""
+        keys, column = (state_dict.get(prefix + name) for name in ("keys", "column"))
+        if keys is None or column is None:  # a checkpoint of another method: torch reports what is missing
+            return
+        saved = unique(state_dict.get(prefix + "_extra_state") or self.owners)
+        for owner in self.owners:
+            first, again, _ = owner.rpartition(" #")
+            if again and owner not in saved and first in saved:
+                raise UserError(
+                    f"This model has a row per training image, and two tasks of this suite need the rows of {first!r}: "
+                    "test each shifted test set of one source in a separate run, as scripts/xd_test.sh does."
+                )
         place = {owner: position for position, owner in enumerate(self.owners)}
         new = torch.tensor([place.get(owner, -1) for owner in saved])[column.cpu()].to(column.device)
         state_dict[prefix + "keys"], state_dict[prefix + "column"] = keys[new >= 0], new[new >= 0]
+        state_dict[prefix + "_extra_state"] = self.owners
         self.fill(state_dict[prefix + "keys"], state_dict[prefix + "column"])
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class TaskModules(OwnedRows, nn.ModuleList):

@@ -63,12 +63,12 @@ def read_samples(trainer, split: str) -> list[Samples]:
             tasks=[f"{task.id} ({task.key})" for task in dataset.space.tasks],
         )
     if cfg.DATALOADER.FEATURE_CACHE:
-        loader = trainer.from_features(loader, what)
+        loader = trainer.from_features(loader, what, local=False)
     width = trainer.image_tower.output_dim
     features, labels, tasks = [torch.zeros(0, width)], [torch.zeros(0).long()], [torch.zeros(0).long()]
     with preserved_rng():  # a loader draws random numbers, and results must not depend on the state of the cache
         for number, batch in enumerate(progress(loader or (), what), 1):
-            found = batch["features"] if "features" in batch else trainer.frozen_features(batch["img"])
+            found = batch["features"] if "features" in batch else trainer.frozen_features(batch["img"], local=False)
             features.append(found.float().cpu())
             if not features[-1].isfinite().all():
                 trainer._batch = batch

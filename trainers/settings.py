@@ -15,7 +15,7 @@ SHARED = {  # name: (allowed values, help)
     "CSC": (None, "one context per class"),
     "TSC": (None, "one context per task of a suite"),
     "CLASS_TOKEN_POSITION": (POSITIONS, "position of the class name"),
-    "DROPOUT": (between(0, 0.9), "dropout rate of the visual prompts"),
+    "DROPOUT": (between(0, 0.9), "dropout rate of what the method adds to the towers, in training"),
 }
 
 

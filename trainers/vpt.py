@@ -79,7 +79,7 @@ class VPT(MultiTaskTrainer):
     section = "VPT"
 
     def problems(self, cfg) -> list[str]:
-        template, found = cfg.TRAINER.VPT.TEMPLATE, self.vit_problems(cfg)
+        template, found = cfg.TRAINER.VPT.TEMPLATE, self.image_problems(cfg)
         if template and template.count("{}") != 1:
             found.append(f'{KEY}TEMPLATE {template!r}: expected one {{}} for the class name, e.g. "a photo of a {{}}."')
         return found

@@ -195,6 +195,9 @@ class TrainerBase:
     def _restore(self, loaded):
         restored = set()
         for name, checkpoint in loaded.items():
+            if _owners(checkpoint["state_dict"]) != _owners(self._models[name].state_dict()):
+                print("WARNING: the checkpoint is of other tasks or classes; the optimiser starts without its history")
+                checkpoint = {**checkpoint, "optimizer": None}
             self._load_weights(name, checkpoint["state_dict"], f"the checkpoint of {name}")
             for part, state in ((self._optims[name], "optimizer"), (self._scheds[name], "scheduler")):
                 if part is not None and checkpoint.get(state) is not None and id(part) not in restored:
@@ -321,3 +324,8 @@ class TrainerBase:
 
     def model_inference(self, input):
         raise NotImplementedError
+
+
+def _owners(state_dict):
+    """The owners of learned rows that modules have saved beside their tensors."""
+    return {key: value for key, value in state_dict.items() if key.endswith("_extra_state") and value}

@@ -88,8 +88,8 @@ class Classification(EvaluatorBase):
         super().__init__(cfg)
         if space is not None and space.num_tasks != 1:
             raise UserError(
-                f"TEST.EVALUATOR Classification evaluates one task, {cfg.DATASET.NAME} has {space.num_tasks}; use "
-                "ClassificationMT, or one task with DATASET.SUBSAMPLE_TASKS task<i>"
+                f"TEST.EVALUATOR Classification evaluates one task, {cfg.DATASET.NAME} has {space.num_tasks}; "
+                "choose one with DATASET.SUBSAMPLE_TASKS task<i>, or with a multi-task trainer use ClassificationMT"
             )
         self.space, self.lab2cname = space, lab2cname
         self.reset()

@@ -179,9 +179,16 @@ def load_checkpoint(fpath):
 
 
 def load_pretrained_weights(model, weight_path):
-    """Copy the tensors of a checkpoint that fit `model` by name and shape. A warning lists the others."""
+    """Copy the tensors of a checkpoint that fit `model` by name and shape. A warning lists the others.
+
+    Modules with a method `match_saved` find their rows by owner first. Returns whether every tensor was found.
+    """
     checkpoint = load_checkpoint(weight_path)
     weights = _without_module(checkpoint.get("state_dict", checkpoint))
+    for name, module in model.named_modules():
+        prefix = f"{name}." if name else ""
+        if hasattr(module, "match_saved") and any(key.startswith(prefix) for key in weights):
+            module.match_saved(weights, prefix, partial=True)
     own = model.state_dict()
     fitting = {
         name: tensor
@@ -189,13 +196,14 @@ def load_pretrained_weights(model, weight_path):
         if name in own and isinstance(tensor, torch.Tensor) and own[name].shape == tensor.shape
     }
     model.load_state_dict({**own, **fitting})
-    left = [name for name in weights if name not in fitting]
+    left = [name for name, value in weights.items() if name not in fitting and isinstance(value, torch.Tensor)]
     if not fitting:
         warnings.warn(f"no tensor in {weight_path} fits the model by name and shape; nothing is loaded", stacklevel=2)
     else:
         print(f"Loaded {len(fitting)} of {len(own)} tensors from {weight_path}")
         if left:
             warnings.warn(f"not loaded from {weight_path} (other name or shape): {', '.join(left)}", stacklevel=2)
+    return fitting.keys() >= {name for name, value in own.items() if isinstance(value, torch.Tensor)}
 
 
 def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None):

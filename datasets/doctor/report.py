@@ -1,4 +1,4 @@
-"""Text reports on a dataset: the files found, the problems, and how to fix them."""
+"""What is there of a dataset, what is wrong with it and how to fix it, as a report in words."""
 
 from __future__ import annotations
 

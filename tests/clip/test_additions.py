@@ -230,13 +230,17 @@ def test_weights_that_learn_get_their_gradient():
 def test_mistakes():
     tower, visual = TextTower(tiny_vit()), ImageTower(uneven_vit())
     prompts, images = tower.texts(WORDS), torch.zeros(2, 3, 32, 32)
-    low = LowRank(torch.zeros(1, 64), torch.zeros(64, 1))
+    low, two = (LowRank(torch.zeros(*lead, 1, 64), torch.zeros(*lead, 64, 1)) for lead in ((), (2,)))
+    three, pair = Tokens(torch.zeros(3, 1, K, 64)), torch.tensor([0, 1])
     for added, message in (
         (Additions(Tokens(torch.zeros(1, 1, K, 7))), "width 7: the text tower has width 64"),
         (Additions(Tokens(torch.zeros(1, 1, K, 64), [3])), "layers 3 to 3: the text tower has layers 0 to 2"),
         (Additions(Tokens(torch.zeros(3, 1, K, 64))), "3 sets of additions for 4 prompts"),
         (Additions(Tokens(torch.zeros(1, 1, 9, 64))), "9 tokens cannot replace"),
         (Additions(Tokens(torch.zeros(1, 1, 70, 64), insert=True)), "does not fit the context of 77"),
+        (Additions(three, {(0, "q"): two}, torch.tensor([0, 1, 2, 0])), "in one set or in 3 sets"),
+        (Additions(changes={(0, "fc"): low}), r"expected \(\[G,\] r, 64\) and \(\[G,\] 256, r\)"),
+        (Additions(changes={(0, "v"): two}, group=pair), "2 sets of additions for 4 prompts, and a group of 2"),
         (Additions(changes={(3, "q"): low}), "projection 'q' in layer 3"),
         (Additions(changes={(0, "query"): low}), "projection 'query' in layer 0: expected one of q, k, v, out"),
     ):
@@ -244,5 +248,7 @@ def test_mistakes():
             tower(prompts, added)
     with pytest.raises(UserError, match="in layers 0 to 3 of the image tower"):
         visual(images, Additions(changes={(4, "fc"): low}))
+    with pytest.raises(UserError, match="shape .2, 64.: expected .G, I, K, W."):
+        Tokens(torch.zeros(2, 64))
     with pytest.raises(UserError, match="expected one layer in rising order for each of the 2 sets"):
         Tokens(torch.zeros(1, 2, K, 64), [2])

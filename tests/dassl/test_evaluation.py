@@ -161,7 +161,7 @@ def test_confusion_matrices_are_saved(cfg, tmp_path):
 
 
 def test_evaluators_say_what_they_need(cfg):
-    with pytest.raises(ValueError, match="evaluates one task, Toy has 4; use ClassificationMT"):
+    with pytest.raises(ValueError, match="evaluates one task, Toy has 4; choose one with DATASET.SUBSAMPLE_TASKS"):
         build_evaluator(cfg, space=SPACE)
     cfg.TEST.EVALUATOR = "ClassificationMT"
     with pytest.raises(ValueError, match="needs the TaskSpace"):

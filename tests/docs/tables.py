@@ -230,7 +230,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 
 def renewed(text: str) -> str:
-    """The text of a page with all tables updated."""
+    """A page with all of its tables made anew."""
 
     def make(match: re.Match) -> str:
         lines = "\n".join(TABLES[match[1]]())

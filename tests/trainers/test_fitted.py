@@ -131,7 +131,9 @@ def test_a_class_without_training_images_is_never_predicted(name, options, build
 def test_features_that_are_not_finite_stop_with_batch_and_tasks(name, options, build):
     trainer = build("run", name, *options, "DATALOADER.FEATURE_CACHE", False, "DATALOADER.TEST.BATCH_SIZE", 16)
     encode, seen = trainer.frozen_features, []
-    trainer.frozen_features = lambda images: seen.append(1) or encode(images) * (float("nan") if len(seen) == 3 else 1)
+    trainer.frozen_features = lambda images, **more: (
+        seen.append(1) or encode(images) * (float("nan") if len(seen) == 3 else 1)
+    )
     expected = r"training images are infinite or NaN in batch 3 of 3, tasks of the batch: 2 \(marks on paper\)"
     with pytest.raises(NonFiniteLossError, match=expected):
         trainer.train()

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from clip.additions import Additions, Tokens, TowerAdditions
 from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.utils import UserError
 from tests.models import state_dict, tiny_vit
 from tests.suite import config
 from trainers.base import MultiTaskTrainer
@@ -96,3 +98,50 @@ def test_numbers_of_the_loss_are_printed_and_frozen_features_come_out_of_the_ban
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch [")]
         found.append([line.split("apart ")[1].split()[0] for line in lines])
     assert len(found[0]) == 2 and found[0] == found[1] and float(found[0][-1]) > 0
+
+
+def test_a_model_that_is_loaded_and_trained_knows_its_classes(build, tmp_path):
+    build("base", "DATASET.SUBSAMPLE_CLASSES", "base").train()
+    every = build("all")
+    every.load_model(str(tmp_path / "base" / "run"))
+    assert every.model.known.tolist() == [True] * 3 + [False] * 2 + [True] + [True] * 2 + [False] * 2
+    every.train()
+    assert every.model.known.all()
+
+
+def test_a_finished_run_is_tested_with_its_own_features(build, tmp_path):
+    build("a").train()
+    again = build("a")
+    before = again.text_features().clone()  # of the untrained learner
+    again.train()
+    assert not torch.equal(again.text_features(), before)
+
+
+def test_learners_that_cannot_work_are_refused(build, tmp_path, monkeypatch):
+    def refused(message, error=UserError, **changes):
+        with monkeypatch.context() as patch, pytest.raises(error, match=message):
+            for name, change in changes.items():
+                patch.setattr(TwoGroups, name, change)
+            build("a").forward_backward(next(iter(build("b").train_loader_x)))
+
+    tokens = Additions(Tokens(torch.zeros(2, 1, 2, 64), [1]))
+    refused("adds 2 sets to the text tower", additions=lambda self: TowerAdditions(text=tokens))
+    refused("adds 2 sets to the image tower", additions=lambda self: TowerAdditions(image=tokens))
+
+    def with_tower(self, tower, space):
+        Learner.__init__(self, tower, space)
+        self.visual = tower.clip.visual
+
+    refused("holds visual.*a weight of the frozen CLIP", __init__=with_tower)
+    monkeypatch.setattr(TestLoop, "loss", lambda self, step: (MultiTaskTrainer.loss(self, step), {"acc": 1.0}))
+    refused("logs a number called 'acc'", ValueError)
+
+
+def test_local_features_and_the_start_of_a_learner_go_together(build, monkeypatch):
+    seen = []
+    monkeypatch.setattr(TwoGroups, "additions", lambda self: TowerAdditions(image=Additions(local=True)))
+    monkeypatch.setattr(TwoGroups, "image", lambda self, features, task=None: features.mean(1))
+    monkeypatch.setattr(TwoGroups, "start", lambda self, samples: seen.extend(samples.train + samples.val))
+    trainer = build("a")
+    trainer._start()
+    assert [tuple(own.features.shape) for own in seen] == [(20, 48), (4, 48), (16, 48), (5, 48), (1, 48), (4, 48)]

@@ -76,16 +76,20 @@ class _Base:
     domains: Sequence[str] = ()  # names of the domains, if there are several
     image_root = ""  # folder to which image keys are relative; "": DATASET.ROOT
 
-    train_u = None  # unlabelled training items
-
     def _set_splits(self, space: TaskSpace, **splits):
-        """Set space, class list and splits (train_x, val, test: items, or None), and check the labels."""
-        self.space, self.num_classes = space, space.num_classes
-        self.classnames, self.lab2cname = list(space.classnames), dict(space.lab2cname)
-        self._splits = splits
-        for name, items in splits.items():
-            setattr(self, name, items)
+        """Set the space and the splits (train_x, val, test: items, or None), and check the labels."""
+        self._space, self._splits = space, splits
         self._check_labels()
+
+    # properties, as in Dassl: datasets of users may override them
+    space = property(lambda self: self._space, doc="TaskSpace of the data.")
+    train_x = property(lambda self: self._splits["train_x"], doc="Labelled training items.")
+    train_u = property(lambda self: self._splits.get("train_u"), doc="Unlabelled training items, or None.")
+    val = property(lambda self: self._splits["val"], doc="Validation items, or None.")
+    test = property(lambda self: self._splits["test"], doc="Test items.")
+    num_classes = property(lambda self: self._space.num_classes, doc="N, number of classes of all tasks.")
+    classnames = property(lambda self: list(self._space.classnames), doc="N names in column order.")
+    lab2cname = property(lambda self: dict(self._space.lab2cname), doc="{column: class name}.")
 
     @cached_property
     def split_hash(self) -> str:
@@ -94,7 +98,7 @@ class _Base:
 
     def _check_labels(self):
         """Check that every task is in the space and every label is a class of its task."""
-        tasks = self.space.tasks
+        tasks = self._space.tasks
         bad, number = [], 0
         for split, items in self._splits.items():
             for item in items or ():
