@@ -8,6 +8,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
@@ -61,7 +62,8 @@ def reduced(space: TaskSpace, classes: int) -> TaskSpace:
     if classes >= space.num_classes:
         return space
     share = classes / space.num_classes
-    return space.with_classes([range(max(1, int(share * size))) for size in space.sizes])
+    kept = [(task, task.classnames[: max(1, int(share * len(task.classnames)))]) for task in space.tasks]
+    return TaskSpace(tuple(replace(task, classnames=names) for task, names in kept))
 
 
 def backbone(name: str, dtype: str = "fp32", device: str = "cpu") -> CLIP:
@@ -92,14 +94,11 @@ class PlainTower(TextTower):
         eos = P + prompts.length - 1
         return project(x[torch.arange(len(x), device=x.device), eos], self.clip.text_projection)
 
-    @property
-    def bytes_per_prompt(self) -> int:
-        """Memory of one prompt in a forward and backward pass: about 22 D numbers per layer and position."""
-        return 22 * len(self.blocks) * self.context_length * self.width * self.clip.dtype.itemsize
-
     def prompts_that_fit(self, count: int) -> int:
         """How many of `count` prompts to measure: all if a pass needs at most 70 % of the free memory, else fewer."""
-        fitting = int(0.7 * free_memory(self.device) / self.bytes_per_prompt)
+        # a prompt needs about 22 D numbers per layer and position in a forward and backward pass
+        size = 22 * len(self.blocks) * self.context_length * self.width * self.clip.dtype.itemsize
+        fitting = int(0.7 * free_memory(self.device) / size)
         return count if fitting >= count else max(1, min(fitting, PLAIN_LIMIT))
 
 

@@ -69,24 +69,14 @@ def peak_over_base(run: Callable, device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         run()
         return torch.cuda.max_memory_allocated(device) - base
-    _give_back()
-    _forget_peak()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc only; else the pass reuses freed memory, uncounted
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak since the start of the process is used
+        Path("/proc/self/clear_refs").write_text("5")
     base = _resident("VmRSS")
     run()
     return _resident("VmHWM") - base
-
-
-def _give_back() -> None:
-    """Return freed memory to the system; otherwise the pass would reuse memory from building the model, uncounted."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _forget_peak() -> None:
-    """Reset the kernel's record of the peak resident size, which building the model may have raised."""
-    with contextlib.suppress(OSError):  # not Linux, or not allowed: the peak since the start of the process is used
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _resident(field: str) -> int:

@@ -30,7 +30,7 @@ from reporting.experiments import (
     spread,
     stat,
 )
-from reporting.export import emit, output_options
+from reporting.export import emit, output_options, plain
 from reporting.table import cell, number_text, render, spread_text
 
 TESTS = "xd"  # folder of the tests on targets, a sibling of the seeds
@@ -161,12 +161,10 @@ def as_table(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -
 
 def as_plain(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> list[dict]:
     """The table as plain values for JSON, unrounded."""
-    nothing = {"mean": None, "spread": None, "n": 0}
-    names, found = header(rows, cross), []
-    for row in rows:
-        values = [nothing if value is None else vars(value) for value in row.numbers(choice, cross, ci95)]
-        found.append({"method": row.label, "columns": dict(zip(names, values, strict=True))})
-    return found
+    names = header(rows, cross)
+    values = [map(plain, row.numbers(choice, cross, ci95)) for row in rows]
+    pairs = zip(rows, values, strict=True)
+    return [{"method": row.label, "columns": dict(zip(names, found, strict=True))} for row, found in pairs]
 
 
 def as_csv(described: list[dict]) -> str:
@@ -176,7 +174,7 @@ def as_csv(described: list[dict]) -> str:
     writer.writerow(["method", *(title for name in described[0]["columns"] for title in (name, f"{name} spread"))])
     for row in described:
         numbers = [value[key] for value in row["columns"].values() for key in ("mean", "spread")]
-        writer.writerow([row["method"], *("" if number is None else number for number in numbers)])
+        writer.writerow([row["method"], *numbers])
     return text.getvalue()
 
 

@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
             print(f"# finished already: {folder}")
             continue
         elif found != "none":
-            print(f"# {'removes the run' if '--overwrite' in words else 'goes on with the run'} in {folder}")
+            print(f"# {'removes the run' if '--overwrite' in words else 'continues the run'} in {folder}")
         print(line(python, words))
     for warning in dict.fromkeys(printed.getvalue().splitlines()):
         print("#", warning)

@@ -12,7 +12,8 @@ from reporting.experiments import Choice, Experiment, Stat, stat
 COLUMNS = ("experiment", "task_id", "task", "metric", "images", "n", "mean", "spread", "seeds", "missing", "unfinished")
 
 
-def _stat(value: Stat | None) -> dict:
+def plain(value: Stat | None) -> dict:
+    """A statistic as plain values for JSON."""
     return {"mean": None, "spread": None, "n": 0} if value is None else dict(vars(value))
 
 
@@ -20,7 +21,7 @@ def describe(experiment: Experiment, choice: Choice, ci95: bool) -> dict:
     """One experiment as plain values: mean, spread (None if n = 1), n and values, overall and per task."""
 
     def entry(values: dict[str, float | None]) -> dict:
-        return {**_stat(stat(list(values.values()), ci95)), "values": values}
+        return {**plain(stat(list(values.values()), ci95)), "values": values}
 
     runs = experiment.finished
     tasks = experiment.tasks()
@@ -84,16 +85,14 @@ def as_csv(
         overall = data["overall"]
         rows = [("", "", number.number, "", overall)] if number.task is None else []
         rows = [(task["id"], task["name"], task["metric"], task["images"], task) for task in data["tasks"]] + rows
-        for id_, name, metric, images, value in rows:
-            images = "" if images is None else images
-            numbers = ["" if value[key] is None else value[key] for key in ("n", "mean", "spread")]
-            writer.writerow([data["experiment"], id_, name, metric, images, *numbers, *state])
+        for *about, value in rows:
+            writer.writerow([data["experiment"], *about, value["n"], value["mean"], value["spread"], *state])
     for pair in pairs:
         label = "/".join(filter(None, (pair["experiment"], "harmonic")))
         overall = [] if choice.task else [{"id": "", "name": "", **pair["overall"]}]
         for row in (*pair["tasks"], *overall):
-            value = row["harmonic"] or {"n": 0, "mean": None, "spread": None}
-            numbers = ["" if value[key] is None else value[key] for key in ("n", "mean", "spread")]
+            value = row["harmonic"] or plain(None)
+            numbers = (value["n"], value["mean"], value["spread"])
             writer.writerow([label, row["id"], row["name"], choice.number, "", *numbers, "", "", ""])
     return text.getvalue()
 

@@ -145,5 +145,5 @@ case $DATASET in # suites that the published table has; of RS-8 only the number 
 esac
 for SHOTS in $ALL_SHOTS; do
     # shellcheck disable=SC2086  # lists
-    table reporting.table $PUBLISHED --seeds $SEEDS --costs --title "$DATASET, $CFG, $SHOTS images a class"
+    table reporting.table $PUBLISHED --seeds $SEEDS --costs --title "$DATASET, $CFG, $SHOTS images per class"
 done

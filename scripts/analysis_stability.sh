@@ -11,7 +11,7 @@ arguments "DATASET CFG" "icon5 tiny_ep20" "$@"
 shift "$ARGC"
 FOLDER=$OUTPUT/output/analysis/$DATASET/$CFG/stability
 SHOTS_LIST=${SHOTS_LIST-1 2 4 8 16}
-each_is SHOTS_LIST "$SHOTS_LIST" '[1-9][0-9]*' "numbers of images a class"
+each_is SHOTS_LIST "$SHOTS_LIST" '[1-9][0-9]*' "numbers of images per class"
 
 for METHOD in CoOp-CA SoftCPT-NATA; do
     for SHOTS in $SHOTS_LIST; do

@@ -34,7 +34,7 @@ SOFT=$OUTPUT/output/icon5/MTCoOp/tiny_ep20_4shots
 echo
 cd "$REPO"
 # shellcheck disable=SC2086  # a list of seeds
-"$PYTHON" -m reporting.table --seeds $SEEDS --title "Icon5, embedded CLIP, tiny_ep20, 4 images a class${*:+, $*}" \
+"$PYTHON" -m reporting.table --seeds $SEEDS --title "Icon5, embedded CLIP, tiny_ep20, 4 images per class${*:+, $*}" \
     "ZeroshotCLIP=$ZEROSHOT" \
     "CoOp-MT=$HARD/nctx16_cscFalse_tscFalse" \
     "CoOp-CA=$HARD/nctx16_cscFalse_tscTrue" \

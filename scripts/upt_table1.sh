@@ -101,4 +101,4 @@ jobs xd_test.sh >"$LIST"
 pool "$@"
 
 # shellcheck disable=SC2046,SC2086  # lists
-table reporting.domain_shift --seeds $SEEDS --targets $(shifted "$DATASET") --title "$DATASET, $CFG, $SHOTS images a class"
+table reporting.domain_shift --seeds $SEEDS --targets $(shifted "$DATASET") --title "$DATASET, $CFG, $SHOTS images per class"

@@ -35,12 +35,8 @@ def log_files(folder):
 
     The time in the name decides, because copying a folder often changes the time of a file. log.txt is the oldest.
     """
-
-    def age(path):
-        return [int(part) for part in re.findall(r"\d+", path.name)]
-
     found = [path for path in Path(folder).glob("log.txt*") if re.fullmatch(r"log\.txt(-.*)?", path.name)]
-    return sorted(found, key=age, reverse=True)
+    return sorted(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], reverse=True)
 
 
 def is_run(folder):

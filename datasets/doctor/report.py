@@ -1,4 +1,4 @@
-"""What is there of a dataset, what is wrong with it and how to fix it, as a report in words."""
+"""Text reports on a dataset: the files found, the problems, and how to fix them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every registered trainer of this project must do, on a small ViT and a small ResNet."""
+"""The contract of every registered trainer of this project, tested on a small ViT and a small ResNet."""
 
 import json
 from pathlib import Path
@@ -23,9 +23,9 @@ NAMES = [
     if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
 ]
 FITTED = [name for name in NAMES if issubclass(TRAINER_REGISTRY.get(name), FittedTrainer)]
-# By gradient steps; of the others more in tests/trainers/test_fitted.py.
+# Methods trained by gradient steps; tests/trainers/test_fitted.py tests the other methods.
 LEARNING = [name for name in NAMES if TRAINER_REGISTRY.get(name).learns and name not in FITTED]
-# The variants of a method, as settings: what they learn differs, so each keeps the contract by itself.
+# Settings of the variants of each method. Variants learn different parameters, so each is tested separately.
 VARIANTS = {
     "CoCoOp": {"shared": (), "TSC": ("TRAINER.COCOOP.TSC", True)},
     "KgCoOp": {"TSC": ("TRAINER.KGCOOP.TSC", True)},
@@ -56,7 +56,7 @@ VARIANTS = {
     },
 }
 NEED_VIT = ("VPT", "UPT", "MTUPT")
-NO_NEW_CLASSES = {"TRAINER.MTCOOPH.CSC", "TRAINER.MTCOOP.CLASS_CSC", "TRAINER.PLOT.CSC"}  # contexts of classes
+NO_NEW_CLASSES = {"TRAINER.MTCOOPH.CSC", "TRAINER.MTCOOP.CLASS_CSC", "TRAINER.PLOT.CSC"}  # one context per class
 CASES = [
     pytest.param(name, options, id=f"{name}-{variant}")
     for name in LEARNING
@@ -66,7 +66,7 @@ CASES = [
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    """Weight files of the two small models, and the image size each takes."""
+    """{tower: (weight file, image size)} of the two small models."""
     folder = tmp_path_factory.mktemp("weights")
     found = {}
     for name, model in (("vit", tiny_vit()), ("rn", tiny_rn())):
@@ -87,7 +87,7 @@ def logits(trainer):
 
 
 def takes(name, tower):
-    """Whether a method works on this tower: additions to the image tower need a ViT."""
+    """Whether a method supports this tower: additions to the image tower need a ViT."""
     return tower == "vit" or name not in NEED_VIT
 
 
@@ -99,7 +99,7 @@ def test_logits_cover_the_classes_of_all_tasks(name, tower, weights, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_training_changes_the_learner_and_nothing_else(name, options, weights, tmp_path):
+def test_training_changes_only_the_learner(name, options, weights, tmp_path):
     trainer = build(tmp_path, name, weights["rn" if takes(name, "rn") else "vit"], *options)
     towers = state_dict(trainer.clip)
     before = {key: value.clone() for key, value in trainer.model.named_parameters()}
@@ -112,8 +112,8 @@ def test_training_changes_the_learner_and_nothing_else(name, options, weights, t
     trainer.train()
     assert trainer.sched.last_epoch == 2
     after = dict(trainer.model.named_parameters())
-    unused = {"task_prompt_learner.ctx"} if "lincls" in options else set()  # lincls reads no task feature
-    # one class leaves nothing to learn: in its task's own set weights only decay, and biases stay zero
+    unused = {"task_prompt_learner.ctx"} if "lincls" in options else set()  # lincls ignores task features
+    # The task with one class has zero loss: the weights of its set only decay, and its biases stay zero.
     unused |= {key for key in trained if key.startswith("sets.1.") and key.endswith("bias")}
     for key in trained - unused:
         assert not torch.equal(before[key], after[key]), f"{key} did not move"
@@ -123,8 +123,8 @@ def test_training_changes_the_learner_and_nothing_else(name, options, weights, t
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_a_step_under_autocast_is_that_of_full_precision(name, weights, tmp_path):
-    """As of PREC amp, with bfloat16, which a CPU has too."""
+def test_a_step_under_autocast_agrees_with_full_precision(name, weights, tmp_path):
+    """Simulates PREC amp with bfloat16, which CPUs support."""
     found = []
     for autocast in (False, True):
         trainer = build(tmp_path / str(autocast), name, weights["vit"])
@@ -149,11 +149,11 @@ def test_save_and_load_give_the_same_logits(name, options, weights, tmp_path):
     assert torch.equal(logits(second), logits(first))
     file = next((tmp_path / "run").glob("*/model.pth.tar-2"))
     names = torch.load(file, weights_only=True)["state_dict"]
-    assert not [key for key in names if "token" in key and "proj" not in key], "name embeddings are no part of a model"
+    assert not [key for key in names if "token" in key and "proj" not in key], "name embeddings must not be saved"
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-def test_a_seed_decides_everything(name, options, weights, tmp_path):
+def test_training_is_determined_by_the_seed(name, options, weights, tmp_path):
     found = []
     for folder, seed in (("a", 1), ("b", 1), ("c", 0)):
         trainer = build(tmp_path / folder, name, weights["vit"], *options, "SEED", seed)
@@ -164,7 +164,7 @@ def test_a_seed_decides_everything(name, options, weights, tmp_path):
 
 
 def words_of_classes(trainer):
-    """The words behind the token embeddings of each set of class names in the learner, without repetitions."""
+    """The distinct lists of class names that the learner embeds, decoded from the token embeddings."""
     table, found = trainer.clip.token_embedding.weight, set()
     parts = [value for module in trainer.model.modules() for value in vars(module).values()]
     for names in (part for part in parts if isinstance(part, NameTokens) and len(part) == trainer.space.num_classes):
@@ -175,7 +175,7 @@ def words_of_classes(trainer):
 
 
 def assert_new_names(trainer):
-    """What the learner knows of the classes, tokens of names or features of hand-made prompts, is of the new ones."""
+    """Check that token embeddings of names and features of hand-made prompts belong to the new classes."""
     names = trainer.space.classnames
     words, hand = words_of_classes(trainer), [m for m in trainer.model.modules() if isinstance(m, HandPrompts)]
     assert words in ([], [names])
@@ -186,7 +186,7 @@ def assert_new_names(trainer):
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_base_to_new(name, options, weights, tmp_path):
-    """Trained on the first halves (3, 1, 2 classes), evaluated on the others (2, 2: of one class none is new)."""
+    """Train on the base classes (3, 1, 2 per task); test on the new ones (2, 0, 2: a single class is a base class)."""
     base = build(tmp_path / "base", name, weights["vit"], *options, "DATASET.SUBSAMPLE_CLASSES", "base")
     base.train()
     new = build(tmp_path / "new", name, weights["vit"], *options, "DATASET.SUBSAMPLE_CLASSES", "new")
@@ -203,7 +203,7 @@ def test_base_to_new(name, options, weights, tmp_path):
     assert 0 <= new.test_and_record() <= 100
     report = json.loads((tmp_path / "new" / "run" / "results.json").read_text())
     assert [task["id"] for task in report["tasks"]] == [0, 2] and report["protocol"] == "new"
-    # each remaining task kept its own context, though it stands at another position now
+    # Each remaining task keeps its context, although its index has changed.
     for own, learner in ((True, getattr(new.model, "prompt_learner", None)), (False, None)):
         if own and learner is not None and learner.sharing == "task":
             trained = base.model.prompt_learner.learners
@@ -212,7 +212,7 @@ def test_base_to_new(name, options, weights, tmp_path):
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_a_loss_that_is_not_finite_stops_with_batch_and_tasks(name, weights, tmp_path):
+def test_a_loss_that_is_not_finite_is_an_error_with_batch_and_tasks(name, weights, tmp_path):
     trainer = build(tmp_path, name, weights["vit"])
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(float("nan"))
@@ -221,7 +221,7 @@ def test_a_loss_that_is_not_finite_stops_with_batch_and_tasks(name, weights, tmp
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_text_is_encoded_once_for_an_evaluation(name, weights, tmp_path):
+def test_text_is_encoded_once_per_evaluation(name, weights, tmp_path):
     trainer = build(tmp_path, name, weights["vit"], "DATALOADER.TEST.BATCH_SIZE", 4)
     calls = []
     original = trainer.model.text

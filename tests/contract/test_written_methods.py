@@ -1,8 +1,7 @@
-"""Methods of nine shapes, each one file as a user writes it, overriding no engine method.
+"""Nine methods of different kinds, each written as a user would write it: one file, without overriding the engine.
 
-Three are printed in docs/add-a-method.md and read from there; the others are in tests/contract/written.
-Each trains on Icon-5, saves, loads, is tested on new classes where it serves them, and shows in the analyses and in
-predictions.
+Three methods are printed in docs/add-a-method.md and executed from the page; the others are in tests/contract/written.
+Each method is trained on Icon5, saved, loaded, tested on new classes, and used in an analysis and in predictions.
 """
 
 import csv
@@ -45,7 +44,7 @@ SEED: 1
 USE_CUDA: False
 """
 PAGE = (REPO / "docs" / "add-a-method.md").read_text(encoding="utf-8")
-STILL = ("cache",)  # it moves neither features nor classifiers, but the predictions
+STILL = ("cache",)  # methods that change predictions but neither features nor classifiers
 for name in METHODS:
     if printed := re.search(rf"<!-- file: {name}.py -->\n```python\n(.*?)```", PAGE, re.DOTALL):
         exec(compile(printed[1], f"add-a-method.md: {name}.py", "exec"), {"__name__": name})
@@ -56,7 +55,7 @@ written = pytest.mark.parametrize("method", METHODS)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folders of finished runs on the base classes, made when first asked for."""
+    """A function that returns the folder of a finished run. Each run is created when it is first needed."""
     folder, made = tmp_path_factory.mktemp("written"), {}
     (folder / "settings.yaml").write_text(SETTINGS)
 
@@ -76,7 +75,7 @@ def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def test_nothing_of_the_engine_is_overridden():
+def test_the_methods_override_only_hooks():
     own = {hook for name in METHODS.values() for hook in vars(TRAINER_REGISTRY.get(name)) if not hook.startswith("__")}
     assert own <= HOOKS, own - HOOKS
     hooks = {"additions", "text", "image", "logits", "start", "parameter_groups"}
@@ -84,7 +83,7 @@ def test_nothing_of_the_engine_is_overridden():
 
 
 @written
-def test_every_parameter_gets_a_gradient_and_the_towers_stay(method, tmp_path):
+def test_every_parameter_gets_a_gradient_and_the_towers_do_not_change(method, tmp_path):
     cfg = get_cfg_default()
     (tmp_path / "settings.yaml").write_text(SETTINGS)
     load(cfg, [tmp_path / "settings.yaml"], ["TRAINER.NAME", METHODS[method], "OUTPUT_DIR", str(tmp_path / "run")])
@@ -93,7 +92,7 @@ def test_every_parameter_gets_a_gradient_and_the_towers_stay(method, tmp_path):
     if trainer.model.starts:
         trainer._start()
     for parameter in trainer.model.parameters():
-        if not parameter.any():  # behind a factor that is zero at first, such as B of low-rank changes
+        if not parameter.any():  # e.g. B of low-rank changes: a zero blocks the gradient of A
             parameter.data.normal_(std=0.01)
     trainer.set_model_mode("train")
     trainer.forward_backward(next(iter(trainer.train_loader_x)))
@@ -115,7 +114,7 @@ def test_it_trains_and_loads(method, runs, capsys):
 
 @written
 def test_new_classes(method, runs):
-    """Served by every one of these, since nothing is learned for single classes: the cache gives them no votes."""
+    """All nine methods support new classes: no parameter belongs to one class. The cache gives new classes no votes."""
     base = runs(method)
     new = runs(method, "new", "--eval-only", "--model-dir", str(base))
     found = results(new)
@@ -146,8 +145,8 @@ def test_the_embedding_shows_what_the_method_does(method, runs, tmp_path, capsys
     assert torch.equal(zero, own) == (method in STILL)
 
 
-def test_classes_of_training_are_predicted_otherwise_than_new_ones(runs):
-    """The second feature counts for the classes of training alone: a loaded model knows which they are."""
+def test_a_loaded_model_knows_the_classes_of_training(runs):
+    """The second feature is used only for classes of training, which `known` marks after loading."""
     from dassl.runs.open import load_trainer, read_setup
 
     base = runs("late_tokens")
@@ -165,7 +164,7 @@ def test_classes_of_training_are_predicted_otherwise_than_new_ones(runs):
     assert not load_trainer(str(base), cfg).model.known.any()
 
 
-def test_a_cache_is_trained_from_what_was_fitted(runs):
+def test_training_of_a_cache_starts_at_the_fitted_keys(runs):
     base = runs("cache")
     file = next(base.glob("prompt_learner/model.pth.tar-1"))
     state = torch.load(file, weights_only=True)["state_dict"]
@@ -177,8 +176,8 @@ def test_a_cache_is_trained_from_what_was_fitted(runs):
     )
 
 
-def test_sets_of_tasks_are_found_by_their_task(runs):
-    """Each class is compared with the image as its own task sees it; a model of two tasks serves one of them."""
+def test_sets_of_tasks_are_loaded_by_task(runs):
+    """Each class is compared with the image feature of its task. A model of two tasks can be loaded for one of them."""
     from dassl.runs.open import load_trainer, read_setup
 
     base = runs("task_changes")

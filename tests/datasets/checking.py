@@ -12,7 +12,7 @@ def checked(capsys, *args):
 
 
 def refused(capsys, *args):
-    """What is said about wrong arguments."""
+    """The error text for wrong arguments."""
     status = main([*map(str, args)])
     printed = capsys.readouterr()
     assert status == 2 and not printed.out and "Traceback" not in printed.err

@@ -230,7 +230,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 
 
 def renewed(text: str) -> str:
-    """A page with all of its tables made anew."""
+    """The text of a page with all tables updated."""
 
     def make(match: re.Match) -> str:
         lines = "\n".join(TABLES[match[1]]())

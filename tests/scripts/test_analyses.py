@@ -76,7 +76,7 @@ def test_stability(clone):
         ("analysis_backbones.sh", {"BACKBONES": "RN50 a;b"}, 'BACKBONES has to be names of backbones, found "a;b"'),
         ("analysis_length.sh", {"LENGTHS": "4 many"}, 'LENGTHS has to be numbers of tokens, found "many"'),
         ("analysis_task_feature.sh", {"DIMS": "0"}, 'DIMS has to be numbers of dimensions, found "0"'),
-        ("analysis_stability.sh", {"SHOTS_LIST": "-1"}, 'SHOTS_LIST has to be numbers of images a class, found "-1"'),
+        ("analysis_stability.sh", {"SHOTS_LIST": "-1"}, 'SHOTS_LIST has to be numbers of images per class, found "-1"'),
     ],
 )
 def test_mistakes(clone, script, environment, message):

@@ -50,7 +50,7 @@ def test_runs_of_the_launcher_are_taken_over_and_finished_tests_skipped(clone):
     assert done.returncode == 0, done.stderr
     places = [options["--output-dir"].removeprefix(f"{clone.folder}/{UPT_FOLDER}/") for options, _ in runs(clone)]
     assert places == ["seed1", "xd/imagenet_a/seed1", "xd/dtd/seed1"]
-    # a test that was stopped is made, one that is older than its model is made anew
+    # an interrupted test is run again, and so is a test that is older than its model
     (clone.folder / UPT_FOLDER / "xd/dtd/seed1/results.json").write_text(json.dumps({"status": "running"}))
     model = clone.folder / UPT_FOLDER / "seed1/results.json"
     later = model.stat().st_mtime + 100

@@ -189,7 +189,7 @@ def test_what_is_there_already(tmp_path, capsys):
     calls = [call(tmp_path / name, "OPTIM.LR", "0.1") for name in ("done", "part", "new")]
     status, printed, errors = examine(tmp_path, capsys, *calls, ["# a comment"])
     assert (status, errors) == (0, "")
-    assert f"# finished already: {tmp_path}/done" in printed and f"# goes on with the run in {tmp_path}/part" in printed
+    assert f"# finished already: {tmp_path}/done" in printed and f"# continues the run in {tmp_path}/part" in printed
     assert "# a comment" in printed and "# 2 to run, 1 finished already" in printed
     lines = [shlex.split(line) for line in printed.splitlines() if not line.startswith("#")]
     assert [line[line.index("--output-dir") + 1] for line in lines] == [f"{tmp_path}/part", f"{tmp_path}/new"]

@@ -208,7 +208,7 @@ def test_finished_runs_are_skipped_and_others_go_on(clone):
     for seed, status in ((1, "complete"), (2, "running")):
         (folder / f"seed{seed}").mkdir(parents=True)
         (folder / f"seed{seed}/results.json").write_text(json.dumps({"status": status}))
-    (folder / "seed3").mkdir()  # a folder alone is no result
+    (folder / "seed3").mkdir()  # a folder alone is not a result
     done = clone.sh("main_mtcoop_hard.sh", *HARD)
     assert done.returncode == 0, done.stderr
     assert [split_arguments(run)[0]["--seed"] for run in clone.runs()] == ["2", "3"]

@@ -107,7 +107,7 @@ def test_any_launcher_for_each_task(clone, command, folder):
     assert [options["--output-dir"] for options, _ in runs(clone)] == expected
     assert [pairs["DATASET.SUBSAMPLE_TASKS"] for _, pairs in runs(clone)] == ["task0", "task4"]
     assert {pairs["OPTIM.LR"] for _, pairs in runs(clone)} == {"0.1"}
-    out = call("0 2 4")  # goes on where tasks are missing
+    out = call("0 2 4")  # continues with the missing tasks
     assert out.count("skipped, already finished") == 2 and len(clone.runs()) == 3
 
 

@@ -116,7 +116,7 @@ def test_a_killed_caller_ends_its_run(waiting, tmp_path):
         if not Path(f"/proc/{pid.read_text()}").exists():
             return
         time.sleep(0.02)
-    raise AssertionError("the run goes on")
+    raise AssertionError("the run was not stopped")
 
 
 def test_an_ignored_signal_stays_ignored(waiting, tmp_path):

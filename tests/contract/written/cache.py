@@ -1,4 +1,4 @@
-"""Tip-Adapter-F (Zhang et al., ECCV 2022): a cache of the training images' features, first fitted, then trained."""
+"""Tip-Adapter-F (Zhang et al., ECCV 2022): a cache of training features, fitted first and then trained."""
 
 import torch
 import torch.nn.functional as F

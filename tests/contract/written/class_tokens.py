@@ -1,4 +1,4 @@
-"""TCP (Yao et al., CVPR 2024): tokens made of each class's frozen text feature replace the context in a late layer."""
+"""TCP (Yao et al., CVPR 2024): tokens generated from frozen text features replace the context in a late layer."""
 
 import torch.nn.functional as F
 from torch import nn

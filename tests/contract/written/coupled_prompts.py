@@ -1,4 +1,4 @@
-"""MaPLe (Khattak et al., CVPR 2023): deep text prompts, and image prompts that linear maps make of them."""
+"""MaPLe (Khattak et al., CVPR 2023): deep text prompts, and linear maps from them to image prompts."""
 
 import torch
 from torch import nn

@@ -1,5 +1,5 @@
-"""PromptSRC's shape (Khattak et al., ICCV 2023): prompts in both towers, held near the frozen features of the same
-views and classes."""
+"""Similar to PromptSRC (Khattak et al., ICCV 2023): prompts in both towers, regularised towards the frozen features of
+the same views and classes."""
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
-"""MMRL (Guo and Gu, CVPR 2025): tokens of one shared space enter late layers of both towers, and the image tower's
-outputs of them give a second feature, used for the classes of training alone."""
+"""MMRL (Guo and Gu, CVPR 2025): tokens of one shared space enter late layers of both towers. Their outputs in the image
+tower give a second feature, which is used only for the classes of training."""
 
 import torch
 import torch.nn.functional as F

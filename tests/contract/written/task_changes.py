@@ -1,4 +1,4 @@
-"""Low-rank changes and tokens of their own for every task, in both towers: one set per task in one run."""
+"""Low-rank changes and tokens in both towers, with one set per task in one run."""
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ declare_shared("TASKCHANGES", PREC="fp32")
 
 
 class Sets(OwnedRows):
-    """A row per task of every tensor, found again by the task when a model is loaded."""
+    """Tensors with one row per task. Rows are matched by task when a model is loaded."""
 
     def __init__(self, space, width, rank=2, count=2):
         super().__init__()
