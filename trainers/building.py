@@ -1,0 +1,243 @@
+"""The building of a method: settings, towers, learner, optimiser, and features of the frozen image tower."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from clip.additions import Additions
+from clip.backbones import check_name, effective_precision, image_tower_kind, input_size, load_backbone
+from clip.image_tower import ImageTower, prompt_error, size_error
+from clip.model import CLIP
+from clip.text_tower import TextTower
+from dassl.config import ConfigError
+from dassl.data.tasks import TaskSpace
+from dassl.engine import TrainerX
+from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.runs.compare import refuse_other_model
+from dassl.runs.record import read_tasks
+from dassl.utils import UserError, count_num_param, load_pretrained_weights
+from features.loader import FeatureLoader, keep_limit, store_for, too_large, why_not
+
+from .learner import Learner
+from .rows import class_owners
+
+
+class BuiltTrainer(TrainerX):
+    """Builds a method from its settings and registers its learner; `MultiTaskTrainer` trains and tests it.
+
+    One file per run holds the learner: `prompt_learner/model.pth.tar-<epoch>`, or `classifier/model.pth.tar-1` of a
+    method without steps.
+
+    Attributes:
+        clip, image_tower, text_tower: the frozen CLIP and its towers.
+        space: the tasks.
+        model: the learner.
+        frozen: whether features of the frozen image tower serve, because the learner adds nothing to it.
+        local: whether the learner requests local features (B, P, d).
+    """
+
+    section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
+    ignored_settings = ()  # prefixes of settings that most methods read and this method ignores
+    learns = True  # False: nothing is trained, and the method is tested without a checkpoint
+    fitted = False  # True: the learner's `start` computes all that is learned, see FittedTrainer
+    reads_weights = True  # False (dry run): `check_cfg` does not read weight files
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Learner:
+        """Build the module that is learned, from plain values of `cfg`. `tower.clip` has the image tower."""
+        raise TypeError(f"{cls.__name__} has no build_learner")
+
+    def problems(self, cfg) -> list[str]:
+        """List contradictions among the method's settings, one text each."""
+        return []
+
+    def load_critical_settings(self, c) -> dict[str, object]:
+        """Settings of the section `c` that a checkpoint's shapes do not reveal, such as the number of heads.
+
+        Loading a model is refused if one of them differs from its value in training.
+        """
+        return {}
+
+    def check_cfg(self, cfg) -> None:
+        check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
+        if "PREC" not in cfg.TRAINER.get(self.section, {}):
+            raise ConfigError(
+                f"{type(self).__name__} has no setting TRAINER.{self.section}.PREC: declare it in the method's file, "
+                f'declare_shared("{self.section}", PREC="fp16")'
+            )
+        found = self.problems(cfg)
+        if cfg.DATALOADER.K_TRANSFORMS != 1:
+            found.append(
+                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {type(self).__name__} takes one view per image"
+            )
+        size = None if cfg.MODEL.BACKBONE.WEIGHTS else input_size(cfg.MODEL.BACKBONE.NAME)
+        if size and tuple(cfg.INPUT.SIZE) != (size, size):
+            found.append(size_error(cfg.MODEL.BACKBONE.NAME, size, tuple(cfg.INPUT.SIZE)))
+        if found:
+            raise ConfigError("\n".join(found))
+
+    def image_problems(self, cfg) -> list[str]:
+        """Problems of a method that adds to the image tower: a backbone without additions, or the feature bank."""
+        found = [self._bank_problem()] if cfg.DATALOADER.FEATURE_BANK else []
+        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
+        if not self.reads_weights and (weights or os.path.isfile(name)):
+            return found
+        kind = image_tower_kind(name, weights)
+        return found if kind == "ViT" else [*found, prompt_error(name, kind)]
+
+    def _bank_problem(self) -> str:
+        return (
+            f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "
+            "frozen tower; set it to False"
+        )
+
+    def build_model(self) -> None:
+        cfg = self.cfg
+        precision, line = effective_precision(cfg.TRAINER[self.section].PREC, self.device)
+        if line:
+            print(line)
+        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
+        print(f"Loading CLIP (backbone: {name}{', weights: ' + weights if weights else ''}, precision: {precision})")
+        clip = load_backbone(name, weights=weights, precision=precision, device=self.device)
+        self._check_images(clip)
+        self.run_extra = {"backbone": name, "precision": precision, "hashes": {"weights": clip.weights_hash}}
+        self.build_on(clip, self.dm.space)
+
+    def build_on(self, clip: CLIP, space: TaskSpace) -> None:
+        """Build all parts of the method from a loaded CLIP (on `self.device`) and the tasks of `space`."""
+        cfg = self.cfg
+        self.clip, self.space, self._prepared, self._initialised = clip, space, None, False
+        self.image_tower = ImageTower(clip, checkpoint=cfg.MODEL.IMAGE_CHECKPOINT)
+        self.text_tower = TextTower(clip, cfg.MODEL.TEXT_CHUNK)
+        self.scale = clip.logit_scale.exp()
+        self.task_of_column = space.task_of_column.to(self.device)
+        self.all_columns = torch.arange(space.num_classes, device=self.device)
+        self.model = self.build_learner(cfg, self.text_tower, space).to(self.device)
+        towers = {id(parameter) for parameter in clip.parameters()}
+        if shared := [name for name, parameter in self.model.named_parameters() if id(parameter) in towers]:
+            raise UserError(
+                f"The learner of {type(self).__name__} holds {shared[0]}, a weight of the frozen CLIP: keep a tower in "
+                "an object that is not a module, such as ImageTower(tower.clip), or copy the weight"
+            )
+        self._settle_additions()
+        if cfg.DATALOADER.FEATURE_BANK and not self.frozen:
+            raise ConfigError(self._bank_problem())
+        if self.learns:
+            self.register_learner()
+
+    def _settle_additions(self) -> None:
+        """Find out what the learner adds to the towers, and so whether frozen image features serve."""
+        with torch.no_grad():
+            text, image = (part or Additions() for part in self.model.additions())
+        for tower, part in (("text", text), ("image", image)):
+            if part.sets not in (1, self.space.num_tasks):
+                raise UserError(
+                    f"{type(self).__name__} adds {part.sets} sets to the {tower} tower: expected one set for all "
+                    f"tasks, or one for each of the {self.space.num_tasks} tasks"
+                )
+        self.image_tower.check(image)
+        self.frozen, self.local = not image.alters, image.local
+
+    def register_learner(self) -> None:
+        """Register the learner, with optimiser and schedule if it has parameters to train by gradients."""
+        cfg = self.cfg
+        groups = []
+        for group in self.model.parameter_groups():
+            params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+            groups.append({**group, "params": [parameter for parameter in params if parameter.requires_grad]})
+        groups = [group for group in groups if group["params"]]
+        if self.fitted or not groups:
+            if cfg.MODEL.INIT_WEIGHTS and not self.fitted:
+                raise ConfigError(
+                    f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {type(self).__name__} trains nothing by gradients; "
+                    "leave it empty"
+                )
+            self.max_epoch = self.run_extra["epochs"] = 1
+            self.register_model("classifier", self.model)
+            return
+        if cfg.MODEL.INIT_WEIGHTS:
+            self._initialised = load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        print(f"Learnable parameters: {count_num_param(params=[p for group in groups for p in group['params']]):,}")
+        for group in groups:
+            if (factor := group.pop("lr_scale", None)) is not None:
+                group["lr"] = factor * cfg.OPTIM.LR
+        self.optim = build_optimizer(groups, cfg.OPTIM)
+        batches = len(getattr(self, "train_loader_x", None) or ())
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM, batches)
+        self.register_model("prompt_learner", self.model, self.optim, self.sched)
+        self.scaler = torch.amp.GradScaler("cuda") if self.clip.precision == "amp" else None
+
+    @property
+    def _by_gradients(self) -> bool:
+        return "prompt_learner" in self._models
+
+    def build_evaluator(self):
+        """Build the per-task evaluator, unless the configuration selects another one."""
+        name = self.cfg.TEST.EVALUATOR
+        name = "ClassificationMT" if name == "Classification" else name
+        return EVALUATOR_REGISTRY.get(name)(self.cfg, lab2cname=self.lab2cname, space=self.space)
+
+    def _check_images(self, clip: CLIP) -> None:
+        cfg, size = self.cfg, clip.visual.input_resolution
+        if tuple(cfg.INPUT.SIZE) != (size, size):
+            raise ConfigError(size_error(clip.name, size, tuple(cfg.INPUT.SIZE)))
+        for key, want in (("PIXEL_MEAN", clip.image_mean), ("PIXEL_STD", clip.image_std)):
+            if max(abs(a - b) for a, b in zip(cfg.INPUT[key], want, strict=True)) > 1e-3:
+                print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {clip.name} was trained with {list(want)}")
+
+    def _load_weights(self, name, state_dict, source) -> None:
+        self._prepared = None
+        super()._load_weights(name, state_dict, source)
+
+    def load_model(self, directory, epoch=None) -> None:
+        """Load the learner of the run in `directory`.
+
+        Raises UserError if the run recorded another CLIP or other `load_critical_settings`.
+        """
+        if directory:
+            refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self.load_critical_settings)
+        super().load_model(directory, epoch)
+        if directory and (tasks := read_tasks(directory)) is not None:
+            trained = set(class_owners(TaskSpace.from_plain(tasks)))
+            self.model.known = torch.tensor([owner in trained for owner in class_owners(self.space)]).to(self.device)
+
+    def frozen_features(self, images: Tensor, local: bool | None = None) -> Tensor:
+        """Features of the frozen image tower for images (B, 3, H, W): (B, d), or local features (B, P, d).
+
+        `local`: which of the two; default the ones that the method requests.
+        """
+        local = self.local if local is None else local
+        with torch.no_grad(), self.autocast():
+            found = self.image_tower(images.to(self.device), Additions(local=local))
+        return found[1] if local else found
+
+    def autocast(self):
+        """Context manager: matrix products in fp16 if PREC is amp; otherwise without effect."""
+        return self.text_tower.autocast()
+
+    def from_features(self, loader, what: str, epochs: range | None = None, local: bool | None = None):
+        """Wrap `loader` so that it yields frozen features in place of images.
+
+        Returns `loader` unchanged if it cannot be wrapped or already is.
+        """
+        if loader is None or isinstance(loader, FeatureLoader):
+            return loader
+        if reason := why_not(loader):
+            if epochs is not None:
+                print(f"DATALOADER.FEATURE_BANK is not used: {reason}")
+            return loader
+        local = self.local if local is None else local
+        encode = partial(self.frozen_features, local=local)
+        view_bytes = 4 * encode(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).numel()  # kept in fp32
+        if reason := too_large(loader, epochs, view_bytes, self.cfg):
+            print(f"DATALOADER.FEATURE_{'CACHE' if epochs is None else 'BANK'} is not used: {reason}")
+            return loader
+        store = store_for(loader, self.cfg, self.clip, self.device, local)
+        loader = FeatureLoader(loader, store, epochs, encode, what, view_bytes)
+        keep_limit(self.cfg)
+        return loader
