@@ -29,20 +29,6 @@ CODE = {  # file as a page names it -> the page
     "my_birds_row.py": "add-a-dataset.md",
     "my_birds.py": "add-a-dataset.md",
 }
-OURS = (
-    "running.md",
-    "datasets.md",
-    "data-check.md",
-    "download.md",
-    "methods.md",
-    "settings.md",
-    "add-a-method.md",
-    "architecture.md",
-    "add-a-dataset.md",
-    "own-data.md",
-    "analyses.md",
-    "domain-shift.md",
-)
 
 
 def page(name):
@@ -122,15 +108,24 @@ def test_every_table_is_shown():
     assert shown == set(TABLES) - {"Fashion-20 prompt_table"}  # its tasks have a table of their own
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_lines_and_links(name):
-    text = page(name)
-    assert not [line for line in text.splitlines() if len(line) > WIDTH]
-    for link in re.findall(r"\]\((?!https?://)([^)#]+)", text):
-        assert (DOCS / link).exists(), link
+def anchors(text):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("path", [REPO / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_lines_and_links(path):
+    text = path.read_text(encoding="utf-8")
+    # a row of a table is one line, however long
+    assert not [line for line in text.splitlines() if len(line) > WIDTH and not line.startswith("|")]
+    for link, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", text):
+        target = path.parent / link if link else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), f"{link}#{anchor}"
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
 def test_settings_and_files_that_are_named_exist(name):
     text = page(name)
     known = settings()
@@ -144,7 +139,7 @@ def test_settings_and_files_that_are_named_exist(name):
         assert (REPO / path).is_file() or "TextAdapter" in path or path.endswith("text_adapter.py"), path
 
 
-# ---- running.md ----------------------------------------------------------------------------------------------------
+# ---- running.md, outputs.md ----------------------------------------------------------------------------------------
 
 
 def test_arguments_are_those_of_train(capsys):
@@ -157,7 +152,7 @@ def test_arguments_are_those_of_train(capsys):
 
 
 def test_fields_of_the_results_are_those_explained():
-    text = page("running.md").split("### results.json")[1].split("\n## ")[0]
+    text = page("outputs.md").split("### results.json")[1].split("\n## ")[0]
     explained = set(re.findall(r"`([\w.]+)`", text))
     for field, value in describe(get_cfg_default()).items():
         if field in ("seconds", "hashes"):
