@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
-from dassl.config import declare
+from dassl.config import declare, read_yaml
 from dassl.data.tasks import TaskSpace
-from dassl.utils import UserError
+from dassl.utils import UserError, read_json
 
 declare(
     "TRAINER.ZSCLIP.TEMPLATES",
@@ -61,11 +57,10 @@ def read_templates(path: str) -> dict[str, tuple[str, ...]]:
         return {}
     form = "a task's key or name with a template or a list of templates, such as\n  faces: ['an emoji of a {} face.']"
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        content = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+        content = read_json(path) if path.endswith(".json") else read_yaml(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"TRAINER.ZSCLIP.TEMPLATES: the file {path} does not exist") from None
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"TRAINER.ZSCLIP.TEMPLATES: {path} cannot be read: {reason}; expected {form}") from None
     found = {}

@@ -1,6 +1,6 @@
 """Configuration: packages declare their settings, `get_cfg_default` collects them, `load` merges files and options."""
 
-from dassl.config.files import read_settings
+from dassl.config.files import parse_yaml, read_settings, read_yaml
 from dassl.config.rules import Rule, at_least, between, one_of
 from dassl.config.tree import (
     RESULT_NEUTRAL_KEYS,
@@ -27,6 +27,8 @@ __all__ = [
     "get_cfg_default",
     "load",
     "one_of",
+    "parse_yaml",
     "read_settings",
+    "read_yaml",
     "settings",
 ]

@@ -3,6 +3,8 @@
 import ast
 import difflib
 
+LONGEST = 300  # characters of a value in a message
+
 
 class Rule:
     """A test of a value, with a description for error messages.
@@ -63,7 +65,12 @@ def as_rule(allowed):
 
 
 def show(value):
-    return value if isinstance(value, str) and value else repr(value)
+    """A value for messages: a text as it is, other values as Python writes them, at most `LONGEST` characters."""
+    try:
+        text = value if isinstance(value, str) and value and value.isprintable() else repr(value)
+    except (ValueError, RecursionError):  # Python refuses to write integers of more than 4,300 digits
+        return f"{kind(value)} of extreme size"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
 
 
 def nearest(word, words):

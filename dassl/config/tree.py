@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import yaml
 from yacs.config import CfgNode
 
-from dassl.config.files import read_settings
+from dassl.config.files import read_settings, read_yaml
 from dassl.config.rules import Rule, as_rule, coerce, nearest, nearest_key, show
 from dassl.utils.errors import ConfigError
 from dassl.utils.registry import TRAINER_REGISTRY
@@ -93,12 +92,12 @@ def get_cfg_default():
     return cfg
 
 
-def flatten(cfg, prefix=""):
-    """Return {dotted key: value} of all settings of a configuration."""
+def flatten(cfg, prefix="", group=CfgNode):
+    """Return {dotted key: value} of all settings of a configuration, whose groups have the type `group`."""
     leaves = {}
     for name, value in cfg.items():
-        if isinstance(value, CfgNode):
-            leaves.update(flatten(value, f"{prefix}{name}."))
+        if isinstance(value, group):
+            leaves.update(flatten(value, f"{prefix}{name}.", group))
         else:
             leaves[prefix + name] = value
     return leaves
@@ -176,7 +175,21 @@ def check(cfg):
 def config_hash(cfg):
     """Return the SHA-256 (hex) of all settings except RESULT_NEUTRAL_KEYS."""
     leaves = {key: value for key, value in flatten(cfg).items() if key not in RESULT_NEUTRAL_KEYS}
-    return hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(_canonical(leaves).encode()).hexdigest()
+
+
+def _canonical(value):
+    """`value` as JSON, equal for equal settings: the order of the keys of a mapping means nothing."""
+    try:
+        return json.dumps(value, sort_keys=True, default=str)
+    except TypeError:  # keys of several types, or of types that JSON does not have, as dates
+        return json.dumps(_with_text_keys(value), sort_keys=True, default=str)
+
+
+def _with_text_keys(value):
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(inner) for key, inner in value.items()}
+    return [_with_text_keys(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def differences(cfg, file, ignored=()):
@@ -189,16 +202,21 @@ def differences(cfg, file, ignored=()):
 
     Returns:
         [(key, value in the file, value in `cfg`)], sorted by key.
+
+    Raises:
+        ConfigError: the file does not hold settings.
     """
-    with open(file, encoding="utf-8") as stream:
-        old = flatten(CfgNode(yaml.safe_load(stream) or {}))
+    recorded = read_yaml(file) or {}
+    if not isinstance(recorded, dict):
+        raise ConfigError(f"{file}: expected the settings of a run, found {type(recorded).__name__}")
+    old = flatten(recorded, group=dict)
     new = flatten(cfg)
     found = []
     for key in sorted(old.keys() | new.keys()):
         default = _settings[key].default if key in _settings else "(not set)"
         a, b = old.get(key, default), new.get(key, default)
         neutral = key in RESULT_NEUTRAL_KEYS or key.startswith(tuple(ignored))
-        if not neutral and json.dumps(a, default=str) != json.dumps(b, default=str):
+        if not neutral and _canonical(a) != _canonical(b):
             found.append((key, a, b))
     return found
 

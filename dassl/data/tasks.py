@@ -14,10 +14,11 @@ from functools import cached_property
 from itertools import accumulate
 
 import torch
-import yaml
 from torch import Tensor
 
+from dassl.config.files import parse_yaml
 from dassl.metrics import METRICS
+from dassl.utils.errors import UserError
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
@@ -197,10 +198,10 @@ def read_tasks(value):
             if start == "(":
                 value = ast.literal_eval(value)
             elif start in ("[", "{"):
-                value = yaml.safe_load(value)
+                value = parse_yaml(value)
             else:
                 value = [name.strip() for name in value.split(",") if name.strip()]
-        except (yaml.YAMLError, ValueError, SyntaxError) as error:
+        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise TypeError(f"expected a list such as [{{ROOT: photos}}, OxfordPets], not readable: {reason}") from None
     if isinstance(value, Mapping):
@@ -218,8 +219,8 @@ def read_task_names(value):
     """
     if isinstance(value, str):
         try:
-            value = yaml.safe_load(value) or []
-        except yaml.YAMLError as error:
+            value = parse_yaml(value) or []
+        except UserError as error:
             reason = " ".join(str(error).split())
             raise TypeError(f"expected a mapping such as {{OxfordPets: breeds}}, not readable: {reason}") from None
     return [{key: name} for key, name in value.items()] if isinstance(value, Mapping) else value

@@ -15,6 +15,7 @@ from dassl.utils.tools import (
     git_commit,
     listdir_nohidden,
     mkdir_if_missing,
+    open_file,
     peak_memory_bytes,
     preserved_rng,
     read_json,

@@ -7,6 +7,7 @@ import platform
 import random
 import resource
 import secrets
+import stat
 import subprocess
 import sys
 import warnings
@@ -16,7 +17,7 @@ from importlib import metadata
 import numpy as np
 import torch
 
-from dassl.utils.errors import PROJECT
+from dassl.utils.errors import PROJECT, UserError
 
 # ---- files ----
 
@@ -30,7 +31,9 @@ def atomic_write(path, mode="w"):
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as stream:
+        # File names need not be text in UTF-8. What is not is written as \udcXX, which JSON reads back.
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+        with open(temporary, mode.replace("w", "x"), **text) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -39,6 +42,22 @@ def atomic_write(path, mode="w"):
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def open_file(path, mode="r", **options):
+    """Open a file to read it. Reading a pipe or a device could wait for ever, so they are refused.
+
+    Raises:
+        UserError: a pipe, a socket or a device.
+        OSError: as `open`.
+    """
+    kind = _KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
+    if kind:
+        raise UserError(f"{os.fspath(path)}: {kind}, not a file")
+    return open(path, mode, **options)
 
 
 def mkdir_if_missing(dirname):
@@ -62,7 +81,7 @@ def check_isfile(fpath):
 
 def read_json(fpath):
     """Content of a JSON file."""
-    with open(fpath, encoding="utf-8") as stream:
+    with open_file(fpath, encoding="utf-8") as stream:
         return json.load(stream)
 
 
