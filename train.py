@@ -5,7 +5,6 @@ Exit code: 0: done, 1: an internal error (with a traceback), 2: a user error (on
 
 import argparse
 import sys
-import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -112,9 +111,26 @@ def run(args, cfg):
 
 def main(argv=None):
     args = parse(argv)
+    from dassl.utils.errors import describe, is_user_error
+    from datasets.explain import explained
+
+    try:
+        begin_and_run(args)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        print(f"error: {describe(explained(error))}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def begin_and_run(args):
+    """Take the output folder, do the run, record how it ended, and leave the folder."""
     from dassl.runs.folder import leave_output
     from dassl.runs.writer import write_failure
-    from dassl.utils import is_user_error, log_only
     from datasets.explain import explained
 
     cfg = None
@@ -122,21 +138,12 @@ def main(argv=None):
         cfg = begin(args)
         if cfg is not None:
             run(args, cfg)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        return 130
-    except Exception as error:
-        error = explained(error)
+    except BaseException as error:
         if cfg is not None:  # otherwise the output folder may belong to another run
-            write_failure(cfg, error)
-            log_only(f"error: {error}" if is_user_error(error) else traceback.format_exc())
-        if not is_user_error(error):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+            write_failure(cfg, explained(error))
+        raise
     finally:
         leave_output()
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.engine.progress import progress
 from dassl.runs.open import load_trainer, read_setup
-from dassl.utils import UserError, is_user_error
+from dassl.utils.errors import UserError, describe, is_user_error
 from datasets.explain import explained
 from reporting.experiments import Experiment
 
@@ -111,5 +111,5 @@ def run_command(work: Callable[[], int | None]) -> int:
     except Exception as error:
         if not is_user_error(error):
             raise
-        print(f"error: {explained(error)}", file=sys.stderr)
+        print(f"error: {describe(explained(error))}", file=sys.stderr)
         return 2

@@ -39,7 +39,7 @@ def _short(path: str) -> str:
 
 def look(arguments: list[str]) -> tuple[str, list[str], str]:
     """(state of the output folder, arguments to print, mistake in the arguments or "") of a call of train.py."""
-    from dassl.utils import is_user_error
+    from dassl.utils.errors import describe, is_user_error
     from datasets.explain import explained
 
     folder = Path(option(arguments, "--output-dir"))
@@ -53,7 +53,7 @@ def look(arguments: list[str]) -> tuple[str, list[str], str]:
     except Exception as error:
         if not is_user_error(error):
             raise
-        return "", arguments, str(explained(error))
+        return "", arguments, describe(explained(error))
 
 
 def main(arguments: list[str]) -> int:

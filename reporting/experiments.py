@@ -19,12 +19,13 @@ from dassl.runs.record import (
     read_run,
     seed_of_name,
 )
+from dassl.utils.errors import UserError
 from reporting.per_task import join, place
 
 Seeds = list[int] | None  # the expected seeds; None: see `missing_seeds`
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """A mistake of the user; the text says what was expected and what was found."""
 
 

@@ -109,7 +109,8 @@ def hold(directory):
 
 def leave_output():
     """Close the log and release the folders that this process has reserved."""
-    close_logger()
+    with contextlib.suppress(OSError):  # e.g. a full disk, which the run has reported already
+        close_logger()
     for directory, lock in _held.items():
         for name in (OWNER, LOCK):
             with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ import yaml
 from dassl.runs.logs import final_test_block
 
 RESULTS, CONFIG, TASKS = "results.json", "config.yaml", "tasks.json"
-COMPLETE = "complete"  # value of "status" once a run is finished
+RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"  # values of "status"
 SETTINGS = ("trainer", "suite", "protocol", "subsample_tasks", "shots", "epochs", "backbone", "precision", "split")
 STANDARD_METRICS = ("overall_acc", "mean_acc", "macro_f1")  # in the results of every version
 # names under which numbers are known elsewhere -> their name here

@@ -2,12 +2,23 @@
 
 import os
 import sys
+import traceback
 from datetime import datetime, timezone
 
 from dassl.config import config_hash
 from dassl.metrics import METRICS
-from dassl.runs.record import COMPLETE, CONFIG, RESULTS, TASKS, known_results
-from dassl.utils import atomic_write, count_num_param, git_commit, peak_memory_bytes, versions, write_json
+from dassl.runs.record import COMPLETE, CONFIG, FAILED, INTERRUPTED, RESULTS, TASKS, known_results
+from dassl.utils import (
+    atomic_write,
+    count_num_param,
+    git_commit,
+    log_only,
+    peak_memory_bytes,
+    versions,
+    write_json,
+)
+from dassl.utils.errors import describe as describe_error
+from dassl.utils.errors import is_user_error
 
 
 def write_config(cfg):
@@ -65,7 +76,7 @@ def write_results(trainer, status, report=None):
 
     Args:
         trainer: a SimpleTrainer.
-        status: "running", "complete" or "failed".
+        status: "running" or "complete".
         report: the evaluator's report {"tasks": [...], "mean": {...}}; None before the test.
     """
     record = describe(trainer.cfg)
@@ -95,11 +106,28 @@ def write_results(trainer, status, report=None):
 
 
 def write_failure(cfg, error):
-    """Record in results.json that the run stopped with `error`. The file of a finished run is not changed."""
-    record = known_results(cfg.OUTPUT_DIR) or describe(cfg)
-    if record.get("status") != COMPLETE:
-        record.update(status="failed", error=f"{type(error).__name__}: {error}", finished=_now())
-        write_json(record, os.path.join(cfg.OUTPUT_DIR, RESULTS))
+    """Record that the run stopped with `error`, in results.json and in the log.
+
+    The status is "interrupted" after Ctrl-C and the like, "failed" after an error. The file of a finished run is not
+    changed. Does not fail: `error` remains the error of the run, e.g. a full disk that takes no record either.
+    """
+    stopped = not isinstance(error, Exception)
+    text = describe_error(error)
+    try:
+        log_only("interrupted" if stopped else f"error: {text}" if is_user_error(error) else _traceback(error))
+        record = known_results(cfg.OUTPUT_DIR) or describe(cfg)
+        if record.get("status") != COMPLETE:
+            record.pop("error", None)
+            record.update(status=INTERRUPTED if stopped else FAILED, finished=_now())
+            if not stopped:
+                record["error"] = f"{type(error).__name__}: {text}"
+            write_json(record, os.path.join(cfg.OUTPUT_DIR, RESULTS))
+    except Exception:
+        pass
+
+
+def _traceback(error):
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _now():

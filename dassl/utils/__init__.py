@@ -4,34 +4,41 @@ from importlib import import_module
 
 from dassl.utils.errors import ConfigError, NonFiniteLossError, UnknownNameError, UserError, counted, is_user_error
 from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
-from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import Registry, check_availability
-from dassl.utils.tools import (
-    atomic_write,
-    check_isfile,
-    collect_env_info,
-    count_num_param,
-    get_rng_state,
-    git_commit,
-    listdir_nohidden,
-    mkdir_if_missing,
-    open_file,
-    peak_memory_bytes,
-    preserved_rng,
-    read_json,
-    set_random_seed,
-    set_rng_state,
-    tolist_if_not,
-    versions,
-    write_json,
-)
 
-# Dassl's names for things in rooms that import this package. They are looked up on first use, which avoids a circle.
+# Looked up on first use: tools and meters import PyTorch, which errors and logs do not need, and the others are in
+# rooms that import this package.
+TOOLS = (
+    "atomic_write",
+    "check_isfile",
+    "collect_env_info",
+    "count_num_param",
+    "get_rng_state",
+    "git_commit",
+    "listdir_nohidden",
+    "mkdir_if_missing",
+    "open_file",
+    "peak_memory_bytes",
+    "preserved_rng",
+    "read_json",
+    "set_random_seed",
+    "set_rng_state",
+    "tolist_if_not",
+    "versions",
+    "write_json",
+)
 CHECKPOINTS = ("load_checkpoint", "load_pretrained_weights", "resume_from_checkpoint", "save_checkpoint")
-ELSEWHERE = {"read_image": "dassl.data.images"} | dict.fromkeys(CHECKPOINTS, "dassl.runs.checkpoints")
+ELSEWHERE = {
+    "read_image": "dassl.data.images",
+    **dict.fromkeys(TOOLS, "dassl.utils.tools"),
+    **dict.fromkeys(("AverageMeter", "MetricMeter"), "dassl.utils.meters"),
+    **dict.fromkeys(CHECKPOINTS, "dassl.runs.checkpoints"),
+}
 
 
 def __getattr__(name):
+    if name in ("meters", "tools"):
+        return import_module(f"{__name__}.{name}")
     if name in ELSEWHERE:
         return getattr(import_module(ELSEWHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,8 +4,6 @@ import os
 import sys
 import time
 
-from dassl.utils.tools import mkdir_if_missing
-
 
 class Logger:
     """A replacement of sys.stdout that writes to the console and to a log file (line-buffered).
@@ -20,7 +18,7 @@ class Logger:
         self.console = console or sys.stdout
         self.file = None
         if fpath is not None:
-            mkdir_if_missing(os.path.dirname(os.path.abspath(fpath)))
+            os.makedirs(os.path.dirname(os.path.abspath(fpath)), exist_ok=True)
             self.file = open(fpath, "a" if append else "w", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def write(self, text):

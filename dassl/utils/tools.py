@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 
 import numpy as np
@@ -27,6 +27,7 @@ def atomic_write(path, mode="w"):
     """Open a temporary file beside `path` and rename it to `path` once it is completely on disk.
 
     A process that is killed leaves the old file or the new one, never a part of it. On an exception nothing changes.
+    Errors of the system, e.g. a full disk, name `path`.
     """
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
@@ -38,9 +39,11 @@ def atomic_write(path, mode="w"):
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
+    except BaseException as error:
+        with suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
 

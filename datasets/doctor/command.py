@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dassl.utils import UserError
+from dassl.utils.errors import UserError, describe
 from datasets.doctor.decode_check import decode_all
 from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine, headline, refusal
@@ -183,5 +183,5 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except Exception as error:  # a YAML file may hold anything; there is never a traceback
         kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
-        print(f"error: {kind}{error}", file=sys.stderr)
+        print(f"error: {kind}{describe(error)}", file=sys.stderr)
         return 2

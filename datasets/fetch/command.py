@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from filelock import Timeout
 
-from dassl.utils import counted
+from dassl.utils.errors import counted, describe
 from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine
 from datasets.fetch.install import MB, Options, about, at_hand, free_space, install, lacking, size, sources, space
@@ -233,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {describe(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command continues from here", file=sys.stderr)

@@ -1,6 +1,8 @@
 """train.py: exit codes, one message per user error, finished and unfinished folders."""
 
+import errno
 import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
@@ -275,6 +277,36 @@ def test_broken_image_and_bug(run, tmp_path):
         run("--trainer", "ToyBuggy", output="bug")
     assert read_json(tmp_path / "bug" / "results.json")["status"] == "failed"
     assert "Traceback" in (tmp_path / "bug" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["results.json", "model.pth.tar-2", "config.yaml"])
+def test_a_full_disk_is_one_line_and_nothing_stays_locked(run, tmp_path, monkeypatch, name):
+    replace = os.replace
+
+    def full(source, target):
+        if str(target).endswith(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    outcome = run("OPTIM.MAX_EPOCH", 2)
+    fails(outcome, f"{name}: No space left on device; free some space")
+    assert len(outcome[2].splitlines()) == 1
+    names = {path.name for path in tmp_path.glob("run/**/*")}
+    assert not any(name.startswith(".") for name in names)
+    if name != "results.json":
+        assert read_json(tmp_path / "run" / "results.json")["status"] == "failed"
+
+
+def test_the_record_of_an_interrupted_run_says_so(run, tmp_path, monkeypatch):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyKept, "before_epoch", stop)
+    status, _, err = run("--trainer", "ToyKept")
+    record = read_json(tmp_path / "run" / "results.json")
+    assert status == 130 and err.startswith("interrupted") and len(err.splitlines()) == 1
+    assert record["status"] == "interrupted" and "error" not in record and record["finished"]
 
 
 def test_status_of_the_real_program(tmp_path):

@@ -1,5 +1,6 @@
 """Registry, log, files, meters, random states, errors."""
 
+import errno
 import os
 import random
 import sys
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from dassl import utils
-from dassl.utils.errors import is_user_error
+from dassl.utils.errors import describe, is_user_error
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +164,42 @@ def test_errors_of_users_and_of_programs():
     assert caught(lambda: utils.count_num_param())  # a plain ValueError this project raises
     assert not caught(lambda: int("x")) and not caught(lambda: torch.zeros(2, 3) @ torch.zeros(2, 3))
     assert not caught(lambda: np.zeros(3).reshape(2, 2)) and not caught(lambda: {}["x"])
+
+
+NAMES = "ENOSPC EDQUOT EFBIG EROFS EIO ENAMETOOLONG ELOOP EMFILE ENOTDIR EACCES EPERM"
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_errors_of_the_system_are_one_line_that_names_the_path(name, tmp_path, monkeypatch):
+    number = getattr(errno, name)
+
+    def fails(_):
+        raise OSError(number, os.strerror(number))  # without a path, as a failed write
+
+    monkeypatch.setattr(os, "fsync", fails)
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError, match=".") as caught, utils.atomic_write(tmp_path / "a") as stream:
+        stream.write("new")
+    text = describe(caught.value)
+    assert is_user_error(caught.value) and text.startswith(f"{tmp_path / 'a'}: {os.strerror(number)}; ")
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_other_texts_of_errors(tmp_path):
+    def error_of(function):
+        with pytest.raises(Exception, match=".") as caught:
+            function()
+        return caught.value
+
+    os.symlink("loop", tmp_path / "loop")
+    for path, text in (
+        (tmp_path / "loop", "symbolic"),
+        (tmp_path / ("x" * 300), "shorter name"),
+        (tmp_path / "a\0b", "NUL"),
+    ):
+        error = error_of(path.read_text)
+        assert is_user_error(error) and text in describe(error) and "Errno" not in describe(error)
+    error = error_of(lambda: torch.save(torch.zeros(10**6), "/dev/full"))
+    assert is_user_error(error) and "disk is full" in describe(error) and "\n" not in describe(error)
+    assert not is_user_error(BrokenPipeError(errno.EPIPE, "x")) and not is_user_error(OSError("of a library"))
+    assert describe(ValueError("text")) == "text" and describe(MemoryError()) == "MemoryError"
