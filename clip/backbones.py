@@ -6,6 +6,7 @@ One way: name -> weight file (`fetch_weights`) -> tensors -> open_clip's module 
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
 import warnings
@@ -237,9 +238,22 @@ def build_model(state_dict: dict[str, Tensor], precision: str = "fp32", quick_ge
     to fp16 on the way. Raises UserError if the weights have another layout.
     """
     extra = {"input_resolution", "context_length", "vocab_size"}  # plain numbers inside OpenAI's archives
-    weights = {name: value.float() for name, value in expand_tiny(state_dict).items() if name not in extra}
     cast = DTYPES[precision] if DTYPES[precision] != torch.float32 else None
-    inner = OpenClip(**geometry(weights), quick_gelu=quick_gelu, cast_dtype=cast)
+    try:
+        weights = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in expand_tiny(state_dict).items()
+            if name not in extra
+        }
+        inner = OpenClip(**geometry(weights), quick_gelu=quick_gelu, cast_dtype=cast)
+    except UserError:
+        raise
+    except Exception as error:  # shapes that no CLIP has: torch and open_clip raise nearly anything
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(
+            f"These are not the weights of a CLIP with OpenAI's layout: their shapes do not describe a network "
+            f"({type(error).__name__}: {reason})."
+        ) from None
     load_strict(inner, weights)
     model = finish(inner, precision)
     if "token_remap" in state_dict:
@@ -294,7 +308,21 @@ def _build_open_clip(model_name: str, tensors: dict[str, Tensor], precision: str
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # open_clip warns that the weights are still random
         quick_gelu = bool(pretrained.get("quick_gelu"))
-        inner = open_clip.create_model(model_name, pretrained=None, precision=stored, force_quick_gelu=quick_gelu)
+        # The weights of a text tower of Hugging Face come from the file, too. The name depends on open_clip's version.
+        hub = {"pretrained_text", "pretrained_hf"} & set(inspect.signature(open_clip.create_model).parameters)
+        try:
+            inner = open_clip.create_model(
+                model_name,
+                pretrained=None,
+                precision=stored,
+                force_quick_gelu=quick_gelu,
+                **dict.fromkeys(hub, False),
+            )
+        except (RuntimeError, ImportError, OSError) as error:  # such as a package or file that the tower needs
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(
+                f"MODEL.BACKBONE.NAME: open_clip cannot build the architecture {model_name} ({reason})."
+            ) from None
     load_strict(inner, tensors)
     model = finish(inner, precision)
     model.image_mean = tuple(pretrained.get("mean") or CLIP_MEAN)
@@ -305,9 +333,15 @@ def _build_open_clip(model_name: str, tensors: dict[str, Tensor], precision: str
 def load_strict(inner: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load all `weights` into `inner`; buffers that are recomputed may be absent.
 
-    Raises UserError that names missing, unexpected and misshapen tensors.
+    Raises UserError that names missing, unexpected and misshapen tensors, and tensors with values that no weight has.
     """
     expected = inner.state_dict()
+    recomputed = ("attn_mask", "position_ids", "num_batches_tracked")
+    real = {name: value for name, value in weights.items() if name in expected and not name.endswith(recomputed)}
+    if odd := [name for name, value in real.items() if value.is_floating_point() != expected[name].is_floating_point()]:
+        raise UserError(f"The weights do not fit the architecture: {_some(odd, f'of type {real[odd[0]].dtype}')}.")
+    if odd := [name for name, value in real.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise UserError(f"The weights are damaged: {_some(odd, 'with NaN or infinite values')}.")
     scalars = {  # some versions store them as (), others as (1,)
         name: value.reshape(expected[name].shape)
         for name, value in weights.items()
@@ -317,7 +351,6 @@ def load_strict(inner: nn.Module, weights: dict[str, Tensor]) -> None:
         missing, unexpected = inner.load_state_dict({**weights, **scalars}, strict=False)
     except RuntimeError as error:
         raise UserError(f"The weights do not fit the architecture: {' '.join(str(error).split()[:60])}") from None
-    recomputed = ("attn_mask", "position_ids", "num_batches_tracked")
     missing = [name for name in missing if not name.endswith(recomputed)]
     unexpected = [name for name in unexpected if not name.endswith(recomputed)]
     if found := [_some(names, what) for names, what in ((missing, "missing"), (unexpected, "unexpected")) if names]:

@@ -7,9 +7,10 @@ import os
 import pickle
 import re
 import sys
-import warnings
+import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.hub import download_url_to_file
@@ -17,6 +18,8 @@ from torch.hub import download_url_to_file
 from dassl.utils import UserError
 from dassl.utils.locks import locked
 from dassl.utils.tools import hexdigest as sha256
+
+from .torchscript import is_torchscript, read_torchscript
 
 __all__ = ["cache_dir", "download", "expected_sha256", "read_state_dict", "sha256"]
 
@@ -69,11 +72,11 @@ def download(url: str, root: str | os.PathLike) -> Path:
 def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """Tensors of a weight file by name: safetensors, OpenAI's TorchScript archive, or a (nested) torch state dict.
 
-    Pickles are read with `weights_only=True`, so nothing in them is executed.
+    Nothing in the file is executed: pickles are read with `weights_only=True`, TorchScript without its code.
 
     Raises:
         FileNotFoundError: there is no file at `path`.
-        UserError: the file has another format, or holds no tensors.
+        UserError: the file has another format, is damaged, or holds no tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -81,39 +84,56 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
             f"No weights at {path}. MODEL.BACKBONE.WEIGHTS names a .pt, .pth, .bin or .safetensors file."
         )
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(str(path))
-        if _is_torchscript(path):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, OpenAI's files still use it
-                return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        found = _content(path)
+    except Exception as error:  # the readers of damaged files raise nearly anything
+        reason = str(error).splitlines()[0][:200] if str(error) else f"it is empty or damaged, {type(error).__name__}"
         if isinstance(error, pickle.UnpicklingError):  # torch's own message recommends loading without weights_only
-            reason = "it holds more than plain tensors, or was not written by torch"
+            reason = "it holds more than plain tensors (save model.state_dict() instead), or was not written by torch"
         raise UserError(
             f"{path} is not a readable weight file ({reason}). "
             "Expected OpenAI's TorchScript archive, a state dict of plain tensors, or .safetensors; "
             "a file with other pickled objects is never opened."
         ) from None
-    except Exception as error:  # safetensors raises its own class on a damaged header
-        raise UserError(f"{path} is not a readable weight file ({error}).") from None
     for key in ("state_dict", "model"):  # training checkpoints hold the weights under one of these keys
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict):
         raise UserError(f"{path} holds a {type(found).__name__}, expected a state dict (name -> tensor).")
-    tensors = {name.removeprefix("module."): value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        str(name).removeprefix("module."): value for name, value in found.items() if isinstance(value, torch.Tensor)
+    }
     if not tensors:
         raise UserError(f"{path} holds no tensors, expected a state dict (name -> tensor).")
+    for name, value in tensors.items():
+        if odd := _oddity(value):
+            raise UserError(f"{path}: the tensor {name} {odd}. Expected a state dict of plain tensors.")
     return tensors
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name or name.endswith("constants.pkl") for name in archive.namelist())
+def _content(path: Path) -> Any:
+    """What a weight file holds, read by a reader that executes nothing of it."""
+    with open(path, "rb") as file:
+        head = file.read(9)
+    if path.suffix == ".safetensors" or (len(head) == 9 and head[8:] == b"{"):
+        from safetensors.torch import load_file
+
+        return load_file(str(path))
+    if head.startswith(b"PK") or zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if is_torchscript(archive.namelist()):
+                return read_torchscript(path)
+            # torch does not compare the CRCs. It can leave them out; they are 0 then.
+            if any(entry.CRC for entry in archive.infolist()) and (bad := archive.testzip()):
+                raise ValueError(f"it is damaged: the CRC of {bad} is wrong")
+    elif tarfile.is_tarfile(path):  # torch before 2.6 unpickles this format without restrictions
+        raise ValueError("it has the format of PyTorch before 0.2")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _oddity(value: torch.Tensor) -> str:
+    """What keeps a tensor from being a weight, "" if nothing does."""
+    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+        return "is sparse, quantized or without values"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return f"has the shape {tuple(value.shape)}, but the file holds fewer values"
+    return ""

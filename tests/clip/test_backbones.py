@@ -152,6 +152,29 @@ def test_unsuitable_files_are_explained(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"logit_scale": torch.tensor(float("nan"))}, "NaN or infinite values .logit_scale"),
+        ({"text_projection": torch.ones(64, 48, dtype=torch.int8)}, "1 tensor of type torch.int8 .text_projection"),
+        ({"text_projection": torch.ones(64, 48).to_sparse()}, "text_projection is sparse"),
+        ({"text_projection": torch.ones(1).expand(10**7, 10**7)}, "but the file holds fewer values"),
+        ({"positional_embedding": torch.tensor(1.0)}, "shapes do not describe a network"),
+        ({"positional_embedding": torch.ones(77, 1)}, "shapes do not describe a network"),
+        ({"text_projection": torch.ones(5)}, "shapes do not describe a network"),
+        ({"token_remap": torch.tensor([10**9])}, "shapes do not describe a network"),
+        ({"visual.proj": None}, "shapes do not describe a network"),
+        ({"visual.class_embedding": torch.ones(5)}, "do not fit the architecture: .*size mismatch"),
+    ],
+)
+def test_weights_that_no_clip_has(changes, message, tmp_path):
+    weights = {**state_dict(tiny_vit()), **changes}
+    torch.save({name: value for name, value in weights.items() if value is not None}, tmp_path / "weights.pt")
+    with pytest.raises(UserError, match=message) as refused:
+        load_backbone("ViT-B/32", weights=str(tmp_path / "weights.pt"))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("name", "hint"),
     [
         ("ViT-B16", "Did you mean ViT-B/16"),
