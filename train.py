@@ -4,9 +4,9 @@ Exit code: 0: done, 1: an internal error (with a traceback), 2: a user error (on
 """
 
 import argparse
+import os
 import sys
 from contextlib import closing
-from pathlib import Path
 
 
 def parse(argv=None):
@@ -27,7 +27,7 @@ def parse(argv=None):
     parser.add_argument("--model-dir", help="folder of the run whose model is tested")
     parser.add_argument("--load-epoch", type=int, help="epoch of its checkpoint; default: the best one, or the newest")
     parser.add_argument("--no-train", action="store_true", help="build data and model and stop")
-    parser.add_argument("--overwrite", action="store_true", help="remove the run in --output-dir first")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in --output-dir")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
     return parser.parse_intermixed_args(argv)  # flags may follow the settings
 
@@ -61,10 +61,14 @@ def check_arguments(args, cfg):
         raise UserError(f"--eval-only needs --model-dir: {cfg.TRAINER.NAME} has to be trained before it is tested")
     if not args.eval_only and (args.model_dir or args.load_epoch is not None):
         raise UserError("--model-dir and --load-epoch are for --eval-only; --resume continues a run")
-    if args.model_dir and Path(args.model_dir).resolve() == Path(cfg.OUTPUT_DIR).resolve():
+    if args.model_dir and os.path.realpath(args.model_dir) == os.path.realpath(cfg.OUTPUT_DIR):
         raise UserError(f"--output-dir is the folder of the model that is tested, {cfg.OUTPUT_DIR}; give another one")
     if args.model_dir and trainer.learns:
         require_checkpoint(args.model_dir, args.load_epoch)
+    if args.overwrite and cfg.RESUME and os.path.realpath(cfg.RESUME) == os.path.realpath(cfg.OUTPUT_DIR):
+        raise UserError(
+            f"--overwrite replaces the run in {cfg.OUTPUT_DIR}, and --resume continues it; give one of them"
+        )
     if cfg.RESUME not in ("", cfg.OUTPUT_DIR):  # OUTPUT_DIR may still be empty
         require_checkpoint(cfg.RESUME)
 
@@ -91,9 +95,10 @@ def run(args, cfg):
     """Build data and model; train, test or stop."""
     from dassl.engine.build import build_trainer, warn_of_unused
     from dassl.runs.compare import warn_of_split
+    from dassl.runs.folder import log_path
     from dassl.utils import collect_env_info, log_only, setup_logger
 
-    setup_logger(cfg.OUTPUT_DIR, append=True)
+    setup_logger(log_path(cfg.OUTPUT_DIR), append=True)
     log_only(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
     print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
     warn_of_unused(cfg, args.opts, args.config_file)

@@ -279,6 +279,7 @@ class FittedTrainer(MultiTaskTrainer):
 
     ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.")
     fitted = True
+    model_names = ("classifier",)
 
     def problems(self, cfg) -> list[str]:
         if cfg.MODEL.INIT_WEIGHTS:

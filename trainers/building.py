@@ -45,6 +45,7 @@ class BuiltTrainer(TrainerX):
     ignored_settings = ()  # prefixes of settings that most methods read and this method ignores
     learns = True  # False: nothing is trained, and the method is tested without a checkpoint
     fitted = False  # True: the learner's `start` computes all that is learned, see FittedTrainer
+    model_names = ("prompt_learner",)  # folders of the checkpoints
     reads_weights = True  # False (dry run): `check_cfg` does not read weight files
 
     @classmethod

@@ -14,7 +14,7 @@ from dassl.engine.progress import EpochMeter, progress, run_bar
 from dassl.evaluation import build_evaluator
 from dassl.runs import checkpoints
 from dassl.runs.compare import changed_settings, split_change
-from dassl.runs.folder import settle_seed
+from dassl.runs.folder import TENSORBOARD, replace_run, replacing, settle_seed
 from dassl.runs.writer import write_config, write_results, write_tasks
 from dassl.utils import count_num_param, counted, preserved_rng, set_random_seed
 from dassl.utils.errors import UserError
@@ -139,8 +139,11 @@ class SimpleTrainer(TrainerBase):
         os.makedirs(self.output_dir, exist_ok=True)
         if self.learns:
             self._resume()
+        replace_run(self.output_dir)
+        if self.learns:
+            checkpoints.tidy(self.output_dir, self.get_model_names(), self.cfg.TRAIN.CHECKPOINT_KEEP)
             if self.cfg.TRAIN.TENSORBOARD:
-                self.init_writer(os.path.join(self.output_dir, "tensorboard"))
+                self.init_writer(os.path.join(self.output_dir, TENSORBOARD))
         write_config(self.cfg)
         write_tasks(self)
         write_results(self, "running")
@@ -153,9 +156,10 @@ class SimpleTrainer(TrainerBase):
     def _resume(self):
         """Resume the run in the output folder; without one, the run in RESUME."""
         directory, names = self.output_dir, self.get_model_names()
-        if names and checkpoints.saved_epochs(directory, names) and (change := split_change(self, directory)):
+        own = bool(names and checkpoints.saved_epochs(directory, names)) and not replacing(directory)
+        if own and (change := split_change(self, directory)):
             raise UserError(f"{change}. Put them back to go on with it, or start anew with --overwrite")
-        if self.cfg.RESUME and not (names and checkpoints.saved_epochs(directory, names)):
+        if self.cfg.RESUME and not own:
             directory = self.cfg.RESUME
             if os.path.abspath(directory) != os.path.abspath(self.output_dir):
                 checkpoints.require_checkpoint(directory, names=names)
@@ -163,8 +167,8 @@ class SimpleTrainer(TrainerBase):
                     print(f"WARNING: {directory} was trained with another {', '.join(key for key, _, _ in changed)}")
                 if change := split_change(self, directory):
                     print(f"WARNING: {change}, so that test images may be among those it was trained on")
-        self.start_epoch = self.resume_model_if_exist(directory)
-        checkpoints.tidy(self.output_dir, names, self.cfg.TRAIN.CHECKPOINT_KEEP)
+        if self.cfg.RESUME or not replacing(self.output_dir):
+            self.start_epoch = self.resume_model_if_exist(directory)
         if self.start_epoch > self.max_epoch:
             raise UserError(
                 f"{directory} was trained for {counted(self.start_epoch, 'epoch')}, OPTIM.MAX_EPOCH is "
@@ -207,6 +211,7 @@ class SimpleTrainer(TrainerBase):
             the headline result, in per cent.
         """
         os.makedirs(self.output_dir, exist_ok=True)
+        replace_run(self.output_dir)
         start = time.time()
         result = self.test()
         self.seconds["test"] += time.time() - start

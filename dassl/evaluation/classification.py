@@ -8,6 +8,8 @@ import torch
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.metrics import METRICS, confusion_matrix
+from dassl.runs.record import CMAT
+from dassl.utils import atomic_write
 from dassl.utils.errors import UserError
 
 
@@ -284,6 +286,7 @@ def _print_classes(names, confusion):
 
 
 def _save_confusion(cfg, matrices):
-    path = os.path.join(cfg.OUTPUT_DIR, "cmat.pt")
-    torch.save({name: torch.from_numpy(matrix) for name, matrix in matrices.items()}, path)
+    path = os.path.join(cfg.OUTPUT_DIR, CMAT)
+    with atomic_write(path, "wb") as stream:
+        torch.save({name: torch.from_numpy(matrix) for name, matrix in matrices.items()}, stream)
     print(f"Confusion matrices saved to {path}")

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from dassl.runs.record import known_results
 from dassl.utils.errors import UserError
 from dassl.utils.tools import atomic_write, mkdir_if_missing
 
 BEST = "model-best.pth.tar"
-_TEMPORARY = re.compile(r"\.(model.*\.pth\.tar.*|checkpoint|results\.json|tasks\.json|config\.yaml)\..*\.tmp")
+POINTER = "checkpoint"  # file with the name of the newest checkpoint beside it
+_TEMPORARY = re.compile(r"\.(model.*\.pth\.tar.*|checkpoint|results\.json|tasks\.json|config\.yaml)\.[0-9a-f]{8}\.tmp")
 _NAME = re.compile(r"model\.pth\.tar-(\d+)")
 
 
@@ -26,12 +28,23 @@ def checkpoint_path(directory, name, epoch=None):
 
 
 def model_names(directory):
-    """Names of the models that have checkpoints directly in a run's folder, sorted."""
-    found = []
-    for entry in os.scandir(directory):
-        if entry.is_dir() and any(_NAME.fullmatch(file) or file == BEST for file in os.listdir(entry.path)):
-            found.append(entry.name)
-    return sorted(found)
+    """Names of the models that have checkpoints directly in a run's folder, sorted.
+
+    results.json names them; without it, every folder with checkpoints counts.
+    """
+    recorded = known_results(directory).get("models")
+    folders = [entry for entry in os.scandir(directory) if entry.is_dir()]
+    return sorted(x.name for x in folders if (not recorded or x.name in recorded) and _has_checkpoints(x.path))
+
+
+def _has_checkpoints(folder):
+    return any(_NAME.fullmatch(file) or file == BEST for file in os.listdir(folder))
+
+
+def saved_files(folder):
+    """Paths of the files that saving a model has written into the model's folder."""
+    names = (file for file in os.listdir(folder) if _NAME.fullmatch(file) or file in (BEST, POINTER))
+    return sorted(os.path.join(folder, file) for file in names)
 
 
 def saved_epochs(directory, names=None):
@@ -137,11 +150,11 @@ def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True
         state["state_dict"] = _without_module(state["state_dict"])
     name = model_name or f"model.pth.tar-{state['epoch']}"
     path = os.path.join(save_dir, name)
-    for target in [path] + ([os.path.join(save_dir, "model-best.pth.tar")] if is_best else []):
+    for target in [path] + ([os.path.join(save_dir, BEST)] if is_best else []):
         with atomic_write(target, "wb") as stream:
             torch.save(state, stream)
     if name.startswith("model.pth.tar"):  # training is not resumed from the best model
-        with atomic_write(os.path.join(save_dir, "checkpoint")) as stream:
+        with atomic_write(os.path.join(save_dir, POINTER)) as stream:
             stream.write(name + "\n")
     print(f"Checkpoint saved to {path}")
     return path
@@ -212,7 +225,7 @@ def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None):
     Returns:
         number of finished epochs, i.e. the next epoch counted from 0.
     """
-    pointer = os.path.join(fdir, "checkpoint")
+    pointer = os.path.join(fdir, POINTER)
     if not os.path.isfile(pointer):
         raise FileNotFoundError(f"no checkpoint to resume from in {fdir}: the file {pointer} is missing")
     with open(pointer, encoding="utf-8") as stream:

@@ -4,23 +4,27 @@ import contextlib
 import glob
 import os
 import random
-import shutil
 import socket
 import tempfile
 
 from filelock import Timeout
 
-from dassl.runs.checkpoints import model_names, saved_epochs
+from dassl.runs.checkpoints import model_names, saved_epochs, saved_files
 from dassl.runs.compare import changed_settings
-from dassl.runs.record import CONFIG, RESULTS, TASKS, has_config, is_complete, read_config
+from dassl.runs.record import CMAT, CONFIG, RESULTS, TASKS, has_config, is_complete, log_files, read_config
 from dassl.utils import close_logger
 from dassl.utils.errors import UserError
 from dassl.utils.locks import locked
+from dassl.utils.registry import TRAINER_REGISTRY
 
 NEW, UNFINISHED, FINISHED = "new", "unfinished", "finished"
 LOCK = ".lock"  # exists while a run is going on; the file of a killed run is not locked and keeps nobody out
 OWNER = ".lock.owner"  # text that says which process holds the lock
+NEW_LOG = ".replacing.log"  # the log of a run that will replace the one in its folder
+LOG = "log.txt"
+TENSORBOARD = "tensorboard"
 _held = {}  # {folder reserved by this process: its lock}
+_replacing = set()  # reserved folders whose old run is removed when the new run writes its first file
 
 
 def run_state(directory):
@@ -35,7 +39,8 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
 
     Args:
         cfg: configuration, not frozen.
-        overwrite: remove the run that the folder contains.
+        overwrite: replace the run that the folder contains. It is removed by `replace_run`, once the new run has been
+            built; until then, nothing of it changes.
         learn: whether the run trains; only then an unfinished run can be continued.
         ignored: prefixes of settings that change no number of this run, `dassl.engine.build.ignored_settings(cfg)`.
 
@@ -43,8 +48,9 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
         NEW, UNFINISHED (the run will be continued) or FINISHED (nothing to do; a line says so).
 
     Raises:
-        UserError: the folder is not writable; another run is going on in it; it contains a run with other settings; or
-            it contains an unfinished run and this run only tests.
+        UserError: the folder is not writable; another run is going on in it; other things have the names of files that
+            the run writes; it contains a run with other settings; or it contains an unfinished run and this run only
+            tests.
     """
     directory = cfg.OUTPUT_DIR
     try:
@@ -57,8 +63,13 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
             f"cannot write to the output folder {directory} ({reason}); choose another --output-dir"
         ) from None
     hold(directory)
+    refuse_blocked(cfg, learn)
     if overwrite:
-        remove_run(directory)
+        _replacing.add(os.path.realpath(directory))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, NEW_LOG))
+        settle_seed(cfg)
+        return NEW
     state = run_state(directory)
     if state == UNFINISHED and not learn:
         raise UserError(f"{directory} contains an unfinished training run; choose another --output-dir for the test")
@@ -78,6 +89,48 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
     else:
         settle_seed(cfg)
     return state
+
+
+def refuse_blocked(cfg, learn):
+    """Check that nothing else has the names of the files and folders that a run writes into cfg.OUTPUT_DIR.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    folders = list(getattr(trainer, "model_names", ())) if learn else []
+    if learn and trainer.learns and cfg.TRAIN.TENSORBOARD:
+        folders.append(TENSORBOARD)
+    for name in (*folders, RESULTS, CONFIG, TASKS, LOG):
+        path = os.path.join(cfg.OUTPUT_DIR, name)
+        if not os.path.lexists(path):
+            continue
+        there = f"{path} is in the way: "
+        if name in folders and not os.path.isdir(path):
+            raise UserError(f"{there}the run needs a folder of this name; move the file away")
+        if name in folders and not os.access(path, os.W_OK | os.X_OK):
+            raise UserError(f"{there}nothing can be written to this folder; change its permissions or move it away")
+        if name not in folders and not os.path.isfile(path):
+            raise UserError(f"{there}the run needs a file of this name; move away what is there")
+
+
+def log_path(directory):
+    """The file for the log of the run that is going on in `directory`."""
+    return os.path.join(directory, NEW_LOG if replacing(directory) else LOG)
+
+
+def replacing(directory):
+    """Whether the folder still contains a run that the run of this process will replace."""
+    return os.path.realpath(directory) in _replacing
+
+
+def replace_run(directory):
+    """Remove the old run of a folder for which `replacing` holds: the new run is about to write its first file."""
+    if replacing(directory):
+        remove_run(directory)
+        _replacing.remove(os.path.realpath(directory))
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(os.path.join(directory, NEW_LOG), os.path.join(directory, LOG))
 
 
 def hold(directory):
@@ -112,11 +165,12 @@ def leave_output():
     with contextlib.suppress(OSError):  # e.g. a full disk, which the run has reported already
         close_logger()
     for directory, lock in _held.items():
-        for name in (OWNER, LOCK):
+        for name in (*((NEW_LOG,) if directory in _replacing else ()), OWNER, LOCK):
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(directory, name))
         lock.close()
     _held.clear()
+    _replacing.clear()
 
 
 def settle_seed(cfg):
@@ -131,18 +185,17 @@ def settle_seed(cfg):
 
 
 def remove_run(directory):
-    """Remove the files that a run writes into its folder, and no others."""
-    for name in model_names(directory):
-        folder = os.path.join(directory, name)
-        for file in [
-            *glob.glob(os.path.join(glob.escape(folder), "model*.pth.tar*")),
-            os.path.join(folder, "checkpoint"),
-        ]:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(file)
-        with contextlib.suppress(OSError):
-            os.rmdir(folder)
-    shutil.rmtree(os.path.join(directory, "tensorboard"), ignore_errors=True)
-    for pattern in (RESULTS, CONFIG, TASKS, "cmat.pt", "log.txt*"):
-        for file in glob.glob(os.path.join(glob.escape(directory), pattern)):
+    """Remove the files that a run has written into its folder, and no others.
+
+    results.json is the first and config.yaml the last: a removal that is cut short leaves an unfinished run.
+    """
+    files = [os.path.join(directory, name) for name in (RESULTS, TASKS, CMAT)]
+    files += [path for name in model_names(directory) for path in saved_files(os.path.join(directory, name))]
+    files += [str(path) for path in log_files(directory)]
+    files += glob.glob(os.path.join(glob.escape(directory), TENSORBOARD, "events.out.tfevents.*"))
+    for file in (*files, os.path.join(directory, CONFIG)):
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(file)
+    for folder in {os.path.dirname(file) for file in files} - {directory}:
+        with contextlib.suppress(OSError):  # it contains other files
+            os.rmdir(folder)

@@ -14,7 +14,7 @@ import yaml
 
 from dassl.runs.logs import final_test_block
 
-RESULTS, CONFIG, TASKS = "results.json", "config.yaml", "tasks.json"
+RESULTS, CONFIG, TASKS, CMAT = "results.json", "config.yaml", "tasks.json", "cmat.pt"
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"  # values of "status"
 SETTINGS = ("trainer", "suite", "protocol", "subsample_tasks", "shots", "epochs", "backbone", "precision", "split")
 STANDARD_METRICS = ("overall_acc", "mean_acc", "macro_f1")  # in the results of every version
@@ -35,7 +35,7 @@ def log_files(folder):
 
     The time in the name decides, because copying a folder often changes the time of a file. log.txt is the oldest.
     """
-    found = [path for path in Path(folder).glob("log.txt*") if re.fullmatch(r"log\.txt(-.*)?", path.name)]
+    found = [path for path in Path(folder).glob("log.txt*") if re.fullmatch(r"log\.txt(-[\d-]+)?", path.name)]
     return sorted(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], reverse=True)
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 from dassl.config import config_hash
 from dassl.metrics import METRICS
+from dassl.runs.folder import replacing
 from dassl.runs.record import COMPLETE, CONFIG, FAILED, INTERRUPTED, RESULTS, TASKS, known_results
 from dassl.utils import (
     atomic_write,
@@ -56,6 +57,7 @@ def describe(cfg):
         "shots": shots,
         "epochs": cfg.OPTIM.MAX_EPOCH,
         "epoch": 0,
+        "models": [],
         "learnable_parameters": None,
         "tasks": [],
         "mean": dict.fromkeys(("value", *METRICS.registered_names())),
@@ -87,6 +89,7 @@ def write_results(trainer, status, report=None):
         status=status,
         epochs=trainer.cfg.OPTIM.MAX_EPOCH if trainer.learns else 0,
         epoch=trainer.epochs_done,
+        models=trainer.get_model_names(),
         learnable_parameters=count_num_param(params=parameters.values()),
         seconds={key: round(value, 3) for key, value in trainer.seconds.items()},
         peak_memory_bytes=peak_memory_bytes(trainer.device),
@@ -108,13 +111,16 @@ def write_results(trainer, status, report=None):
 def write_failure(cfg, error):
     """Record that the run stopped with `error`, in results.json and in the log.
 
-    The status is "interrupted" after Ctrl-C and the like, "failed" after an error. The file of a finished run is not
-    changed. Does not fail: `error` remains the error of the run, e.g. a full disk that takes no record either.
+    The status is "interrupted" after Ctrl-C and the like, "failed" after an error. Nothing changes in the folder of a
+    finished run, and of a run that was to be replaced. Does not fail: `error` remains the error of the run, e.g. a full
+    disk that takes no record either.
     """
     stopped = not isinstance(error, Exception)
     text = describe_error(error)
     try:
         log_only("interrupted" if stopped else f"error: {text}" if is_user_error(error) else _traceback(error))
+        if replacing(cfg.OUTPUT_DIR):
+            return
         record = known_results(cfg.OUTPUT_DIR) or describe(cfg)
         if record.get("status") != COMPLETE:
             record.pop("error", None)

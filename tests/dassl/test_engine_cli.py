@@ -279,6 +279,75 @@ def test_broken_image_and_bug(run, tmp_path):
     assert "Traceback" in (tmp_path / "bug" / "log.txt").read_text()
 
 
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def finished(run, tmp_path):
+    """A finished run, with files of the user among its own."""
+    assert run("OPTIM.MAX_EPOCH", 1, "TRAIN.TENSORBOARD", "True")[0] == 0
+    folder = tmp_path / "run"
+    for name in ("tensorboard/notes.txt", "log.txt.mine", "learner/model.pth.tar-1.mine", "results.json.mine"):
+        (folder / name).write_text("mine")
+    shutil.copytree(folder / "learner", folder / "kept")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--seed", "x"),
+        ("DATASET.NAME", "ToyColour"),
+        ("DATASET.ROOT", "/nowhere"),
+        ("MODEL.INIT_WEIGHTS", "/nowhere"),
+        ("--resume", "/nowhere"),
+        ("--trainer", "ToyBuggy"),
+        ("--no-train",),
+    ],
+)
+def test_overwrite_keeps_the_run_until_the_new_one_is_built(run, finished, more):
+    before = contents(finished)
+    try:
+        status = run("--overwrite", *more)[0]
+        assert status == (0 if more == ("--no-train",) else 2)
+    except (SystemExit, ValueError):  # argparse, and the bug
+        pass
+    assert contents(finished) == before
+
+
+def test_overwrite_keeps_the_run_if_it_is_stopped_early(run, finished, monkeypatch):
+    before = contents(finished)
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy.ToyCoOp, "build_model", stop)
+        assert run("--overwrite")[0] == 130 and contents(finished) == before
+    status, out, _ = run("--overwrite", "OPTIM.MAX_EPOCH", 1, "--eval-only", "--trainer", "ToyFixed")
+    after = contents(finished)
+    assert status == 0 and "=> result" in (finished / "log.txt").read_text() and "ToyCoOp" not in out
+    mine = {path for path in before if path.suffix == ".mine" or path.parent.name == "kept"}
+    own = {finished / name for name in ("results.json", "config.yaml", "tasks.json", "log.txt")}
+    notes = {(finished / "tensorboard/notes.txt").relative_to(finished)}
+    assert after.keys() == mine | notes | {path.relative_to(finished) for path in own}
+    assert read_json(finished / "results.json")["trainer"] == "ToyFixed"
+
+
+def test_overwrite_and_resume_contradict_each_other(run, finished):
+    fails(run("--overwrite", "--resume", finished), "give one of them")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "learner", "results.json", "log.txt"])
+def test_things_in_the_way_are_found_before_anything_is_built(run, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(toy.ToyCoOp, "model_names", ("learner",), raising=False)
+    path = tmp_path / "run" / name
+    path.parent.mkdir()
+    path.mkdir() if "." in name else path.touch()
+    fails(run("--trainer", "ToyBuggy", "TRAIN.TENSORBOARD", "True"), f"{path} is in the way")
+
+
 @pytest.mark.parametrize("name", ["results.json", "model.pth.tar-2", "config.yaml"])
 def test_a_full_disk_is_one_line_and_nothing_stays_locked(run, tmp_path, monkeypatch, name):
     replace = os.replace
