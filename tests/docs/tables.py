@@ -5,6 +5,7 @@ A page holds each between the lines `<!-- table: NAME -->` and `<!-- end -->`.
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
 import textwrap
@@ -197,6 +198,22 @@ def download_table() -> list[str]:
     return table(["dataset", "fetched by the command", "from Google Drive", "by hand"], rows)
 
 
+# ---- published numbers ------------------------------------------------------------------------------------------
+
+
+def published_table(suite: str) -> list[str]:
+    """The paper's rows of one suite, with the best number of each column in bold."""
+    with open(REPO / "reporting/tables/softcpt.csv", encoding="utf-8", newline="") as file:
+        rows = [list(row.values())[1:] for row in csv.DictReader(file) if row["suite"] == suite]
+    columns = list(zip(*rows, strict=True))[1:]
+    best = [max(cells, key=lambda cell: float(cell.split()[0] if cell else 0)) for cells in columns]
+    lines = []
+    for method, *cells in rows:
+        marked = [f"**{cell}**" if cell == top else cell for cell, top in zip(cells, best, strict=True)]
+        lines.append([method.replace("*", r"\*"), *marked])
+    return table(["method", "1", "2", "4", "8", "16", "average"], lines)
+
+
 # ---- pages -------------------------------------------------------------------------------------------------------
 
 SUITES = {
@@ -226,6 +243,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "method variants": variants,
     "methods with visual prompts": prompted,
     "downloads": download_table,
+    **{
+        f"published {suite}": lambda suite=suite: published_table(suite)
+        for suite in ("General-10", "Plant-6", "RS-8", "Fashion-20")
+    },
 }
 
 
