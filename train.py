@@ -29,7 +29,18 @@ def parse(argv=None):
     parser.add_argument("--no-train", action="store_true", help="build data and model and stop")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output-dir")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
-    return parser.parse_intermixed_args(argv)  # flags may follow the settings
+    args, unknown = parser.parse_known_intermixed_args(argv)  # flags may follow the settings
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{setting_hint(unknown[0])}")
+    return args
+
+
+def setting_hint(flag):
+    """The end of the message about an unknown flag: the setting that it probably means, e.g. OPTIM.LR for --lr."""
+    from dassl.config import get_cfg_default, nearest_setting
+
+    key = nearest_setting(flag.partition("=")[0].strip("-").replace("-", "_"), get_cfg_default())
+    return f"; settings are given as KEY VALUE pairs: did you mean {key} VALUE?" if key else ""
 
 
 def configure(args):
@@ -47,13 +58,17 @@ def configure(args):
 
 def check_arguments(args, cfg):
     """Report user errors that can be found before anything slow begins."""
+    from dassl.config import check
     from dassl.engine import TRAINER_REGISTRY
+    from dassl.engine.build import refuse_other_method
     from dassl.runs.checkpoints import require_checkpoint
     from dassl.utils import UserError
     from datasets.reading import refuse_training
 
     if not cfg.DATASET.NAME:
         raise UserError("no dataset is given (DATASET.NAME): --dataset-config-file FILE, e.g. from configs/datasets")
+    check(cfg)
+    refuse_other_method(cfg, args.config_file)
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if trainer.learns and not args.eval_only:
         refuse_training(cfg)
@@ -101,7 +116,7 @@ def run(args, cfg):
     setup_logger(log_path(cfg.OUTPUT_DIR), append=True)
     log_only(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
     print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
-    warn_of_unused(cfg, args.opts, args.config_file)
+    warn_of_unused(cfg, args.opts)
     with closing(build_trainer(cfg)) as trainer:
         if args.eval_only and trainer.learns:  # check_arguments has checked --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
 from dassl.data.tasks import Task, TaskSpace
 from dassl.runs.record import CONFIG
-from dassl.utils import UserError
+from dassl.utils import UserError, counted
 from datasets.fewshot import base_new, few_shot, val_shots
-from datasets.folders import quoted
+from datasets.folders import quoted, some
 from datasets.reading import read_sources
 from datasets.source import SPLITS, Item, Places, Source
 from datasets.suites import SOURCES, SUITES, SuiteTask, asked, expand, nearest
@@ -82,6 +83,7 @@ class Suite(DatasetBaseMT):
                     splits[split].append(DatumMT(path, label, len(space), item.domain, task.classnames[label]))
                 places[split].add(source, kept)
             space.append(task)
+        _note_shots(settings.NUM_SHOTS, space, splits["train"])
         _check(cfg, space, {item.task for item in splits["test"]})
         roots = {source.root for source in self.sources.values()}
         self.image_root = roots.pop() if len(roots) == 1 else sorted(roots, key=lambda path: (-len(path), path))
@@ -107,6 +109,21 @@ def _check(cfg, space: Sequence[Task], tested: set[int]) -> None:
     if untested and not cfg.TEST.NO_TEST:
         half = "" if classes == "all" else f"in the {classes} classes there is "
         raise UserError(f"{name}: {half}{no_test_image(untested)}")
+
+
+def _note_shots(shots: int, space: Sequence[Task], train: Sequence[DatumMT]) -> None:
+    """Print which classes have fewer training images than DATASET.NUM_SHOTS; all of these are used."""
+    if shots == 0:
+        print("DATASET.NUM_SHOTS 0: all training images are used, as with -1")
+    counts = Counter((item.task, item.label) for item in train)
+    for position, task in enumerate(space):
+        found = {name: counts[position, label] for label, name in enumerate(task.classnames)}
+        fewer = [f"{name}: {count}" for name, count in found.items() if count < shots]
+        if fewer:
+            print(
+                f"{task.key}: {counted(len(fewer), 'class')} of {len(found)} with fewer training images than "
+                f"DATASET.NUM_SHOTS {shots}, all of which are used ({some(fewer)})"
+            )
 
 
 def _by_task(source: Source) -> list[dict[str, array]]:

@@ -31,6 +31,7 @@ declare(
 
 # A file holds at most this many views or bytes, which is the most that an interrupted run loses.
 SHARD, SHARD_BYTES = 2048, 64 * 2**20
+LARGEST_BATCH = 1024  # images that are encoded at a time; the last batch is filled up to this number
 
 NAMELESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>|\bLambda\(\)")  # a repr that does not identify its object
 
@@ -90,10 +91,11 @@ class FeatureLoader:
         )
         # Reading few images in this process is faster than starting workers.
         workers = self.loader.num_workers if len(pairs) > 1000 else 0
+        batch = min(self.batch_size, LARGEST_BATCH)
         pending: list[Tensor] = []
         todo = DataLoader(
             _Views(self.dataset, pairs),
-            batch_size=self.batch_size,
+            batch_size=batch,
             num_workers=workers,
             multiprocessing_context=self.loader.multiprocessing_context if workers else None,
             generator=torch.Generator(),  # otherwise the loader would draw from the run's generator
@@ -102,7 +104,7 @@ class FeatureLoader:
         for images in progress(todo, f"features of {len(pairs):,} {what}"):
             # The last bits of a result depend on the batch size. With batches of one size a feature does not depend
             # on the other features that are missing.
-            padding = self.batch_size - len(images)
+            padding = batch - len(images)
             full = torch.cat([images, images[:1].expand(padding, *images.shape[1:])]) if padding else images
             pending.append(encode(full)[: len(images)].float().cpu())
             count = sum(map(len, pending))

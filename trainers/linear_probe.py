@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import at_least, between, declare
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import METRICS
@@ -33,8 +33,8 @@ from .settings import declare_shared
 KEY = "TRAINER.LINEARPROBE."
 declare_shared("LINEARPROBE", PREC="fp16")
 declare(KEY + "C", 0.0, allowed=at_least(0), help="inverse strength of the L2 penalty; 0: chosen on validation images")
-declare(KEY + "STEPS", 8, allowed=at_least(1), help="bisection steps in the search for C")
-declare(KEY + "MAX_ITER", 1000, allowed=at_least(1), help="maximum number of L-BFGS iterations")
+declare(KEY + "STEPS", 8, allowed=between(1, 100), help="bisection steps in the search for C")
+declare(KEY + "MAX_ITER", 1000, allowed=between(1, 1_000_000), help="maximum number of L-BFGS iterations")
 
 DECADES = (6, 4, 2, 0, -2, -4, -6)  # log10 of the initial candidates
 

@@ -6,7 +6,7 @@ CoOp-MT: one context for all tasks. CoOp-CA (TSC): one per task. CoOp-CS (CSC): 
 
 from __future__ import annotations
 
-from dassl.config import declare
+from dassl.config import between, declare
 from dassl.engine import TRAINER_REGISTRY
 
 from .contexts import ContextTrainer
@@ -14,7 +14,7 @@ from .settings import POSITIONS, declare_shared
 
 KEY = "TRAINER.MTCOOPH."
 declare_shared("MTCOOPH", PREC="fp16")
-declare(KEY + "N_CTX", 16, help="L, number of context tokens")
+declare(KEY + "N_CTX", 16, allowed=between(0, 1000), help="L, number of context tokens")
 declare(KEY + "CTX_INIT", "", help="initial words of the context; their number of tokens sets L")
 declare(KEY + "CSC", False, help="one context per class (CoOp-CS)")
 declare(KEY + "TSC", False, help="one context per task (CoOp-CA)")

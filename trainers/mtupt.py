@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
@@ -42,13 +42,15 @@ declare_unified("MTUPT")
 declare(
     KEY + "TASK_N_CTX",
     0,
-    allowed=at_least(0),
+    allowed=between(0, 1000),
     help="M, number of learnable context tokens of the task prompts, shared by tasks; 0: task features are fixed",
 )
 declare(KEY + "PG_TYPE", "lin", allowed=META_NETWORKS, help="meta network, as in MTCoOp")
-declare(KEY + "PG_HIDDEN", 0, allowed=at_least(0), help="hidden width of mlp (0: D_u // 8), of transformer (0: D_u)")
-declare(KEY + "PG_HEADS", 8, allowed=at_least(1), help="attention heads of transformer")
-declare(KEY + "PG_LAYERS", 1, allowed=at_least(1), help="layers of transformer")
+declare(
+    KEY + "PG_HIDDEN", 0, allowed=between(0, 65_536), help="hidden width of mlp (0: D_u // 8), of transformer (0: D_u)"
+)
+declare(KEY + "PG_HEADS", 8, allowed=between(1, 1024), help="attention heads of transformer")
+declare(KEY + "PG_LAYERS", 1, allowed=between(1, 100), help="layers of transformer")
 SOFT_ONLY = ("TASK_N_CTX", "PG_TYPE", "PG_HIDDEN", "PG_HEADS", "PG_LAYERS")
 
 

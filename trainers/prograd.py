@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import above, at_least, declare
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -37,7 +37,7 @@ declare(
     "",
     help="LAMBDA of single tasks by key, e.g. 'EuroSAT=0.8,OxfordFlowers=0.8'; other tasks use LAMBDA",
 )
-declare(KEY + "T", 1.0, help="temperature of both sides of the KL divergence")
+declare(KEY + "T", 1.0, allowed=above(0), help="temperature of both sides of the KL divergence")
 
 # The published hand-made prompts; all other tasks use their zero-shot template.
 TEMPLATES = {
@@ -117,8 +117,6 @@ class ProGrad(ContextTrainer):
 
     def problems(self, cfg) -> list[str]:
         c, found = cfg.TRAINER.PROGRAD, super().problems(cfg)
-        if c.T <= 0:
-            found.append(f"{KEY}T {c.T}: expected a temperature above 0 (published: 1)")
         try:
             task_rates(c.TASK_LAMBDA)
         except UserError as error:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from clip.backbones import PRECISIONS
-from dassl.config import at_least, between, declare, settings
+from dassl.config import between, declare, settings
 
 POSITIONS = ("end", "middle", "front")  # positions of the class name, as in CoOp: at the end, …
 
 PRECISION = "precision of the frozen towers (prompts: fp32). fp16 and amp need CUDA, a CPU uses fp32; bf16 always works"
 SHARED = {  # name: (allowed values, help)
     "PREC": (PRECISIONS, PRECISION),
-    "N_CTX": (at_least(1), "L, number of context tokens"),
+    "N_CTX": (between(1, 1000), "L, number of context tokens"),
     "CTX_INIT": (None, "initial words of the context (N_CTX tokens); '': random values from N(0, 0.02)"),
     "CSC": (None, "one context per class"),
     "TSC": (None, "one context per task of a suite"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from clip.additions import Additions, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
@@ -39,13 +39,20 @@ def declare_unified(section: str) -> None:
     declare(
         key + "N_CTX",
         8,
-        allowed=at_least(2),
+        allowed=between(2, 1000),
         help="n, number of unified prompts per layer, half of them for each tower",
     )
-    declare(key + "DEPTH", 0, allowed=at_least(0), help="layers of each tower with prompts; 1: the input only, 0: all")
-    declare(key + "WIDTH", 0, allowed=at_least(0), help="D_u, width of the unified prompts; 0: width of the text tower")
-    declare(key + "HEADS", 0, allowed=at_least(0), help="attention heads of mode upt; 0: D_u / 64")
-    declare(key + "HIDDEN", 0, allowed=at_least(0), help="hidden width of the FFN (upt) or MLP (mlp); 0: 4 D_u")
+    declare(
+        key + "DEPTH", 0, allowed=between(0, 1000), help="layers of each tower with prompts; 1: the input only, 0: all"
+    )
+    declare(
+        key + "WIDTH",
+        0,
+        allowed=between(0, 65_536),
+        help="D_u, width of the unified prompts; 0: width of the text tower",
+    )
+    declare(key + "HEADS", 0, allowed=between(0, 1024), help="attention heads of mode upt; 0: D_u / 64")
+    declare(key + "HIDDEN", 0, allowed=between(0, 65_536), help="hidden width of the FFN (upt) or MLP (mlp); 0: 4 D_u")
     declare_shared(section, DROPOUT=0.0)
 
 

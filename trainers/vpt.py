@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from clip.additions import Additions, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
@@ -26,7 +26,7 @@ from .unified import TaskPrompts
 
 KEY = "TRAINER.VPT."
 declare_shared("VPT", PREC="fp16", DROPOUT=0.0, TSC=False)
-declare(KEY + "N_CTX", 4, allowed=at_least(1), help="K, number of visual prompts per layer")
+declare(KEY + "N_CTX", 4, allowed=between(1, 1000), help="K, number of visual prompts per layer")
 declare(KEY + "DEEP", True, help="new prompts in every layer (VPT-deep) instead of the first layer only")
 declare(KEY + "TEMPLATE", "", help="template of all classes, with {} for the class name; '': the template of each task")
 

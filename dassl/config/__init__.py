@@ -1,31 +1,39 @@
 """Configuration: packages declare their settings, `get_cfg_default` collects them, `load` merges files and options."""
 
 from dassl.config.files import parse_yaml, read_settings, read_yaml
-from dassl.config.rules import Rule, at_least, between, one_of
+from dassl.config.rules import TEXTS, Rule, above, at_least, between, each, is_number, one_of
 from dassl.config.tree import (
     RESULT_NEUTRAL_KEYS,
     check,
     config_hash,
     declare,
+    declare_contradictions,
     differences,
     get_cfg_default,
     load,
+    nearest_setting,
     settings,
 )
 from dassl.utils.errors import ConfigError
 
 __all__ = [
     "RESULT_NEUTRAL_KEYS",
+    "TEXTS",
     "ConfigError",
     "Rule",
+    "above",
     "at_least",
     "between",
     "check",
     "config_hash",
     "declare",
+    "declare_contradictions",
     "differences",
+    "each",
     "get_cfg_default",
+    "is_number",
     "load",
+    "nearest_setting",
     "one_of",
     "parse_yaml",
     "read_settings",

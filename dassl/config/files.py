@@ -1,12 +1,13 @@
 """Settings read from YAML files, including the files that a file names under `_BASE_`."""
 
+import glob
 import os
 
 import yaml
 from yacs.config import CfgNode
 
 from dassl.config.rules import nearest, show
-from dassl.utils.errors import UserError
+from dassl.utils.errors import PROJECT, UserError
 from dassl.utils.tools import open_file
 
 BASE = "_BASE_"
@@ -172,6 +173,10 @@ def _near(file):
         found = nearest(name, os.listdir(folder or "."))
     except OSError:
         return f"; the folder {folder} does not exist either"
+    if not found and not folder:  # --dataset-config-file icon5
+        stem = glob.escape(name.removesuffix(".yaml"))
+        found = next(iter(sorted(glob.glob(f"{PROJECT}/configs/**/{stem}.yaml", recursive=True))), "")
+        found = os.path.relpath(found) if found else ""
     return f"; did you mean {os.path.join(folder, found)}?" if found else ""
 
 

@@ -4,6 +4,7 @@ import ast
 import difflib
 
 LONGEST = 300  # characters of a value in a message
+LARGEST = 1e12  # size of a number with a fraction; products of two must stay numbers of fp32
 
 
 class Rule:
@@ -38,9 +39,32 @@ def at_least(low):
     return Rule(lambda value: value >= low, f"a number >= {low}")
 
 
+def above(low):
+    """Rule: a number > low."""
+    return Rule(lambda value: value > low, f"a number > {low}")
+
+
 def between(low, high):
     """Rule: a number in [low, high]."""
-    return Rule(lambda value: low <= value <= high, f"a number from {low} to {high}")
+    return Rule(lambda value: low <= value <= high, f"a number from {low} to {high:,}")
+
+
+def each(test, text, count=None):
+    """Rule: a list whose items all pass `test`; `count` is the number of items, default any number."""
+
+    def right(values):
+        items = [values] if isinstance(values, str) else values
+        return (count is None or len(items) == count) and all(test(item) for item in items)
+
+    return Rule(right, text)
+
+
+def is_number(value):
+    """Whether `value` is an int or float; True and False are not numbers here."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+TEXTS = each(lambda value: isinstance(value, str), "a list of texts")
 
 
 def one_of(names, extra=()):
@@ -146,6 +170,26 @@ def coerce(value, default, also=()):
     Raises:
         TypeError: the value does not fit; the message says what was expected and found.
     """
+    found = _extreme(value)
+    value = value if found else _typed(value, default, also)
+    if problem := found or _extreme(value):
+        raise TypeError(problem)
+    return value
+
+
+def _extreme(value):
+    """Why no setting may contain `value`, or a value inside it; "" if it may."""
+    if isinstance(value, float) and not -LARGEST <= value <= LARGEST:
+        return f"expected a number between -{LARGEST:g} and {LARGEST:g}"
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return "expected an integer of at most 64 bits"
+    if isinstance(value, str) and "\0" in value:
+        return "expected a text without NUL characters"
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return next(filter(None, map(_extreme, inner)), "")
+
+
+def _typed(value, default, also):
     if default is None or isinstance(value, also):
         return parse(value) if isinstance(value, str) and default is None else value
     if isinstance(default, str):

@@ -45,6 +45,7 @@ class Setting:
 
 
 _settings: dict[str, Setting] = {}
+_contradictions: list[Callable] = []
 
 
 def settings():
@@ -75,6 +76,12 @@ def declare(key, default, *, allowed=None, help="", also=(), read=None):
             raise ValueError(f"setting {key} cannot be declared beside {other}: one is a group of the other")
     if known is None or (allowed is not None and known.rule is None):
         _settings[key] = Setting(key, default, as_rule(allowed), tuple(also), help, read)
+
+
+def declare_contradictions(find):
+    """Add a check of settings against each other: `find(cfg)` returns a list of problems. Can decorate `find`."""
+    _contradictions.append(find)
+    return find
 
 
 def get_cfg_default():
@@ -121,11 +128,7 @@ def load(cfg, files=(), opts=(), opts_from="command line", only=()):
     problems, entries = [], []
     for file in filter(None, files):
         entries += read_settings(file, cfg, problems, only)
-    opts = list(opts)
-    if len(opts) % 2:
-        problems.append(f"{opts_from}: {show(opts[-1])} has no value; settings are given as KEY VALUE pairs")
-        opts.pop()
-    pairs = zip(opts[::2], opts[1::2], strict=True)
+    pairs = _pairs(opts, opts_from, problems)
     entries += [(opts_from, key, value) for key, value in pairs if not only or key.split(".")[0] in only]
 
     leaves = flatten(cfg)
@@ -153,8 +156,29 @@ def load(cfg, files=(), opts=(), opts_from="command line", only=()):
         node[leaf] = value
 
 
+def _pairs(opts, opts_from, problems):
+    """Yield (key, value) of [KEY, VALUE, KEY, VALUE, ...]; append a problem for everything else."""
+    words = iter(opts)
+    for key in words:
+        key, equals, value = str(key).partition("=")
+        form = "settings are given as KEY VALUE pairs"
+        if equals:
+            problems.append(f"{opts_from}: {show(f'{key}={value}')}: {form}, expected {show(key)} {show(value)}")
+            continue
+        missing = object()
+        if (value := next(words, missing)) is missing:
+            problems.append(f"{opts_from}: {show(key)} has no value; {form}")
+            return
+        yield key, value
+
+
+def nearest_setting(word, cfg):
+    """The key of `cfg` that `word` was most likely meant to be ("LR", "shots"), or None."""
+    return nearest_key(word, sorted(flatten(cfg), key=lambda key: "TRAIN_X" not in key))  # --batch-size: of training
+
+
 def check(cfg):
-    """Check the type and the allowed values of every declared setting in `cfg`.
+    """Check the type and the allowed values of every declared setting in `cfg`, and the settings against each other.
 
     Raises:
         ConfigError: one message with all problems.
@@ -170,6 +194,7 @@ def check(cfg):
             if text := _forbidden(key, value):
                 problems.append(text)
     _raise(problems)
+    _raise([problem for find in _contradictions for problem in find(cfg)])
 
 
 def config_hash(cfg):

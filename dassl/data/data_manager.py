@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from dassl.config import at_least, declare
+from dassl.config import TEXTS, at_least, between, declare
 from dassl.data.datasets import build_dataset
 from dassl.data.images import read_image
 from dassl.data.samplers import SAMPLERS, build_sampler
@@ -21,10 +21,10 @@ from dassl.data.views import Epoch, KeyedViews, relocate, replace_prefix
 
 declare("DATASET.ROOT", "", help="folder that contains the folders of all datasets")
 declare("DATASET.NAME", "", help="registered name of a dataset or suite")
-declare("DATASET.SOURCE_DOMAINS", (), help="domains to train on, if the dataset has several")
-declare("DATASET.TARGET_DOMAINS", (), help="domains to test on")
-declare("DATASET.NUM_LABELED", -1, help="labelled images in semi-supervised learning")
-declare("DATASET.NUM_SHOTS", -1, help="training images per class; below 1: all")
+declare("DATASET.SOURCE_DOMAINS", (), allowed=TEXTS, help="domains to train on, if the dataset has several")
+declare("DATASET.TARGET_DOMAINS", (), allowed=TEXTS, help="domains to test on")
+declare("DATASET.NUM_LABELED", -1, allowed=at_least(-1), help="labelled images in semi-supervised learning")
+declare("DATASET.NUM_SHOTS", -1, allowed=at_least(-1), help="training images per class; -1, 0: all")
 declare("DATASET.NESTED_SHOTS", True, help="the images of k shots are a subset of the images of k + 1 shots")
 declare(
     "DATASET.SUBSAMPLE_CLASSES",
@@ -40,19 +40,26 @@ declare(
     help="tasks of a suite of your own: names of datasets, DATASET/TASK, or {ROOT: folder of your images, ...}",
 )
 declare("DATASET.TASK_NAMES", [], read=read_task_names, help="names of tasks in words: {task: name, ...}")
-declare("DATASET.VAL_PERCENT", 0.1, help="share of the training images used for validation, for datasets that read it")
+declare(
+    "DATASET.VAL_PERCENT",
+    0.1,
+    allowed=between(0, 1),
+    help="share of the training images used for validation, for datasets that read it",
+)
 # compatibility: no dataset here reads these
 for _key, _default in (("STL10_FOLD", -1), ("CIFAR_C_TYPE", ""), ("CIFAR_C_LEVEL", 1), ("ALL_AS_UNLABELED", False)):
     declare(f"DATASET.{_key}", _default, help="for datasets written for Dassl that read it")
 
-declare("DATALOADER.NUM_WORKERS", 4, allowed=at_least(0), help="processes that read images; does not affect results")
+declare(
+    "DATALOADER.NUM_WORKERS", 4, allowed=between(0, 512), help="processes that read images; does not affect results"
+)
 declare(
     "DATALOADER.START_METHOD",
     "",
     allowed=("", "fork", "spawn", "forkserver"),
     help="start method of workers; '': default",
 )
-declare("DATALOADER.K_TRANSFORMS", 1, allowed=at_least(1), help="views of each training image per batch")
+declare("DATALOADER.K_TRANSFORMS", 1, allowed=between(1, 100), help="views of each training image per batch")
 declare("DATALOADER.RETURN_IMG0", False, help="add the image without augmentation as img0")
 declare("DATALOADER.OLD_DATA_PATH", "", help="beginning of image paths that is replaced by NEW_DATA_PATH")
 declare("DATALOADER.NEW_DATA_PATH", "", help="replacement of OLD_DATA_PATH")
@@ -60,14 +67,14 @@ for _part in ("TRAIN_X", "TRAIN_U"):
     declare(
         f"DATALOADER.{_part}.SAMPLER", "RandomSampler", allowed=tuple(SAMPLERS), help="order of the training images"
     )
-    declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=at_least(1), help="images per step")
+    declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=between(1, 100_000), help="images per step")
     declare(
         f"DATALOADER.{_part}.N_DOMAIN", 0, allowed=at_least(0), help="RandomDomainSampler: domains per batch; 0: all"
     )
-    declare(f"DATALOADER.{_part}.N_INS", 16, allowed=at_least(1), help="RandomClassSampler: images per class")
+    declare(f"DATALOADER.{_part}.N_INS", 16, allowed=between(1, 100_000), help="RandomClassSampler: images per class")
 declare("DATALOADER.TRAIN_U.SAME_AS_X", True, help="unlabelled images are sampled with the settings of TRAIN_X")
 declare("DATALOADER.TEST.SAMPLER", "SequentialSampler", allowed=tuple(SAMPLERS), help="order of the test images")
-declare("DATALOADER.TEST.BATCH_SIZE", 32, allowed=at_least(1), help="test and validation images per batch")
+declare("DATALOADER.TEST.BATCH_SIZE", 32, allowed=between(1, 100_000), help="test and validation images per batch")
 
 
 class DatasetWrapper(Dataset):

@@ -1,18 +1,23 @@
 """Settings of a run, and the building of its trainer."""
 
-from dassl.config import at_least, declare, one_of, read_settings
+from dassl.config import ConfigError, at_least, declare, one_of, read_settings
 from dassl.utils.registry import TRAINER_REGISTRY
 
 declare("VERSION", 1, help="version of the settings")
 declare("OUTPUT_DIR", "./output/run", help="output folder of the run")
 declare("RESUME", "", help="folder of an unfinished run to resume; an unfinished run in OUTPUT_DIR resumes without it")
-declare("SEED", -1, help="seed of the run; if negative, a seed is drawn and recorded")
+declare("SEED", -1, help="seed of the run (64 bits); if negative, a seed is drawn and recorded")
 declare("USE_CUDA", True, help="use a GPU if there is one")
 declare("VERBOSE", True, help="print a summary of the data")
 declare("MODEL.INIT_WEIGHTS", "", help="checkpoint with the initial values of the learnable module")
 # clip/ declares this key too, with the same default; here it serves trainers with a backbone of their own and no clip
 declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
-declare("TRAIN.CHECKPOINT_FREQ", 10, help="epochs between checkpoints; <= 0: after the last epoch only")
+declare(
+    "TRAIN.CHECKPOINT_FREQ",
+    10,
+    allowed=at_least(-1),
+    help="epochs between checkpoints; -1, 0: after the last epoch only",
+)
 declare("TRAIN.CHECKPOINT_KEEP", 1, allowed=at_least(0), help="how many of the newest checkpoints are kept; 0: all")
 declare("TRAIN.PRINT_FREQ", 10, allowed=at_least(1), help="batches between training lines")
 declare("TRAIN.TENSORBOARD", True, help="write scalars to OUTPUT_DIR/tensorboard")
@@ -36,11 +41,8 @@ def ignored_settings(cfg):
     return (*(f"TRAINER.{name}." for name in groups if name not in own), *getattr(method, "ignored_settings", ()))
 
 
-def warn_of_unused(cfg, opts, file=None):
-    """Print a warning about settings of other methods in `opts` ([KEY, VALUE, ...]) or in `file`.
-
-    A file with settings of the current method, such as the config.yaml of a run, may also contain those of others.
-    """
+def warn_of_unused(cfg, opts):
+    """Print a warning about settings of other methods in `opts` ([KEY, VALUE, ...])."""
     section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
     groups = tuple(group for group in ignored_settings(cfg) if group.startswith("TRAINER."))
     unused = [key for key in dict.fromkeys(opts[::2]) if key.startswith(groups)]
@@ -49,10 +51,31 @@ def warn_of_unused(cfg, opts, file=None):
             f"WARNING: {cfg.TRAINER.NAME} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "
             "see docs/settings.md"
         )
-    paths = [key.split(".") for _, key, _ in read_settings(file, cfg, [])] if file else []
-    named = dict.fromkeys(path[1] for path in paths if path[0] == "TRAINER" and len(path) > 2 and path[1] != "ZSCLIP")
-    if section and named and section not in named:
-        print(f"WARNING: {file} has settings of {', '.join(named)}, which {cfg.TRAINER.NAME} does not read")
+
+
+def refuse_other_method(cfg, file):
+    """Refuse a configuration file of another method, which would leave the method of `cfg` with its defaults.
+
+    A file with settings of the current method, such as the config.yaml of a run, may also contain those of others.
+
+    Raises:
+        ConfigError: `file` has settings of other methods only. If the method of `cfg` learns nothing, a warning.
+    """
+    groups = tuple(group for group in ignored_settings(cfg) if group.startswith("TRAINER."))
+    if not groups or not file:
+        return
+    keys = [key for _, key, _ in read_settings(file, cfg, []) if key.startswith("TRAINER.") and key.count(".") > 1]
+    foreign = dict.fromkeys(key.split(".")[1] for key in keys if key.startswith(groups))
+    if foreign and all(key.startswith((*groups, "TRAINER.ZSCLIP.")) for key in keys):
+        method, name = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), cfg.TRAINER.NAME
+        text = (
+            f"{file} has settings of another method (TRAINER.{', TRAINER.'.join(foreign)}), and the trainer is {name}, "
+            f"which reads TRAINER.{method.section}; give a --config-file of configs/trainers/{name}, or another "
+            "--trainer"
+        )
+        if method.learns:
+            raise ConfigError(text)
+        print(f"WARNING: {text}")  # CoOp's command for zero-shot CLIP names a file of CoOp
 
 
 def build_trainer(cfg, space=None):

@@ -1,15 +1,20 @@
 """For trainers written for Dassl: TrainerXU, and settings that no method of this project reads."""
 
-from dassl.config import declare
+from dassl.config import between, declare, each
 from dassl.engine.trainer import SimpleTrainer, start
 from dassl.utils.errors import UserError
 
 declare("MODEL.BACKBONE.PRETRAINED", True, help="for trainers with a backbone of their own")
 declare("MODEL.HEAD.NAME", "", help="head between backbone and classifier, for trainers that have one")
-declare("MODEL.HEAD.HIDDEN_LAYERS", (), help="widths of the hidden layers of the head")
+declare(
+    "MODEL.HEAD.HIDDEN_LAYERS",
+    (),
+    allowed=each(lambda width: type(width) is int and width > 0, "a list of integers > 0"),
+    help="widths of the hidden layers of the head",
+)
 declare("MODEL.HEAD.ACTIVATION", "relu", help="activation of the head")
 declare("MODEL.HEAD.BN", True, help="batch normalisation in the head")
-declare("MODEL.HEAD.DROPOUT", 0.0, help="dropout of the head")
+declare("MODEL.HEAD.DROPOUT", 0.0, allowed=between(0, 1), help="dropout of the head")
 declare(
     "TRAIN.COUNT_ITER",
     "train_x",

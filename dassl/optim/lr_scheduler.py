@@ -2,7 +2,7 @@
 
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
-from dassl.config import at_least, declare
+from dassl.config import at_least, declare, declare_contradictions, each
 from dassl.utils import check_availability
 from dassl.utils.errors import UserError
 
@@ -20,11 +20,14 @@ declare("OPTIM.LR_MIN", 0.0, allowed=at_least(0), help="learning rate at which t
 declare(
     "OPTIM.STEPSIZE",
     (-1,),
+    allowed=each(lambda size: type(size) is int, "a list of integers"),
     help="single_step: epochs between decays (<= 0: no decay); multi_step: epochs of the decays",
 )
 declare("OPTIM.GAMMA", 0.1, allowed=at_least(0), help="factor of each decay of single_step and multi_step")
 declare("OPTIM.MAX_EPOCH", 10, allowed=at_least(1), help="number of epochs, and half the period of the cosine")
-declare("OPTIM.WARMUP_EPOCH", -1, help="epochs of warm-up before the schedule begins; <= 0: none")
+declare(
+    "OPTIM.WARMUP_EPOCH", -1, allowed=at_least(-1), help="epochs of warm-up before the schedule begins; -1, 0: none"
+)
 declare(
     "OPTIM.WARMUP_STEPS",
     0,
@@ -56,6 +59,16 @@ declare(
         "thirds, and 0 at the end; with 4 it ends at its peak. 0 or 1: each steps once"
     ),
 )
+
+
+@declare_contradictions
+def _schedule_problems(cfg):
+    c = cfg.OPTIM
+    by_steps = c.LR_PER == "step" and c.WARMUP_STEPS
+    if by_steps or c.WARMUP_EPOCH <= c.MAX_EPOCH:
+        return []
+    epochs = f"OPTIM.WARMUP_EPOCH {c.WARMUP_EPOCH} exceeds OPTIM.MAX_EPOCH {c.MAX_EPOCH}"
+    return [f"{epochs}, so the learning rate would never leave the warm-up; expected at most {c.MAX_EPOCH}"]
 
 
 def build_lr_scheduler(optimizer, optim_cfg, batches=0):

@@ -5,26 +5,36 @@ import warnings
 import torch
 from torch import nn
 
-from dassl.config import at_least, between, declare
+from dassl.config import TEXTS, at_least, between, declare, declare_contradictions
 from dassl.utils import check_availability
 from dassl.utils.errors import UserError
 
 AVAIL_OPTIMS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
 
+_BETA = (lambda value: 0 <= value < 1, "a number >= 0 and below 1")
 declare("OPTIM.NAME", "adam", allowed=AVAIL_OPTIMS, help="optimiser")
-declare("OPTIM.LR", 0.0003, allowed=at_least(0), help="learning rate before any warm-up or decay")
+declare("OPTIM.LR", 0.0003, allowed=between(0, 1_000_000), help="learning rate before any warm-up or decay")
 declare("OPTIM.WEIGHT_DECAY", 5e-4, allowed=at_least(0), help="weight decay")
-declare("OPTIM.MOMENTUM", 0.9, allowed=at_least(0), help="momentum of sgd and rmsprop")
-declare("OPTIM.SGD_DAMPNING", 0.0, help="dampening of sgd's momentum")
+declare("OPTIM.MOMENTUM", 0.9, allowed=between(0, 1), help="momentum of sgd and rmsprop")
+declare("OPTIM.SGD_DAMPNING", 0.0, allowed=between(0, 1), help="dampening of sgd's momentum")
 declare("OPTIM.SGD_NESTEROV", False, help="Nesterov's momentum in sgd")
 declare("OPTIM.RMSPROP_ALPHA", 0.99, allowed=between(0, 1), help="smoothing constant of rmsprop")
-declare("OPTIM.ADAM_BETA1", 0.9, allowed=between(0, 1), help="first-moment decay of adam, amsgrad, radam, adamw")
-declare("OPTIM.ADAM_BETA2", 0.999, allowed=between(0, 1), help="second-moment decay of adam, amsgrad, radam, adamw")
+declare("OPTIM.ADAM_BETA1", 0.9, allowed=_BETA, help="first-moment decay of adam, amsgrad, radam, adamw")
+declare("OPTIM.ADAM_BETA2", 0.999, allowed=_BETA, help="second-moment decay of adam, amsgrad, radam, adamw")
 declare("OPTIM.ADAM_EPS", 1e-8, allowed=at_least(0), help="added to the denominator of adam, amsgrad, radam, adamw")
 # compatibility: for trainers written for Dassl; no method here uses these three
 declare("OPTIM.STAGED_LR", False, help="train layers other than NEW_LAYERS at LR * BASE_LR_MULT")
-declare("OPTIM.NEW_LAYERS", (), help="STAGED_LR: names of the children of the model that train at LR")
+declare("OPTIM.NEW_LAYERS", (), allowed=TEXTS, help="STAGED_LR: names of the children of the model that train at LR")
 declare("OPTIM.BASE_LR_MULT", 0.1, allowed=at_least(0), help="STAGED_LR: factor on LR for the other layers")
+
+
+@declare_contradictions
+def _nesterov_problems(cfg):
+    c = cfg.OPTIM
+    if c.NAME != "sgd" or not c.SGD_NESTEROV or (c.MOMENTUM > 0 and c.SGD_DAMPNING == 0):
+        return []
+    found = f"found OPTIM.MOMENTUM {c.MOMENTUM} and OPTIM.SGD_DAMPNING {c.SGD_DAMPNING}"
+    return [f"OPTIM.SGD_NESTEROV True needs a momentum above 0 and dampening 0, {found}"]
 
 
 def build_optimizer(model, optim_cfg, param_groups=None):

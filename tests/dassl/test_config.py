@@ -77,7 +77,7 @@ def test_all_problems_at_once_with_source_key_and_nearest(tmp_path, cfg):
         f"{file}: TEST = 3: a group of settings",
         f"{file}: OPTMI.LR: no such setting; did you mean OPTIM.LR?",
         f"{gone}: no such file",
-        "command line: OPTIM.LR = -1.0: expected a number >= 0",
+        "command line: OPTIM.LR = -1.0: expected a number from 0 to 1,000,000",
         "command line: MAX_EPOCHS: no such setting; did you mean OPTIM.MAX_EPOCH?",
         "command line: USE_CUDA = 1: expected True or False, found an integer",
         "command line: SEED has no value",

@@ -220,7 +220,7 @@ def test_the_entropy_is_in_the_training_line(build, capsys):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (("TRAINER.PLOT.EPS", 0.0), "PLOT.EPS 0.0: expected a number above 0"),
+        (("TRAINER.PLOT.EPS", 0.0), "PLOT.EPS = 0.0: expected a number > 0"),
         (("TRAINER.PLOT.N", 0), "PLOT.N"),
         (("TRAINER.PLOT.CSC", True, "TRAINER.PLOT.TSC", True), "exclude each other"),
         (("TRAINER.PLOT.CTX_INIT", "a photo"), "has 2 tokens and TRAINER.PLOT.N_CTX is 4"),

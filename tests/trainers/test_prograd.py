@@ -216,7 +216,7 @@ def test_the_general_direction_comes_from_those_templates(build):
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (("TRAINER.PROGRAD.T", 0.0), "PROGRAD.T 0.0: expected a temperature above 0"),
+        (("TRAINER.PROGRAD.T", 0.0), "PROGRAD.T = 0.0: expected a number > 0"),
         (("TRAINER.PROGRAD.LAMBDA", -1.0), "PROGRAD.LAMBDA"),
         (("TRAINER.PROGRAD.CSC", True, "TRAINER.PROGRAD.TSC", True), "exclude each other"),
         (("TRAINER.PROGRAD.TASK_LAMBDA", "marks=0.8,one"), "'one' is not a task's key and a number of at least 0"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from dassl.config import between, declare
+from dassl.config import at_least, between, declare, declare_contradictions, each, is_number
 from dassl.utils import check_availability
 
 INTERPOLATION_MODES = {
@@ -53,7 +53,15 @@ TRANSFORMS = (*_ON_IMAGES, *_ON_TENSORS)
 _TEST = ("normalize", "instance_norm")  # steps that test images get too
 
 # The defaults are CLIP's preprocessing. Dassl's defaults are ImageNet's, which every config for CLIP overrides.
-_PAIR = (lambda size: len(size) == 2 and min(size) > 0, "two numbers > 0: (height, width)")
+_PAIR = each(lambda side: type(side) is int and 0 < side <= 10_000, "two integers from 1 to 10,000: (height, width)", 2)
+_MEANS, _SPREADS = (
+    each(is_number, "three numbers", 3),
+    each(lambda std: is_number(std) and std > 0, "three numbers > 0", 3),
+)
+_SHARES = (
+    lambda shares: len(shares) == 2 and 0 < shares[0] <= shares[1] <= 1,
+    "two numbers > 0 and <= 1, the smaller one first",
+)
 declare("INPUT.SIZE", (224, 224), allowed=_PAIR, help="height and width of the model's input, pixels")
 declare("INPUT.INTERPOLATION", "bicubic", allowed=tuple(INTERPOLATION_MODES), help="how images are resized")
 declare(
@@ -64,33 +72,51 @@ declare(
 )
 declare("INPUT.NO_TRANSFORM", False, help="give images without any transform")
 declare("INPUT.EXIF_ROTATE", False, help="apply the EXIF orientation; off in the published results")
-declare("INPUT.PIXEL_MEAN", [0.48145466, 0.4578275, 0.40821073], help="means of the channels R, G, B (0 to 1)")
-declare("INPUT.PIXEL_STD", [0.26862954, 0.26130258, 0.27577711], help="standard deviations of the channels")
-declare("INPUT.CROP_PADDING", 4, help="random_crop: width of the border of zeros in pixels")
-declare("INPUT.RRCROP_SCALE", (0.08, 1.0), help="random_resized_crop: range of the share of the area")
-declare("INPUT.CUTOUT_N", 1, help="cutout: number of squares")
-declare("INPUT.CUTOUT_LEN", 16, help="cutout: side of a square in pixels")
+declare(
+    "INPUT.PIXEL_MEAN",
+    [0.48145466, 0.4578275, 0.40821073],
+    allowed=_MEANS,
+    help="means of the channels R, G, B (0 to 1)",
+)
+declare(
+    "INPUT.PIXEL_STD",
+    [0.26862954, 0.26130258, 0.27577711],
+    allowed=_SPREADS,
+    help="standard deviations of the channels",
+)
+declare("INPUT.CROP_PADDING", 4, allowed=between(0, 10_000), help="random_crop: width of the border of zeros in pixels")
+declare("INPUT.RRCROP_SCALE", (0.08, 1.0), allowed=_SHARES, help="random_resized_crop: range of the share of the area")
+declare("INPUT.CUTOUT_N", 1, allowed=between(0, 1000), help="cutout: number of squares")
+declare("INPUT.CUTOUT_LEN", 16, allowed=between(0, 10_000), help="cutout: side of a square in pixels")
 declare("INPUT.GN_MEAN", 0.0, help="gaussian_noise: mean")
-declare("INPUT.GN_STD", 0.15, help="gaussian_noise: standard deviation")
-declare("INPUT.RANDAUGMENT_N", 2, help="randaugment*: operations per image")
+declare("INPUT.GN_STD", 0.15, allowed=at_least(0), help="gaussian_noise: standard deviation")
+declare("INPUT.RANDAUGMENT_N", 2, allowed=between(0, 100), help="randaugment*: operations per image")
 declare(
     "INPUT.RANDAUGMENT_M",
     10,
     allowed=between(0, 30),
     help="randaugment: magnitude",
 )
-declare("INPUT.COLORJITTER_B", 0.4, help="colorjitter: brightness")
-declare("INPUT.COLORJITTER_C", 0.4, help="colorjitter: contrast")
-declare("INPUT.COLORJITTER_S", 0.4, help="colorjitter: saturation")
-declare("INPUT.COLORJITTER_H", 0.1, help="colorjitter: hue")
-declare("INPUT.RGS_P", 0.2, help="randomgrayscale: probability")
-declare("INPUT.GB_P", 0.5, help="gaussian_blur: probability")
+declare("INPUT.COLORJITTER_B", 0.4, allowed=at_least(0), help="colorjitter: brightness")
+declare("INPUT.COLORJITTER_C", 0.4, allowed=at_least(0), help="colorjitter: contrast")
+declare("INPUT.COLORJITTER_S", 0.4, allowed=at_least(0), help="colorjitter: saturation")
+declare("INPUT.COLORJITTER_H", 0.1, allowed=between(0, 0.5), help="colorjitter: hue")
+declare("INPUT.RGS_P", 0.2, allowed=between(0, 1), help="randomgrayscale: probability")
+declare("INPUT.GB_P", 0.5, allowed=between(0, 1), help="gaussian_blur: probability")
 declare(
     "INPUT.GB_K",
     21,
     allowed=(lambda k: k > 0 and k % 2 == 1, "an odd number > 0"),
     help="gaussian_blur: kernel size in pixels, odd",
 )
+
+
+@declare_contradictions
+def _blur_problems(cfg):
+    c = cfg.INPUT
+    if "gaussian_blur" not in c.TRANSFORMS or min(c.SIZE) > c.GB_K // 2:
+        return []
+    return [f"INPUT.GB_K {c.GB_K} is too large for images of INPUT.SIZE {tuple(c.SIZE)}: half of it must fit"]
 
 
 def build_transform(cfg, is_train: bool = True, choices=None):
