@@ -7,7 +7,7 @@ from collections import OrderedDict
 import torch
 
 from dassl.runs import checkpoints
-from dassl.utils import get_rng_state, load_checkpoint, save_checkpoint, set_rng_state
+from dassl.utils import get_rng_state, preserved_rng, save_checkpoint, set_rng_state
 from dassl.utils.errors import NonFiniteLossError, UserError
 
 
@@ -174,41 +174,58 @@ class TrainerBase:
             save_checkpoint(checkpoints.plain(state), os.path.join(directory, name), is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory):
-        """Restore the newest epoch for which every registered model has a complete checkpoint.
+        """Restore the newest epoch for which every registered model has an undamaged checkpoint.
 
         Returns:
-            the number of epochs done, 0 without a checkpoint.
+            the number of epochs done, 0 if the folder contains no checkpoint.
+
+        Raises:
+            UserError: no checkpoint can be read, or the newest one that can be read is of another model.
         """
         names = self.get_model_names()
+        damage = None
         for epoch in reversed(checkpoints.saved_epochs(directory, names) if names else []):
+            paths = {name: checkpoints.checkpoint_path(directory, name, epoch) for name in names}
             try:
-                loaded = checkpoints.load_epoch(directory, names, epoch)
+                loaded = {name: checkpoints.load_saved(path, epoch) for name, path in paths.items()}
             except UserError as error:
-                print(f"The checkpoint of epoch {epoch} is skipped: {error}")
+                print(f"WARNING: the checkpoint of epoch {epoch} is skipped: {error}")
+                damage = damage or error
                 continue
-            self._restore(loaded)
+            self._restore(loaded, paths)
             print(f"Resumed from {directory} after epoch {epoch}")
             return epoch
+        if damage is not None:
+            raise UserError(
+                f"no checkpoint in {directory} can be read: {damage}; --overwrite trains from the beginning"
+            )
         print(f"No checkpoint in {directory}, training starts from the beginning")
         return 0
 
-    def _restore(self, loaded):
+    def _restore(self, loaded, paths):
         restored = set()
         for name, checkpoint in loaded.items():
             if _owners(checkpoint["state_dict"]) != _owners(self._models[name].state_dict()):
                 print("WARNING: the checkpoint is of other tasks or classes; the optimiser starts without its history")
                 checkpoint = {**checkpoint, "optimizer": None}
-            self._load_weights(name, checkpoint["state_dict"], f"the checkpoint of {name}")
+            self._load_weights(name, checkpoint["state_dict"], paths[name])
             for part, state in ((self._optims[name], "optimizer"), (self._scheds[name], "scheduler")):
                 if part is not None and checkpoint.get(state) is not None and id(part) not in restored:
-                    part.load_state_dict(checkpoint[state])
+                    checkpoints.load_state(part, checkpoint[state], paths[name], state)
                     restored.add(id(part))
-        first = next(iter(loaded.values()))
+        name, first = next(iter(loaded.items()))
         if self.scaler is not None and first.get("scaler"):
-            self.scaler.load_state_dict(first["scaler"])
-        self.best_result = first.get("best_result", self.best_result)
+            checkpoints.load_state(self.scaler, first["scaler"], paths[name], "scaler")
+        if first.get("best_result") is not None:
+            self.best_result = first["best_result"]
         self.seconds.update(first.get("seconds") or {})
         self._resumed_rng = first.get("rng")
+        if self._resumed_rng is not None:
+            with preserved_rng():
+                try:
+                    set_rng_state(self._resumed_rng)
+                except Exception:  # whatever the generators make of a foreign state
+                    raise UserError(f"{paths[name]}: its rng is not a state of the random generators") from None
         self.epochs_done = first["epoch"]
 
     def load_model(self, directory, epoch=None):
@@ -231,19 +248,13 @@ class TrainerBase:
             epoch = checkpoints.saved_epochs(directory, names)[-1]
         for name in names:
             path = checkpoints.checkpoint_path(directory, name, epoch)
-            checkpoint = load_checkpoint(path)
+            checkpoint = checkpoints.load_saved(path, epoch)
             self._load_weights(name, checkpoint["state_dict"], path)
             self.epochs_done = checkpoint["epoch"]
             print(f"Loaded {path} (epoch {checkpoint['epoch']})")
 
     def _load_weights(self, name, state_dict, source):
-        try:
-            self._models[name].load_state_dict(state_dict)
-        except RuntimeError as error:
-            raise UserError(
-                f"{source} does not fit the model; it was trained with other settings, tasks or classes: "
-                + " ".join(str(error).split())
-            ) from None
+        checkpoints.load_state(self._models[name], state_dict, source)
 
     # ---- scalars ----
 

@@ -1,20 +1,28 @@
 """Checkpoints of a run: <folder>/<model name>/model.pth.tar-<epoch>, one file per registered model and epoch.
 
-They are written atomically, and loaded without executing anything they contain.
+They are written atomically, and loaded without executing anything they contain. A checkpoint is an archive of
+torch.save whose zip comment is a checksum of all bytes before it, so that a copy of the file keeps its checksum and
+torch.load reads it as any other. In files without a checksum, which others have written, the CRCs of the archive count.
 """
 
+import hashlib
+import io
+import math
 import os
 import pickle
 import re
+import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 import torch
 
 from dassl.runs.record import known_results
 from dassl.utils.errors import UserError
-from dassl.utils.tools import atomic_write, mkdir_if_missing
+from dassl.utils.tools import atomic_write, mkdir_if_missing, open_file
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"  # file with the name of the newest checkpoint beside it
@@ -79,20 +87,70 @@ def require_checkpoint(directory, epoch=None, names=None):
         raise FileNotFoundError(f"no checkpoint of epoch {epoch} in {directory}; epochs with checkpoints: {there}")
 
 
-def load_epoch(directory, names, epoch):
-    """{name: checkpoint} of one epoch.
+def load_saved(path, epoch=None):
+    """Read a model's checkpoint and check what it consists of.
+
+    Args:
+        path: path of the file.
+        epoch: the epoch in the file's name, None for model-best.pth.tar.
+
+    Returns:
+        dict with at least "state_dict" {name: tensor or plain value} and "epoch", the finished epochs.
 
     Raises:
-        UserError: a file is not a complete checkpoint.
+        UserError: the file is damaged, is not a checkpoint of a model, or is one of another epoch.
+        FileNotFoundError: no such file.
     """
-    loaded = {}
-    for name in names:
-        path = checkpoint_path(directory, name, epoch)
-        checkpoint = load_checkpoint(path)
-        if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-            raise UserError(f"{path} is not a checkpoint: it has no state_dict")
-        loaded[name] = checkpoint
-    return loaded
+    checkpoint = load_checkpoint(path)
+    wrong = _wrong(checkpoint)
+    if wrong:
+        raise UserError(f"{path} is not a checkpoint of a model: {wrong}")
+    found = checkpoint.get("epoch") or epoch or 0  # a checkpoint reduced to its weights need not know its epoch
+    if epoch is not None and found != epoch:
+        raise UserError(f"{path} is named after epoch {epoch} and is a checkpoint of epoch {found}; rename it")
+    return {**checkpoint, "epoch": found}
+
+
+def _wrong(checkpoint):
+    """What is wrong with the structure of a checkpoint; "" if nothing is."""
+    if not isinstance(checkpoint, dict):
+        return f"it is {_kind(checkpoint)}, expected a dictionary with state_dict and epoch"
+    weights, epoch = checkpoint.get("state_dict"), checkpoint.get("epoch")
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        return "it has no state_dict of tensors by name"
+    if not (epoch is None or (isinstance(epoch, int) and not isinstance(epoch, bool) and epoch >= 0)):
+        return f"its epoch is {_kind(epoch)}, expected a number of finished epochs"
+    for name in ("optimizer", "scheduler", "scaler", "rng", "seconds"):
+        if not isinstance(checkpoint.get(name), (Mapping, type(None))):
+            return f"its {name} is {_kind(checkpoint[name])}, expected a dictionary"
+    numbers = {"best_result": checkpoint.get("best_result"), **(checkpoint.get("seconds") or {})}
+    for name, value in numbers.items():
+        if value is not None and (not isinstance(value, Real) or math.isnan(value)):
+            return f"its {name} is {_kind(value)}, expected a number"
+    return ""
+
+
+def _kind(value):
+    return repr(value)[:40] if isinstance(value, (Real, str, type(None))) else f"of type {type(value).__name__}"
+
+
+def misfit(model, weights):
+    """How the names and shapes of `weights` differ from those of `model`, in one line; "" if they do not."""
+    known = model.state_dict()
+    own = {name: value for name, value in known.items() if isinstance(value, torch.Tensor)}
+    shapes = {
+        name: (tuple(weights[name].shape), tuple(value.shape))
+        for name, value in own.items()
+        if isinstance(weights.get(name), torch.Tensor)
+    }
+    parts = [
+        ("missing", [name for name in own if name not in weights]),
+        ("unknown", [name for name in weights if name not in known]),
+        ("not a tensor", [name for name in own if name in weights and name not in shapes]),
+        ("of another shape", [f"{name} {a}, expected {b}" for name, (a, b) in shapes.items() if a != b]),
+    ]
+    texts = [f"{kind}: {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "") for kind, names in parts if names]
+    return "; ".join(texts)
 
 
 def prune(directory, names, keep):
@@ -150,9 +208,12 @@ def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True
         state["state_dict"] = _without_module(state["state_dict"])
     name = model_name or f"model.pth.tar-{state['epoch']}"
     path = os.path.join(save_dir, name)
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    content = _sealed(stream.getvalue())
     for target in [path] + ([os.path.join(save_dir, BEST)] if is_best else []):
         with atomic_write(target, "wb") as stream:
-            torch.save(state, stream)
+            stream.write(content)
     if name.startswith("model.pth.tar"):  # training is not resumed from the best model
         with atomic_write(os.path.join(save_dir, POINTER)) as stream:
             stream.write(name + "\n")
@@ -160,20 +221,57 @@ def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True
     return path
 
 
+_END = b"PK\x05\x06"  # beginning of the last 22 bytes of a zip archive without a comment
+_SEAL = b"sha256:"  # beginning of the comment, followed by 64 digits
+
+
+def _sealed(archive):
+    """A zip archive with the SHA-256 of all that precedes the comment as its comment."""
+    if archive[-22:-18] != _END or archive[-2:] != b"\0\0":
+        return archive
+    archive = archive[:-2] + struct.pack("<H", len(_SEAL) + 64)
+    return archive + _SEAL + hashlib.sha256(archive).hexdigest().encode()
+
+
+def _damage(content):
+    """What shows that bytes of a checkpoint have changed; "" if nothing does."""
+    comment = len(_SEAL) + 64
+    if content[-comment:].startswith(_SEAL):
+        whole = hashlib.sha256(content[:-comment]).hexdigest().encode() == content[-64:]
+        return "" if whole else "its bytes do not have the checksum that it was written with"
+    if content[:2] != b"PK" and _END not in content[-1024:]:
+        return ""  # written by an old version of PyTorch, not as an archive
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if content[-22:-18] != _END or content[-2:] != b"\0\0":
+                return "its end, where the checksum is, has changed"
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                return "it was not written by torch.save, which does not compress"
+            return "its bytes do not have the checksum that they were written with" if archive.testzip() else ""
+    except Exception as error:  # anything, for damaged headers
+        return f"the archive is cut off or damaged ({' '.join(str(error).split())})"
+
+
 def load_checkpoint(fpath):
     """Read a checkpoint to the CPU, tensors and plain values only.
 
     Raises:
         UserError: an empty path; a file with pickled objects (they are not executed); a file that is not a complete
-            checkpoint.
+            checkpoint, or whose bytes have changed since it was written.
         FileNotFoundError: no such file.
     """
     if not fpath:
         raise UserError("no checkpoint to load: the path is empty")
-    if not os.path.isfile(fpath):
+    if os.path.isdir(fpath):
+        raise UserError(f"{fpath} is a folder, expected the file of a checkpoint")
+    if not os.path.exists(fpath):
         raise FileNotFoundError(f"no checkpoint at {fpath}")
+    with open_file(fpath, "rb") as stream:
+        content = stream.read()
+    if damage := _damage(content):
+        raise UserError(f"{fpath} is not a complete checkpoint: {damage}")
     try:
-        return torch.load(fpath, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported operand" in str(error):  # the first bytes are not written by torch
             raise UserError(
@@ -186,7 +284,7 @@ def load_checkpoint(fpath):
             "torch.save({'state_dict': c['state_dict'], 'epoch': c.get('epoch', 0)}, "
             f"'{fpath}')\" (the package that wrote it must be importable)"
         ) from None
-    except (EOFError, RuntimeError, ValueError, KeyError) as error:
+    except Exception as error:  # the contents of a foreign file make the unpickler raise nearly anything
         reason = str(error).split(".")[0] or "it is empty"
         raise UserError(f"{fpath} is not a complete checkpoint: {' '.join(reason.split())}") from None
 
@@ -197,7 +295,10 @@ def load_pretrained_weights(model, weight_path):
     Modules with a method `match_saved` find their rows by owner first. Returns whether every tensor was found.
     """
     checkpoint = load_checkpoint(weight_path)
-    weights = _without_module(checkpoint.get("state_dict", checkpoint))
+    weights = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else None
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise UserError(f"{weight_path} does not contain weights: expected tensors by name, or a state_dict of them")
+    weights = _without_module(weights)
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
         if hasattr(module, "match_saved") and any(key.startswith(prefix) for key in weights):
@@ -228,16 +329,46 @@ def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None):
     pointer = os.path.join(fdir, POINTER)
     if not os.path.isfile(pointer):
         raise FileNotFoundError(f"no checkpoint to resume from in {fdir}: the file {pointer} is missing")
-    with open(pointer, encoding="utf-8") as stream:
-        path = os.path.join(fdir, stream.readline().strip())
-    checkpoint = load_checkpoint(path)
-    model.load_state_dict(checkpoint["state_dict"])
-    if optimizer is not None and checkpoint.get("optimizer") is not None:
-        optimizer.load_state_dict(checkpoint["optimizer"])
-    if scheduler is not None and checkpoint.get("scheduler") is not None:
-        scheduler.load_state_dict(checkpoint["scheduler"])
+    with open_file(pointer, encoding="utf-8", errors="replace") as stream:
+        name = stream.readline(1000).strip()
+    if os.path.basename(name) != name:
+        raise UserError(f"{pointer} names {name!r}, expected the name of a checkpoint beside it")
+    path = os.path.join(fdir, name)
+    checkpoint = load_saved(path)
+    load_state(model, checkpoint["state_dict"], path)
+    for part, state in ((optimizer, "optimizer"), (scheduler, "scheduler")):
+        if part is not None and checkpoint.get(state) is not None:
+            load_state(part, checkpoint[state], path, state)
     print(f"Loaded {path}, continuing with epoch {checkpoint['epoch'] + 1}")
     return checkpoint["epoch"]
+
+
+def load_state(part, state, source, name="model"):
+    """`part.load_state_dict(state)`, with an error for the user if the state is of something else.
+
+    Args:
+        part: module, optimiser, schedule or GradScaler.
+        state: the state to load.
+        source: where the state is from, for messages.
+        name: what the part is, for messages.
+
+    Raises:
+        UserError: the state does not fit, or a parameter is infinite or NaN.
+    """
+    module = isinstance(part, torch.nn.Module)
+    for key, _ in part.named_parameters() if module else ():
+        value = state.get(key)
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
+            raise UserError(f"{source}: {key} is infinite or NaN, so training had failed; use an earlier checkpoint")
+    try:
+        part.load_state_dict(state)
+    except UserError:
+        raise
+    except Exception as error:  # whatever load_state_dict makes of a foreign state
+        reason = (misfit(part, state) if module else "") or " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{source} does not fit the {name}; it was trained with other settings, tasks or classes: {reason}"
+        ) from None
 
 
 def _without_module(state_dict):

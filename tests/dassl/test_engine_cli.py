@@ -335,6 +335,25 @@ def test_overwrite_keeps_the_run_if_it_is_stopped_early(run, finished, monkeypat
     assert read_json(finished / "results.json")["trainer"] == "ToyFixed"
 
 
+def test_a_damaged_checkpoint_is_never_used(run, finished):
+    path = finished / "learner" / "model.pth.tar-1"
+    whole = path.read_bytes()
+    other = path.with_name("model.pth.tar-3")
+    other.write_bytes(whole)
+    shutil.copy(finished / "bias/model.pth.tar-1", finished / "bias/model.pth.tar-3")
+    model = ("--eval-only", "--model-dir", finished)
+    status, out, _ = run("--resume", finished, "OPTIM.MAX_EPOCH", 1, output="a")  # the older one is what its name says
+    assert status == 0 and f"{other} is named after epoch 3 and is a checkpoint of epoch 1" in out
+    other.unlink()
+    path.write_bytes(whole.replace(whole[1000:1010], bytes(10)))
+    for more in (model, ("--resume", finished)):
+        fails(run(*more, output="b"), f"{path} is not a complete checkpoint", "checksum")
+    results = read_json(finished / "results.json")
+    write_json({**results, "status": "running"}, finished / "results.json")
+    fails(run("OPTIM.MAX_EPOCH", 1, "TRAIN.TENSORBOARD", "True"), "no checkpoint in", "can be read", str(path))
+    assert path.exists()
+
+
 def test_overwrite_and_resume_contradict_each_other(run, finished):
     fails(run("--overwrite", "--resume", finished), "give one of them")
 

@@ -1,8 +1,10 @@
 """Checkpoint files: written atomically, loaded without executing anything they contain."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from dassl import utils
+from dassl.runs import checkpoints
 from dassl.utils.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
@@ -85,3 +88,120 @@ def test_pretrained_weights_of_fitting_name_and_shape(tmp_path):
     torch.save(nn.Linear(5, 5).state_dict(), path)
     with pytest.warns(UserWarning, match="no tensor in"):
         utils.load_pretrained_weights(target, path)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A checkpoint with a checksum, as `torch.save` writes it, and as old versions of PyTorch wrote it."""
+    folder = tmp_path_factory.mktemp("saved")
+    state = {"state_dict": nn.Linear(3, 2).state_dict(), "epoch": 3, "optimizer": None}
+    own = utils.save_checkpoint(state, str(folder / "own"))
+    torch.save(state, folder / "plain")
+    torch.save(state, folder / "legacy", _use_new_zipfile_serialization=False)
+    return {"own": Path(own), "plain": folder / "plain", "legacy": folder / "legacy"}
+
+
+def test_any_changed_byte_of_a_checkpoint_is_found(saved, tmp_path):
+    whole, path = saved["own"].read_bytes(), tmp_path / "copy"
+    assert torch.load(saved["own"], weights_only=True)["epoch"] == 3
+    assert torch.load(saved["own"], weights_only=True, mmap=True)["epoch"] == 3
+    damaged = [
+        whole + b"x",
+        whole[:-1],
+        whole[1:],
+        whole[:-40],
+        whole[:-71],
+        whole[: len(whole) // 2],
+    ]
+    for position in (*range(0, len(whole), 7), *range(len(whole) - 100, len(whole))):
+        damaged.append(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is not a complete checkpoint: ") as caught:
+            utils.load_checkpoint(str(path))
+        assert "\n" not in str(caught.value)
+    path.write_bytes(whole)  # a copy of the file under another name
+    assert utils.load_checkpoint(path)["epoch"] == 3
+
+
+@pytest.mark.parametrize("kind", ["plain", "legacy"])
+def test_checkpoints_without_a_checksum(saved, tmp_path, kind):
+    assert utils.load_checkpoint(saved[kind])["epoch"] == 3
+    whole, path = saved[kind].read_bytes(), tmp_path / "copy"
+    weight = utils.load_checkpoint(saved[kind])["state_dict"]["weight"]
+    tensor = whole.index(weight.numpy().tobytes())
+    path.write_bytes(whole[:tensor] + b"xx" + whole[tensor + 2 :])
+    if kind == "legacy":  # the format has no checksum at all
+        assert utils.load_checkpoint(path)["epoch"] == 3
+        return
+    with pytest.raises(UserError, match="checksum"):
+        utils.load_checkpoint(path)
+    for position in range(0, len(whole), 5):  # one error or the same contents, whatever byte has changed
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 4]) + whole[position + 1 :])
+        with contextlib.suppress(UserError):
+            assert torch.equal(utils.load_checkpoint(path)["state_dict"]["weight"], weight)
+
+
+def test_a_compressed_archive_is_refused_unread(saved, tmp_path):
+    with zipfile.ZipFile(saved["plain"]) as old, zipfile.ZipFile(tmp_path / "a", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(UserError, match="does not compress"):
+        utils.load_checkpoint(tmp_path / "a")
+
+
+WEIGHTS = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+STRUCTURES = [
+    ([1, 2], "it is of type list"),
+    (torch.zeros(3), "it is of type Tensor"),
+    ({"epoch": 3}, "no state_dict"),
+    ({"state_dict": [1], "epoch": 3}, "no state_dict"),
+    ({"state_dict": {3: torch.zeros(1)}, "epoch": 3}, "no state_dict"),
+    ({"state_dict": WEIGHTS, "epoch": "three"}, "its epoch is 'three'"),
+    ({"state_dict": WEIGHTS, "epoch": True}, "its epoch is True"),
+    ({"state_dict": WEIGHTS, "epoch": -3}, "its epoch is -3"),
+    ({"state_dict": WEIGHTS, "epoch": 99}, "named after epoch 3 and is a checkpoint of epoch 99"),
+    ({"state_dict": WEIGHTS, "epoch": 3, "optimizer": 5}, "its optimizer is 5"),
+    ({"state_dict": WEIGHTS, "epoch": 3, "best_result": "x"}, "its best_result is 'x'"),
+    ({"state_dict": WEIGHTS, "epoch": 3, "seconds": {"train": None, "x": float("nan")}}, "its x is nan"),
+]
+
+
+@pytest.mark.parametrize(("content", "text"), STRUCTURES)
+def test_checkpoints_of_another_structure_are_one_error(tmp_path, content, text):
+    path = tmp_path / "model.pth.tar-3"
+    torch.save(content, path)
+    with pytest.raises(UserError, match=text) as caught:
+        checkpoints.load_saved(str(path), 3)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_reduced_to_its_weights_takes_the_epoch_of_its_name(tmp_path):
+    for epoch in (None, 0):
+        torch.save({"state_dict": WEIGHTS, "epoch": epoch}, tmp_path / "a")
+        assert checkpoints.load_saved(tmp_path / "a", 7)["epoch"] == 7
+        assert checkpoints.load_saved(tmp_path / "a")["epoch"] == 0
+
+
+STATES = [
+    ({}, "missing: weight, bias"),
+    ({**WEIGHTS, "a": torch.zeros(1)}, "unknown: a"),
+    ({**WEIGHTS, "bias": torch.zeros(3)}, r"of another shape: bias \(3,\), expected \(2,\)"),
+    ({**WEIGHTS, "bias": 3}, "not a tensor: bias"),
+    ({**WEIGHTS, "bias": torch.tensor([0, float("nan")])}, "bias is infinite or NaN"),
+]
+
+
+@pytest.mark.parametrize(("state", "text"), STATES)
+def test_weights_of_another_model_are_one_line(state, text):
+    with pytest.raises(UserError, match=text) as caught:
+        checkpoints.load_state(nn.Linear(3, 2), state, "FILE")
+    assert str(caught.value).startswith("FILE") and "state_dict" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_optimiser_states_of_something_else_are_one_line():
+    optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=1.0)
+    for state in ({}, {"state": {}, "param_groups": []}, {"state": 3, "param_groups": [{}]}, {"param_groups": None}):
+        with pytest.raises(UserError, match="FILE does not fit the optimizer"):
+            checkpoints.load_state(optimizer, state, "FILE", "optimizer")
