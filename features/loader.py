@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dassl.config import at_least, declare
+from dassl.data.datasets.base_dataset import label_of
 from dassl.data.images import image_stamp
 from dassl.data.views import KeyedViews, image_key
 from dassl.engine.progress import progress
@@ -62,6 +63,7 @@ class FeatureLoader:
         views: KeyedViews = loader.dataset
         self.items = views.data_source
         self.seed = None if epochs is None else views.seed
+        self._labels = [label_of(item) for item in self.items]  # (task, label)
         self._stamps = [image_stamp(item.impath) for item in self.items]
         self._keys = [None if epochs is None else image_key(item, views.image_root) for item in self.items]
         # In the order of images, so that each image is decoded once for all its views.
@@ -121,10 +123,10 @@ class FeatureLoader:
             items = [self.items[i] for i in indices]
             yield {
                 "features": torch.from_numpy(self.store.rows([self.name(epoch, i) for i in indices])),  # (B, ...)
-                "label": torch.tensor([item.label for item in items]),
-                "task": torch.tensor([getattr(item, "task", 0) for item in items]),
+                "label": torch.tensor([self._labels[i][1] for i in indices]),
+                "task": torch.tensor([self._labels[i][0] for i in indices]),
                 "domain": torch.tensor([item.domain for item in items]),
-                "index": torch.tensor(indices),
+                "index": torch.tensor(list(map(int, indices))),
                 "impath": [item.impath for item in items],
             }
 

@@ -120,7 +120,10 @@ class MultiTaskTrainer(BuiltTrainer):
     def _parse(self, batch: dict) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
         """(images (B, 3, H, W) or None, frozen features or None, label (B,), task (B,)) on the device."""
         parts = (batch.get(key) for key in ("img", "features", "label", "task"))
-        return tuple(None if part is None else part.to(self.device) for part in parts)
+        images, features, label, task = (None if part is None else part.to(self.device) for part in parts)
+        if label.ndim == 2:  # (B, N), from a dataset class of the published SoftCPT code
+            task, label = self.space.decode(label)
+        return images, features, label, task
 
     def _encode(self, images: Tensor | None, features: Tensor | None, added: Additions | None, task: Tensor | None):
         """Output of the image tower with the additions: (B, d), or the tuple of the tower if more is requested."""

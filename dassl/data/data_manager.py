@@ -13,9 +13,10 @@ from torchvision import transforms as T
 
 from dassl.config import TEXTS, at_least, between, declare
 from dassl.data.datasets import build_dataset
+from dassl.data.datasets.base_dataset import label_of, labels_of
 from dassl.data.images import read_image
 from dassl.data.samplers import SAMPLERS, build_sampler
-from dassl.data.tasks import read_task_names, read_tasks
+from dassl.data.tasks import TaskSpace, read_task_names, read_tasks
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.views import Epoch, KeyedViews, relocate, replace_prefix
 
@@ -87,6 +88,7 @@ class DatasetWrapper(Dataset):
         is_train: whether DATALOADER.K_TRANSFORMS and RETURN_IMG0 apply; they are for training only.
 
     Items: {"img": (3, H, W), "task": int, "label": int within the task, "domain": int, "impath": str, "index": int}.
+    If `space` is set, the label of an item with lists of labels and tasks is coded as in `TaskSpace.encode` (N,).
     With K_TRANSFORMS k > 1, "img" is a list of k views. With RETURN_IMG0, "img0" is the resized image.
 
     Raises:
@@ -107,15 +109,21 @@ class DatasetWrapper(Dataset):
         if "normalize" in cfg.INPUT.TRANSFORMS:
             steps.append(T.Normalize(list(cfg.INPUT.PIXEL_MEAN), list(cfg.INPUT.PIXEL_STD)))
         self.to_tensor = T.Compose(steps)
+        self.space = None  # TaskSpace, for items whose labels are lists
 
     def __len__(self):
         return len(self.data_source)
 
     def __getitem__(self, idx: int) -> dict:
         item = self.data_source[idx]
+        if self.space is not None and isinstance(item.label, (list, tuple)):
+            pairs = labels_of(item)
+            task, label = pairs[0][0], self.space.encode(pairs)
+        else:
+            task, label = label_of(item)
         output = {
-            "task": int(getattr(item, "task", 0)),
-            "label": int(item.label),
+            "task": int(task),
+            "label": label if isinstance(label, torch.Tensor) else int(label),
             "domain": int(item.domain),
             "impath": item.impath,
             "index": idx,
@@ -125,16 +133,32 @@ class DatasetWrapper(Dataset):
             output["img"] = image
         elif isinstance(self.transform, (list, tuple)):
             for i, transform in enumerate(self.transform):
-                output["img" if i == 0 else f"img{i + 1}"] = self._views(transform, image)
+                output["img" if i == 0 else f"img{i + 1}"] = self._transform_image(transform, image)
         else:
-            output["img"] = self._views(self.transform, image)
+            output["img"] = self._transform_image(self.transform, image)
         if self.return_img0:
             output["img0"] = self.to_tensor(image)
         return output
 
-    def _views(self, transform, image):
-        views = [transform(image) for _ in range(self.k_tfm)]
+    def _transform_image(self, tfm, img0):  # Dassl's name, which subclasses override
+        views = [tfm(img0) for _ in range(self.k_tfm)]
         return views[0] if len(views) == 1 else views
+
+
+class Loader(DataLoader):
+    """A loader whose workers start anew if an attribute of its dataset was set, e.g. `loader.dataset.transform`."""
+
+    _seen = 0
+
+    def __iter__(self):
+        if self._iterator is not None and self._seen != self.dataset.changes:
+            self._iterator._shutdown_workers()
+            self._iterator = None
+        self._seen = self.dataset.changes
+        return super().__iter__()
+
+    def __getstate__(self):
+        return {**self.__dict__, "_iterator": None}  # copies do not share workers
 
 
 def build_data_loader(
@@ -153,11 +177,13 @@ def build_data_loader(
     tasks: Sequence[str] = (),
     places: Sequence[str] = (),
     advice: str = "",
+    space: TaskSpace | None = None,
 ) -> DataLoader:
     """Build a loader over `data_source`. Its order and its views are functions of (seed, epoch).
 
-    Call `loader.epoch.set(n)` (`dassl.data.views.Epoch`) before each pass. Training loaders drop a last short batch
-    unless it is the only one, and keep their workers between epochs.
+    Call `loader.epoch.set(n)` (`dassl.data.views.Epoch`) before each pass. Another loader over `loader.dataset` gets
+    new views in each pass, see `dassl.data.views`. Training loaders drop a last short batch unless it is the only one,
+    and keep their workers between epochs.
 
     Args:
         data_source: M items, at least one.
@@ -168,6 +194,7 @@ def build_data_loader(
         tasks: T names of the tasks, for messages.
         places: M texts with the position of each item in its split, for messages.
         advice: command that lists all unreadable images, for messages.
+        space: the tasks, for items with lists of labels.
 
     Raises:
         ValueError: `data_source` is empty, or the sampler cannot fill a batch from it.
@@ -188,6 +215,8 @@ def build_data_loader(
             f"images; use a smaller BATCH_SIZE or RandomSampler"
         )
     items = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
+    if isinstance(items, DatasetWrapper):
+        items.space = space
     views = KeyedViews(
         items,
         data_source,
@@ -203,7 +232,7 @@ def build_data_loader(
     with warnings.catch_warnings():
         # torch warns about more workers than cores; with the default of 4 workers that is not a user's mistake
         warnings.filterwarnings("ignore", message=".*worker processes in total.*")
-        loader = DataLoader(
+        loader = Loader(
             views,
             batch_size=batch_size,
             sampler=sampler,
@@ -242,6 +271,7 @@ class DataManager:
             "image_root": getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
             "tasks": [f"{task.id} ({task.key})" for task in dataset.space.tasks],
             "advice": getattr(dataset, "advice", ""),
+            "space": dataset.space,
         }
 
         def loader(part, settings, tfm, is_train):
@@ -260,30 +290,40 @@ class DataManager:
         self.val_loader = loader("val", cfg.DATALOADER.TEST, test, False)
         self.test_loader = loader("test", cfg.DATALOADER.TEST, test, False)
 
-        self.dataset, self.space = dataset, dataset.space
-        self.num_classes, self.lab2cname = dataset.num_classes, dataset.lab2cname
-        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.dataset = dataset
+        self._num_classes, self._lab2cname = dataset.num_classes, dataset.lab2cname
+        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
+
+    # Properties, as in Dassl: subclasses that build data of their own set the attributes.
+    num_classes = property(lambda self: self._num_classes)
+    lab2cname = property(lambda self: self._lab2cname)
+    num_source_domains = property(lambda self: self._num_source_domains)
+
+    @property
+    def space(self) -> TaskSpace | None:
+        """TaskSpace of the run; None for a dataset that is not a DatasetBase."""
+        return getattr(self.dataset, "space", None)
 
     def set_epoch(self, epoch: int):
         """Set the epoch (0, 1, …) that decides order and views of the training images. Call it before each epoch."""
         for loader in (self.train_loader_x, self.train_loader_u):
-            if loader is not None:
+            if isinstance(getattr(loader, "epoch", None), Epoch):  # a subclass may build loaders of its own
                 loader.epoch.set(epoch)
 
     def show_dataset_summary(self, cfg):
         """Print how many tasks, classes and images there are."""
-        dataset, space = self.dataset, self.dataset.space
+        dataset, space = self.dataset, self.space
         rows = [("dataset", cfg.DATASET.NAME)]
         for name, domains in (("source", cfg.DATASET.SOURCE_DOMAINS), ("target", cfg.DATASET.TARGET_DOMAINS)):
             if domains:
                 rows.append((name, ", ".join(domains)))
-        if space.num_tasks > 1:
+        if space is not None and space.num_tasks > 1:
             rows.append(("tasks", f"{space.num_tasks:,}"))
-        rows.append(("classes", f"{space.num_classes:,}"))
+        rows.append(("classes", f"{self.num_classes:,}"))
         for name in ("train_x", "train_u", "val", "test"):
-            items = getattr(dataset, name)
+            items = getattr(dataset, name, None)
             if items:
                 rows.append((name, f"{len(items):,}"))
         print("\n".join(f"{name:<10}{value}" for name, value in rows))

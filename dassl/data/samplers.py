@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Sampler
 
-from dassl.data.views import Epoch, view_seed
+from dassl.data.datasets.base_dataset import labels_of
+from dassl.data.views import Drawn, Epoch, view_seed
 from dassl.utils import check_availability
 
 
@@ -30,7 +31,9 @@ class KeyedSampler(Sampler):
         self.epoch.set(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._indices(self.epoch.begin_pass()))
+        views = self.epoch.begin_pass()
+        indices = self._indices(self.epoch.value)
+        return (Drawn.at(index, views) for index in indices)
 
     def _indices(self, epoch: int) -> list[int]:
         return self.order(torch.Generator().manual_seed(view_seed(self.seed, epoch, type(self).__name__)))
@@ -132,7 +135,7 @@ class RandomClassSampler(GroupSampler):
         super().__init__(data_source, seed, epoch)
         if n_ins < 1 or batch_size % n_ins:
             raise ValueError(f"N_INS is {n_ins}, expected a divisor of BATCH_SIZE ({batch_size})")
-        self.groups = self.grouped(lambda item: (getattr(item, "task", 0), item.label))
+        self.groups = self.grouped(lambda item: tuple(labels_of(item)))
         self.n_ins = n_ins
         self.n_classes = batch_size // n_ins
         if self.n_classes > len(self.groups):

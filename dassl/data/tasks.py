@@ -166,6 +166,29 @@ class TaskSpace:
         """Mask of the columns of each sample's task. task (B,) -> BoolTensor (B, N)."""
         return self.task_of_column.to(task.device)[None, :] == task[:, None]
 
+    # ---- the labels of the published SoftCPT code ----
+
+    def encode(self, labels: Sequence[tuple[int, int]]) -> Tensor:
+        """The (task, label) pairs of one image as LongTensor (N,): 1 its classes, 0 others of its tasks, else -1."""
+        coded = torch.full((self.num_classes,), -1)
+        for task, _ in labels:
+            coded[self.columns(task)] = 0
+        for task, label in labels:
+            coded[self.offsets[task] + label] = 1
+        return coded
+
+    def decode(self, coded: Tensor) -> tuple[Tensor, Tensor]:
+        """Task (B,) and label (B,) of labels (B, N) as `encode` gives them.
+
+        Raises:
+            UserError: an image has several labels, or none.
+        """
+        if bool((coded.eq(1).sum(1) != 1).any()):
+            raise UserError("an image has several labels, or none; this method expects one label per image")
+        column = coded.eq(1).long().argmax(1)
+        task = self.task_of_column.to(coded.device)[column]
+        return task, column - self._starts.to(coded.device)[task]
+
     # ---- parts ----------------------------------------------------------------------------------------------------
 
     def subset(self, tasks: Sequence[int]) -> TaskSpace:

@@ -3,21 +3,24 @@
 A view does not depend on the number of worker processes, their start method, the order of the images, the batch size
 or on whether the run was resumed. The random number generators of torch, numpy and Python are seeded from the key of
 the item before it is made. Afterwards they are restored, so that the main process keeps its own random sequence.
+
+The epoch travels with the index: the samplers of this project yield indices of the class `Drawn`. Any other index, such
+as one of `DataLoader(loader.dataset, shuffle=True)` in code written for Dassl, gives a new random view each time.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from dassl.data.datasets.base_dataset import relative_path
+from dassl.data.datasets.base_dataset import labels_of, relative_path
 from dassl.data.images import BrokenImageError, MissingImageError, decoded_once
 
 
@@ -42,8 +45,13 @@ def replace_prefix(path: str, old: str = "", new: str = "") -> str:
 
 
 def relocate(items: Sequence, old: str = "", new: str = "") -> Sequence:
-    """Apply `replace_prefix` to the paths of all items (DATALOADER.OLD_DATA_PATH, NEW_DATA_PATH)."""
-    return [replace(item, impath=replace_prefix(item.impath, old, new)) for item in items] if old else items
+    """Apply `replace_prefix` to the paths of all items (DATALOADER.OLD_DATA_PATH, NEW_DATA_PATH), in copies."""
+    if not old:
+        return items
+    copies = [copy.copy(item) for item in items]
+    for item in copies:
+        item._impath = replace_prefix(item.impath, old, new)
+    return copies
 
 
 def view_seed(seed: int, epoch: int, key: str) -> int:
@@ -79,43 +87,59 @@ def kept_generators():
         random.setstate(saved[2])
 
 
+class Drawn(int):
+    """An index with the epoch whose view is wanted. Elsewhere it is an ordinary integer."""
+
+    epoch: int | str
+
+    @classmethod
+    def at(cls, index: int, epoch: int | str) -> Drawn:
+        drawn = cls(index)
+        drawn.epoch = epoch
+        return drawn
+
+
 class Epoch:
-    """The number of the current epoch, in memory shared with all workers.
+    """The number of the current epoch, for the sampler of a loader.
 
     The engine calls `set`. If nobody does, each pass over the loader counts as one epoch.
     """
 
     def __init__(self, value: int = 0):
-        self._shared = torch.tensor([value], dtype=torch.int64).share_memory_()
+        self.value = value
         self._automatic = True
         self._passes = 0
 
-    @property
-    def value(self) -> int:
-        return int(self._shared[0])
-
     def set(self, value: int):
         self._automatic = False
-        self._shared[0] = value
+        self.value, self._passes = value, 0
 
-    def begin_pass(self) -> int:
-        """Begin a pass over the loader, in the main process. Returns the epoch of the pass."""
+    def begin_pass(self) -> int | str:
+        """Begin a pass over the loader. Returns what decides the views of the pass: the epoch, a number.
+
+        A further pass within an epoch of the engine has views of its own; for it, the result is a text.
+        """
+        done, self._passes = self._passes, self._passes + 1
         if self._automatic:
-            self._shared[0] = self._passes
-            self._passes += 1
-        return self.value
+            self.value = done
+            return done
+        return f"{self.value} pass {done}" if done else self.value
 
 
 class KeyedViews(Dataset):
     """A dataset that seeds the random generators from (seed, epoch, image key) before it makes an item.
 
-    Attributes of the inner dataset are available as attributes of this one.
+    The epoch is that of the index (`Drawn`). For an ordinary index nothing is seeded: the view is a new one each time.
+    Attributes of the inner dataset can be read and set as attributes of this one, e.g. `transform`.
+
+    Attributes:
+        changes: how often an attribute of the inner dataset was set.
 
     Args:
         dataset: inner dataset, which makes the items (a DatasetWrapper, or anything with `__getitem__` and `__len__`).
         data_source: M items (Datum, DatumMT), in the order of `dataset`.
         seed: seed of the run.
-        epoch: current epoch; None: always epoch 0 (evaluation).
+        epoch: current epoch of the loader; None: always epoch 0 (evaluation), until an attribute is set.
         image_root: folder or folders to which image keys are relative.
         name: name of the dataset, for messages.
         tasks: T names of the tasks, for messages.
@@ -125,6 +149,8 @@ class KeyedViews(Dataset):
     Raises (from `__getitem__`):
         BrokenImageError, MissingImageError: the text adds dataset, task and class.
     """
+
+    _own = ("dataset", "seed", "epoch", "image_root", "name", "tasks", "places", "advice", "changes")
 
     def __init__(
         self,
@@ -139,9 +165,10 @@ class KeyedViews(Dataset):
         advice: str = "",
     ):
         self.dataset = dataset
-        self.data_source = data_source
+        self.__dict__["data_source"] = data_source
         self.seed, self.epoch, self.image_root = seed, epoch, image_root
         self.name, self.tasks, self.places, self.advice = name, tuple(tasks), places, advice
+        self.changes = 0
 
     def __len__(self):
         return len(self.dataset)
@@ -150,29 +177,34 @@ class KeyedViews(Dataset):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list:
-        epoch = self.epoch.value if self.epoch is not None else 0
+        if not any(isinstance(index, Drawn) for index in indices):
+            return [self._item(index) for index in indices]
         with kept_generators():
-            return [self._make(index, epoch) for index in indices]
+            return [self._make(index, index.epoch) for index in indices]
 
     def views(self, pairs: Sequence[tuple[int, int]]) -> list:
         """Items of the given (epoch, index) pairs, regardless of the current epoch."""
         with kept_generators(), decoded_once():
             return [self._make(index, epoch) for epoch, index in pairs]
 
-    def _make(self, index: int, epoch: int):
-        item = self.data_source[index]
-        seed_generators(view_seed(self.seed, epoch, image_key(item, self.image_root)))
+    def _make(self, index: int, epoch: int | str):
+        if self.epoch is None and not self.changes:
+            epoch = 0
+        seed_generators(view_seed(self.seed, epoch, image_key(self.data_source[index], self.image_root)))
+        return self._item(index)
+
+    def _item(self, index: int):
         try:
-            return self.dataset[index]
+            return self.dataset[int(index)]
         except (BrokenImageError, MissingImageError) as e:
-            raise type(e)(f"{e}; {self._where(item, index)}") from e
+            raise type(e)(f"{e}; {self._where(self.data_source[index], int(index))}") from e
 
     def _where(self, item, index: int) -> str:
-        task = getattr(item, "task", 0)
+        task, label = labels_of(item)[0]
         parts = [f"dataset {self.name}"] if self.name else []
         if self.tasks:
             parts.append(f"task {self.tasks[task]}")
-        parts.append(f"class {item.label}" + (f" ({item.classname})" if item.classname else ""))
+        parts.append(f"class {label}" + (f" ({item.classname})" if item.classname else ""))
         if len(self.places) == len(self.data_source):
             parts.append(self.places[index])
         return ", ".join(parts) + (f". To list all unreadable images: {self.advice}" if self.advice else "")
@@ -183,3 +215,12 @@ class KeyedViews(Dataset):
         if name.startswith("__") or "dataset" not in self.__dict__:
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value):
+        if name in self._own:
+            super().__setattr__(name, value)
+            return
+        if name == "data_source":
+            self.__dict__[name] = value
+        setattr(self.dataset, name, value)
+        self.changes += 1

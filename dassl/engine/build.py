@@ -18,7 +18,12 @@ declare(
     allowed=at_least(-1),
     help="epochs between checkpoints; -1, 0: after the last epoch only",
 )
-declare("TRAIN.CHECKPOINT_KEEP", 1, allowed=at_least(0), help="how many of the newest checkpoints are kept; 0: all")
+declare(
+    "TRAIN.CHECKPOINT_KEEP",
+    -1,
+    allowed=at_least(-1),
+    help="how many of the newest checkpoints are kept; 0: all; -1: all if CHECKPOINT_FREQ is not 10, else the newest",
+)
 declare("TRAIN.PRINT_FREQ", 10, allowed=at_least(1), help="batches between training lines")
 declare("TRAIN.TENSORBOARD", True, help="write scalars to OUTPUT_DIR/tensorboard")
 declare("TRAINER.NAME", "", allowed=one_of(TRAINER_REGISTRY.registered_names, extra=("",)), help="trainer")

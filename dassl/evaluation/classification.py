@@ -149,11 +149,12 @@ class Classification(EvaluatorBase):
         return results
 
     def _classnames(self):
-        if self.space is not None:
-            return list(self.space.tasks[0].classnames)
-        known = max(self._outputs.labels.tolist(), default=-1) + 1
-        count = max(self._outputs.width, known, *(label + 1 for label in self.lab2cname or {-1: ""}))
-        return [(self.lab2cname or {}).get(index, str(index)) for index in range(count)]
+        """The names of all classes that the space, lab2cname, the width of the logits or the labels know."""
+        declared = dict(enumerate(self.space.tasks[0].classnames)) if self.space is not None else {}
+        names = {**(self.lab2cname or {}), **declared}
+        known = max(self._outputs.labels.tolist(), default=-1)
+        count = max(self._outputs.width, 1 + max(known, *names, -1))
+        return [names.get(index, str(index)) for index in range(count)]
 
 
 @EVALUATOR_REGISTRY.register()
@@ -178,22 +179,35 @@ class ClassificationMT(EvaluatorBase):
     def reset(self):
         self._outputs = [TaskOutputs() for _ in self.space.tasks]
 
-    def process(self, mo, gt, task):
+    def process(self, mo, gt, task=None):
         """Take a batch.
 
         Args:
             mo: (B, N) logits over the classes of all tasks.
-            gt: (B,) class index within the task.
-            task: (B,) position of the task in the TaskSpace.
+            gt: (B,) class index within the task; or (B, N) labels as `TaskSpace.encode` gives them, where an image may
+                have a class in each of several tasks.
+            task: (B,) position of the task in the TaskSpace; not needed for labels (B, N).
 
         Raises:
             ValueError: the logits have another number of columns than the tasks have classes.
-            UserError: NaN among the logits of an image's own task, which argmax would take for a prediction.
+            UserError: labels (B,) without `task`; or NaN among the logits of an image's own task, which argmax would
+                take for a prediction.
         """
+        if task is None and gt.ndim == 1:
+            raise UserError(
+                "ClassificationMT needs the task of each image: evaluator.process(output, label, batch['task']); for a "
+                "dataset with one task use TEST.EVALUATOR Classification"
+            )
         if mo.shape[1] != self.space.num_classes:
             raise ValueError(f"logits have {mo.shape[1]} columns, the tasks have {self.space.num_classes} classes")
-        mo, gt, task = mo.detach().float().cpu(), gt.cpu(), task.cpu()
-        own = {t: task == t for t in task.unique().tolist()}  # task -> (B,) its images
+        mo, gt = mo.detach().float().cpu(), gt.cpu()
+        if gt.ndim == 2:
+            of_task = {t: gt[:, self.space.columns(t)] for t in range(self.space.num_tasks)}  # task -> (B, C)
+            own = {t: coded.eq(1).any(1) for t, coded in of_task.items() if coded.eq(1).any()}
+            labels = {t: of_task[t][mine].argmax(1) for t, mine in own.items()}  # task -> (b,)
+        else:
+            own = {t: task.cpu() == t for t in task.unique().tolist()}  # task -> (B,) its images
+            labels = {t: gt[mine] for t, mine in own.items()}
         own_logits = {t: mo[mine, self.space.columns(t)] for t, mine in own.items()}  # task -> (b, C)
         if bad := {t: int(x.isnan().any(1).sum()) for t, x in own_logits.items() if x.isnan().any()}:
             names = ", ".join(f"{self.space.tasks[t].id} ({self.space.tasks[t].name})" for t in bad)
@@ -201,8 +215,8 @@ class ClassificationMT(EvaluatorBase):
                 f"the logits of {sum(bad.values())} of {len(mo)} images are NaN, tasks {names}: the model's weights or "
                 "an image's features are NaN. Try a smaller OPTIM.LR, or PREC fp32 instead of half precision"
             )
-        for t, mine in own.items():
-            self._outputs[t].add(own_logits[t], gt[mine])
+        for t in own:
+            self._outputs[t].add(own_logits[t], labels[t])
 
     def measure(self):
         """Evaluate all images since reset() without printing.

@@ -20,6 +20,7 @@ from numbers import Real
 import numpy as np
 import torch
 
+from dassl.config import settings
 from dassl.runs.record import known_results
 from dassl.utils.errors import UserError
 from dassl.utils.tools import atomic_write, mkdir_if_missing, open_file
@@ -151,6 +152,18 @@ def misfit(model, weights):
     ]
     texts = [f"{kind}: {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "") for kind, names in parts if names]
     return "; ".join(texts)
+
+
+def kept(cfg):
+    """How many of the newest checkpoints a run keeps, 0 for all.
+
+    Unless TRAIN.CHECKPOINT_KEEP says a number, checkpoints that a run asks for with its own TRAIN.CHECKPOINT_FREQ are
+    kept, as in Dassl. Those of the default frequency only serve to resume.
+    """
+    if cfg.TRAIN.CHECKPOINT_KEEP >= 0:
+        return cfg.TRAIN.CHECKPOINT_KEEP
+    asked = cfg.TRAIN.CHECKPOINT_FREQ != settings()["TRAIN.CHECKPOINT_FREQ"].default  # noqa: SIM300
+    return 0 if asked else 1
 
 
 def prune(directory, names, keep):

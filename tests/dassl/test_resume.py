@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dassl.config import get_cfg_default
 from dassl.engine import build_trainer
 from dassl.utils import read_json
 from dassl.utils.errors import UserError
@@ -71,15 +72,18 @@ def test_epoch_missing_for_one_model_is_not_resumed_from(root):
 
 
 def test_checkpoint_keep(root):
-    def left(keep):
-        output = root / f"keep{keep}"
-        cfg = toy.config(root, output, TRAIN__CHECKPOINT_FREQ=1, TRAIN__CHECKPOINT_KEEP=keep, TEST__NO_TEST=True)
-        build_trainer(cfg).train()
+    def left(keep, freq=1, epochs=4):
+        output = root / f"keep{keep}_{freq}"
+        settings = {"TRAIN__CHECKPOINT_FREQ": freq, "TRAIN__CHECKPOINT_KEEP": keep, "OPTIM__MAX_EPOCH": epochs}
+        build_trainer(toy.config(root, output, TEST__NO_TEST=True, **settings)).train()
         return [sorted(path.name[-1] for path in (output / m).glob("model.pth.tar-*")) for m in ("learner", "bias")]
 
     assert left(1) == [["4"], ["4"]]
     assert left(2) == [["3", "4"]] * 2
     assert left(0) == [["1", "2", "3", "4"]] * 2
+    automatic = get_cfg_default().TRAIN
+    assert left(automatic.CHECKPOINT_KEEP) == [["1", "2", "3", "4"]] * 2  # a frequency of one's own: as in Dassl
+    assert left(automatic.CHECKPOINT_KEEP, automatic.CHECKPOINT_FREQ, 11) == [["1"]] * 2  # of epoch 11, not of 10
 
 
 def test_resume_from_another_folder(root, capsys):

@@ -5,16 +5,60 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
+import tarfile
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 
+from torch.hub import download_url_to_file
+
+from dassl.data.datasets.published import published_space
 from dassl.data.tasks import Task, TaskSpace
+from dassl.utils.errors import UserError
+from dassl.utils.tools import not_a_download
 
 
-@dataclass(frozen=True, slots=True)
-class Datum:
+class _Item:
+    """Shared parts of Datum and DatumMT.
+
+    As in Dassl, the values are read through properties and stored in attributes with an underscore, which code written
+    for Dassl also writes (`item._label += 10`). A pickled item has Dassl's form, so that caches with pickled items
+    (`split_fewshot/*.pkl`, `preprocessed.pkl`) can be exchanged with the original.
+    """
+
+    _fields = ("impath", "label", "domain", "classname")
+
+    impath = property(lambda self: self._impath, doc="Path of the image.")
+    label = property(lambda self: self._label, doc="Class index.")
+    domain = property(lambda self: self._domain, doc="Domain index.")
+    classname = property(lambda self: self._classname, doc="Name of the class.")
+
+    def _set(self, **values):
+        if not isinstance(values["impath"], str):
+            found = values["impath"]
+            raise ValueError(f"impath must be a string, found {type(found).__name__}: {found!r}")
+        for name, value in values.items():
+            setattr(self, f"_{name}", value)
+
+    def __setstate__(self, state):
+        if isinstance(state, (list, tuple)):  # pickled by an earlier version of this project
+            state = {f"_{name}": value for name, value in zip(self._fields, state, strict=True)}
+        self.__dict__.update(state)
+
+    def __eq__(self, other):
+        return vars(self) == vars(other) if type(other) is type(self) else NotImplemented
+
+    def __hash__(self):
+        return hash(self._impath)  # the other values may change while the item is in a set
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in self._fields)})"
+
+
+class Datum(_Item):
     """One labelled image.
 
     Args:
@@ -22,31 +66,50 @@ class Datum:
         label: class index.
         domain: domain index.
         classname: name of the class.
+
+    Raises:
+        ValueError: `impath` is not a string.
     """
 
-    impath: str = ""
-    label: int = 0
-    domain: int = 0
-    classname: str = ""
-
-    def __post_init__(self):
-        if not isinstance(self.impath, str):
-            raise ValueError(f"impath must be a string, found {type(self.impath).__name__}: {self.impath!r}")
+    def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
+        self._set(impath=impath, label=label, domain=domain, classname=classname)
 
 
-@dataclass(frozen=True, slots=True)
-class DatumMT:
-    """One labelled image of one of several tasks: `label` is the class index within task number `task`."""
+class DatumMT(_Item):
+    """One labelled image of one of several tasks: `label` is the class index within task number `task`.
 
-    impath: str
-    label: int
-    task: int
-    domain: int = 0
-    classname: str = ""
+    As in the published SoftCPT code, both may be lists of equal length: the image has a label in each of the tasks.
+    """
 
-    def __post_init__(self):
-        if not isinstance(self.impath, str):
-            raise ValueError(f"impath must be a string, found {type(self.impath).__name__}: {self.impath!r}")
+    _fields = ("impath", "label", "task", "domain", "classname")
+
+    task = property(lambda self: self._task, doc="Number of the task.")
+
+    def __init__(self, impath: str = "", label=0, task=0, domain: int = 0, classname: str = ""):
+        self._set(impath=impath, label=label, task=task, domain=domain, classname=classname)
+
+
+def labels_of(item) -> list[tuple[int, int]]:
+    """The (task, label) pairs of an item. An item without a task belongs to task 0."""
+    task, label = getattr(item, "task", 0), item.label
+    if not isinstance(label, (list, tuple)):
+        return [(task[0] if isinstance(task, (list, tuple)) else task, label)]
+    tasks = task if isinstance(task, (list, tuple)) else [task] * len(label)
+    if len(tasks) != len(label):
+        raise ValueError(f"{item.impath}: {len(label)} labels, but {len(tasks)} tasks; expected a task for each label")
+    return list(zip(tasks, label, strict=True))
+
+
+def label_of(item) -> tuple[int, int]:
+    """The (task, label) pair of an item that has a single label.
+
+    Raises:
+        ValueError: the item has several labels.
+    """
+    pairs = labels_of(item)
+    if len(pairs) != 1:
+        raise ValueError(f"{item.impath} has {len(pairs)} labels; expected one label per image")
+    return pairs[0]
 
 
 def relative_path(impath: str, root: str = "") -> str:
@@ -59,11 +122,16 @@ def relative_path(impath: str, root: str = "") -> str:
     return path[len(root) + 1 :] if path.startswith(root + "/") else path
 
 
+def _labelled(items: Iterable | None):
+    """(item, task, label) of every label of every item."""
+    return ((item, task, label) for item in items or () for task, label in labels_of(item))
+
+
 def hash_split(splits: Mapping[str, Sequence], root: str = "") -> str:
     """SHA-256 (hex) of the relative paths, tasks and labels in {split name: items}; independent of their order."""
     digest = hashlib.sha256()
     for name, items in splits.items():
-        lines = sorted(f"{relative_path(i.impath, root)}\t{getattr(i, 'task', 0)}\t{i.label}" for i in items or ())
+        lines = sorted(f"{relative_path(i.impath, root)}\t{task}\t{label}" for i, task, label in _labelled(items))
         digest.update(f"{name} {len(lines)}\n".encode())
         digest.update("\n".join(lines).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
@@ -76,20 +144,40 @@ class _Base:
     domains: Sequence[str] = ()  # names of the domains, if there are several
     image_root = ""  # folder to which image keys are relative; "": DATASET.ROOT
 
-    def _set_splits(self, space: TaskSpace, **splits):
-        """Set the space and the splits (train_x, val, test: items, or None), and check the labels."""
-        self._space, self._splits = space, splits
+    _space = _train_x = _train_u = _val = _test = None  # for dataset classes that set some of them and nothing else
+    _num_classes, _classnames, _lab2cname = 0, (), {}
+
+    def _set_splits(self, space: TaskSpace, train_x=None, train_u=None, val=None, test=None):
+        """Set the space and the splits (items, or None), and check the labels."""
+        self._space = space
+        self._train_x, self._train_u, self._val, self._test = train_x, train_u, val, test
+        self._num_classes, self._classnames = space.num_classes, list(space.classnames)
+        self._lab2cname = dict(space.lab2cname)
         self._check_labels()
 
-    # properties, as in Dassl: datasets of users may override them
-    space = property(lambda self: self._space, doc="TaskSpace of the data.")
-    train_x = property(lambda self: self._splits["train_x"], doc="Labelled training items.")
-    train_u = property(lambda self: self._splits.get("train_u"), doc="Unlabelled training items, or None.")
-    val = property(lambda self: self._splits["val"], doc="Validation items, or None.")
-    test = property(lambda self: self._splits["test"], doc="Test items.")
-    num_classes = property(lambda self: self._space.num_classes, doc="N, number of classes of all tasks.")
-    classnames = property(lambda self: list(self._space.classnames), doc="N names in column order.")
-    lab2cname = property(lambda self: dict(self._space.lab2cname), doc="{column: class name}.")
+    # Properties, as in Dassl: datasets of users may override them, and code written for Dassl sets the attributes.
+    train_x = property(lambda self: self._train_x, doc="Labelled training items.")
+    train_u = property(lambda self: self._train_u, doc="Unlabelled training items, or None.")
+    val = property(lambda self: self._val, doc="Validation items, or None.")
+    test = property(lambda self: self._test, doc="Test items.")
+    num_classes = property(lambda self: self._num_classes, doc="N, number of classes of all tasks.")
+    classnames = property(lambda self: self._classnames, doc="N names in column order.")
+    lab2cname = property(lambda self: self._lab2cname, doc="{column: class name}.")
+
+    @property
+    def space(self) -> TaskSpace:
+        """TaskSpace of the data. If the class names were replaced from outside, one task with the new names."""
+        known = self._space
+        names = tuple(self._classnames or self.classnames)
+        if known is not None and names == known.classnames:
+            return known
+        if known is None or known.num_tasks > 1:
+            return TaskSpace.single(names, key=type(self).__name__)
+        return TaskSpace((replace(known.tasks[0], classnames=names),))
+
+    @property
+    def _splits(self) -> dict[str, Sequence | None]:
+        return {"train_x": self._train_x, "train_u": self._train_u, "val": self._val, "test": self._test}
 
     @cached_property
     def split_hash(self) -> str:
@@ -101,8 +189,7 @@ class _Base:
         tasks = self._space.tasks
         bad, number = [], 0
         for split, items in self._splits.items():
-            for item in items or ():
-                task, label = getattr(item, "task", 0), item.label
+            for item, task, label in _labelled(items):
                 if label == -1 and split == "train_u":
                     continue  # the usual mark for "no label"
                 if not hasattr(task, "__index__") or not 0 <= task < len(tasks):
@@ -125,10 +212,10 @@ class _Base:
 
     @staticmethod
     def split_dataset_by_label(data_source: Iterable) -> dict[int, list]:
-        """{label: items}, labels in order of appearance."""
+        """{label: items}, labels in order of appearance. Labels that are lists become tuples."""
         output = defaultdict(list)
         for item in data_source:
-            output[item.label].append(item)
+            output[tuple(item.label) if isinstance(item.label, list) else item.label].append(item)
         return output
 
     @staticmethod
@@ -138,6 +225,28 @@ class _Base:
         for item in data_source:
             output[item.domain].append(item)
         return output
+
+    def download_data(self, url: str, dst: str, from_gdrive: bool = True):
+        """Download an archive (zip or tar) to `dst` and unpack it into the folder of `dst`.
+
+        Raises:
+            UserError: the server sent something else than the archive, as Google Drive does above its daily limit.
+        """
+        folder = os.path.dirname(os.path.abspath(dst))
+        os.makedirs(folder, exist_ok=True)
+        if from_gdrive and (found := re.search(r"(?:/d/|[?&]id=)([\w-]{20,})", url)):
+            url = f"https://drive.usercontent.google.com/download?id={found[1]}&export=download&confirm=t"
+        download_url_to_file(url, dst)
+        if wrong := not_a_download(dst):
+            os.unlink(dst)
+            raise UserError(f"{url} sent {wrong}; download the file in a browser and save it as {dst}")
+        print(f"Unpacking {dst}")
+        if zipfile.is_zipfile(dst):
+            with zipfile.ZipFile(dst) as archive:
+                archive.extractall(folder)
+        else:
+            with tarfile.open(dst) as archive:
+                archive.extractall(folder, filter="data")
 
     def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]):
         """Raise ValueError if a chosen domain is not one of `self.domains`."""
@@ -235,18 +344,40 @@ def _classnames_from_items(splits: Mapping[str, Sequence | None], key: str) -> t
 
 
 class DatasetBaseMT(_Base):
-    """A dataset of several tasks. Its items are `DatumMT`; `space` declares their classes.
+    """A dataset of several tasks. Its items are `DatumMT`; the space of the dataset declares their classes.
+
+    >>> DatasetBaseMT(space, train_x=items, val=None, test=more)
+    >>> DatasetBaseMT(taskid2tname, taskid2cname, train_x=items, test=more)  # as in the published SoftCPT code
 
     Args:
-        space: the tasks.
-        train_x, val, test: items, or None.
+        space: the tasks; or `taskid2tname`, {task: task name}, followed by the other mappings of the published code.
+        train_x, train_u, val, test: items, or None.
+        taskid2cname: {task: C class names, or {label: class name}}.
+        taskid2desc, taskid2metric, taskid2type: {task: description}, {task: metric}, {task: "sl"}, if there are any.
 
     Raises:
-        ValueError: tasks or labels that are not in `space`; the text lists the first of them and their number.
+        ValueError: tasks or labels that are not in the space; the text lists the first of them and their number.
+        UserError: no tasks are given, or tasks of another type than "sl" (a single label for each image).
     """
 
-    def __init__(self, space: TaskSpace, train_x=None, val=None, test=None):
-        self._set_splits(space, train_x=train_x, val=val, test=test)
+    def __init__(self, space=None, *more, train_x=None, train_u=None, val=None, test=None, **named):
+        names = [f"taskid2{name}" for name in ("tname", "cname", "desc", "type", "metric")]
+        if unknown := named.keys() - set(names):
+            raise TypeError(f"{type(self).__name__} takes no argument {min(unknown)!r}")
+        if not isinstance(space, TaskSpace):
+            given = [part for part in (space, *more) if isinstance(part, Mapping)]
+            more = [part for part in more if not isinstance(part, Mapping)]
+            space = published_space(dict(zip(names, given, strict=False)) | named, type(self).__name__)
+        splits = {"train_x": train_x, "val": val, "test": test}
+        if len(more) > len(splits):
+            raise TypeError(f"{type(self).__name__} takes train_x, val and test, found {len(more)} lists of items")
+        splits.update(zip(splits, more, strict=False))
+        self._set_splits(space, train_u=train_u, **splits)
+
+    @property
+    def _splits(self):
+        splits = super()._splits
+        return splits if splits["train_u"] is not None else {k: v for k, v in splits.items() if k != "train_u"}
 
     # names of the published code: {task: value}
     taskid2tname = property(lambda self: {t: task.name for t, task in enumerate(self.space.tasks)})
