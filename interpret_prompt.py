@@ -18,6 +18,7 @@ import torch
 from analysis.runs import open_run, run_command
 from clip.clip import tokenizer
 from clip.simple_tokenizer import EOS, SOS
+from dassl.config import method_name
 from dassl.utils import UserError
 from trainers.prompts import named_contexts
 
@@ -84,7 +85,7 @@ def interpret(trainer, topk: int = 5, metric: str = "euclidean", classes: int = 
     with torch.no_grad():
         found = [(name, context.float().cpu()) for name, context in named_contexts(trainer.model, select)]
     if not found:
-        raise UserError(f"{trainer.cfg.TRAINER.NAME} learns no context: there is no prompt to interpret")
+        raise UserError(f"{method_name(trainer.cfg)} learns no context: there is no prompt to interpret")
     vocabulary = Vocabulary(trainer.clip.token_embedding.weight)
     return [{"name": name, "tokens": vocabulary.nearest(context, topk, metric)} for name, context in found]
 
@@ -132,12 +133,17 @@ def main(arguments: list[str] | None = None) -> int:
     def work():
         trainer = open_run(options.run, options.load_epoch)
         contexts = interpret(trainer, options.topk, options.metric, options.classes)
-        head = {"run": options.run, "trainer": trainer.cfg.TRAINER.NAME, "epoch": trainer.epochs_done}
+        head = {
+            "run": options.run,
+            "trainer": trainer.cfg.TRAINER.NAME,
+            "method": method_name(trainer.cfg),
+            "epoch": trainer.epochs_done,
+        }
         if options.json:
             print(json.dumps({**head, "metric": options.metric, "contexts": contexts}, indent=2, ensure_ascii=False))
         else:
             sys.stdout.reconfigure(errors="replace")
-            print(f"{head['trainer']}, epoch {head['epoch']}; nearest words, {options.metric} distance")
+            print(f"{head['method']}, epoch {head['epoch']}; nearest words, {options.metric} distance")
             show(contexts)
 
     return run_command(work)

@@ -16,7 +16,7 @@ def parse(argv=None):
     setting("--output-dir", dest="OUTPUT_DIR", metavar="DIR", help="output folder of the run")
     setting("--resume", dest="RESUME", metavar="DIR", help="resume the run in another folder than --output-dir")
     setting("--seed", dest="SEED", metavar="N", type=int, help="seed; if negative, a seed is drawn and recorded")
-    setting("--trainer", dest="TRAINER.NAME", metavar="NAME", help="name of the method")
+    setting("--trainer", dest="TRAINER.NAME", metavar="NAME", help="method, e.g. SoftCPT-NATA, CoOp-CA, ZeroshotCLIP")
     setting("--backbone", dest="MODEL.BACKBONE.NAME", metavar="NAME", help="name of the CLIP model")
     setting("--transforms", dest="INPUT.TRANSFORMS", metavar="NAME", nargs="+", help="training transforms")
     setting("--old-data-path", dest="DATALOADER.OLD_DATA_PATH", metavar="PATH", help="beginning of image paths ...")
@@ -57,33 +57,43 @@ def configure(args):
 
 
 def check_arguments(args, cfg):
-    """Report user errors that can be found before anything slow begins."""
-    from dassl.config import check
+    """Report user errors that can be found before anything slow begins: all of the arguments at once, then the others.
+
+    Raises:
+        UserError, FileNotFoundError.
+    """
+    from dassl.config import check, method_name
     from dassl.engine import TRAINER_REGISTRY
     from dassl.engine.build import refuse_other_method
     from dassl.runs.checkpoints import require_checkpoint
     from dassl.utils import UserError
     from datasets.reading import refuse_training
 
-    if not cfg.DATASET.NAME:
-        raise UserError("no dataset is given (DATASET.NAME): --dataset-config-file FILE, e.g. from configs/datasets")
     check(cfg)
-    refuse_other_method(cfg, args.config_file)
-    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    if trainer.learns and not args.eval_only:
-        refuse_training(cfg)
-    if args.eval_only and not args.model_dir and trainer.learns:
-        raise UserError(f"--eval-only needs --model-dir: {cfg.TRAINER.NAME} has to be trained before it is tested")
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME) if cfg.TRAINER.NAME else None
+    learns = trainer is not None and trainer.learns
+    problems = []
+    if not cfg.DATASET.NAME:
+        problems.append("no dataset is given (DATASET.NAME): --dataset-config-file FILE, e.g. from configs/datasets")
+    if trainer is None:
+        problems.append("no method is given (TRAINER.NAME): --trainer NAME, e.g. SoftCPT-NATA; see docs/methods.md")
+    if args.eval_only and not args.model_dir and learns:
+        problems.append(f"--eval-only needs --model-dir: {method_name(cfg)} has to be trained before it is tested")
     if not args.eval_only and (args.model_dir or args.load_epoch is not None):
-        raise UserError("--model-dir and --load-epoch are for --eval-only; --resume continues a run")
+        problems.append("--model-dir and --load-epoch are for --eval-only; --resume continues a run")
     if args.model_dir and os.path.realpath(args.model_dir) == os.path.realpath(cfg.OUTPUT_DIR):
-        raise UserError(f"--output-dir is the folder of the model that is tested, {cfg.OUTPUT_DIR}; give another one")
-    if args.model_dir and trainer.learns:
-        require_checkpoint(args.model_dir, args.load_epoch)
+        problems.append(f"--output-dir is the folder of the model that is tested, {cfg.OUTPUT_DIR}; give another one")
     if args.overwrite and cfg.RESUME and os.path.realpath(cfg.RESUME) == os.path.realpath(cfg.OUTPUT_DIR):
-        raise UserError(
+        problems.append(
             f"--overwrite replaces the run in {cfg.OUTPUT_DIR}, and --resume continues it; give one of them"
         )
+    if problems:
+        raise UserError("\n  ".join(problems if len(problems) == 1 else [f"{len(problems)} problems:", *problems]))
+    refuse_other_method(cfg, args.config_file)
+    if learns and not args.eval_only:
+        refuse_training(cfg)
+    if args.model_dir and learns:
+        require_checkpoint(args.model_dir, args.load_epoch)
     if cfg.RESUME not in ("", cfg.OUTPUT_DIR):  # OUTPUT_DIR may still be empty
         require_checkpoint(cfg.RESUME)
 
@@ -108,16 +118,20 @@ def begin(args):
 
 def run(args, cfg):
     """Build data and model; train, test or stop."""
-    from dassl.engine.build import build_trainer, warn_of_unused
+    from dassl.config import method_name, overrides
+    from dassl.engine.build import build_trainer, ignored_settings, warn_of_unused
     from dassl.runs.compare import warn_of_split
     from dassl.runs.folder import log_path
     from dassl.utils import collect_env_info, log_only, setup_logger
 
     setup_logger(log_path(cfg.OUTPUT_DIR), append=True)
     log_only(f"Command: {' '.join(sys.argv)}\nSettings:\n{cfg}\nSystem:\n{collect_env_info()}")
-    print(f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
+    files = [file for file in (args.dataset_config_file, args.config_file) if file]
+    changed = overrides(cfg, files, ignored_settings(cfg))
+    print(f"{method_name(cfg)} on {cfg.DATASET.NAME}, seed {cfg.SEED}; settings in {cfg.OUTPUT_DIR}/log.txt")
     warn_of_unused(cfg, args.opts)
     with closing(build_trainer(cfg)) as trainer:
+        trainer.run_extra.update(config_files=files, overrides=changed)  # for the titles of tables
         if args.eval_only and trainer.learns:  # check_arguments has checked --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
         warn_of_split(trainer, args.config_file, args.model_dir)

@@ -19,6 +19,7 @@ from torch import Tensor
 from analysis import plots
 from analysis.runs import open_run, run_command
 from clip.additions import Additions
+from dassl.config import method_name
 from dassl.data.images import read_image
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError
@@ -33,7 +34,7 @@ def check(trainer) -> None:
     """Raise UserError for a run without tokens in the image tower."""
     if (added := image_additions(trainer)) is None or added.tokens is None:
         raise UserError(
-            f"a run of {trainer.cfg.TRAINER.NAME} on {trainer.clip.name} has no prompts in the image tower: expected "
+            f"a run of {method_name(trainer.cfg)} on {trainer.clip.name} has no prompts in the image tower: expected "
             "one of VPT, UPT or MTUPT on a ViT"
         )
 
@@ -161,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         with plots.figure(out, COLUMNS, rows, SIDE * panels + 1, 0.5 + (SIDE + 0.4) * len(paths)) as figure:
             draw(figure, trainer, paths, images, weights, side, max(options.prompts, 0))
             owner = "" if task is None else f", prompts of {trainer.space.tasks[task].name}"
-            figure.suptitle(f"{trainer.cfg.TRAINER.NAME}, layer {layer}{owner}", fontsize=9)
+            figure.suptitle(f"{method_name(trainer.cfg)}, layer {layer}{owner}", fontsize=9)
         for path, seen in zip(paths, weights, strict=True):
             on = 100 * seen[: 1 + prompts, 1 + prompts :].sum(1)
             print(f"{path}: on patches, [CLS] {on[0]:.1f} %, prompts {on[1:].mean():.1f} % (layer {layer})")

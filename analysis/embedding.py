@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from analysis import plots
 from analysis.runs import features_of, open_run, run_command
 from analysis.variance import text_variance, visual_variance
+from dassl.config import method_name
 from dassl.utils import UserError
 from predict import chosen_tasks
 from trainers.hand import HandPrompts
@@ -39,13 +40,13 @@ COLUMNS = ("panel", "kind", "class", "predicted", "image", "x", "y", "z")
 
 def check(trainer) -> None:
     """Raise UserError for a method that does not compare one image feature with one text feature per class."""
-    name = trainer.cfg.TRAINER.NAME
+    name = method_name(trainer.cfg)
     if not trainer.learns:
         raise UserError(f"a run of {name} learned nothing; zero-shot CLIP is the first panel of every run")
     if not trainer.compares_features:
         raise UserError(
             f"{name} has no text feature of each class that is compared with an image's feature: expected "
-            "a run of another method, such as CoOp, MTCoOp, VPT, UPT or MTUPT"
+            "a run of another method, such as CoOp, SoftCPT, VPT, UPT or MTUPT"
         )
 
 
@@ -125,7 +126,7 @@ def features(trainer, t: int, labels: Sequence[int], items: list) -> dict[str, t
     frozen, own, logits = features_of(trainer, items, f"images of {task.name}")
     panels = {
         "zero-shot CLIP": (frozen, hand, frozen @ hand.T),
-        trainer.cfg.TRAINER.NAME: (own, learned, logits[:, columns]),
+        method_name(trainer.cfg): (own, learned, logits[:, columns]),
     }
     return {
         name: (image.double().numpy(), text.double().numpy(), scores.argmax(1).numpy())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dassl.config import method_name
 from dassl.data.data_manager import build_data_loader
 from dassl.data.tasks import TaskSpace
 from dassl.data.transforms import build_transform
@@ -50,7 +51,7 @@ def open_run(
         if check is not None:
             check(cfg, trainer, space)
         elif not trainer.learns:
-            raise UserError(f"{folder} is a run of {cfg.TRAINER.NAME}, which learns nothing: there is no context in it")
+            raise UserError(f"{folder} is a run of {method_name(cfg)}, which learns nothing: there is no context in it")
         if root:
             cfg.DATASET.ROOT = root
         cfg.freeze()

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from analysis import plots
 from analysis.runs import open_run, run_command
+from dassl.config import method_name
 from dassl.utils import UserError
 from trainers.losses import cosine_logits
 from trainers.meta_networks import LinearMetaNetwork
@@ -41,7 +42,7 @@ def check(trainer) -> None:
     """Raise UserError for a run to which the proposition does not apply."""
     learner = trainer.model
     if not isinstance(learner, SoftCPT):
-        raise UserError(f"{trainer.cfg.TRAINER.NAME} has no meta network: expected a run of MTCoOp")
+        raise UserError(f"{method_name(trainer.cfg)} has no meta network: expected a run of SoftCPT")
     if learner.csc or not isinstance(learner.prompt_gen, LinearMetaNetwork):
         c = trainer.cfg.TRAINER.MTCOOP
         raise UserError(
@@ -146,7 +147,7 @@ def draw(figure, rows: list[dict], names: list[str]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.sharing", description=__doc__.split("\n")[0])
-    parser.add_argument("run", help="folder of a finished run of MTCoOp with the linear meta network")
+    parser.add_argument("run", help="folder of a finished run of SoftCPT with the linear meta network")
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/sharing")
     parser.add_argument("--lr", type=float, help="learning rate of the step; default: the run's OPTIM.LR")
     parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")

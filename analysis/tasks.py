@@ -4,7 +4,7 @@
 
 The matrices depend on the method of the run:
 
-- MTCoOp (SoftCPT): the task features f_t that the meta network reads, and the generated contexts (with class features,
+- SoftCPT: the task features f_t that the meta network reads, and the generated contexts (with class features,
   the mean over the classes of each task);
 - MTUPT: the task features, and the text and visual prompts of all layers;
 - methods with one context or prompt per task (TSC True): these contexts or prompts.
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from analysis import plots
 from analysis.runs import open_run, run_command
+from dassl.config import method_name
 from dassl.utils import UserError
 
 COLUMNS = ("matrix", "task", "other", "cosine", "inner_product", "position")  # position of `task` in the figure
@@ -41,8 +42,8 @@ def task_vectors(trainer) -> dict[str, Tensor]:
     found = trainer.model.task_vectors()
     if not found:
         raise UserError(
-            f"this run of {trainer.cfg.TRAINER.NAME} has no feature, context or prompt for each task: expected MTCoOp, "
-            "MTUPT, or CoOp, MTCoOpHard, VPT, UPT with TSC True"
+            f"this run of {method_name(trainer.cfg)} has no feature, context or prompt for each task: expected a run "
+            "of SoftCPT, MTUPT or CoOp-CA, or of CoOp, VPT or UPT with TSC True"
         )
     return {title: value.float().cpu().flatten(1) for title, value in found.items()}
 

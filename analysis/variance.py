@@ -29,6 +29,7 @@ from torch import Tensor
 
 from analysis import plots
 from analysis.runs import features_of, open_run, print_notes, run_command
+from dassl.config import method_name
 from dassl.runs.record import Run, TaskResult, read_run
 from dassl.utils import UserError
 from reporting.experiments import Experiment, load_experiment
@@ -57,7 +58,7 @@ def check(cfg, trainer: type, space) -> None:
     """Raise UserError for a run of a method that learns."""
     if trainer.learns:
         raise UserError(
-            f"variances are measured with the frozen CLIP: expected runs of ZeroshotCLIP, found {cfg.TRAINER.NAME} "
+            f"variances are measured with the frozen CLIP: expected runs of ZeroshotCLIP, found {method_name(cfg)} "
             "(give it as LABEL=FOLDER)"
         )
 

@@ -23,7 +23,9 @@ NAMES = {  # label in this project: name in the papers
     "ZeroshotCLIP": "ZS-CLIP",
     "LinearProbe": "LP-CLIP",
     "Joint": "Joint Training",
-    **{name: f"SoftCPT-{name}" for name in ("NATA", "NATS")},
+    **{name: f"SoftCPT-{name}" for name in ("NATA", "NATS")},  # labels of earlier versions
+    "SoftCPT": "SoftCPT-NATA",
+    "MTCoOp": "SoftCPT-NATA",
 }
 OWN_CHOICE = {"rs8"}  # suites whose datasets the paper does not publish, see docs/datasets.md
 

@@ -10,7 +10,7 @@
 # BACKBONE_ep50 and these files exist (50 with 1 shot, 100 with up to 4, 200 with more), and with 8 or more shots LAMBDA 0.8
 # on DTD, EuroSAT and Oxford Flowers; PLOT has 2 prompts per class on General-10, 4 on other suites.
 # Environment: SHOTS (default "1 2 4"), METHODS (rows, default all), JOBS (runs at a time, see pool.sh),
-# CLS_SAMPLE_RATE (class-sampled training of CATA, CSTA, CATS and CSTS; published: 0.1 on General-10, none elsewhere).
+# CLS_SAMPLE_RATE (class-sampled training of SoftCPT-CATA, -CSTA, -CATS and -CSTS; published: 0.1 on General-10, none elsewhere).
 
 . "$(dirname -- "$0")/lib.sh"
 . "$SCRIPTS/lib_tables.sh"
@@ -23,7 +23,7 @@ fi
 DATASET=$1 CFG=$2
 shift 2
 methods ZeroshotCLIP ZeroshotCLIP2 LinearProbe ProtoNet CoOp-MT CoOp-CA CoOp-CS CoCoOp ProGrad KgCoOp PLOT 'SoftCPT*' \
-    NATA NATS CATA CSTA CATS CSTS
+    SoftCPT-NATA SoftCPT-NATS SoftCPT-CATA SoftCPT-CSTA SoftCPT-CATS SoftCPT-CSTS
 ALL_SHOTS=${SHOTS:-1 2 4}
 for SHOTS in $ALL_SHOTS; do check_shots; done
 RATE=${CLS_SAMPLE_RATE:-}
@@ -49,12 +49,12 @@ row() {
     TRAINER_NAME=$METHOD SOFT='' PLACE=output
     case $METHOD in
         CoOp-*) TRAINER_NAME=MTCoOpHard ;;
-        NATA) TRAINER_NAME=MTCoOp SOFT="0 False 4 False 16 False" ;;
-        NATS) TRAINER_NAME=MTCoOp SOFT="0 False 4 True 16 False" ;;
-        CATA) TRAINER_NAME=MTCoOp SOFT="4 False 4 False 16 True" ;;
-        CSTA) TRAINER_NAME=MTCoOp SOFT="4 True 4 False 16 True" ;;
-        CATS) TRAINER_NAME=MTCoOp SOFT="4 False 4 True 16 True" ;;
-        CSTS) TRAINER_NAME=MTCoOp SOFT="4 True 4 True 16 True" ;;
+        SoftCPT-NATA) TRAINER_NAME=MTCoOp SOFT="0 False 4 False 16 False" ;;
+        SoftCPT-NATS) TRAINER_NAME=MTCoOp SOFT="0 False 4 True 16 False" ;;
+        SoftCPT-CATA) TRAINER_NAME=MTCoOp SOFT="4 False 4 False 16 True" ;;
+        SoftCPT-CSTA) TRAINER_NAME=MTCoOp SOFT="4 True 4 False 16 True" ;;
+        SoftCPT-CATS) TRAINER_NAME=MTCoOp SOFT="4 False 4 True 16 True" ;;
+        SoftCPT-CSTS) TRAINER_NAME=MTCoOp SOFT="4 True 4 True 16 True" ;;
         "SoftCPT*") TRAINER_NAME=MTCoOp ;;
     esac
     own_config "$TRAINER_NAME" || return 1
@@ -88,7 +88,7 @@ row() {
             # shellcheck disable=SC2086
             FOLDER=$RUNS/$(printf 'cnctx%s_ccsc%s_tnctx%s_tcsc%s_nctx%s_csc%s_typelin_ratio1_loss' $SOFT)
             case "$METHOD $RATE" in
-                C*\ ?*) # CATA to CSTS, and there is a rate
+                SoftCPT-C*\ ?*) # CATA to CSTS, and there is a rate
                     LINE="main_mtcoop_cls_sample.sh $DATASET $CONFIG $SHOTS $SOFT lin 1 $RATE"
                     FOLDER=${FOLDER}_csr$RATE PLACE=outputd ;;
             esac ;;
@@ -117,7 +117,7 @@ jobs() {
     for seed in $seeds; do
         case $once in
             yes) label="$METHOD, seed $seed" ;;
-            *) label="$METHOD, $SHOTS shots, seed $seed" ;;
+            *) label="$METHOD, $(shots_text), seed $seed" ;;
         esac
         printf '%s\t%s\t%s\n' "$label" "$seed" "$LINE"
     done
@@ -145,5 +145,5 @@ case $DATASET in # suites that the published table has; of RS-8 only the number 
 esac
 for SHOTS in $ALL_SHOTS; do
     # shellcheck disable=SC2086  # lists
-    table reporting.table $PUBLISHED --seeds $SEEDS --costs --title "$DATASET, $CFG, $SHOTS images per class"
+    table reporting.table $PUBLISHED --seeds $SEEDS --costs --title "$DATASET, $CFG, $(shots_text)"
 done

@@ -188,7 +188,7 @@ run() {
     run_dir=$1
     shift
     check_tasks "$@"
-    set -- --root "$DATA" --trainer "$TRAINER" \
+    set -- --root "$DATA" --trainer "${XD_METHOD:-$TRAINER}" \
         --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" \
         --config-file "$REPO/configs/trainers/$TRAINER/$CFG.yaml" \
         --output-dir "$run_dir" ${RUN_AGAIN:-$OVERWRITE} "$@"

@@ -1,14 +1,24 @@
 # Shared functions, sourced after lib.sh by the scripts that make the table of a paper. METHOD is a row of the table; the
 # function row of these scripts sets FOLDER, the folder of its results, and other variables for METHOD.
 
-# methods ROW ...: sets METHODS to all of these rows unless the environment selects some
+# methods ROW ...: sets METHODS to all of these rows unless the environment selects some. NATA is short for SoftCPT-NATA, as
+# is SoftCPT; the papers' names ZS-CLIP and LP-CLIP are understood, too.
 methods() {
-    METHODS=${METHODS:-$*}
-    for METHOD in $METHODS; do
-        case " $* " in
-            *" $METHOD "*) ;;
-            *) stop "METHODS: there is no row \"$METHOD\"; rows: $*" ;;
+    methods_given=${METHODS:-$*}
+    METHODS=
+    for METHOD in $methods_given; do
+        methods_row=
+        case $METHOD in
+            ZS-CLIP) METHOD=ZeroshotCLIP ;;
+            LP-CLIP) METHOD=LinearProbe ;;
         esac
+        for methods_name in "$METHOD-NATA" "SoftCPT-$METHOD" "$METHOD"; do
+            case " $* " in
+                *" $methods_name "*) methods_row=$methods_name ;;
+            esac
+        done
+        if [ -z "$methods_row" ]; then stop "METHODS: there is no row \"$METHOD\"; rows: $*"; fi
+        METHODS="$METHODS${METHODS:+ }$methods_row"
     done
 }
 
@@ -33,6 +43,15 @@ config() {
 check_shots() {
     EXPECTED=$(expectation SHOTS "$SHOTS")
     if [ -n "$EXPECTED" ]; then stop "SHOTS has to be $EXPECTED; found \"$SHOTS\""; fi
+}
+
+# shots_text: SHOTS for people, e.g. "1 image per class"
+shots_text() {
+    case $SHOTS in
+        1) echo "1 image per class" ;;
+        0 | -1) echo "all images" ;;
+        *) echo "$SHOTS images per class" ;;
+    esac
 }
 
 # table MODULE OPTION ...: prints the table of all rows; rows for which the function row fails are left out

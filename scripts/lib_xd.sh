@@ -1,14 +1,24 @@
 # Shared functions, sourced by xd_train.sh and xd_test.sh after lib.sh.
 
-# launcher METHOD: sets LAUNCHER to the script that trains METHOD
+# launcher METHOD: sets LAUNCHER to the script that trains METHOD, and XD_METHOD to METHOD if it is the name of a row of a
+# table: train.py then checks that the arguments are those of the row
 launcher() {
+    XD_METHOD=
     case $1 in
         CoOp | CoCoOp | KgCoOp | ProGrad | PLOT | VPT | UPT | MTUPT)
             LAUNCHER=main_$(echo "$1" | tr '[:upper:]' '[:lower:]').sh ;;
         SoftCPT | MTCoOp) LAUNCHER=main_mtcoop.sh ;;
         MTCoOpHard) LAUNCHER=main_mtcoop_hard.sh ;;
-        *) stop "METHOD has to be CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT or MTCoOpHard, found \"$1\"" ;;
+        SoftCPT-[NC][AS]T[AS]) LAUNCHER=main_mtcoop.sh XD_METHOD=$1 ;;
+        'SoftCPT*') LAUNCHER=main_mtcoop_star.sh XD_METHOD=$1 ;;
+        CoOp-MT | CoOp-CA | CoOp-CS) LAUNCHER=main_mtcoop_hard.sh XD_METHOD=$1 ;;
+        VPT-shallow | VPT-deep) LAUNCHER=main_vpt.sh XD_METHOD=$1 ;;
+        Joint | Shared | MLP) LAUNCHER=main_upt.sh XD_METHOD=$1 ;;
+        MTUPT-soft | MTUPT-hard | MTUPT-task) LAUNCHER=main_mtupt.sh XD_METHOD=$1 ;;
+        *) stop "METHOD has to be CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT, MTCoOpHard, or a name of \
+configs/methods.yaml that is trained with one of them, such as SoftCPT-NATA or CoOp-CA; found \"$1\"" ;;
     esac
+    export XD_METHOD
 }
 
 # shifted DATASET: the shifted test sets of a source, as files of configs/datasets; nothing for other datasets

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SoftCPT (trainer MTCoOp) on a suite, one run per seed, for example SoftCPT-NATA with 4 shots:
 #   sh main_mtcoop.sh icon5 tiny_ep20 4 0 False 4 False 16 False lin 1
-# NATS has TASK_CSC True; CATA is CLASS_N_CTX 4, CSC True; CSTA has CLASS_CSC True as well.
+# SoftCPT-NATS has TASK_CSC True; -CATA has CLASS_N_CTX 4, CSC True; -CSTA has CLASS_CSC True as well.
 # Results: output/DATASET/MTCoOp/CFG_SHOTSshots/cnctx..._loss/seedS
 
 TRAINER=MTCoOp

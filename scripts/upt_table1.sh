@@ -22,7 +22,7 @@ if [ $# -lt 2 ] || [ -z "$(shifted "$1")" ]; then
 fi
 DATASET=$1 CFG=$2
 shift 2
-methods ZeroshotCLIP CoOp CoCoOp VPT-shallow VPT-deep UPT SoftCPT
+methods ZeroshotCLIP CoOp CoCoOp VPT-shallow VPT-deep UPT SoftCPT-NATA
 case $DATASET in
     imagenet) SHOTS=${SHOTS:-16} TSC=False ;; # one task
     *) SHOTS=${SHOTS:-4} TSC=True ;;
@@ -50,7 +50,7 @@ row() {
         UPT)
             config UPT "$CFG" "$BASE"
             SETTINGS="upt 8 $TSC" FOLDER=modeupt_nctx8_tsc$TSC ;;
-        SoftCPT)
+        SoftCPT-NATA)
             TRAINER=MTCoOp
             config MTCoOp "$CFG" "$BASE$EPOCHS"
             SETTINGS="0 False 4 False 16 False lin 1"
@@ -101,4 +101,4 @@ jobs xd_test.sh >"$LIST"
 pool "$@"
 
 # shellcheck disable=SC2046,SC2086  # lists
-table reporting.domain_shift --seeds $SEEDS --targets $(shifted "$DATASET") --title "$DATASET, $CFG, $SHOTS images per class"
+table reporting.domain_shift --seeds $SEEDS --targets $(shifted "$DATASET") --title "$DATASET, $CFG, $(shots_text)"

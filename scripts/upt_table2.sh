@@ -83,4 +83,4 @@ if [ -n "$DRY_RUN" ]; then exit; fi
 
 # shellcheck disable=SC2086  # a list of seeds
 table reporting.table --seeds $SEEDS --per-task-columns --published upt2 --keyword overall_acc --costs \
-    --title "$DATASET, $CFG, $SHOTS images per class"
+    --title "$DATASET, $CFG, $(shots_text)"

@@ -3,8 +3,8 @@
 # after METHOD are the arguments of its launcher (main_vpt.sh, ...). Finished runs of the launcher are reused.
 #   sh xd_train.sh CoOp icon5_colour tiny_c4_ep20_ctxv1 4 4 False True
 #   sh xd_train.sh UPT imagenet vit_b16_ep50 16 upt 8 False
-# Then xd_test.sh with the same arguments. METHOD is CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT
-# (MTCoOp) or MTCoOpHard.
+# Then xd_test.sh with the same arguments. METHOD is CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT,
+# MTCoOpHard, or the name of a row that is trained with one of them, e.g. SoftCPT-NATA, CoOp-CA (configs/methods.yaml).
 # Results: output/DATASET/TRAINER/CFG_SHOTSshots/SETTINGS/seedS, the same as the launcher
 
 . "$(dirname -- "$0")/lib.sh"

@@ -162,7 +162,7 @@ def test_a_run_as_text_and_as_json(build, tmp_path, capsys):
     assert all(len(words) == 2 for c in found["contexts"] for words in c["tokens"])
     assert interpret_prompt.main([run]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "MTCoOpHard, epoch 1; nearest words, euclidean distance"
+    assert lines[0] == "CoOp-CA, epoch 1; nearest words, euclidean distance"
     assert lines[2] == "context of shades" and lines[3].startswith("   1  ") and len(lines) == 1 + 3 * 5
 
 

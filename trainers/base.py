@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clip.additions import Additions, TowerAdditions
+from dassl.config import method_name
 from dassl.evaluation import ClassificationMT
 from dassl.utils import UserError
 
@@ -154,7 +155,7 @@ class MultiTaskTrainer(BuiltTrainer):
     def text_features(self) -> Tensor:
         """Text features of all classes (N, d). Raises UserError if the method's text features depend on the image."""
         if (text := self._ready()[1]) is None:
-            raise UserError(f"{type(self).__name__} has no fixed text features of classes: they depend on the image")
+            raise UserError(f"{method_name(self.cfg)} has no fixed text features of classes: they depend on the image")
         return text
 
     @property
@@ -178,7 +179,7 @@ class MultiTaskTrainer(BuiltTrainer):
         """
         if task is None and self.by_task:
             raise UserError(
-                f"{type(self).__name__}: every task has its own image features; give the task of each image"
+                f"{method_name(self.cfg)}: every task has its own image features; give the task of each image"
             )
         with self.autocast():
             return self.model.image(self._encode(images, features, self._ready()[0].image, task), task)
@@ -286,7 +287,7 @@ class FittedTrainer(MultiTaskTrainer):
 
     def problems(self, cfg) -> list[str]:
         if cfg.MODEL.INIT_WEIGHTS:
-            name = type(self).__name__
+            name = method_name(cfg)
             return [f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {name} does not start from weights; leave it empty"]
         return []
 

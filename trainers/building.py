@@ -13,7 +13,7 @@ from clip.backbones import check_name, effective_precision, image_tower_kind, in
 from clip.image_tower import ImageTower, prompt_error, size_error
 from clip.model import CLIP
 from clip.text_tower import TextTower
-from dassl.config import ConfigError
+from dassl.config import ConfigError, method_name
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TrainerX
 from dassl.evaluation import EVALUATOR_REGISTRY
@@ -42,7 +42,7 @@ class BuiltTrainer(TrainerX):
     """
 
     section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
-    ignored_settings = ()  # prefixes of settings that most methods read and this method ignores
+    ignored_settings = ()  # prefixes of settings that this method ignores; or a function of cfg that returns them
     learns = True  # False: nothing is trained, and the method is tested without a checkpoint
     fitted = False  # True: the learner's `start` computes all that is learned, see FittedTrainer
     model_names = ("prompt_learner",)  # folders of the checkpoints
@@ -74,7 +74,7 @@ class BuiltTrainer(TrainerX):
         found = self.problems(cfg)
         if cfg.DATALOADER.K_TRANSFORMS != 1:
             found.append(
-                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {type(self).__name__} takes one view per image"
+                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {method_name(cfg)} takes one view per image"
             )
         size = None if cfg.MODEL.BACKBONE.WEIGHTS else input_size(cfg.MODEL.BACKBONE.NAME)
         if size and tuple(cfg.INPUT.SIZE) != (size, size):
@@ -84,18 +84,12 @@ class BuiltTrainer(TrainerX):
 
     def image_problems(self, cfg) -> list[str]:
         """Problems of a method that adds to the image tower: a backbone without additions, or the feature bank."""
-        found = [self._bank_problem()] if cfg.DATALOADER.FEATURE_BANK else []
+        found = [_bank_problem(cfg)] if cfg.DATALOADER.FEATURE_BANK else []
         name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
         if not self.reads_weights and (weights or os.path.isfile(name)):
             return found
         kind = image_tower_kind(name, weights)
         return found if kind == "ViT" else [*found, prompt_error(name, kind)]
-
-    def _bank_problem(self) -> str:
-        return (
-            f"DATALOADER.FEATURE_BANK True: {type(self).__name__} needs the images themselves, not features of the "
-            "frozen tower; set it to False"
-        )
 
     def build_model(self) -> None:
         cfg = self.cfg
@@ -127,7 +121,7 @@ class BuiltTrainer(TrainerX):
             )
         self._settle_additions()
         if cfg.DATALOADER.FEATURE_BANK and not self.frozen:
-            raise ConfigError(self._bank_problem())
+            raise ConfigError(_bank_problem(cfg))
         if self.learns:
             self.register_learner()
 
@@ -155,7 +149,7 @@ class BuiltTrainer(TrainerX):
         if self.fitted or not groups:
             if cfg.MODEL.INIT_WEIGHTS and not self.fitted:
                 raise ConfigError(
-                    f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {type(self).__name__} trains nothing by gradients; "
+                    f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {method_name(cfg)} trains nothing by gradients; "
                     "leave it empty"
                 )
             self.max_epoch = self.run_extra["epochs"] = 1
@@ -242,3 +236,10 @@ class BuiltTrainer(TrainerX):
         loader = FeatureLoader(loader, store, epochs, encode, what, view_bytes)
         keep_limit(self.cfg)
         return loader
+
+
+def _bank_problem(cfg) -> str:
+    return (
+        f"DATALOADER.FEATURE_BANK True: {method_name(cfg)} needs the images themselves, not features of the frozen "
+        "tower; set it to False"
+    )

@@ -254,6 +254,10 @@ class MTCoOp(MultiTaskTrainer):
 
     section = "MTCOOP"
 
+    @staticmethod
+    def ignored_settings(cfg) -> tuple[str, ...]:
+        return (KEY + "PG_RATIO", *(() if cfg.TRAINER.MTCOOP.CSC else (KEY + "CLASS_N_CTX",)))
+
     def problems(self, cfg) -> list[str]:
         c, found = cfg.TRAINER.MTCOOP, []
         if not c.CSC:

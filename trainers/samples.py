@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dassl.config import method_name
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine.progress import progress
@@ -52,7 +53,7 @@ def read_samples(trainer, split: str) -> list[Samples]:
     loader = trainer.val_loader
     if split == "train":
         if not dataset.train_x:
-            raise UserError(f"{cfg.DATASET.NAME} has no training images, but {type(trainer).__name__} needs them")
+            raise UserError(f"{cfg.DATASET.NAME} has no training images, but {method_name(cfg)} needs them")
         loader = build_data_loader(
             cfg,
             data_source=dataset.train_x,

@@ -1,6 +1,7 @@
 """Configuration: packages declare their settings, `get_cfg_default` collects them, `load` merges files and options."""
 
 from dassl.config.files import parse_yaml, read_settings, read_yaml
+from dassl.config.methods import method_name, methods
 from dassl.config.rules import TEXTS, Rule, above, at_least, between, each, is_number, one_of
 from dassl.config.tree import (
     RESULT_NEUTRAL_KEYS,
@@ -12,7 +13,9 @@ from dassl.config.tree import (
     get_cfg_default,
     load,
     nearest_setting,
+    overrides,
     settings,
+    settle_method,
 )
 from dassl.utils.errors import ConfigError
 
@@ -33,10 +36,14 @@ __all__ = [
     "get_cfg_default",
     "is_number",
     "load",
+    "method_name",
+    "methods",
     "nearest_setting",
     "one_of",
+    "overrides",
     "parse_yaml",
     "read_settings",
     "read_yaml",
     "settings",
+    "settle_method",
 ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from yacs.config import CfgNode
 
 from dassl.config.files import read_settings, read_yaml
+from dassl.config.methods import NAME, implied, methods
 from dassl.config.rules import Rule, as_rule, coerce, nearest, nearest_key, show
 from dassl.utils.errors import ConfigError
 from dassl.utils.registry import TRAINER_REGISTRY
@@ -23,6 +24,8 @@ RESULT_NEUTRAL_KEYS += ("TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHEC
 RESULT_NEUTRAL_KEYS += ("DATALOADER.FEATURE_CACHE", "DATALOADER.FEATURE_CACHE_DIR", "DATALOADER.FEATURE_CACHE_GB")
 RESULT_NEUTRAL_KEYS += ("DATALOADER.FEATURE_BANK",)  # equal up to rounding
 RESULT_NEUTRAL_KEYS += ("TRAIN.TENSORBOARD", "TEST.PER_TASK_RESULT", "TEST.PER_CLASS_RESULT", "TEST.ZERO_SHOT_CHECK")
+# Settings that results.json has under names of their own, and that tables show.
+SHOWN_KEYS = (NAME, "SEED", "DATASET.NUM_SHOTS", "DATASET.SUBSAMPLE_TASKS", "DATASET.SUBSAMPLE_CLASSES", "TEST.SPLIT")
 
 
 class Config(CfgNode):
@@ -132,7 +135,7 @@ def load(cfg, files=(), opts=(), opts_from="command line", only=()):
     entries += [(opts_from, key, value) for key, value in pairs if not only or key.split(".")[0] in only]
 
     leaves = flatten(cfg)
-    own = _method_group({"TRAINER.NAME": leaves.get("TRAINER.NAME"), **{key: value for _, key, value in entries}})
+    own = _method_group({NAME: leaves.get(NAME), **{key: value for _, key, value in entries}})
     merged, sources = {}, {}
     for source, key, value in entries:
         if key not in leaves:
@@ -146,14 +149,85 @@ def load(cfg, files=(), opts=(), opts_from="command line", only=()):
             sources[key] = source
         except TypeError as error:
             problems.append(f"{source}: {key} = {show(value)}: {error}")
+    _apply_method(merged, sources, leaves, problems)
     problems += [f"{sources[key]}: {text}" for key, value in merged.items() if (text := _forbidden(key, value))]
     _raise(problems)
     for key, value in merged.items():
-        *groups, leaf = key.split(".")
-        node = cfg
-        for group in groups:
-            node = node[group]
-        node[leaf] = value
+        _set(cfg, key, value)
+
+
+def _set(cfg, key, value):
+    *groups, leaf = key.split(".")
+    node = cfg
+    for group in groups:
+        node = node[group]
+    node[leaf] = value
+
+
+def _apply_method(merged, sources, leaves, problems):
+    """Replace the name of a method (`dassl.config.methods`) in `merged` by its trainer and settings.
+
+    Args:
+        merged: {dotted key: value} of the given settings. A given value that contradicts the method is a problem.
+        sources: {dotted key: source of its value in `merged`}.
+        leaves: {dotted key: value} of all settings.
+        problems: list to which messages are appended.
+    """
+    name = merged.get(NAME)
+    row = {} if name in TRAINER_REGISTRY else methods().get(name, {})
+    if row.get(NAME) not in TRAINER_REGISTRY or not row.keys() <= leaves.keys():
+        return
+    for key, value in row.items():
+        if key != NAME and merged.get(key, value) != value:
+            problems.append(
+                f"{sources[key]}: {key} = {show(merged[key])}: the method {name} has {show(value)} by definition "
+                f"({sources[NAME]}: {NAME} {name}); leave one of the two out"
+            )
+        merged[key] = value
+        sources.setdefault(key, sources[NAME])
+
+
+def settle_method(cfg):
+    """If cfg.TRAINER.NAME is the name of a method, e.g. SoftCPT-NATA, set its trainer and its settings.
+
+    Raises:
+        ConfigError: a changed setting contradicts the method.
+    """
+    leaves, problems = flatten(cfg), []
+    changed = {key: leaves[key] for key in leaves if key in _settings and leaves[key] != _settings[key].default}
+    before = dict(changed)
+    _apply_method(changed, dict.fromkeys(changed, "the configuration"), leaves, problems)
+    _raise(problems)
+    if changed != before:
+        frozen = cfg.is_frozen()
+        cfg.defrost()
+        for key, value in changed.items():
+            _set(cfg, key, value)
+        if frozen:
+            cfg.freeze()
+
+
+def overrides(cfg, files, ignored=()):
+    """The settings in which `cfg` differs from its configuration files, without those that are shown anyway.
+
+    Args:
+        cfg: configuration.
+        files: paths of the configuration files that it was built from; empty paths are ignored.
+        ignored: prefixes of settings that the method does not read.
+
+    Returns:
+        {dotted key: value}. Left out are RESULT_NEUTRAL_KEYS, seed, shots, the choice of tasks and classes, and
+        the settings that the name of the method says.
+    """
+    base = get_cfg_default()
+    load(base, files)
+    base, leaves = flatten(base), flatten(cfg)
+    shown = {*RESULT_NEUTRAL_KEYS, *SHOWN_KEYS, *implied(cfg)}
+    return {
+        key: value
+        for key, value in leaves.items()
+        if key not in shown and not key.startswith(tuple(ignored)) and base.get(key) != value
+    }
 
 
 def _pairs(opts, opts_from, problems):
@@ -248,7 +322,8 @@ def differences(cfg, file, ignored=()):
 
 def _method_group(values):
     """Group of the settings of the method that TRAINER.NAME names, e.g. "TRAINER.COOP"; "" if it is unknown."""
-    name = str(values["TRAINER.NAME"])
+    name = str(values[NAME])
+    name = name if name in TRAINER_REGISTRY else methods().get(name, {}).get(NAME, name)
     section = getattr(TRAINER_REGISTRY.get(name), "section", "") if name in TRAINER_REGISTRY else ""
     return section and f"TRAINER.{section}"
 

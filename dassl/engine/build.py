@@ -1,6 +1,6 @@
 """Settings of a run, and the building of its trainer."""
 
-from dassl.config import ConfigError, at_least, declare, one_of, read_settings
+from dassl.config import ConfigError, at_least, declare, method_name, methods, one_of, read_settings, settle_method
 from dassl.utils.registry import TRAINER_REGISTRY
 
 declare("VERSION", 1, help="version of the settings")
@@ -26,13 +26,19 @@ declare(
 )
 declare("TRAIN.PRINT_FREQ", 10, allowed=at_least(1), help="batches between training lines")
 declare("TRAIN.TENSORBOARD", True, help="write scalars to OUTPUT_DIR/tensorboard")
-declare("TRAINER.NAME", "", allowed=one_of(TRAINER_REGISTRY.registered_names, extra=("",)), help="trainer")
+declare(
+    "TRAINER.NAME",
+    "",
+    allowed=one_of(lambda: {*TRAINER_REGISTRY.registered_names(), *methods()}, extra=("",)),
+    help="trainer, or a method of configs/methods.yaml, which means a trainer and settings",
+)
 
 
 def ignored_settings(cfg):
     """Prefixes of the settings that the method of `cfg` does not read, so they cannot affect its results.
 
-    They are the sections of other methods and the class attribute `ignored_settings` of the method. The section of
+    They are the sections of other methods and the class attribute `ignored_settings` of the method: prefixes, or a
+    function of cfg that returns them. The section of
     hand-made prompts (ZSCLIP) is never included, because every method may start from them or be compared with them. A
     method written for Dassl has no attribute `section`; nothing is known about its settings, and the result is ().
     """
@@ -43,17 +49,18 @@ def ignored_settings(cfg):
         return ()
     own = {getattr(kind, "section", "") for kind in method.__mro__} | {"ZSCLIP"}
     groups = [name for name, value in cfg.TRAINER.items() if isinstance(value, dict)]
-    return (*(f"TRAINER.{name}." for name in groups if name not in own), *getattr(method, "ignored_settings", ()))
+    more = getattr(method, "ignored_settings", ())
+    return (*(f"TRAINER.{name}." for name in groups if name not in own), *(more(cfg) if callable(more) else more))
 
 
 def warn_of_unused(cfg, opts):
     """Print a warning about settings of other methods in `opts` ([KEY, VALUE, ...])."""
     section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
-    groups = tuple(group for group in ignored_settings(cfg) if group.startswith("TRAINER."))
+    groups = tuple(group for group in ignored_settings(cfg) if group.startswith("TRAINER.") and group.endswith("."))
     unused = [key for key in dict.fromkeys(opts[::2]) if key.startswith(groups)]
     if unused:
         print(
-            f"WARNING: {cfg.TRAINER.NAME} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "
+            f"WARNING: {method_name(cfg)} does not read {', '.join(unused)}; its own settings are TRAINER.{section}.*, "
             "see docs/settings.md"
         )
 
@@ -74,7 +81,7 @@ def refuse_other_method(cfg, file):
     if foreign and all(key.startswith((*groups, "TRAINER.ZSCLIP.")) for key in keys):
         method, name = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), cfg.TRAINER.NAME
         text = (
-            f"{file} has settings of another method (TRAINER.{', TRAINER.'.join(foreign)}), and the trainer is {name}, "
+            f"{file} has settings of another method (TRAINER.{', TRAINER.'.join(foreign)}), and the method is {method_name(cfg)}, "
             f"which reads TRAINER.{method.section}; give a --config-file of configs/trainers/{name}, or another "
             "--trainer"
         )
@@ -84,5 +91,9 @@ def refuse_other_method(cfg, file):
 
 
 def build_trainer(cfg, space=None):
-    """Build the trainer cfg.TRAINER.NAME with `cfg`. With a TaskSpace `space`, no data is needed."""
+    """Build the trainer cfg.TRAINER.NAME with `cfg`. With a TaskSpace `space`, no data is needed.
+
+    If the name is one of a method, such as SoftCPT-NATA, its trainer and settings are set in `cfg` first.
+    """
+    settle_method(cfg)
     return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, *(() if space is None else (space,)))

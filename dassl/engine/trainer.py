@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
-from dassl.config import check
+from dassl.config import check, method_name
 from dassl.data import DataManager
 from dassl.engine.base import TrainerBase
 from dassl.engine.progress import EpochMeter, progress, run_bar
@@ -116,7 +116,7 @@ class SimpleTrainer(TrainerBase):
                 parts.append(counted(len(loader.dataset), f"{LOADERS[name]} image"))
         learned = {id(p): p for model in self._models.values() for p in model.parameters() if p.requires_grad}
         parts.append(counted(count_num_param(params=learned.values()), "learnable parameter"))
-        print(f"Everything is built and nothing is trained: {self.cfg.TRAINER.NAME}, {', '.join(parts)}")
+        print(f"Everything is built and nothing is trained: {method_name(self.cfg)}, {', '.join(parts)}")
         print("To train: the same command without --no-train")
 
     def close(self):

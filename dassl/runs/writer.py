@@ -5,7 +5,7 @@ import sys
 import traceback
 from datetime import datetime, timezone
 
-from dassl.config import config_hash
+from dassl.config import config_hash, method_name
 from dassl.metrics import METRICS
 from dassl.runs.folder import replacing
 from dassl.runs.record import COMPLETE, CONFIG, FAILED, INTERRUPTED, RESULTS, TASKS, known_results
@@ -46,6 +46,7 @@ def describe(cfg):
         "format": 1,
         "status": "running",
         "trainer": cfg.TRAINER.NAME,
+        "method": method_name(cfg),
         "suite": cfg.DATASET.NAME,
         "protocol": classes if classes in ("base", "new") else "few-shot" if shots >= 1 else "all",
         "subsample_tasks": cfg.DATASET.get("SUBSAMPLE_TASKS", "all"),
@@ -56,6 +57,8 @@ def describe(cfg):
         "seed": cfg.SEED,
         "shots": shots,
         "epochs": cfg.OPTIM.MAX_EPOCH,
+        "config_files": [],
+        "overrides": {},
         "epoch": 0,
         "models": [],
         "learnable_parameters": None,

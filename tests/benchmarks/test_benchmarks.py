@@ -143,14 +143,14 @@ def test_a_step_of_a_method_is_that_of_its_trainer():
     clip_model, space = tiny_vit(), suite("plant6", 0.05)
     batch = methods.Batch(clip_model, space, 4, "cpu")
     assert relative(batch.features, batch.encode()) < 1e-5 and batch.local.shape == (4, 16, 48)
-    for name in ("CATA", "PLOT", "UPT"):
+    for name in ("SoftCPT-CATA", "PLOT", "UPT"):
         trainer = methods.build(methods.ALL[name], clip_model, space, "cpu")
         before = {key: value.clone() for key, value in trainer.model.named_parameters()}
         losses = [methods.stepping(trainer, batch)()["loss"] for _ in range(2)]
         assert losses[0] != losses[1] and all(
             not torch.equal(p, before[k]) for k, p in trainer.model.named_parameters()
         )
-    softcpt = methods.build(methods.ALL["CATS"], clip_model, space, "cpu").model
+    softcpt = methods.build(methods.ALL["SoftCPT-CATS"], clip_model, space, "cpu").model
     assert softcpt.csc and softcpt.task_prompt_learner.ctx.shape == (6, 4, 64)
     probe = methods.build(methods.ALL["LinearProbe"], clip_model, space, "cpu")
     assert methods.fitting(probe, space, 2, time.perf_counter) > 0 and probe.model.weight.abs().sum() > 0
@@ -159,11 +159,11 @@ def test_a_step_of_a_method_is_that_of_its_trainer():
 def test_methods_that_are_chosen_and_their_memory(monkeypatch, capsys):
     measured = []
     monkeypatch.setattr(methods, "peaks", lambda sides, device: measured.extend(sides) or dict.fromkeys(sides, 7.0))
-    chosen = ["--methods", "NATA", "ProtoNet"]
+    chosen = ["--methods", "SoftCPT-NATA", "ProtoNet"]
     methods.main([*TINY[:-1], "--scale", "0.02", "--batch", "3", *chosen, "--memory", "--clock", "processor"])
     out = capsys.readouterr().out
-    assert [line.split()[1] for line in out.splitlines()[4:7]] == ["ProtoNet", "CoOp-CA", "NATA"]
-    assert measured == ["CoOp-CA", "NATA"] and "peak MiB" in out and "in all" in out
+    assert [line.split()[1] for line in out.splitlines()[4:7]] == ["ProtoNet", "CoOp-CA", "SoftCPT-NATA"]
+    assert measured == ["CoOp-CA", "SoftCPT-NATA"] and "peak MiB" in out and "in all" in out
     assert "times of the processor" in out
     with pytest.raises(UserError, match="UPT puts prompts into a ViT's image tower, and RN50 has none; try ViT-B/16"):
         methods.main(["--backbone", "RN50", "--methods", "UPT"])

@@ -44,12 +44,12 @@ ROWS = {
     "KgCoOp": Row(6, "T contexts", "main_kgcoop.sh … 8.0 True"),
     "PLOT": Row(7, "T · 4 contexts", "main_plot.sh … 4 16 False True"),
     "SoftCPT*": Row(8, "P, T·f", "main_mtcoop_star.sh … 16"),
-    "NATA": Row(8, "P, V", SOFT.format("0 False 4 False 16 False")),
-    "NATS": Row(8, "P, T·V", SOFT.format("0 False 4 True 16 False")),
-    "CATA": Row(8, "P, V, W", SOFT.format("4 False 4 False 16 True")),
-    "CSTA": Row(8, "P, V, N·W", SOFT.format("4 True 4 False 16 True")),
-    "CATS": Row(8, "P, T·V, W", SOFT.format("4 False 4 True 16 True")),
-    "CSTS": Row(8, "P, T·V, N·W", SOFT.format("4 True 4 True 16 True")),
+    "SoftCPT-NATA": Row(8, "P, V", SOFT.format("0 False 4 False 16 False")),
+    "SoftCPT-NATS": Row(8, "P, T·V", SOFT.format("0 False 4 True 16 False")),
+    "SoftCPT-CATA": Row(8, "P, V, W", SOFT.format("4 False 4 False 16 True")),
+    "SoftCPT-CSTA": Row(8, "P, V, N·W", SOFT.format("4 True 4 False 16 True")),
+    "SoftCPT-CATS": Row(8, "P, T·V, W", SOFT.format("4 False 4 True 16 True")),
+    "SoftCPT-CSTS": Row(8, "P, T·V, N·W", SOFT.format("4 True 4 True 16 True")),
 }
 
 
@@ -161,5 +161,7 @@ def variants() -> list[str]:
 def prompted() -> list[str]:
     """Methods with prompts in the image tower, beside some without."""
     found, said = measured("vit_b16")
-    rows = [[name, f"`{ALL[name].settings}`", *costs(found.get(name))] for name in ("CoOp-CA", "NATA", *PROMPTED)]
+    rows = [
+        [name, f"`{ALL[name].settings}`", *costs(found.get(name))] for name in ("CoOp-CA", "SoftCPT-NATA", *PROMPTED)
+    ]
     return table(["method", "settings", "cost", "live"], rows) + said

@@ -182,8 +182,8 @@ def test_learnable_parameters_are_the_published_ones():
     assert learnable("CoOp-MT") == 8_192
     assert learnable("CoOp-CA") == 81_920
     assert learnable("CoOp-CS") == 9_756_672
-    assert learnable("NATA") == 8_390_656
-    assert learnable("NATA, M = 8") == 8_392_704
+    assert learnable("SoftCPT-NATA") == 8_390_656
+    assert learnable("SoftCPT-NATA, M = 8") == 8_392_704
     assert learnable("LinearProbe") == 1_191 * 1_024 + 1_191 and learnable("ProtoNet") == 1_191 * 1_024
     for tasks, context in ((1, 8_192), (6, 49_152), (20, 163_840)):  # one task, Plant-6, Fashion-20
         space = TaskSpace(tuple(Task(f"t{t}", f"task {t}", ("a", "b")) for t in range(tasks)))

@@ -18,12 +18,12 @@ ROWS = {  # row: trainer, config file for general10 rn50_ep50, settings of the m
     "KgCoOp": ("KgCoOp", "rn50_ep100_ctxv1", {"TSC": "True", "W": "8.0"}),
     "PLOT": ("PLOT", "rn50_ep50", {"TSC": "True", "N": "2", "N_CTX": "16"}),
     "SoftCPT*": ("MTCoOp", "rn50_ep50", {"TASK_FEATURE": "rand", "N_CTX": "16"}),
-    "NATA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("0", "False", "False", "False"), strict=True))),
-    "NATS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("0", "False", "True", "False"), strict=True))),
-    "CATA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "False", "False", "True"), strict=True))),
-    "CSTA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "True", "False", "True"), strict=True))),
-    "CATS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "False", "True", "True"), strict=True))),
-    "CSTS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "True", "True", "True"), strict=True))),
+    "SoftCPT-NATA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("0", "False", "False", "False"), strict=True))),
+    "SoftCPT-NATS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("0", "False", "True", "False"), strict=True))),
+    "SoftCPT-CATA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "False", "False", "True"), strict=True))),
+    "SoftCPT-CSTA": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "True", "False", "True"), strict=True))),
+    "SoftCPT-CATS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "False", "True", "True"), strict=True))),
+    "SoftCPT-CSTS": ("MTCoOp", "rn50_ep50", dict(zip(SOFT, ("4", "True", "True", "True"), strict=True))),
 }
 
 
@@ -88,7 +88,7 @@ def test_class_sampling_is_of_the_variants_with_class_features(clone):
     assert done.returncode == 0, done.stderr
     pairs = [split_arguments(run)[1] for run in clone.runs()]
     assert [found.get("TRAINER.MTCOOP.CLS_SAMPLE_RATE") for found in pairs] == [None, None, "0.1", "0.1"]
-    assert table(done) == ["experiment", "CoOp-CS", "NATA", "CATA", "CSTS"] * 2
+    assert table(done) == ["experiment", "CoOp-CS", "SoftCPT-NATA", "SoftCPT-CATA", "SoftCPT-CSTS"] * 2
     done = clone.sh("all_methods.sh", "general10", "rn50_ep50", CLS_SAMPLE_RATE="often")
     assert done.returncode == 2 and 'CLS_SAMPLE_RATE has to be a number; found "often"' in done.stderr
 

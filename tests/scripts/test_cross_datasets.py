@@ -181,3 +181,12 @@ def test_a_model_with_contexts_of_tasks_on_drawings_in_another_style(tmp_path, c
     status, errors = run("faces", "[Icon13Line/faces]", *tested)
     (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert status == 2 and "none was learned for 'faces'" in line
+
+
+def test_a_row_of_a_table_names_launcher_and_settings(clone):
+    nats = ["icon5_colour", "tiny_ep20", "4", "0", "False", "4", "True", "16", "False", "lin", "1"]
+    for method in ("SoftCPT-NATS", "SoftCPT"):
+        assert clone.sh("xd_train.sh", method, *nats, SEEDS="1", OUTPUT=f"{clone.folder}/{method}").returncode == 0
+    assert [options["--trainer"] for options, _ in runs(clone)] == ["SoftCPT-NATS", "MTCoOp"]
+    done = clone.sh("xd_train.sh", "SoftCPT-NAT", *nats)
+    assert done.returncode == 2 and 'such as SoftCPT-NATA or CoOp-CA; found "SoftCPT-NAT"' in done.stderr
