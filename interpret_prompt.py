@@ -20,6 +20,7 @@ from clip.clip import tokenizer
 from clip.simple_tokenizer import EOS, SOS
 from dassl.config import method_name
 from dassl.utils import UserError
+from dassl.utils.arguments import Parser
 from trainers.prompts import named_contexts
 
 METRICS = ("euclidean", "cosine")
@@ -114,19 +115,22 @@ def at_least(least: int):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="folder of a finished run")
-    parser.add_argument("--topk", type=at_least(1), default=5, help="words per vector (default 5)")
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--topk", metavar="N", type=at_least(1), default=5, help="words per vector (default 5)")
     parser.add_argument(
         "--metric", choices=METRICS, default=METRICS[0], help="distance (default, as published: euclidean)"
     )
     parser.add_argument(
         "--classes",
+        metavar="N",
         type=at_least(0),
         default=5,
         help="first classes per task, for contexts per class (default 5, 0: all)",
     )
-    parser.add_argument("--load-epoch", type=int, help="which checkpoint (default: the best or newest one)")
+    parser.add_argument(
+        "--load-epoch", metavar="N", type=int, help="which checkpoint (default: the best or newest one)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
 

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dassl.utils.arguments import Parser, add_seeds
 from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
 from reporting.experiments import (
     Choice,
@@ -31,8 +32,8 @@ from reporting.relative import relative_stds, relative_table
 from reporting.table import experiments_table, notes_text, number_text, seeds_table, spread_text
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="folder of an experiment, or with --multi-exp of several")
     parser.add_argument("--multi-exp", action="store_true", help="a row per experiment below the folder")
     parser.add_argument("--test-log", action="store_true", help="accept logs of runs that only tested")
@@ -44,13 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="K",
         help="which number: a metric (overall_metric, overall_acc, mean_acc, ...) or a task (name or number)",
     )
-    parser.add_argument(
-        "--seeds",
-        type=int,
-        nargs="+",
-        metavar="S",
-        help="expected seeds (default: those of sibling experiments)",
-    )
+    add_seeds(parser, "expected seeds (default: those of sibling experiments)")
     parser.add_argument("--relative-std", action="store_true", help="also print std / mean over seeds (not with --csv)")
     output_options(parser)
     return parser

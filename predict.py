@@ -4,7 +4,6 @@ Prints one line per image and task: image, task, the most probable classes. Exit
 message. Images that cannot be read are reported, and the other images are classified.
 """
 
-import argparse
 import contextlib
 import io
 import json
@@ -12,15 +11,19 @@ import os
 import sys
 from difflib import get_close_matches
 
+from dassl.utils.arguments import Parser
+
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description="Classify images with a finished run.")
+    parser = Parser(description="Classify images with a finished run.")
     parser.add_argument("run", metavar="RUN", help="output folder of the run")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of images")
-    parser.add_argument("--topk", type=int, default=5, help="number of classes, the most probable first (default 5)")
-    parser.add_argument("--task", help="key, name or number of a task (default: all tasks of the run)")
+    parser.add_argument(
+        "--topk", metavar="N", type=int, default=5, help="number of classes, the most probable first (default 5)"
+    )
+    parser.add_argument("--task", metavar="NAME", help="key, name or number of a task (default: all tasks of the run)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser.parse_intermixed_args(argv)
+    return parser.parse_args(argv)
 
 
 # ---- tasks and images ----

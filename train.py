@@ -3,14 +3,16 @@
 Exit code: 0: done, 1: an internal error (with a traceback), 2: a user error (one message), 130: interrupted.
 """
 
-import argparse
 import os
+import re
 import sys
 from contextlib import closing
 
+from dassl.utils.arguments import Parser
+
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description="Train and test a prompt-tuning method, or test a trained one.")
+    parser = Parser(description="Train and test a prompt-tuning method, or test a trained one.")
     setting = parser.add_argument  # arguments whose dest is the key of a setting, in capitals
     setting("--root", dest="DATASET.ROOT", metavar="DIR", help="folder that contains the folders of all datasets")
     setting("--output-dir", dest="OUTPUT_DIR", metavar="DIR", help="output folder of the run")
@@ -18,18 +20,24 @@ def parse(argv=None):
     setting("--seed", dest="SEED", metavar="N", type=int, help="seed; if negative, a seed is drawn and recorded")
     setting("--trainer", dest="TRAINER.NAME", metavar="NAME", help="method, e.g. SoftCPT-NATA, CoOp-CA, ZeroshotCLIP")
     setting("--backbone", dest="MODEL.BACKBONE.NAME", metavar="NAME", help="name of the CLIP model")
-    setting("--transforms", dest="INPUT.TRANSFORMS", metavar="NAME", nargs="+", help="training transforms")
+    parser.add_list(
+        "--transforms",
+        lambda word: not re.fullmatch(r"[A-Z][A-Z0-9_]*([.]\w+)*", word),  # the key of a setting
+        dest="INPUT.TRANSFORMS",
+        metavar="NAME ...",
+        help="names of the training transforms",
+    )
     setting("--old-data-path", dest="DATALOADER.OLD_DATA_PATH", metavar="PATH", help="beginning of image paths ...")
     setting("--new-data-path", dest="DATALOADER.NEW_DATA_PATH", metavar="PATH", help="... and its replacement")
-    parser.add_argument("--config-file", help="settings of the method, or config.yaml of a run")
-    parser.add_argument("--dataset-config-file", help="settings of the dataset or suite")
+    parser.add_argument("--config-file", metavar="FILE", help="settings of the method, or config.yaml of a run")
+    parser.add_argument("--dataset-config-file", metavar="FILE", help="settings of the dataset or suite")
     parser.add_argument("--eval-only", action="store_true", help="test the model in --model-dir, do not train")
-    parser.add_argument("--model-dir", help="folder of the run whose model is tested")
-    parser.add_argument("--load-epoch", type=int, help="epoch of its checkpoint; default: the best one, or the newest")
+    parser.add_argument("--model-dir", metavar="DIR", help="folder of the run whose model is tested")
+    setting("--load-epoch", type=int, metavar="N", help="epoch of its checkpoint; default: the best one, or the newest")
     parser.add_argument("--no-train", action="store_true", help="build data and model and stop")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output-dir")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
-    args, unknown = parser.parse_known_intermixed_args(argv)  # flags may follow the settings
+    args, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{setting_hint(unknown[0])}")
     return args

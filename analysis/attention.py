@@ -9,7 +9,6 @@ over the heads, on top of the image after the test transform. The weights of one
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import numpy as np
@@ -23,6 +22,7 @@ from dassl.config import method_name
 from dassl.data.images import read_image
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError
+from dassl.utils.arguments import Parser
 from predict import chosen_tasks, find_images
 
 COLUMNS = ("image", "layer", "query", "key", "patch_row", "patch_column", "weight")
@@ -133,15 +133,23 @@ def draw(figure, trainer, paths: list[str], images: Tensor, weights: Tensor, sid
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.attention", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="python -m analysis.attention", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run of VPT, UPT or MTUPT")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of images")
-    parser.add_argument("--task", help="key, name or number of the task, if every task has its own prompts")
-    parser.add_argument("--layer", type=int, default=-1, help="from 0, or negative from the end (default -1: the last)")
-    parser.add_argument("--prompts", type=int, default=8, help="number of prompts with their own panel (default 8)")
-    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")
+    parser.add_argument(
+        "--task", metavar="NAME", help="key, name or number of the task, if every task has its own prompts"
+    )
+    parser.add_argument(
+        "--layer", metavar="N", type=int, default=-1, help="from 0, or negative from the end (default -1: the last)"
+    )
+    parser.add_argument(
+        "--prompts", metavar="N", type=int, default=8, help="number of prompts with their own panel (default 8)"
+    )
+    parser.add_argument(
+        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
+    )
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/attention")
-    options = parser.parse_intermixed_args(arguments)
+    options = parser.parse_args(arguments)
 
     def work():
         out = plots.output(options.out, options.run, "attention")

@@ -17,8 +17,8 @@ mean and normalised first, because image and text features are far apart in CLIP
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -31,6 +31,7 @@ from analysis.runs import features_of, open_run, run_command
 from analysis.variance import text_variance, visual_variance
 from dassl.config import method_name
 from dassl.utils import UserError
+from dassl.utils.arguments import Parser
 from predict import chosen_tasks
 from trainers.hand import HandPrompts
 
@@ -159,13 +160,21 @@ def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.embedding", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="python -m analysis.embedding", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--task", default="0", help="key, name or number of the task (default: the first)")
-    parser.add_argument("--classes", nargs="+", default=[], help=f"names, or n for the first n (default: {SHOWN})")
+    parser.add_list(
+        "--classes",
+        lambda word: not os.path.isdir(word),
+        default=[],
+        metavar="NAME ...",
+        help=f"names of classes, or n for the first n (default: {SHOWN})",
+    )
     parser.add_argument("--tsne", action="store_true", help="t-SNE in two dimensions instead of principal directions")
-    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")
-    parser.add_argument("--root", default="", help="folder of the datasets; default: the run's")
+    parser.add_argument(
+        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
+    )
+    parser.add_argument("--root", metavar="DIR", default="", help="folder of the datasets; default: the run's")
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/embedding[_tsne]")
     options = parser.parse_args(arguments)
 

@@ -11,7 +11,6 @@ figure shows the actual moves as a heat map, and actual against predicted moves.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import numpy as np
@@ -22,6 +21,7 @@ from analysis import plots
 from analysis.runs import open_run, run_command
 from dassl.config import method_name
 from dassl.utils import UserError
+from dassl.utils.arguments import Parser
 from trainers.losses import cosine_logits
 from trainers.meta_networks import LinearMetaNetwork
 from trainers.mtcoop import SoftCPT
@@ -146,12 +146,16 @@ def draw(figure, rows: list[dict], names: list[str]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.sharing", description=__doc__.split("\n")[0])
-    parser.add_argument("run", help="folder of a finished run of SoftCPT with the linear meta network")
+    parser = Parser(prog="python -m analysis.sharing", description=__doc__.split("\n")[0])
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run of SoftCPT with the linear meta network")
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/sharing")
-    parser.add_argument("--lr", type=float, help="learning rate of the step; default: the run's OPTIM.LR")
-    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")
-    parser.add_argument("--root", default="", help="folder of the datasets; default: the run's")
+    parser.add_argument(
+        "--lr", metavar="RATE", type=float, help="learning rate of the step; default: the run's OPTIM.LR"
+    )
+    parser.add_argument(
+        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
+    )
+    parser.add_argument("--root", metavar="DIR", default="", help="folder of the datasets; default: the run's")
     options = parser.parse_args(arguments)
 
     def work():

@@ -12,7 +12,6 @@ adds the standard deviation over seeds relative to the mean; for analysis_stabil
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from pathlib import Path
 from analysis import plots
 from analysis.runs import print_notes, run_command
 from dassl.utils import UserError
+from dassl.utils.arguments import Parser
 from reporting.experiments import Choice, Experiment, choose, find_experiments, load_experiment, stat
 from reporting.relative import relative_stds
 
@@ -147,7 +147,7 @@ def draw(figure, rows: list[dict], layout: Layout, choice: Choice, zero_shot: fl
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.sweep", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="python -m analysis.sweep", description=__doc__.split("\n\n")[0])
     parser.add_argument("folder", metavar="FOLDER", help="output folder of an analysis, or of a suite")
     parser.add_argument("--keyword", metavar="K", help="a metric or a task, as for parse_test_res.py")
     parser.add_argument("--zero-shot", metavar="RUN", help="folder of a run of ZeroshotCLIP, drawn as a line")

@@ -15,7 +15,6 @@ share in proportion to the inner product of their features; the CSV contains the
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import numpy as np
@@ -27,6 +26,7 @@ from analysis import plots
 from analysis.runs import open_run, run_command
 from dassl.config import method_name
 from dassl.utils import UserError
+from dassl.utils.arguments import Parser
 
 COLUMNS = ("matrix", "task", "other", "cosine", "inner_product", "position")  # position of `task` in the figure
 
@@ -83,9 +83,11 @@ def draw(figure, matrices: dict[str, np.ndarray], names: list[str]) -> dict[str,
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.tasks", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="python -m analysis.tasks", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run of several tasks")
-    parser.add_argument("--load-epoch", type=int, help="epoch of the checkpoint; default: the best or newest")
+    parser.add_argument(
+        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
+    )
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/tasks")
     options = parser.parse_args(arguments)
 

@@ -18,7 +18,6 @@ minus zero-shot, in percentage points of each task's metric.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -32,6 +31,7 @@ from analysis.runs import features_of, open_run, print_notes, run_command
 from dassl.config import method_name
 from dassl.runs.record import Run, TaskResult, read_run
 from dassl.utils import UserError
+from dassl.utils.arguments import Parser
 from reporting.experiments import Experiment, load_experiment
 
 X = (("visual_variance", "intra-class visual variance"), ("text_variance", "inter-class text variance"))
@@ -189,10 +189,10 @@ def parse_folders(given: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.variance", description=__doc__.split("\n\n")[0])
+    parser = Parser(prog="python -m analysis.variance", description=__doc__.split("\n\n")[0])
     parser.add_argument("folders", nargs="+", metavar="ZEROSHOT|LABEL=FOLDER", help="zero-shot runs; experiments")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="images for the visual variance")
-    parser.add_argument("--root", default="", help="folder of the datasets; default: the run's")
+    parser.add_argument("--root", metavar="DIR", default="", help="folder of the datasets; default: the run's")
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: ZEROSHOT/figures/variance")
     options = parser.parse_args(arguments)
 

@@ -7,7 +7,6 @@ The layout follows Table 1 of the UPT paper: source, targets, average of all, av
 cross-dataset transfer (`--cross`) have the average of the targets only.
 """
 
-import argparse
 import csv
 import io
 import json
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dassl.runs.record import canonical
+from dassl.utils.arguments import Parser, add_seeds
 from reporting.experiments import (
     Choice,
     Experiment,
@@ -178,13 +178,19 @@ def as_csv(described: list[dict]) -> str:
     return text.getvalue()
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reporting.domain_shift", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--title", default="", help="line above the table")
-    parser.add_argument("--targets", nargs="+", default=[], metavar="T", help="targets in this order (default: all)")
+def build_parser() -> Parser:
+    parser = Parser(prog="python -m reporting.domain_shift", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--title", metavar="TEXT", default="", help="line above the table")
+    parser.add_list(
+        "--targets",
+        lambda word: "=" not in word,
+        default=[],
+        metavar="T ...",
+        help="targets in this order (default: all)",
+    )
     parser.add_argument("--cross", action="store_true", help="cross-dataset transfer: average of the targets only")
     parser.add_argument("--keyword", default="overall_metric", metavar="K", help="which metric")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="expected seeds")
+    add_seeds(parser, "expected seeds")
     parser.add_argument("--ci95", action="store_true", help="half the 95 %% interval instead of the standard deviation")
     output_options(parser)
     parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder of the runs on the source")

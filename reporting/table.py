@@ -1,8 +1,8 @@
 """Tables of experiments as plain text: `python -m reporting.table [--title TEXT] [--costs] LABEL=FOLDER ...`."""
 
-import argparse
 import sys
 
+from dassl.utils.arguments import Parser, add_seeds
 from reporting.experiments import (
     Choice,
     Experiment,
@@ -215,14 +215,14 @@ def notes_text(experiments: list[Experiment]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m reporting.table", description="Mean ± std of named experiments.")
-    parser.add_argument("--title", default="", help="line above the table")
+    parser = Parser(prog="python -m reporting.table", description="Mean ± std of named experiments.")
+    parser.add_argument("--title", metavar="TEXT", default="", help="line above the table")
     parser.add_argument("--ci95", action="store_true", help="half the 95 %% interval instead of the standard deviation")
     parser.add_argument("--costs", action="store_true", help="add a table of parameters, times and memory of a run")
     parser.add_argument("--per-task-columns", action="store_true", help="a column per task at any width, average last")
     parser.add_argument("--published", choices=SOURCES, help="compare with the numbers of a paper")
     parser.add_argument("--keyword", metavar="K", help="which number: a metric or a task, as for parse_test_res.py")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="S", help="expected seeds")
+    add_seeds(parser, "expected seeds")
     parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder with seed1, seed2, ...")
     options = parser.parse_args(arguments)
     sys.stdout.reconfigure(errors="replace")

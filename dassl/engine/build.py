@@ -81,8 +81,8 @@ def refuse_other_method(cfg, file):
     if foreign and all(key.startswith((*groups, "TRAINER.ZSCLIP.")) for key in keys):
         method, name = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), cfg.TRAINER.NAME
         text = (
-            f"{file} has settings of another method (TRAINER.{', TRAINER.'.join(foreign)}), and the method is {method_name(cfg)}, "
-            f"which reads TRAINER.{method.section}; give a --config-file of configs/trainers/{name}, or another "
+            f"{file} has settings of another method (TRAINER.{', TRAINER.'.join(foreign)}), and the method is "
+            f"{method_name(cfg)}, which reads TRAINER.{method.section}; give a --config-file of configs/trainers/{name}, or another "
             "--trainer"
         )
         if method.learns:
