@@ -80,6 +80,44 @@ expectation() {
     esac
 }
 
+# meaning NAME: what the argument NAME of a launcher means
+meaning() {
+    case $1 in
+        DATASET) echo "suite or dataset" ;;
+        CFG) echo "settings of backbone, input and training" ;;
+        SHOTS) echo "training images per class" ;;
+        TASKID) echo "number of a task of the suite, from 0: only this task, in a folder of its own" ;;
+        MAXTASKID) echo "number of the last task, from 0; one run per task" ;;
+        CLASSES) echo "half of the classes of each task" ;;
+        N_CTX)
+            case $TRAINER in
+                VPT) echo "number of visual prompts in a layer" ;;
+                UPT | MTUPT) echo "number of tokens that are mapped to the prompts of both towers, half of them each" ;;
+                *) echo "number of context tokens in front of a class name" ;;
+            esac ;;
+        CSC)
+            case $TRAINER in
+                MTCoOp) echo "True: a context per class, generated from class and task; False: a context per task" ;;
+                *) echo "True: each class learns its own context; False: classes share contexts" ;;
+            esac ;;
+        TSC) echo "True: each task has its own prompts, all in one run; False: one set of prompts" ;;
+        TASK_N_CTX) echo "number of context tokens of the task prompts, which feed the meta network (published: 4)" ;;
+        TASK_CSC) echo "True: each task prompt has its own context (..TS); False: they share one (..TA)" ;;
+        CLASS_N_CTX) echo "the same for class prompts (published: 4); with CSC False, they do not exist (0)" ;;
+        CLASS_CSC) echo "True: each class prompt has its own context (CS..); False: they share one (CA..)" ;;
+        PG_TYPE) echo "kind of meta network (published: lin)" ;;
+        PG_RATIO) echo "without effect, part of the published command (1)" ;;
+        CLS_SAMPLE_RATE) echo "share of the classes outside the batch that a training step keeps, 0 to 1" ;;
+        DEEP) echo "True: prompts in every layer (VPT-deep); False: in the first layer (VPT-shallow)" ;;
+        MODE) echo "how the prompts of both towers are made" ;;
+        SHARING) echo "how tasks share prompts" ;;
+        METRIC) echo "distance to the mean feature of a class" ;;
+        N) echo "number of prompts per class" ;;
+        W) echo "weight of the distance to hand-made prompts (published: 8.0)" ;;
+        LAMBDA) echo "weight of the gradient part that agrees with zero-shot CLIP, 0 to 1 (published: 1.0)" ;;
+    esac
+}
+
 # own_comment: the comment at the head of the script
 own_comment() {
     sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
@@ -90,6 +128,29 @@ help_wanted() {
     case ${1:-} in
         -h | --help) own_comment; exit 0 ;;
     esac
+}
+
+# arguments_help: prints the meaning of each argument and its valid values
+arguments_help() {
+    for help_item in $arg_names; do
+        help_name=${help_item%:optional}
+        help_values=$(expectation "$help_name" "")
+        if [ "$help_item" != "$help_name" ]; then help_values="$help_values; may be omitted"; fi
+        printf '    %-15s %s\n' "$help_name" "$(meaning "$help_name")"
+        printf '    %-15s     %s\n' "" "$help_values"
+    done
+    printf '    %-15s %s\n' "KEY VALUE ..." "any further settings, e.g. OPTIM.MAX_EPOCH 4; docs/settings.md lists all" \
+        --dry-run "print the commands and check them, run nothing" \
+        --overwrite "repeat finished and interrupted runs"
+}
+
+# help: prints the comment of the script, the usage and the meaning of all arguments
+help() {
+    own_comment
+    echo
+    usage
+    echo "arguments:"
+    arguments_help
 }
 
 # usage: prints the usage
@@ -118,7 +179,7 @@ arguments() {
     TASKID= # an argument, not taken from the environment
     ARGC=0
     case ${1:-} in
-        -h | --help) usage; exit 0 ;;
+        -h | --help) help; exit 0 ;;
     esac
     for arg_item in $arg_names; do
         arg_name=${arg_item%:optional}
@@ -164,7 +225,12 @@ arguments() {
         matches "$TASK" '[0-9]+' || add_problem "TASK has to be the number of a task, found \"$TASK\""
     fi
     if [ -n "$arg_problems" ]; then
-        { printf '%s\n' "$arg_problems"; echo; usage; } >&2
+        {
+            printf '%s\n' "$arg_problems"
+            echo
+            usage
+            echo "sh $(basename -- "$0") --help explains the arguments"
+        } >&2
         exit 2
     fi
 }

@@ -82,8 +82,8 @@ def refuse_other_method(cfg, file):
         method, name = TRAINER_REGISTRY.get(cfg.TRAINER.NAME), cfg.TRAINER.NAME
         text = (
             f"{file} has settings of another method (TRAINER.{', TRAINER.'.join(foreign)}), and the method is "
-            f"{method_name(cfg)}, which reads TRAINER.{method.section}; give a --config-file of configs/trainers/{name}, or another "
-            "--trainer"
+            f"{method_name(cfg)}, which reads TRAINER.{method.section}; give a --config-file of "
+            f"configs/trainers/{name}, or another --trainer"
         )
         if method.learns:
             raise ConfigError(text)

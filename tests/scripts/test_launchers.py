@@ -312,6 +312,38 @@ def test_help(clone):
     assert "usage: sh zeroshot.sh DATASET CFG [TASKID] [KEY VALUE ...]" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        *(
+            f"main_{name}"
+            for name in [
+                "mtcoop",
+                "coop",
+                "cocoop",
+                "kgcoop",
+                "plot",
+                "prograd",
+                "upt",
+                "vpt",
+                "mtupt",
+                "mtcoop_cls_sample",
+            ]
+        ),
+        "linearprob",
+        "protonet",
+        "zeroshot_base2new",
+    ],
+)
+def test_help_explains_each_argument_with_its_values(clone, script):
+    lines = clone.sh(f"{script}.sh", "-h").stdout.splitlines()
+    usage = next(line for line in lines if line.startswith("usage: ")).split(" [KEY VALUE")[0].split()[3:]
+    lines = lines[lines.index("arguments:") + 1 :]
+    for name in (word.strip("[]") for word in usage):
+        place = next(number for number, line in enumerate(lines) if line.startswith(f"    {name} "))
+        assert len(lines[place].split(maxsplit=1)[1]) > 10 and len(lines[place + 1].strip()) > 5
+
+
 def test_examples_name_config_files_that_exist():
     for path in (REPOSITORY / "scripts").glob("*.sh"):
         text = path.read_text()
