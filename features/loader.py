@@ -175,8 +175,10 @@ def size(count: int) -> str:
     return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.3g} MB"
 
 
-def store_for(loader: DataLoader, cfg, clip, device: torch.device, local: bool = False) -> FeatureStore:
-    """Store for the features that `clip` computes under this loader's transform; `local`: one feature per patch."""
+def store_for(
+    loader: DataLoader, cfg, clip, device: torch.device, local: bool = False, shape: tuple[int, ...] | None = None
+) -> FeatureStore:
+    """Store for the features of `shape` that `clip` computes under this loader's transform; `local`: one per patch."""
     kind = {
         "weights": clip.weights_hash,
         "precision": clip.precision,
@@ -188,7 +190,7 @@ def store_for(loader: DataLoader, cfg, clip, device: torch.device, local: bool =
         kind["features"] = "local"
     if cfg.INPUT.EXIF_ROTATE:
         kind["exif"] = "rotated"
-    return FeatureStore(kind, cfg.DATALOADER.FEATURE_CACHE_DIR or None)
+    return FeatureStore(kind, cfg.DATALOADER.FEATURE_CACHE_DIR or None, shape)
 
 
 def keep_limit(cfg) -> None:

@@ -228,11 +228,12 @@ class BuiltTrainer(TrainerX):
             return loader
         local = self.local if local is None else local
         encode = partial(self.frozen_features, local=local)
-        view_bytes = 4 * encode(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).numel()  # kept in fp32
+        shape = encode(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).shape[1:]
+        view_bytes = 4 * shape.numel()  # kept in fp32
         if reason := too_large(loader, epochs, view_bytes, self.cfg):
             print(f"DATALOADER.FEATURE_{'CACHE' if epochs is None else 'BANK'} is not used: {reason}")
             return loader
-        store = store_for(loader, self.cfg, self.clip, self.device, local)
+        store = store_for(loader, self.cfg, self.clip, self.device, local, tuple(shape))
         loader = FeatureLoader(loader, store, epochs, encode, what, view_bytes)
         keep_limit(self.cfg)
         return loader

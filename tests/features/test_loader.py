@@ -1,13 +1,16 @@
 """Test that features in place of images change no number and are computed once."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dassl.config import ConfigError
 from dassl.data import data_manager
+from dassl.data.transforms import build_transform
 from dassl.engine import build_trainer
+from features.loader import store_for
 from tests.models import state_dict, tiny_vit
 from tests.suite import config
 
@@ -53,6 +56,28 @@ def test_bank_and_live_give_the_same_losses(run):
     assert bank[0] == pytest.approx(live[0], rel=1e-5)
     assert bank[1] == live[1]
     assert live[2] == 2 * 40 + 18 and bank[2] == 2 * 40 + 18
+
+
+def test_no_two_kinds_of_features_share_a_store(run, tmp_path, weights):
+    """Whatever decides a feature beside the image is part of the key, the precision as well."""
+    built = build_trainer(config(tmp_path, "MTCoOp", weights, 32, "OUTPUT_DIR", str(tmp_path / "one")))
+
+    def folder(local=False, device="cpu", **changes):
+        model = SimpleNamespace(**{"weights_hash": "w", "precision": "fp32", **changes})
+        return store_for(built.test_loader, built.cfg, model, torch.device(device), local).folder
+
+    kinds = [folder(), folder(weights_hash="v"), folder(device="cuda"), folder(local=True)]
+    kinds += [folder(precision=precision) for precision in ("fp16", "amp", "bf16")]
+    built.cfg.defrost()
+    for key, value in (("EXIF_ROTATE", True), ("INTERPOLATION", "nearest")):
+        built.cfg.INPUT[key] = value
+        built.test_loader.dataset.dataset.transform = build_transform(built.cfg, is_train=False)
+        kinds.append(folder())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("features.loader.version", lambda package: f"another {package}")
+        kinds.append(folder())
+    assert len(set(kinds)) == len(kinds) == 10
+    assert folder() == kinds[-2]  # the same kind again
 
 
 @pytest.mark.parametrize("workers", [0, 2])

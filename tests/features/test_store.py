@@ -77,7 +77,9 @@ def test_a_folder_that_cannot_be_written_serves_the_run_alone(tmp_path, capsys):
     store.refresh()
     store.add(names(1), features(1))
     assert np.array_equal(store.rows(names(1)), features(1))
-    assert "cannot write" in capsys.readouterr().out
+    store.add(names(2), features(2))
+    FeatureStore({"other": 1}, blocker).add(names(1), features(1))
+    assert capsys.readouterr().out.count("cannot write") == 1
 
 
 def test_features_of_another_user_are_read_and_stay(filled, tmp_path, monkeypatch, capsys):
@@ -111,6 +113,71 @@ def test_files_that_are_not_features_are_never_removed(filled, tmp_path):
     weights.write_bytes(b"weights of a model")
     assert len(usage(tmp_path)) == 1 and prune(0, tmp_path) == 1
     assert clear(tmp_path) == (0, 0) and not filled.folder.exists() and weights.exists()
+
+
+def test_clear_removes_what_the_store_has_made_and_counts_it(filled, tmp_path, capsys):
+    foreign = tmp_path / ("ab" * 16)
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("not a feature")
+    (filled.folder / "notes.txt").write_text("not a feature")
+    (tmp_path / ("cd" * 16)).symlink_to(filled.folder)
+    shard = next(filled.folder.glob("*.safetensors"))
+    killed = shard.with_name(f".{shard.name}.0123abcd.tmp")
+    killed.write_bytes(b"x" * 1000)
+    with filled.filling("test"):
+        pass
+    size = shard.stat().st_size
+    assert sorted(size for _, size, _ in usage(tmp_path)) == sorted([size, 1000])
+    main(["clear", "--dir", str(tmp_path)])
+    assert f"{tmp_path}: removed 2 files, 0.0 MiB" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["notes.txt", "thesis.txt"]
+    (filled.folder / "notes.txt").unlink()
+    filled.add(names(1), features(1))
+    assert clear(tmp_path)[0] == 1 and not filled.folder.exists() and (foreign / "thesis.txt").exists()
+
+
+def test_temporary_files_of_killed_runs_count_and_go(filled, tmp_path):
+    (shard,) = shards(tmp_path)
+    old, young = (shard.with_name(f".{shard.name}.{name}.tmp") for name in ("00000000", "11111111"))
+    for path in (old, young):
+        path.write_bytes(b"x" * 1000)
+    os.utime(old, (1, 1))
+    assert prune(10**9, tmp_path) == 1 and not old.exists() and young.exists() and shard.exists()
+
+
+def test_features_that_are_not_finite_are_not_kept(tmp_path, capsys):
+    store = FeatureStore(KIND, tmp_path)
+    store.add(names(1, 2, 3), features(1, np.nan, np.inf))
+    assert np.array_equal(store.rows(names(1, 2)), features(1, np.nan), equal_nan=True)
+    assert "WARNING: 2 features of images are not finite" in capsys.readouterr().out
+    again = FeatureStore(KIND, tmp_path)
+    again.refresh()
+    assert again.missing(names(1, 2, 3)) == [1, 2]
+    store = FeatureStore({"other": 1}, tmp_path)
+    store.add(names(1), features(np.nan))
+    assert len(shards(tmp_path)) == 1
+    with pytest.MonkeyPatch.context() as patch:  # as an earlier version wrote them
+        patch.setattr("features.store.np.isfinite", lambda values: np.ones(np.shape(values), bool))
+        FeatureStore(KIND, tmp_path / "old").add(names(1), features(np.nan))
+    again = FeatureStore(KIND, tmp_path / "old")
+    again.refresh()
+    assert again.missing(names(1)) == [0] and shards(tmp_path / "old") == []
+
+
+def test_hostile_files_are_one_line_and_another_shape_is_not_used(filled, tmp_path, capsys):
+    os.mkfifo(filled.folder / "a.safetensors")
+    (filled.folder / "b.safetensors").mkdir()
+    (filled.folder / "c.safetensors").write_bytes(b"\xff" * 4096)
+    (filled.folder / "d.safetensors").symlink_to("d.safetensors")
+    (filled.folder / "e.safetensors").symlink_to("/dev/zero")
+    again = FeatureStore(KIND, tmp_path, (6,))
+    again.refresh()
+    out = capsys.readouterr().out
+    assert again.missing(names(1, 2, 3)) == [] and len(out.splitlines()) == 1 and "and 4 more files alike" in out
+    FeatureStore(KIND, tmp_path / "two").add(names(1), features(1))
+    other = FeatureStore(KIND, tmp_path / "two", (2, 3))
+    other.refresh()
+    assert other.missing(names(1)) == [0] and "the shape (6,), expected (2, 3)" in capsys.readouterr().out
 
 
 def test_many_runs_fill_one_store(tmp_path):
