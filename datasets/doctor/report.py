@@ -25,6 +25,7 @@ TREES = {
     **dict.fromkeys((readers.fgvc_aircraft, readers.oxford_flowers, readers.oxford_pets, readers.stanford_cars), "*"),
     readers.fashion20: "<task>/<class>/*",
     readers.nested_class_folders: "<category>/<class>/*",
+    readers.sun397: "<letter>/<class>/*",
 }
 
 

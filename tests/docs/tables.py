@@ -19,6 +19,7 @@ import datasets  # noqa: F401
 import trainers
 from dassl.config import get_cfg_default, load
 from dassl.optim import build_lr_scheduler, build_optimizer
+from datasets.doctor.report import TREES
 from datasets.icon13.source import ICON13, read_index
 from datasets.icon13.styles import LINE_AND_SOLID, STYLED
 from datasets.splits import RULES
@@ -63,22 +64,30 @@ def prompt_table(rows: tuple[Row, ...]) -> list[str]:
     )
 
 
-def file_list(rows: tuple[Row, ...]) -> list[str]:
-    """What must lie where, and where it comes from."""
+def folder_tree(rows: tuple[Row, ...]) -> list[str]:
+    """The folders and files of each dataset below the data root, with notes in a column of their own."""
+    entries: list[tuple[int, str, str]] = []  # depth, name, note
+    for row in rows:
+        inside = TREES.get(row.read, "<class>/*")
+        entries.append((1, f"{row.folder}/", row.name))
+        for folder in row.image_folders or (row.images,):
+            entries.append((2, f"{folder}/{inside}", "images"))
+        for name in row.needs:
+            entries.append((2, name, "needed without a split file" if row.split_files else "needed"))
+        for name in row.split_files:
+            entries.append((2, name, f"optional, {'SoftCPT' if 'split_dk' in name else 'CoOp'}'s split"))
+    width = max(4 * depth + len(name) for depth, name, _ in entries) + 3
+    lines = [("    " * depth + name).ljust(width) + note for depth, name, note in entries]
+    return ["```", "DATA/", *(line.rstrip() for line in lines), "```"]
+
+
+def source_list(rows: tuple[Row, ...]) -> list[str]:
+    """Where each dataset comes from, and what is changed in it."""
     lines = []
     for row in rows:
-        folders = ", ".join(f"`{row.folder}/{folder}/`" for folder in row.image_folders or (row.images,))
-        parts = [f"images in {folders}"]
-        if row.needs:
-            parts.append("without a split file also " + ", ".join(f"`{row.folder}/{name}`" for name in row.needs))
-        if row.split_files:
-            parts.append("split files: " + ", ".join(f"`{name}`" for name in row.split_files))
-        if row.skip:
-            parts.append("left out: " + ", ".join(f"`{name}`" for name in row.skip))
-        if row.rename:
-            parts.append(f"{len(row.rename)} class names are changed")
-        parts.append(f"source: {row.source}")
-        lines += wrapped(f"- **{row.name}**: " + "; ".join(parts))
+        parts = ["left out: " + ", ".join(f"`{name}`" for name in row.skip)] if row.skip else []
+        parts += [f"{len(row.rename)} class names are changed"] if row.rename else []
+        lines += wrapped(f"- **{row.name}**: " + "; ".join([*parts, f"source: {row.source}"]))
     return lines
 
 
@@ -231,7 +240,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     **{
         f"{name} {what.__name__}": lambda what=what, rows=rows: what(rows)
         for name, rows in SUITES.items()
-        for what in (suite_table, prompt_table, file_list)
+        for what in (suite_table, prompt_table, folder_tree, source_list)
     },
     "Fashion-20 tasks": fashion_tasks,
     "Icon-13 tasks": icon13_tasks,

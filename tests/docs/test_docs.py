@@ -261,7 +261,7 @@ assert task.templates == ("a photo of a {{}}, a type of bird.",)
 sizes = [sum(item.task == 0 for item in part) for part in (dataset.train_x, dataset.val, dataset.test)]
 assert sizes == [15, 6, 9], sizes
 from tests.docs.tables import TABLES
-for name in ("downloads", "other datasets suite_table", "other datasets file_list"):
+for name in ("downloads", "other datasets suite_table", "other datasets source_list"):
     assert "MyBirds" in "\\n".join(TABLES[name]()), name
 """
     found = subprocess.run([sys.executable, "-c", program], cwd=copy, capture_output=True, text=True)
