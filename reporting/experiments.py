@@ -190,7 +190,7 @@ def _natural(path: Path) -> list:
 
 def _subfolders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
-        return sorted((Path(entry.path) for entry in entries if entry.is_dir()), key=_natural)
+        return sorted((Path(entry.path) for entry in entries if os.path.isdir(entry.path)), key=_natural)
 
 
 def _seed_folders(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from dassl.engine import TrainerX
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.runs.compare import refuse_other_model
-from dassl.runs.record import read_tasks
+from dassl.runs.open import read_space
 from dassl.utils import UserError, count_num_param, load_pretrained_weights
 from features.loader import FeatureLoader, keep_limit, store_for, too_large, why_not
 
@@ -197,8 +197,8 @@ class BuiltTrainer(TrainerX):
         if directory:
             refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self.load_critical_settings)
         super().load_model(directory, epoch)
-        if directory and (tasks := read_tasks(directory)) is not None:
-            trained = set(class_owners(TaskSpace.from_plain(tasks)))
+        if directory and (space := read_space(directory)) is not None:
+            trained = set(class_owners(space))
             self.model.known = torch.tensor([owner in trained for owner in class_owners(self.space)]).to(self.device)
 
     def frozen_features(self, images: Tensor, local: bool | None = None) -> Tensor:

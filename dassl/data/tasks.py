@@ -107,9 +107,17 @@ class TaskSpace:
         """Inverse of `plain()`.
 
         Raises:
-            TypeError, ValueError: `tasks` is malformed.
+            ValueError: `tasks` is malformed.
         """
-        return TaskSpace(tuple(Task(**task) for task in tasks))
+        try:
+            space = TaskSpace(tuple(Task(**task) for task in tasks))
+        except TypeError as error:
+            raise ValueError(f"not the plain values of tasks: {error}") from None
+        for task in space.tasks:
+            texts = (task.key, task.name, task.description, task.task_of)
+            if type(task.id) is not int or not all(isinstance(text, str) for text in texts):
+                raise ValueError("not the plain values of tasks: expected texts, and a whole number as id")
+        return space
 
     # ---- sizes and columns ----------------------------------------------------------------------------------------
 

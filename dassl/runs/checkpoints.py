@@ -42,7 +42,8 @@ def model_names(directory):
     results.json names them; without it, every folder with checkpoints counts.
     """
     recorded = known_results(directory).get("models")
-    folders = [entry for entry in os.scandir(directory) if entry.is_dir()]
+    recorded = recorded if isinstance(recorded, list) else []
+    folders = [entry for entry in os.scandir(directory) if os.path.isdir(entry.path)]
     return sorted(x.name for x in folders if (not recorded or x.name in recorded) and _has_checkpoints(x.path))
 
 

@@ -13,6 +13,7 @@ The relevant lines, with tabs between the parts of a task line::
 Logs of single-task trainers contain ``* accuracy: 67.12%`` instead of the overall metric, and no per-task part.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -42,7 +43,8 @@ class Block:
 
 
 def _number(text: str) -> float | None:
-    return None if text == "nan" else float(text.replace(",", ""))
+    value = float(text.replace(",", ""))
+    return value if math.isfinite(value) else None
 
 
 def final_test_block(lines, test_log: bool = False) -> tuple[Block | None, str]:

@@ -10,7 +10,7 @@ from dassl.data.datasets import build_dataset
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.runs.checkpoints import require_checkpoint
-from dassl.runs.record import CONFIG, command_of, has_config, read_tasks
+from dassl.runs.record import CONFIG, TASKS, command_of, has_config, read_tasks
 from dassl.utils.errors import UserError
 
 
@@ -41,8 +41,21 @@ def read_setup(folder, epoch=None):
         if "--eval-only" in command_of(folder):
             raise UserError(f"{folder} only tested a model; give the folder of the run that was trained (--model-dir)")
         require_checkpoint(folder, epoch)
+    space = read_space(folder)
+    return cfg, build_dataset(cfg).space if space is None else space
+
+
+def read_space(folder):
+    """The tasks of a run as a TaskSpace, or None if the run is older than tasks.json.
+
+    Raises:
+        UserError: tasks.json cannot be read, or does not describe tasks.
+    """
     tasks = read_tasks(folder)
-    return cfg, TaskSpace.from_plain(tasks) if tasks is not None else build_dataset(cfg).space
+    try:
+        return None if tasks is None else TaskSpace.from_plain(tasks)
+    except ValueError as error:
+        raise UserError(f"{os.path.join(folder, TASKS)}: {error}") from None
 
 
 def load_trainer(folder, cfg, space=None, epoch=None):

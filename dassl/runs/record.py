@@ -4,20 +4,21 @@ results.json is the result for programs, config.yaml the resolved settings, task
 Readers accept the files of every earlier version, and without results.json a log in the published format.
 """
 
-import json
 import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
+from dassl.config.files import read_yaml
 from dassl.runs.logs import final_test_block
+from dassl.utils.errors import UserError
+from dassl.utils.tools import open_file, read_json
 
 RESULTS, CONFIG, TASKS, CMAT = "results.json", "config.yaml", "tasks.json", "cmat.pt"
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"  # values of "status"
 SETTINGS = ("trainer", "suite", "protocol", "subsample_tasks", "shots", "epochs", "backbone", "precision", "split")
 STANDARD_METRICS = ("overall_acc", "mean_acc", "macro_f1")  # in the results of every version
+LONGEST_LINE = 2**16  # characters of a log that are read as one line
 # names under which numbers are known elsewhere -> their name here
 ALIASES = {"metric": "overall_metric", "value": "overall_metric", "accuracy": "overall_acc", "error": "error_rate"}
 
@@ -50,21 +51,24 @@ def seed_of_name(name):
     return int(match[1]) if match else None
 
 
-def read_results(folder):
+def read_results(folder, odd=None):
     """The content of results.json, or None if there is no such file.
 
+    Args:
+        odd: list to which NaN and infinite numbers are appended, which are read as None.
+
     Raises:
-        ValueError: the file cannot be read or is not a JSON object.
+        UserError: the file cannot be read or is not a JSON object.
     """
+    odd = [] if odd is None else odd
     try:
-        with open(os.path.join(folder, RESULTS), encoding="utf-8") as stream:
-            data = json.load(stream)
+        data = read_json(os.path.join(folder, RESULTS), odd)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{RESULTS} cannot be read: {error}") from None
+    except UserError as error:
+        raise UserError(f"{RESULTS} cannot be read: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"{RESULTS} is not a JSON object")
+        raise UserError(f"{RESULTS} is not a JSON object")
     return data
 
 
@@ -80,26 +84,32 @@ def read_config(folder):
     """The recorded settings as nested dicts, or {} if there is no config.yaml.
 
     Raises:
-        yaml.YAMLError: the file is not YAML.
+        UserError: the file cannot be read or does not contain settings.
     """
+    path = os.path.join(folder, CONFIG)
     try:
-        with open(os.path.join(folder, CONFIG), encoding="utf-8") as stream:
-            return yaml.safe_load(stream) or {}
+        data = read_yaml(path)
     except FileNotFoundError:
         return {}
+    if not isinstance(data, (dict, type(None))):
+        raise UserError(f"{path}: expected the settings of a run, found {type(data).__name__}")
+    return data or {}
 
 
 def read_tasks(folder):
     """The content of tasks.json, or None if there is no such file, as in runs of early versions.
 
     Raises:
-        ValueError: the file is not JSON.
+        UserError: the file cannot be read or is not a list of tasks.
     """
+    path = os.path.join(folder, TASKS)
     try:
-        with open(os.path.join(folder, TASKS), encoding="utf-8") as stream:
-            return json.load(stream)
+        data = read_json(path)
     except FileNotFoundError:
         return None
+    if not isinstance(data, list) or not data or not all(isinstance(task, dict) for task in data):
+        raise UserError(f"{path}: expected a list of tasks, as a run writes it")
+    return data
 
 
 # ---- single entries --------------------------------------------------------------------------------------------------
@@ -110,14 +120,23 @@ def is_complete(folder):
     return known_results(folder).get("status") == COMPLETE
 
 
+def status_of(folder):
+    """The recorded status, RUNNING, COMPLETE, INTERRUPTED or FAILED; "" if it is not known."""
+    status = known_results(folder).get("status")
+    return status if isinstance(status, str) else ""
+
+
 def hash_of(folder, what):
     """Recorded hash of the run's "config", "split" or "weights"; None if it is not known."""
-    return (known_results(folder).get("hashes") or {}).get(what)
+    hashes = known_results(folder).get("hashes")
+    value = hashes.get(what) if isinstance(hashes, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def command_of(folder):
     """The words of the command that made the run; [] if they are not known."""
-    return [str(word) for word in known_results(folder).get("command") or []]
+    words = known_results(folder).get("command")
+    return [str(word) for word in words] if isinstance(words, list) else []
 
 
 def error_of(folder):
@@ -126,7 +145,7 @@ def error_of(folder):
         data = read_results(folder) or {}
     except ValueError as error:
         return str(error)
-    return _first_line(data["error"]) if data.get("status") == "failed" and data.get("error") else ""
+    return _first_line(data.get("error")) if data.get("status") == FAILED else ""
 
 
 def last_epoch(folder):
@@ -138,9 +157,10 @@ def last_epoch(folder):
     run = read_run(folder)
     if not run.finished:
         raise ValueError(f"no finished training run in {folder}: {run.problem}")
-    known = known_results(folder).get("epochs"), read_config(folder).get("OPTIM", {}).get("MAX_EPOCH")
+    settings = read_config(folder).get("OPTIM")
+    known = known_results(folder).get("epochs"), settings.get("MAX_EPOCH") if isinstance(settings, dict) else None
     saved = [re.fullmatch(r"model\.pth\.tar-(\d+)", path.name) for path in Path(folder).glob("*/model.pth.tar-*")]
-    epochs = [epoch for epoch in known if isinstance(epoch, int)]
+    epochs = [epoch for epoch in known if _is_count(epoch)]
     epochs += sorted((int(match[1]) for match in saved if match), reverse=True)
     if not epochs:
         raise ValueError(f"cannot tell the last epoch of {folder}: no epochs in {RESULTS}, no MAX_EPOCH in {CONFIG}")
@@ -148,7 +168,12 @@ def last_epoch(folder):
 
 
 def _first_line(text):
-    return str(text).strip().splitlines()[0]
+    """First line of a recorded text; "" for None and empty texts."""
+    return next(iter(str("" if text is None else text).strip().splitlines()), "")[:500]
+
+
+def _is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------
@@ -208,16 +233,21 @@ def canonical(name):
 def read_run(folder, test_log=False):
     """The `Run` of a folder, from its results.json, else from its newest log with a final test result.
 
+    Whatever the files contain, the result is a Run: one that cannot be read is unfinished, and its problem says why.
+
     Args:
         folder: any folder.
         test_log: logs may be of runs that only tested.
     """
-    folder = Path(folder)
+    folder, odd = Path(folder), []
     try:
-        data = read_results(folder)
+        data = read_results(folder, odd)
     except ValueError as error:
         return _unfinished(folder, str(error))
-    return _from_logs(folder, test_log) if data is None else _from_results(folder, data)
+    if data is None:
+        return _from_logs(folder, test_log)
+    notes = (f"{_label(folder)}: {RESULTS} contains {odd[0]}, which counts as no value",) if odd else ()
+    return _from_results(folder, data, notes)
 
 
 def _unfinished(folder, problem):
@@ -228,35 +258,29 @@ def _label(folder):
     return folder.name or str(folder)
 
 
-def _from_results(folder, data):
+def _from_results(folder, data, notes):
     status, label, seed = data.get("status"), _label(folder), seed_of_name(folder.name)
     if status != COMPLETE:
-        return _unfinished(
-            folder, f"{RESULTS} says {status!r}" + (f": {_first_line(data['error'])}" if data.get("error") else "")
-        )
+        text = f"{RESULTS} says {str(status)[:40]!r}"
+        return _unfinished(folder, ": ".join(filter(None, (text, _first_line(data.get("error"))))))
     try:
-        mean = data["mean"]
+        mean = _entry(data, "mean", dict)
         metrics = dict.fromkeys((*STANDARD_METRICS, *mean))
         del metrics["value"]
-        numbers = {"overall_metric": mean["value"], **{name: mean.get(name) for name in metrics}}
-        tasks = tuple(
-            TaskResult(
-                id=int(task["id"]),
-                name=str(task["name"]),
-                images=task.get("images"),
-                metric=task.get("metric") or "",
-                numbers={"overall_metric": task["value"], **{name: task.get(name) for name in metrics}},
-                key=str(task.get("key") or ""),
-            )
-            for task in data["tasks"]
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        return _unfinished(folder, f"{RESULTS} is not as expected: {type(error).__name__} {error}")
-    notes, recorded = (), data.get("seed")
+        tasks = tuple(_task_of(task, metrics) for task in _entry(data, "tasks", list))
+        recorded = data.get("seed")
+        if recorded is not None and not (isinstance(recorded, int) and abs(recorded) < 2**64):
+            raise ValueError(f"seed is {str(recorded)[:40]!r}, expected a whole number")
+        numbers = _numbers_of(mean, metrics)
+    except (KeyError, ValueError) as error:
+        missing = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+        return _unfinished(folder, f"{RESULTS} is not as expected: {missing}")
     if seed is None:
         seed = recorded
     elif recorded is not None and recorded != seed:
-        notes = (f"{label}: its {RESULTS} is of seed {recorded}",)
+        notes = (*notes, f"{label}: its {RESULTS} is of seed {recorded}")
+    plain = (str, int, float, type(None))
+    suite = data.get("suite_tasks")
     return Run(
         folder,
         label,
@@ -265,31 +289,73 @@ def _from_results(folder, data):
         source=RESULTS,
         numbers=numbers,
         tasks=tasks,
-        settings={name: data.get(name) for name in SETTINGS},
+        settings={name: v if isinstance(v := data.get(name), plain) else str(v)[:100] for name in SETTINGS},
         notes=notes,
         costs=_costs(data),
-        suite_tasks=tuple(map(str, data.get("suite_tasks") or ())),
+        suite_tasks=tuple(map(str, suite)) if isinstance(suite, list) else (),
     )
 
 
+def _entry(data, name, kind):
+    """The entry `name` of a dict, of the type `kind`. Raises KeyError, ValueError."""
+    value = data[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name} is of type {type(value).__name__}, expected {kind.__name__}")
+    return value
+
+
+def _task_of(data, metrics):
+    if not isinstance(data, dict):
+        raise ValueError(f"a task is of type {type(data).__name__}, expected dict")
+    images = data.get("images")
+    for name, value in (("id", data["id"]), ("images", 0 if images is None else images)):
+        if not _is_count(value):
+            raise ValueError(f"the {name} of a task is {str(value)[:40]!r}, expected a whole number")
+    return TaskResult(
+        id=data["id"],
+        name=str(data["name"]),
+        images=images,
+        metric=str(data.get("metric") or ""),
+        numbers=_numbers_of(data, metrics),
+        key=str(data.get("key") or ""),
+    )
+
+
+def _numbers_of(data, metrics):
+    """{metric: value or None}, "overall_metric" first. Raises KeyError, ValueError."""
+    found = {"overall_metric": data["value"], **{name: data.get(name) for name in metrics}}
+    for name, value in found.items():
+        if value is not None and not _is_number(value):
+            raise ValueError(f"{name} is {str(value)[:40]!r}, expected a number")
+    return found
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**63
+
+
 def _costs(data):
-    seconds = data.get("seconds") or {}
+    seconds = data.get("seconds")
+    seconds = seconds if isinstance(seconds, dict) else {}
     found = {
         "parameters": data.get("learnable_parameters"),
         "train": seconds.get("train"),
         "test": seconds.get("test"),
         "memory": data.get("peak_memory_bytes"),
     }
-    return {name: value for name, value in found.items() if isinstance(value, (int, float))}
+    return {name: value for name, value in found.items() if _is_number(value)}
 
 
 def _from_logs(folder, test_log):
     label, problems = _label(folder), []
     for path in log_files(folder):
         try:
-            with open(path, encoding="utf-8", errors="replace") as file:
-                block, problem = final_test_block(file, test_log)
+            with open_file(path, encoding="utf-8", errors="replace") as file:
+                lines = iter(lambda file=file: file.readline(LONGEST_LINE), "")
+                block, problem = final_test_block(lines, test_log)
         except OSError as error:
+            block, problem = None, error.strerror or str(error)
+        except ValueError as error:  # not a file; a number of thousands of digits
             block, problem = None, str(error)
         if block is None:
             problems.append(f"{path.name}: {problem}")

@@ -2,8 +2,6 @@
 
 from collections import defaultdict
 
-import torch
-
 PER_CENT = ("acc", "map")  # names printed with one decimal
 
 
@@ -23,7 +21,7 @@ class AverageMeter:
         self.count = 0
 
     def update(self, val, n=1):
-        if isinstance(val, torch.Tensor):
+        if hasattr(val, "item"):  # a tensor
             val = val.item()
         first = self.count == 0
         self.val = val

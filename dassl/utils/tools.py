@@ -1,7 +1,11 @@
-"""Files, random states and the environment of a run."""
+"""Files, random states and the environment of a run.
+
+PyTorch is imported by the functions that need it, so that programs that only read results start at once.
+"""
 
 import hashlib
 import json
+import math
 import os
 import platform
 import random
@@ -13,9 +17,6 @@ import sys
 import warnings
 from contextlib import contextmanager, suppress
 from importlib import metadata
-
-import numpy as np
-import torch
 
 from dassl.utils.errors import PROJECT, UserError
 
@@ -82,18 +83,62 @@ def check_isfile(fpath):
     return found
 
 
-def read_json(fpath):
-    """Content of a JSON file."""
-    with open_file(fpath, encoding="utf-8") as stream:
-        return json.load(stream)
+MOST_JSON = 256 * 2**20  # bytes of a JSON file; the splits of ImageNet take a tenth
+
+
+def read_json(fpath, odd=None):
+    """Content of a JSON file.
+
+    Args:
+        fpath: path of the file.
+        odd: list to which NaN and infinite numbers are appended, as in files of other programs; they are read as None.
+            Without a list, they are an error, as the standard has no such numbers.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UserError: in one line why it cannot be read: not a file, not JSON, too deep, too large.
+    """
+
+    def number(text):
+        value = float(text)
+        if math.isfinite(value):
+            return value
+        if odd is None:
+            raise ValueError(f"{text} is not a number that JSON knows")
+        odd.append(text)
+        return None
+
+    try:
+        with open_file(fpath, "rb") as stream:
+            content = stream.read(MOST_JSON + 1)
+        if len(content) > MOST_JSON:
+            raise UserError(f"{os.fspath(fpath)}: larger than {MOST_JSON >> 20} MiB")
+        return json.loads(content.decode("utf-8-sig"), parse_float=number, parse_constant=number)
+    except (FileNotFoundError, UserError):
+        raise
+    except OSError as error:
+        raise UserError(f"{os.fspath(fpath)}: {error.strerror or error}") from None
+    except RecursionError:
+        raise UserError(f"{os.fspath(fpath)}: not readable as JSON: its brackets nest too deeply") from None
+    except ValueError as error:  # not UTF-8, not JSON, an integer of thousands of digits
+        raise UserError(f"{os.fspath(fpath)}: not readable as JSON: {error}") from None
 
 
 def write_json(obj, fpath):
-    """Write a JSON file (indented, atomically) and create its folder."""
+    """Write a JSON file (indented, atomically) and create its folder. NaN and infinite numbers are written as null."""
     mkdir_if_missing(os.path.dirname(os.path.abspath(fpath)))
     with atomic_write(fpath) as stream:
-        json.dump(obj, stream, indent=2, ensure_ascii=False)
+        json.dump(finite(obj), stream, indent=2, ensure_ascii=False, allow_nan=False)
         stream.write("\n")
+
+
+def finite(obj):
+    """A copy of dicts, lists and plain values for JSON, with None in place of NaN and infinite numbers."""
+    if isinstance(obj, dict):
+        return {key: finite(value) for key, value in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [finite(value) for value in obj]
+    return None if isinstance(obj, float) and not math.isfinite(obj) else obj
 
 
 def hexdigest(path, kind="sha256"):
@@ -126,6 +171,9 @@ def not_a_download(path):
 
 def set_random_seed(seed):
     """Seed Python, numpy and torch (CPU and all CUDA devices). 0 is a seed."""
+    import numpy as np
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -133,6 +181,9 @@ def set_random_seed(seed):
 
 def get_rng_state():
     """State of all random generators as tensors and plain values, which `torch.load(weights_only=True)` can read."""
+    import numpy as np
+    import torch
+
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
     state = {
@@ -147,6 +198,9 @@ def get_rng_state():
 
 def set_rng_state(state):
     """Restore the generators from a value of `get_rng_state`."""
+    import numpy as np
+    import torch
+
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -172,6 +226,8 @@ def preserved_rng():
 
 def versions():
     """Versions of Python, the platform and the packages that affect results: {name: version or None}."""
+    import torch
+
     found = {"python": platform.python_version(), "platform": platform.platform(), "torch": torch.__version__}
     for name in ("torchvision", "open_clip_torch", "numpy", "pillow"):
         try:
@@ -183,6 +239,8 @@ def versions():
 
 def collect_env_info():
     """Versions, threads and devices as lines of text."""
+    import torch
+
     lines = [f"{name}: {version}" for name, version in versions().items()]
     lines.append(f"threads: {torch.get_num_threads()}")
     if torch.cuda.is_available():
@@ -206,6 +264,8 @@ def git_commit():
 
 def peak_memory_bytes(device=None):
     """Peak memory so far in bytes: torch's allocations on a CUDA device, else the resident set of this process."""
+    import torch
+
     if device is not None and torch.device(device).type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

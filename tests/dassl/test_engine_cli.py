@@ -341,7 +341,7 @@ def test_a_damaged_checkpoint_is_never_used(run, finished):
     other = path.with_name("model.pth.tar-3")
     other.write_bytes(whole)
     shutil.copy(finished / "bias/model.pth.tar-1", finished / "bias/model.pth.tar-3")
-    model = ("--eval-only", "--model-dir", finished)
+    model = ("--eval-only", "--model-dir", finished, "--load-epoch", 1)
     status, out, _ = run("--resume", finished, "OPTIM.MAX_EPOCH", 1, output="a")  # the older one is what its name says
     assert status == 0 and f"{other} is named after epoch 3 and is a checkpoint of epoch 1" in out
     other.unlink()
