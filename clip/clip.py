@@ -82,3 +82,9 @@ def _download(name_or_source: str, root: str | None = None) -> str:
         with atomic_write(saved, "wb") as file:
             torch.save(expand_tiny(read_state_dict(path)), file)
     return str(saved)
+
+
+def __getattr__(name: str):
+    if name == "_tokenizer":  # OpenAI's name
+        return tokenizer()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

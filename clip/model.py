@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
+import open_clip
 import torch
+from open_clip.modified_resnet import ModifiedResNet  # noqa: F401
+from open_clip.transformer import LayerNorm, QuickGELU  # noqa: F401
 from torch import Tensor, nn
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -66,7 +71,9 @@ class CLIP(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return DTYPES[self.precision]
+        """Precision of the matrices, also after `float()`, `half()` or `convert_weights`."""
+        first = getattr(self.visual, "conv1", None)  # towers of timm have none
+        return DTYPES[self.precision] if first is None else first.weight.dtype
 
     def encode_image(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, d)."""
@@ -147,3 +154,46 @@ def _why_no_prompts(inner: nn.Module, text: nn.Module) -> str:
     if pool != "argmax":
         return f"its text feature is pooled by {pool!r} and not read at [EOS]"
     return ""
+
+
+# ---- names of OpenAI's clip.model, for code that imports them; the towers of this project do not use them ----
+
+
+class Transformer(open_clip.transformer.Transformer):
+    """Residual attention blocks with OpenAI's arguments and order of dimensions: (S, N, width) -> (S, N, width)."""
+
+    def __init__(self, width: int, layers: int, heads: int, attn_mask: Tensor | None = None):
+        super().__init__(width, layers, heads, act_layer=QuickGELU, batch_first=False)
+        self.attn_mask = attn_mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (
+            super().forward(x.transpose(0, 1), attn_mask=self.attn_mask).transpose(0, 1)
+        )  # open_clip's takes (N, S, D)
+
+
+class _AnyVisionTransformer(type(nn.Module)):
+    def __instancecheck__(cls, instance):
+        return isinstance(instance, open_clip.transformer.VisionTransformer)
+
+
+class VisionTransformer(open_clip.transformer.VisionTransformer, metaclass=_AnyVisionTransformer):
+    """A ViT with OpenAI's arguments, (B, 3, H, W) -> (B, output_dim). Every ViT of a CLIP counts as an instance."""
+
+    def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int, output_dim: int):
+        super().__init__(
+            input_resolution, patch_size, width, layers, heads, 4.0, output_dim=output_dim, act_layer=QuickGELU
+        )
+
+
+def convert_weights(model: nn.Module) -> None:
+    """Convert the matrices of a model to fp16, in place. Norms and embeddings keep their precision."""
+    open_clip.model.convert_weights_to_lp(model, torch.float16)
+    if isinstance(model, CLIP) and isinstance(getattr(model, "text_projection", None), nn.Parameter):
+        model.text_projection.data = model.text_projection.data.half()
+
+
+def __getattr__(name: str):
+    if name == "build_model":  # defined in a module that imports this one
+        return import_module("clip.backbones").build_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ from dassl.config.rules import TEXTS, Rule, above, at_least, between, each, is_n
 from dassl.config.tree import (
     RESULT_NEUTRAL_KEYS,
     check,
+    clean_cfg,
     config_hash,
     declare,
     declare_contradictions,
@@ -28,6 +29,7 @@ __all__ = [
     "at_least",
     "between",
     "check",
+    "clean_cfg",
     "config_hash",
     "declare",
     "declare_contradictions",

@@ -271,6 +271,14 @@ def check(cfg):
     _raise([problem for find in _contradictions for problem in find(cfg)])
 
 
+def clean_cfg(cfg, trainer):
+    """Remove the settings of all methods but `trainer` from cfg.TRAINER, so that a printed `cfg` is shorter."""
+    section = getattr(TRAINER_REGISTRY.get(trainer), "section", "") if trainer in TRAINER_REGISTRY else ""
+    own = {trainer.upper(), *((section, "ZSCLIP") if section else ())}  # hand-made prompts serve many methods
+    for name in [name for name, value in cfg.TRAINER.items() if isinstance(value, CfgNode) and name not in own]:
+        del cfg.TRAINER[name]
+
+
 def config_hash(cfg):
     """Return the SHA-256 (hex) of all settings except RESULT_NEUTRAL_KEYS."""
     leaves = {key: value for key, value in flatten(cfg).items() if key not in RESULT_NEUTRAL_KEYS}

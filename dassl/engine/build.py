@@ -1,7 +1,11 @@
 """Settings of a run, and the building of its trainer."""
 
+from contextvars import ContextVar
+
 from dassl.config import ConfigError, at_least, declare, method_name, methods, one_of, read_settings, settle_method
 from dassl.utils.registry import TRAINER_REGISTRY
+
+TASKS = ContextVar("TASKS", default=None)  # the TaskSpace of build_trainer, for trainers whose __init__ takes cfg only
 
 declare("VERSION", 1, help="version of the settings")
 declare("OUTPUT_DIR", "./output/run", help="output folder of the run")
@@ -96,4 +100,9 @@ def build_trainer(cfg, space=None):
     If the name is one of a method, such as SoftCPT-NATA, its trainer and settings are set in `cfg` first.
     """
     settle_method(cfg)
-    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg, *(() if space is None else (space,)))
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    token = TASKS.set(space)
+    try:
+        return method(cfg)
+    finally:
+        TASKS.reset(token)

@@ -1,7 +1,7 @@
 """For trainers written for Dassl: TrainerXU, and settings that no method of this project reads."""
 
 from dassl.config import between, declare, each
-from dassl.engine.trainer import SimpleTrainer, start
+from dassl.engine.trainer import Pair, SimpleTrainer, start
 from dassl.utils.errors import UserError
 
 declare("MODEL.BACKBONE.PRETRAINED", True, help="for trainers with a backbone of their own")
@@ -36,7 +36,7 @@ class TrainerXU(SimpleTrainer):
         x, u = len(self.train_loader_x), len(self.train_loader_u)
         self.num_batches = {"train_x": x, "train_u": u, "smaller_one": min(x, u)}[self.cfg.TRAIN.COUNT_ITER]
         pairs = zip(self._endless(self.train_loader_x), self._endless(self.train_loader_u), strict=False)
-        self.learn(pair for _, pair in zip(range(self.num_batches), pairs, strict=False))
+        self.learn(Pair(pair) for _, pair in zip(range(self.num_batches), pairs, strict=False))
 
     @staticmethod
     def _endless(loader):

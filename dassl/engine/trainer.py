@@ -9,17 +9,32 @@ import torch
 
 from dassl.config import check, method_name
 from dassl.data import DataManager
+from dassl.data.datasets import DatasetBaseMT
 from dassl.engine.base import TrainerBase
+from dassl.engine.build import TASKS
 from dassl.engine.progress import EpochMeter, progress, run_bar
+from dassl.engine.several_tasks import check_tasks_read, watched
 from dassl.evaluation import build_evaluator
+from dassl.modeling import SimpleNet
+from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.runs import checkpoints
 from dassl.runs.compare import changed_settings, split_change
 from dassl.runs.folder import TENSORBOARD, replace_run, replacing, settle_seed
 from dassl.runs.writer import write_config, write_results, write_tasks
-from dassl.utils import count_num_param, counted, preserved_rng, set_random_seed
+from dassl.utils import count_num_param, counted, load_pretrained_weights, preserved_rng, set_random_seed
 from dassl.utils.errors import UserError
+from dassl.utils.names import found_in
 
 __all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
+
+# Names that code written for Dassl imports from here; TensorBoard is slow to import.
+UTILS = ("AverageMeter", "MetricMeter", "load_checkpoint", "mkdir_if_missing", "resume_from_checkpoint")
+__getattr__ = found_in(
+    __name__,
+    dict.fromkeys((*UTILS, "save_checkpoint", "tolist_if_not"), "dassl.utils")
+    | dict.fromkeys(("build_backbone", "build_head"), "dassl.modeling")
+    | {"SummaryWriter": "torch.utils.tensorboard", "TrainerXU": "dassl.engine.compatibility", "tqdm": "tqdm"},
+)
 
 LOADERS = {  # attribute of trainers and data managers: the name of its images in messages
     "train_loader_x": "training",
@@ -58,7 +73,7 @@ class SimpleTrainer(TrainerBase):
         self.output_dir = cfg.OUTPUT_DIR
         seed = settle_seed(cfg)
         set_random_seed(seed)
-        if space is None:
+        if (space := space or TASKS.get()) is None:
             self.build_data_loader()
             self._check_splits()
         else:
@@ -85,13 +100,20 @@ class SimpleTrainer(TrainerBase):
 
     def set_tasks(self, space):
         """Set the tasks in place of data: there are no images and no loaders."""
-        self.dm = SimpleNamespace(space=space, dataset=None)
+        self.dm = SimpleNamespace(space=space, dataset=DatasetBaseMT(space))
+        self.dm.num_classes, self.dm.lab2cname = space.num_classes, dict(space.lab2cname)
         self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
         self.num_classes, self.num_source_domains, self.lab2cname = space.num_classes, 0, dict(space.lab2cname)
 
     def build_model(self):
-        """Build self.model and register the learned modules (register_model)."""
-        raise NotImplementedError
+        """Build self.model and register the learned modules (register_model). By default, as in Dassl: a SimpleNet."""
+        self.model = SimpleNet(self.cfg, self.cfg.MODEL, self.num_classes)
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, self.cfg.MODEL.INIT_WEIGHTS)
+        self.model.to(self.device)
+        self.optim = build_optimizer(self.model, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("model", self.model, self.optim, self.sched)
 
     def build_evaluator(self):
         """Build the evaluator of tests and validation."""
@@ -275,12 +297,18 @@ class SimpleTrainer(TrainerBase):
         meter = EpochMeter(self)
         for self.batch_idx, batch in enumerate(batches):
             meter.data_ready()
+            batch = batch if self.batch_idx else watched(self, batch)
             self._batch = batch
-            summary = self.forward_backward(*batch if isinstance(batch, tuple) else (batch,)) or {}
+            summary = self.forward_backward(*batch if isinstance(batch, Pair) else (batch,)) or {}
+            check_tasks_read(self, batch)
             for name, value in summary.items():
                 if "loss" in name:
                     self.detect_anomaly(value)
             meter.batch_done(summary)
+
+
+class Pair(tuple):
+    """Batches of two loaders, which forward_backward takes as two arguments."""
 
 
 def _end_workers(loader):

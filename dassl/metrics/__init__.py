@@ -11,10 +11,18 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from dassl.metrics.accuracy import compute_accuracy, compute_accuracy_map
+from dassl.metrics.distance import compute_distance_matrix
 from dassl.metrics.registry import METRICS, Metric
 from dassl.metrics.scores import confusion_matrix
 
-__all__ = ["METRICS", "Metric", "compute_accuracy", "compute_accuracy_map", "confusion_matrix"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "compute_accuracy",
+    "compute_accuracy_map",
+    "compute_distance_matrix",
+    "confusion_matrix",
+]
 
 for _module in sorted(module.name for module in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}")

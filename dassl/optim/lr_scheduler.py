@@ -7,6 +7,7 @@ from dassl.utils import check_availability
 from dassl.utils.errors import UserError
 
 AVAIL_SCHEDS = ("single_step", "multi_step", "cosine")
+AVAI_SCHEDS = AVAIL_SCHEDS  # Dassl's name
 AVAIL_WARMUPS = ("linear", "constant")
 
 declare("OPTIM.LR_SCHEDULER", "single_step", allowed=AVAIL_SCHEDS, help="schedule of the learning rate over the epochs")
@@ -160,3 +161,18 @@ class WarmupScheduler(LRScheduler):
         if isinstance(successor, dict):
             self.successor.load_state_dict(successor)
         super().load_state_dict(state)
+
+
+# ---- compatibility: the schedules of the warm-up under Dassl's names ----
+
+_BaseWarmupScheduler = WarmupScheduler
+
+
+class ConstantWarmupScheduler(WarmupScheduler):
+    def __init__(self, optimizer, successor, warmup_epoch, cons_lr, last_epoch=-1, verbose=False):
+        super().__init__(optimizer, successor, warmup_epoch, constant_lr=cons_lr)
+
+
+class LinearWarmupScheduler(WarmupScheduler):
+    def __init__(self, optimizer, successor, warmup_epoch, min_lr, last_epoch=-1, verbose=False):
+        super().__init__(optimizer, successor, warmup_epoch, min_lr)

@@ -10,6 +10,7 @@ from dassl.utils import check_availability
 from dassl.utils.errors import UserError
 
 AVAIL_OPTIMS = ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw")
+AVAI_OPTIMS = AVAIL_OPTIMS  # Dassl's name
 
 _BETA = (lambda value: 0 <= value < 1, "a number >= 0 and below 1")
 declare("OPTIM.NAME", "adam", allowed=AVAIL_OPTIMS, help="optimiser")

@@ -13,6 +13,7 @@ TOOLS = (
     "check_isfile",
     "collect_env_info",
     "count_num_param",
+    "download_url",
     "get_rng_state",
     "git_commit",
     "listdir_nohidden",
@@ -27,12 +28,14 @@ TOOLS = (
     "versions",
     "write_json",
 )
+LAYERS = ("init_network_weights", "open_all_layers", "open_specified_layers")
 CHECKPOINTS = ("load_checkpoint", "load_pretrained_weights", "resume_from_checkpoint", "save_checkpoint")
 ELSEWHERE = {
     "read_image": "dassl.data.images",
     **dict.fromkeys(TOOLS, "dassl.utils.tools"),
     **dict.fromkeys(("AverageMeter", "MetricMeter"), "dassl.utils.meters"),
     **dict.fromkeys(CHECKPOINTS, "dassl.runs.checkpoints"),
+    **dict.fromkeys(LAYERS, "dassl.utils.torchtools"),
 }
 
 

@@ -19,6 +19,10 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 
 from dassl.utils.errors import PROJECT, UserError
+from dassl.utils.names import found_in
+
+# Dassl's names for things in other modules
+__getattr__ = found_in(__name__, {"check_availability": "dassl.utils.registry", "read_image": "dassl.data.images"})
 
 # ---- files ----
 
@@ -164,6 +168,12 @@ def not_a_download(path):
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file"
     return ""
+
+
+def download_url(url, dst):
+    """Download a file to `dst`, and create its folder."""
+    mkdir_if_missing(os.path.dirname(os.path.abspath(dst)))
+    torch.hub.download_url_to_file(url, dst)
 
 
 # ---- random states ----

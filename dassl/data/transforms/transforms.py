@@ -50,6 +50,7 @@ _ON_TENSORS = {
     "instance_norm": lambda cfg: InstanceNorm(),
 }
 TRANSFORMS = (*_ON_IMAGES, *_ON_TENSORS)
+AVAI_CHOICES = TRANSFORMS  # Dassl's name
 _TEST = ("normalize", "instance_norm")  # steps that test images get too
 
 # The defaults are CLIP's preprocessing. Dassl's defaults are ImageNet's, which every config for CLIP overrides.
@@ -229,3 +230,14 @@ class InstanceNorm(_Step):
         mean = image.mean(dim=(-2, -1), keepdim=True)
         std = image.std(dim=(-2, -1), keepdim=True)
         return (image - mean) / (std + 1e-8)
+
+
+# ---- compatibility: Dassl's names ----
+
+
+class Random2DTranslation(RandomTranslation):
+    def __init__(self, height: int, width: int, p: float = 0.5, interpolation=InterpolationMode.BILINEAR):
+        super().__init__((height, width), interpolation, p)
+
+
+InstanceNormalization = InstanceNorm
