@@ -22,7 +22,7 @@ from dassl.config import declare
 from dassl.utils import UserError
 
 from .model import CLIP, CLIP_MEAN, CLIP_STD, DTYPES
-from .weights import cache_dir, download, read_state_dict, sha256
+from .weights import cache_dir, download, hub_within_reach, read_state_dict, sha256
 
 declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
 declare("MODEL.BACKBONE.PRETRAINED", True, help="accepted for compatibility: a CLIP is always pretrained")
@@ -207,11 +207,16 @@ def fetch_weights(name: str, cache: str | os.PathLike | None = None) -> Path:
         return TINY_FILE
     if name in OPENAI and source.startswith(("http:", "https:")):
         return download(source, cache or cache_dir())
+    found, unreachable = open_clip.get_pretrained_cfg(*_pair(name)), ""
     try:
-        found = open_clip.get_pretrained_cfg(*_pair(name))
-        return Path(open_clip.download_pretrained(found, cache_dir=str(cache) if cache else None))
+        if found.get("hf_hub"):
+            with hub_within_reach() as unreachable:
+                return Path(open_clip.download_pretrained(found, cache_dir=str(cache) if cache else None))
+        return download(source, cache or cache_dir())
+    except UserError:
+        raise
     except Exception as error:  # the downloaders have many classes of errors
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = unreachable or (str(error).splitlines() or [type(error).__name__])[0][:200]
         place = source if source.startswith("http") else f"the Hugging Face repository {source.rstrip('/')}"
         raise UserError(
             f"The weights of {name} cannot be downloaded ({reason}). "

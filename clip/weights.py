@@ -6,22 +6,28 @@ import http.client
 import os
 import pickle
 import re
-import sys
+import ssl
 import tarfile
+import urllib.error
+import urllib.request
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.hub import download_url_to_file
 
-from dassl.utils import UserError
+from dassl.utils.errors import UserError, describe
 from dassl.utils.locks import locked
 from dassl.utils.tools import hexdigest as sha256
+from dassl.utils.transfer import Damaged, Unreachable, fetch, forget
 
 from .torchscript import is_torchscript, read_torchscript
 
-__all__ = ["cache_dir", "download", "expected_sha256", "read_state_dict", "sha256"]
+__all__ = ["cache_dir", "download", "expected_sha256", "hub_within_reach", "read_state_dict", "sha256"]
+
+ANSWER = 10  # seconds for the first answer of the hub
 
 
 def cache_dir() -> Path:
@@ -38,8 +44,8 @@ def expected_sha256(url: str) -> str | None:
 def download(url: str, root: str | os.PathLike) -> Path:
     """Download `url` into the folder `root` unless the file is there, verify it, and return its path.
 
-    The file gets its final name only after its checksum (the one in the URL) has been verified. Of several runs that
-    start together, one downloads and the others wait.
+    The file gets its final name only after its checksum (the one in the URL) has been verified. An interrupted download
+    is resumed by the next call. Of several runs that start together, one downloads and the others wait.
 
     Raises:
         UserError: the file cannot be downloaded, or has another checksum. The message gives URL, path and SHA-256.
@@ -59,14 +65,42 @@ def download(url: str, root: str | os.PathLike) -> Path:
         lock, message = target.with_name(target.name + ".lock"), f"Another run is downloading {target}; waiting for it"
         with locked(lock, message):
             if not target.is_file():
-                download_url_to_file(url, str(target), digest, progress=sys.stderr.isatty())
-    except RuntimeError as error:  # torch raises it for a wrong checksum
+                fetch(url, target, f"sha256:{digest}" if digest else "")
+                forget(target)
+    except Damaged as error:
         raise UserError(f"The download of {url} is damaged or incomplete: {error}. {by_hand}") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (Unreachable, OSError) as error:
         raise UserError(
-            f"The weights {target.name} are not in {target.parent} and cannot be downloaded ({error}). {by_hand}"
+            f"The weights {target.name} are not in {target.parent} and cannot be downloaded ({describe(error)}). "
+            f"{by_hand}"
         ) from None
     return target
+
+
+@contextmanager
+def hub_within_reach() -> Iterator[str]:
+    """Let the client of the Hugging Face hub use its cache only if the hub cannot be reached.
+
+    Without a network the client tries again for a minute. This function asks the hub once and waits `ANSWER` seconds.
+
+    Yields: why the hub cannot be reached; "" if it can.
+    """
+    from huggingface_hub import constants
+
+    before, reason = constants.HF_HUB_OFFLINE, ""
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=ANSWER).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", error)
+        if not isinstance(cause, ssl.SSLError):  # the client may know other certificates
+            reason = f"no connection to {constants.ENDPOINT}: {getattr(cause, 'strerror', None) or cause}"
+    constants.HF_HUB_OFFLINE = before or bool(reason)
+    try:
+        yield reason
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:

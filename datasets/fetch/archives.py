@@ -9,24 +9,26 @@ from __future__ import annotations
 import errno
 import lzma
 import posixpath
-import shutil
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import IO
 
 from tqdm import tqdm
 
+from dassl.utils.disk import BLOCK, blocks_of, copy_sparing, size, write_sparing
 from dassl.utils.tools import not_a_download
 
-BLOCK = 1 << 20
+LONGEST_END = 10 * BLOCK  # bytes of zeros after a tar archive; writers fill a block of 10 kB to 1 MB
 # Raised by the readers of the archive formats for damaged content.
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error, ValueError)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # raised for names that a disk does not take
 _Member = tuple[str, str, "IO[bytes] | str"]  # (name, "folder", "file" or "link", content or the name it links to)
 
 
@@ -54,8 +56,8 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises:
         UselessArchive: a path or link that leaves the folder, a device, a pipe; not an archive, cut off, or altered.
-        ArchiveError: an archive that Python cannot unpack.
-        OSError: the disk.
+        ArchiveError: an archive that Python cannot unpack, or a name that the disk does not take.
+        OSError: the disk; also if less than `dassl.utils.disk.SPARE` bytes of it would stay free.
     """
     if _head(archive) in (b"Rar!", b"7z\xbc\xaf"):
         raise ArchiveError(f"{archive.name} is a RAR or 7z archive, which Python cannot unpack: unpack it by hand")
@@ -78,7 +80,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _write(members: Iterator[_Member], folder: Path, archive: str) -> None:
     """Write the members below `folder`; copies in place of links come last, once all files are there."""
-    links = []
+    links, written = [], set()
     for name, kind, content in members:
         path = _inside(name, archive)
         if "__MACOSX" in path.parts or path.name.startswith("._") or path.name == ".DS_Store":
@@ -87,15 +89,42 @@ def _write(members: Iterator[_Member], folder: Path, archive: str) -> None:
         if kind == "link":
             links.append((folder / _inside(content, archive), target))
             continue
-        (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
-        if kind == "file":
-            with open(target, "wb") as file:
-                shutil.copyfileobj(content, file, BLOCK)
+        with _taken(name, archive):
+            (target if kind == "folder" else target.parent).mkdir(parents=True, exist_ok=True)
+            if kind == "folder":
+                continue
+            _refuse_clash(target, written, archive)
+            target.touch()
+        with open(target, "wb") as file:
+            write_sparing(file, blocks_of(content))
     for named, target in links:
         if named == target or not named.is_file():
             raise UselessArchive(f"{archive}: {target.relative_to(folder)} links to a file that is not in the archive")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(named, target)
+        with _taken(target.name, archive):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_clash(target, written, archive)
+        copy_sparing(named, target)
+
+
+def _refuse_clash(target: Path, written: set[str], archive: str) -> None:
+    """Raise ArchiveError if `target` is there under another spelling, on a disk that takes "A" and "a" for one."""
+    if str(target) not in written and target.is_file():
+        raise ArchiveError(f"{archive} holds two files whose names are one on this disk, e.g. {target.name}")
+    written.add(str(target))
+
+
+@contextmanager
+def _taken(name: str, archive: str) -> Iterator[None]:
+    """Raise ArchiveError for a name that the disk does not take."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NAMES:
+            raise
+        shown = name if len(name) <= 60 else f"{name[:60]}…"
+        raise ArchiveError(
+            f"{archive} holds a name that this disk does not take ({shown!r}: {error.strerror})"
+        ) from None
 
 
 def _inside(name: str, archive: str) -> Path:
@@ -103,14 +132,20 @@ def _inside(name: str, archive: str) -> Path:
     path = PureWindowsPath(name)  # knows both separators, and drives
     if path.anchor or ".." in path.parts:
         raise UselessArchive(f"{archive} names {name!r}, which lies outside its folder; nothing of it is used")
+    if not name:
+        raise UselessArchive(f"{archive} is damaged (a file without a name)")
     return Path(path.as_posix())
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as file:
+        _check_members(archive, file.infolist(), file.start_dir)
         for entry in _progress(file.infolist(), archive):
             mode = entry.external_attr >> 16
             if entry.filename.endswith(("/", "\\")):
+                file.open(entry).close()  # compares its name with the one beside its content
+                if entry.file_size:
+                    raise zipfile.BadZipFile(f"the folder {entry.filename!r} has the content of a file")
                 yield entry.filename, "folder", ""
             elif stat.S_ISLNK(mode):
                 yield entry.filename, "link", _link(entry.filename, file.read(entry).decode("utf-8", "replace"))
@@ -134,13 +169,53 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
                 yield entry.name, "file", file.extractfile(entry)
             else:
                 raise UselessArchive(f"{archive.name} holds a device or pipe ({entry.name!r})")
-        # tarfile ends at the first block it cannot read. A whole archive ends with two blocks of zeros.
+        # tarfile ends at the first block that it cannot read, and at a block of zeros. A whole archive ends with zeros.
         file.fileobj.seek(file.offset)
-        end = file.fileobj.read(2 * tarfile.BLOCKSIZE)
-        if not end or any(end):
+        zeros = 0
+        for block in blocks_of(file.fileobj):  # up to the end, where the checksum of a compressed file is
+            zeros += len(block)
+            if block.count(0) < len(block):
+                zeros = 0
+                break
+        if not zeros:
             raise UselessArchive(f"{archive.name} is damaged (it does not end as a tar archive)")
-        while file.fileobj.read(BLOCK):  # up to the end, where the checksum of a compressed file is
-            pass
+        if zeros > LONGEST_END:
+            raise UselessArchive(
+                f"{archive.name} is damaged ({size(zeros)} of zeros at its end, as if it were cut off)"
+            )
+
+
+def _check_members(archive: Path, entries: list[zipfile.ZipInfo], end: int) -> None:
+    """Compare the list of members at the end of a zip archive with the members themselves.
+
+    Args:
+        archive: the file.
+        entries: the list.
+        end: where the list begins, i.e. the members end.
+
+    Raises:
+        zipfile.BadZipFile: members that are not in the list, or members that overlap.
+    """
+    entries = sorted(entries, key=lambda entry: entry.header_offset)
+    with open(archive, "rb") as file:
+        file.seek(max(0, archive.stat().st_size - (1 << 16) - 22))  # the last record, and a comment behind it
+        tail = file.read()
+        record = tail[tail.rfind(b"PK\x05\x06") :]
+        (count,) = struct.unpack("<H", record[10:12])  # modulo 65,536 in archives of macOS
+        if count not in (0xFFFF, len(entries) % 0x10000):
+            raise zipfile.BadZipFile(f"its list names {len(entries):,} members, its end says {count:,}")
+        starts = [entry.header_offset for entry in entries]
+        here = 0
+        for entry, start in [*zip(entries, starts, strict=True), (None, end)]:
+            file.seek(here)
+            if here > start:
+                raise zipfile.BadZipFile("members overlap")
+            if _ZIP[0] in file.read(min(start - here, 28)):  # behind a member may be its checksum and sizes
+                raise zipfile.BadZipFile("members are missing from its list")
+            if entry is not None:
+                file.seek(start)
+                name, extra = struct.unpack("<26x2H", file.read(30))
+                here = start + 30 + name + extra + entry.compress_size
 
 
 def _link(name: str, target: str) -> str:

@@ -17,18 +17,18 @@ from urllib.parse import urlsplit
 
 from filelock import Timeout
 
+from dassl.utils.disk import SPARE, free_space, size
 from dassl.utils.errors import counted, describe
+from dassl.utils.transfer import DRIVE
 from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine
-from datasets.fetch.install import MB, Options, about, at_hand, free_space, install, lacking, size, sources, space
-from datasets.fetch.transfer import DRIVE
+from datasets.fetch.install import MB, Options, about, at_hand, install, lacking, sources, space
 from datasets.folders import quoted
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
 from datasets.splits import RULES
 
 KAGGLE = "https://www.kaggle.com/datasets/"
-SPARE = 100 * MB  # disk space that is left free
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -48,12 +48,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="tried first: a URL (PLACE/<dataset folder>/<file>) or a folder (there, or directly in it)",
     )
     args = parser.parse_intermixed_args(argv)
-    mirror = urlsplit(args.mirror)
-    if mirror.scheme and mirror.scheme not in ("http", "https"):
-        parser.error(f"--mirror {args.mirror}: expected http://…, https://… or a folder")
-    if args.mirror and not mirror.scheme and not Path(args.mirror).expanduser().is_dir():
-        parser.error(f"--mirror {args.mirror}: this folder does not exist; a URL begins with http:// or https://")
+    if args.mirror and (problem := _wrong_mirror(args.mirror)):
+        parser.error(f"--mirror {args.mirror!r}: {problem}")
     return args
+
+
+def _wrong_mirror(mirror: str) -> str:
+    """Why a mirror is neither a URL nor a folder; "" if it is one."""
+    if "://" not in mirror:
+        there = "\0" not in mirror and os.path.isdir(os.path.expanduser(mirror))
+        return "" if there else "this folder does not exist; a URL begins with http:// or https://"
+    try:
+        parts = urlsplit(mirror)
+        host, port = parts.hostname, parts.port  # the port raises ValueError, too
+    except ValueError as error:
+        return f"this is not a URL ({error})"
+    if parts.scheme not in ("http", "https"):
+        return "expected http://…, https://… or a folder"
+    if not host or port == 0 or parts.username is not None or any(c <= " " for c in mirror):
+        return "expected http://HOST/PATH or https://HOST/PATH, without a user or blanks"
+    return "this URL has a query, to which no file can be added" if parts.query or parts.fragment else ""
 
 
 def wanted(names: list[str], root: str) -> dict[str, Any]:
@@ -107,7 +121,7 @@ def _one(row: Row, source: Any, options: Options) -> Report:
     except Timeout:
         print(f"{row.name}: another download of it is running.")
     except OSError as error:
-        print(f"{row.name}: {error}. Downloaded files are kept; the same command continues from there.")
+        print(f"{row.name}: {describe(error)}. Downloaded files are kept; the same command continues from there.")
     report, _ = examine(row.name, source, str(options.root))
     if failed is None:
         return report

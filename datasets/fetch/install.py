@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dassl.utils.disk import copy_sparing, size
 from dassl.utils.locks import locked
-from datasets.fetch.archives import ArchiveError, UselessArchive, is_archive, unpack
-from datasets.fetch.transfer import (
+from dassl.utils.transfer import (
     DRIVE,
     Damaged,
     Unreachable,
@@ -26,6 +26,7 @@ from datasets.fetch.transfer import (
     verify,
     was_fetched,
 )
+from datasets.fetch.archives import ArchiveError, UselessArchive, is_archive, unpack
 from datasets.folders import some
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
@@ -182,7 +183,7 @@ def _place(row: Row, file: RemoteFile, archive: Path, options: Options) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
     try:
         if not file.put:
-            shutil.copyfile(archive, temporary / "file")
+            copy_sparing(archive, temporary / "file")
             _move(temporary / "file", folder / file.name)
             return
         unpack(archive, temporary)
@@ -246,18 +247,6 @@ def space(plan: list[tuple[Row, list[RemoteFile]]], options: Options) -> tuple[i
             fetched, most = fetched + left, max(most, held + archive + content)
             held += content + (archive if options.keep else 0)
     return fetched, most
-
-
-def free_space(folder: Path) -> int:
-    """Bytes free on the disk that holds, or would hold, `folder`."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
-
-
-def size(count: int) -> str:
-    """Bytes in MB or GB."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{max(count, 0) / 1e6:,.0f} MB"
 
 
 def about(megabytes: int) -> str:

@@ -217,6 +217,7 @@ def test_open_clip_pairs(tmp_path, monkeypatch):
     monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _: ["mine"])
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: entry)
     monkeypatch.setattr("open_clip.pretrained.hf_hub_download", lambda **_: str(path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     for weights, mean in ((str(path), CLIP_MEAN), ("", entry["mean"])):
         model = load_backbone("ViT-S-32-alt:mine", weights=weights)
         assert model.image_mean == mean and model.name == "ViT-S-32-alt:mine"

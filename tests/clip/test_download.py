@@ -3,18 +3,20 @@
 import hashlib
 import http.server
 import threading
+import types
 from functools import partial
 
 import open_clip
 import pytest
 import torch
 from filelock import FileLock
+from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from clip import clip
 from clip.backbones import fetch_weights, load_backbone, weights_source
 from clip.weights import download
-from dassl.utils import UserError
+from dassl.utils import UserError, disk, transfer
 from tests.models import relative, state_dict, tiny_rn
 
 BODY = bytes(range(256)) * 5000
@@ -78,19 +80,28 @@ def test_runs_that_start_together_download_once(server, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("cut", [0, 700_000])
-def test_an_interrupted_download_leaves_nothing(cut, server, tmp_path):
+def test_an_interrupted_download_can_be_repeated(cut, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(transfer, "PAUSES", ())
     Handler.cut = cut
-    with pytest.raises(UserError, match="incomplete.*by hand"):
+    with pytest.raises(UserError, match="closed after .* of 1,280,000 bytes.*by hand"):
         download(f"{server}/{DIGEST}/model.pt", tmp_path / "cache")
-    assert files(tmp_path / "cache") == []
+    assert not (tmp_path / "cache/model.pt").exists()
     Handler.cut = None
     assert download(f"{server}/{DIGEST}/model.pt", tmp_path / "cache").read_bytes() == BODY
+    assert files(tmp_path / "cache") == [tmp_path / "cache/model.pt"]
+
+
+def test_a_full_disk_is_one_message(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=disk.SPARE))
+    with pytest.raises(UserError, match="the server sends 1 MB, but 100 MB are free") as error:
+        download(f"{server}/{DIGEST}/model.pt", tmp_path / "cache")
+    assert "\n" not in str(error.value).partition("\n  SHA-256")[0]
 
 
 def test_wrong_content_is_refused(server, tmp_path):
     other, cache = "0" * 64, tmp_path / "cache"
     (tmp_path / "served" / DIGEST).rename(tmp_path / "served" / other)
-    with pytest.raises(UserError, match=f"damaged or incomplete.*{other}.*{DIGEST}"):
+    with pytest.raises(UserError, match=f"damaged or incomplete.*{DIGEST}.*{other}"):
         download(f"{server}/{other}/model.pt", cache)
     assert files(cache) == []
     (cache / "model.pt").write_bytes(b"half a file")
@@ -113,7 +124,8 @@ def test_dead_link(server, tmp_path):
 
 
 def with_entry(monkeypatch, **entry):
-    """Replace open_clip's entry for OpenAI's RN50 with `entry`."""
+    """Replace open_clip's entry for OpenAI's RN50 with `entry`. The hub cannot be reached."""
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry)
     monkeypatch.setitem(clip._MODELS, "RN50", weights_source("RN50"))
 
@@ -159,13 +171,33 @@ def test_openais_weights_from_the_hub(tmp_path, monkeypatch):
     assert clip._download("RN50", str(tmp_path / "cache")) == path and asked[-1][1] == str(tmp_path / "cache")
 
 
-def test_without_the_hub_the_message_gives_the_repository(monkeypatch):
+def test_without_the_hub_the_message_gives_the_repository(tmp_path, monkeypatch, capfd):
+    with_entry(monkeypatch, hf_hub="timm/resnet50_clip.openai/")
+    message = "RN50 cannot be.*no connection to http://127.0.0.1:9: Connection refused.*repository timm/.*WEIGHTS"
+    with pytest.raises(UserError, match=message) as error:
+        fetch_weights("RN50", tmp_path)
+    assert "\n" not in str(error.value) and "Retrying" not in capfd.readouterr().err
+    assert not constants.HF_HUB_OFFLINE
+
+
+def test_without_the_hub_its_cache_is_used(tmp_path, monkeypatch, capfd):
+    with_entry(monkeypatch, hf_hub="timm/resnet50_clip.openai/")
+    repository = tmp_path / "models--timm--resnet50_clip.openai"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text("a" * 40)
+    weights = repository / "snapshots" / ("a" * 40) / "open_clip_model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    assert fetch_weights("RN50", tmp_path) == weights
+    assert "Retrying" not in capfd.readouterr().err
+
+
+def test_errors_of_the_hub_are_told(monkeypatch, server):
     def from_hub(**_):
-        raise ConnectionError("no network")
+        raise PermissionError("the repository is private")
 
     monkeypatch.setattr("open_clip.pretrained.hf_hub_download", from_hub)
     with_entry(monkeypatch, hf_hub="timm/resnet50_clip.openai/")
-    with pytest.raises(
-        UserError, match="RN50 cannot be.*no network.*repository timm/resnet50_clip.openai and.*WEIGHTS"
-    ):
+    monkeypatch.setattr(constants, "ENDPOINT", f"{server}/nothing")  # any answer will do
+    with pytest.raises(UserError, match="RN50 cannot be downloaded .*the repository is private"):
         fetch_weights("RN50")

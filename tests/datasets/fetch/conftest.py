@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from datasets.fetch import transfer
+from dassl.utils import transfer
 from datasets.suites import SOURCES
 from datasets.table import ROWS
 from tests.datasets import layouts

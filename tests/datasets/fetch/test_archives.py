@@ -1,11 +1,17 @@
+import bz2
+import errno
+import gzip
 import io
+import lzma
 import os
 import stat
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
+from dassl.utils import disk
 from datasets.fetch.archives import ArchiveError, UselessArchive, unpack
 
 
@@ -199,3 +205,149 @@ def test_a_tar_without_checksum_does_not_end_early(tmp_path, room, damage):
     path.write_bytes(content)
     with pytest.raises(UselessArchive, match="a.tar is damaged .it does not end as a tar archive"):
         unpack(path, room)
+
+
+# ---- what is lost without a word -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz"])
+@pytest.mark.parametrize("damage", ["zeros", "zeros and a block", "checksum", "cut", "another", "preallocated"])
+def test_a_tar_that_ends_early(tmp_path, room, kind, damage):
+    """A header that cannot be read, or zeros, end a tar for Python, however many members follow."""
+    files = [(f"{i}.jpg", FILE, bytes(512) if damage == "zeros and a block" else b"x" * 512) for i in range(6)]
+    content = bytearray(tar(tmp_path / "a", *files, mode="w").read_bytes())
+    here = 4 * 512  # the third member
+    if damage == "zeros":
+        content[here : here + 512] = bytes(512)
+    elif damage == "zeros and a block":
+        content[here : here + 1024] = bytes(1024)
+    elif damage == "checksum":
+        content[here] ^= 1
+    elif damage == "cut":
+        del content[here:]
+    elif damage == "another":
+        content = content + content
+    else:  # as programs leave a download that they have made room for
+        content[here:] = bytes(12 << 20)
+    opener = {"": open, "gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}[kind]
+    with opener(tmp_path / "a", "wb") as file:
+        file.write(content)
+    with pytest.raises(UselessArchive, match="a is damaged"):
+        unpack(tmp_path / "a", room)
+
+
+def entry_of(content, name):
+    """Where the entry of a member begins in the list at the end of a zip."""
+    return content.rindex(b"PK\x01\x02", 0, content.rindex(name))
+
+
+@pytest.mark.parametrize("damage", ["hidden", "count", "folder", "method", "overlap", "first", "last"])
+def test_a_zip_whose_list_is_altered(tmp_path, room, damage):
+    path = zipped(tmp_path / "a.zip", **{f"d/{i}.jpg": "x" * 50 for i in range(6)})
+    content = bytearray(path.read_bytes())
+    third = entry_of(content, b"d/2.jpg")
+    length = entry_of(content, b"d/3.jpg") - third
+    end = content.rindex(b"PK\x05\x06")
+    if damage == "hidden":  # the following entry as a comment of this one
+        content[third + 32] = length
+        content[end + 10] = content[end + 8] = 5
+    elif damage == "count":
+        content[end + 10] = 7
+    elif damage == "folder":
+        content[third + 46 + 6] = ord("/")
+    elif damage == "method":
+        content[third + 10] = 0
+    elif damage == "overlap":
+        content[third + 42] = content[third - length + 42]
+    else:
+        start = third - 2 * length if damage == "first" else end - length
+        del content[start : start + length]
+        end -= length
+        content[end + 10] = content[end + 8] = 5
+        content[end + 12 : end + 16] = (5 * length).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(UselessArchive, match="a.zip is damaged"):
+        unpack(path, room)
+
+
+def test_a_zip_that_was_written_without_going_back(tmp_path, room):
+    """Sizes and checksums are behind the members; there are a comment and bytes behind the end."""
+
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def tell(self):
+            raise OSError
+
+        def seek(self, *_):
+            raise OSError
+
+    stream = Pipe()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.comment = b"PK and more"
+        for i in range(3):
+            archive.writestr(f"{i}.jpg", "x" * 50)
+        archive.writestr("folder/", "")
+    (tmp_path / "a.zip").write_bytes(stream.getvalue())
+    unpack(tmp_path / "a.zip", room)
+    assert everything(room) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_a_sparse_member_does_not_fill_the_disk(tmp_path, room, monkeypatch):
+    entry = b"GNU.sparse.major=1\nGNU.sparse.minor=0\n"
+    path = tmp_path / "a.tar"
+    headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(3 * 10**9)}
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("big")
+        content = b"1\n2999999488\n512\n".ljust(512, b"\0") + entry.ljust(512, b"\0")
+        member.size, member.pax_headers = len(content), {**headers, "GNU.sparse.name": "big"}
+        archive.addfile(member, io.BytesIO(content))
+    free = iter([disk.SPARE + (4 << 20), disk.SPARE + (2 << 20), disk.SPARE + (1 << 20)])
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free, disk.SPARE)))
+    with pytest.raises(OSError, match="100 MB of it stay free") as error:
+        unpack(path, room)
+    assert error.value.errno == errno.ENOSPC
+    assert (room / "big").stat().st_size <= 4 << 20
+
+
+@pytest.mark.parametrize(
+    "name, found",
+    [
+        ("x" * 300, "holds a name that this disk does not take .'x{60}…': File name too long"),
+        (("d" * 200 + "/") * 30 + "x", "holds a name that this disk does not take"),
+        ("d/" + "x" * 300 + "/y", "holds a name that this disk does not take"),
+        ("there", "holds two files whose names are one on this disk, e.g. there"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tar", "zip", "link"])
+def test_names_that_the_disk_does_not_take(tmp_path, room, name, found, kind):
+    (room / "there").write_text("THERE, on a disk that takes the two for one")
+    if kind == "zip":
+        path = with_name(tmp_path / "a", name)
+    elif kind == "link":
+        path = tar(tmp_path / "a", ("one", FILE, b"1"), (name, HARD, "one"))
+    else:
+        path = tar(tmp_path / "a", (name, FILE, b"x"))
+    with pytest.raises(ArchiveError, match=found):
+        unpack(path, room)
+
+
+def test_names_that_are_not_text(tmp_path, room):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("caf\udce9.jpg"))
+    unpack(path, room)
+    assert os.listdir(os.fsencode(room)) == [b"caf\xe9.jpg"]
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("x")
+        member.pax_headers = {"path": "a\0b"}
+        archive.addfile(member)
+    with pytest.raises(UselessArchive, match="damaged"):
+        unpack(path, room)
+
+
+def test_a_file_that_is_in_a_tar_twice_is_the_later_one(tmp_path, room):
+    """As `tar -r` and `tar -u` write it."""
+    unpack(tar(tmp_path / "a.tar", ("x", FILE, b"1"), ("x", FILE, b"2"), mode="w"), room)
+    assert (room / "x").read_bytes() == b"2"

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 from types import SimpleNamespace
@@ -161,15 +162,18 @@ def test_what_has_arrived_needs_no_room_again(offer, server, monkeypatch, tmp_pa
     assert main(["EuroSAT", "--root", str(tmp_path / "data")]) == 0
 
 
-def test_a_disk_that_becomes_full(offer, server, monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_that_becomes_full(offer, server, monkeypatch, tmp_path, capsys, number):
     offer("EuroSAT")
 
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    def full(file, blocks):
+        raise OSError(number, os.strerror(number), file.name)
 
-    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    monkeypatch.setattr(archives, "write_sparing", full)
     assert main(["EuroSAT", "--root", str(tmp_path / "data")]) == 1
-    assert "EuroSAT: [Errno 28] No space left on device. Downloaded files are kept" in capsys.readouterr().out
+    found, err = capsys.readouterr()
+    line = next(line for line in found.splitlines() if os.strerror(number) in line)
+    assert line.startswith(f"EuroSAT: {tmp_path}") and "Downloaded files are kept" in line and err == ""
     monkeypatch.undo()
     assert sorted(path.name for path in (tmp_path / "data/eurosat").iterdir()) == [
         "EuroSAT.zip",
@@ -222,3 +226,14 @@ def test_an_archive_of_which_a_part_is_there(offer, server, tmp_path, capsys):
     assert main(["FGVCAircraft", "--root", str(tmp_path / "data")]) == 0
     assert "variants.txt was there already and is left unchanged" in capsys.readouterr().out
     assert (folder / "variants.txt").read_text() == text
+
+
+@pytest.mark.parametrize(
+    "mirror",
+    ["ftp://host", "http://", "http://[::1", "http://host:port", "http://host:99999", "http://u:p@host", "http:// x"]
+    + ["http://host/?q=", "https://host/#a", "nowhere", "a\0b", "file:///data"],
+)
+def test_mirrors_that_cannot_be_one(mirror, tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["EuroSAT", "--root", str(tmp_path), "--mirror", mirror])
+    assert error.value.code == 2 and "error: --mirror " in capsys.readouterr().err

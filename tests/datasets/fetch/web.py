@@ -19,6 +19,7 @@ class Server:
         names_versions: whether files have an ETag.
         cuts: path -> after how many bytes of each answer the connection is closed, one entry an answer.
         pages: paths that are answered with a web page and status 200.
+        lengths: path -> Content-Length that is sent in place of the right one, "" for none.
         asked: (path, Range header) of every request.
     """
 
@@ -27,6 +28,7 @@ class Server:
     ranges: bool = True
     names_versions: bool = True
     cuts: dict[str, list[int]] = field(default_factory=dict)
+    lengths: dict[str, str] = field(default_factory=dict)
     pages: set[str] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
 
@@ -58,8 +60,10 @@ def serve(server: Server) -> ThreadingHTTPServer:
 
         def _answer(self, status, body, headers):
             self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
+            headers["Content-Length"] = server.lengths.get(self.path, str(len(body)))
+            for name, value in headers.items():
+                if value:
+                    self.send_header(name, value)
             self.end_headers()
             cuts = server.cuts.get(self.path)
             self.wfile.write(body[: cuts.pop(0)] if cuts else body)

@@ -12,14 +12,16 @@ import os
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
+from dassl.utils.disk import BLOCK, SPARE, free_space, size, write_sparing
 from dassl.utils.tools import atomic_write, hexdigest, not_a_download
 
-BLOCK = 1 << 20
 TIMEOUT = 60  # seconds without a byte
 PAUSES = (1, 3, 10)  # seconds before each new attempt after a broken connection
 AGENT = "softcpt-download/1.0"
@@ -52,7 +54,7 @@ def fetch(url: str, target: Path, checksum: str = "") -> None:
     Raises:
         Unreachable: no such file or host, no network, or a web page in place of the file. Arrived bytes are kept.
         Damaged: the file arrived and its checksum is wrong.
-        OSError: the disk.
+        OSError: the disk; also if less than `disk.SPARE` bytes of it would stay free. Arrived bytes are kept.
     """
     part = _part_of(target)
     best, pauses = _size(part), list(PAUSES)
@@ -149,7 +151,9 @@ def _receive(url: str, target: Path) -> None:
         if validator:
             headers["If-Range"] = validator  # a server that has another version by now sends all of it
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = urllib.request.urlopen(urllib.request.Request(_ascii(url), headers=headers), timeout=TIMEOUT)
+    except (ValueError, http.client.InvalidURL) as error:
+        raise Unreachable(f"this is not a URL ({error})") from None
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
@@ -165,18 +169,38 @@ def _receive(url: str, target: Path) -> None:
             forget(target)
             raise ConnectionError("the server continued the file at the wrong place")
         left = response.headers.get("Content-Length", "")
-        total = start + int(left) if left.isdigit() else None
+        total = start + int(left) if left.isdecimal() else None
+        if total is not None and total - start + SPARE > free_space(part):
+            raise Unreachable(f"the server sends {size(total - start)}, but {size(free_space(part))} are free")
         # A strong ETag, or else the date, identifies this version of the file for If-Range.
         etag = response.headers.get("ETag", "")
         version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
         _record(origin, url, version)
         bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=None, leave=False)
         with open(part, "ab" if start else "wb") as file, bar:
-            while block := response.read(BLOCK):
-                file.write(block)
-                bar.update(len(block))
+            write_sparing(file, _arriving(response, bar))
     if total is not None and _size(part) < total:
         raise ConnectionError(f"the connection was closed after {_size(part):,} of {total:,} bytes")
+
+
+def _arriving(response: http.client.HTTPResponse, bar: tqdm) -> Iterator[bytes]:
+    """The blocks of an answer, as they arrive."""
+    while True:
+        try:
+            block = response.read(BLOCK)
+        except _BROKEN:
+            raise
+        except OSError as error:  # such as "no route to host"; without this it would be taken for an error of the disk
+            raise ConnectionError(str(error)) from None
+        if not block:
+            return
+        bar.update(len(block))
+        yield block
+
+
+def _ascii(url: str) -> str:
+    """The URL with everything quoted that HTTP does not carry: blanks and letters of other alphabets."""
+    return urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
 
 
 def _part_of(target: Path) -> Path:

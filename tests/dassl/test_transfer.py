@@ -1,11 +1,13 @@
+import errno
 import hashlib
+import http.client
 import sys
 import types
 
 import pytest
 
-from datasets.fetch import transfer
-from datasets.fetch.transfer import Damaged, Unreachable, fetch, fetch_from_drive, origin_of
+from dassl.utils import disk, transfer
+from dassl.utils.transfer import Damaged, Unreachable, fetch, fetch_from_drive, origin_of
 from tests.datasets.fetch.web import Server, serve
 
 CONTENT = bytes(range(256)) * 4000  # about 1 MB
@@ -117,6 +119,55 @@ def test_what_is_not_there(server, tmp_path):
     with pytest.raises(Unreachable, match="[Rr]efused"):
         fetch("http://127.0.0.1:1/a.bin", tmp_path / "a.bin")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("length", ["", "²", "-5", "many"])
+def test_a_server_that_does_not_tell_the_length(length, server, tmp_path):
+    server.lengths["/a.bin"] = length
+    fetch(f"{server.url}/a.bin", tmp_path / "a.bin", MD5)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+
+
+def test_a_server_that_tells_a_wrong_length(server, tmp_path):
+    server.lengths["/a.bin"] = "1000"  # too short: only the checksum tells
+    with pytest.raises(Damaged):
+        fetch(f"{server.url}/a.bin", tmp_path / "a.bin", MD5)
+    server.lengths["/a.bin"] = str(10**15)  # nothing is received that the disk cannot hold
+    with pytest.raises(Unreachable, match=r"the server sends 1,000,000.0 GB, but .* are free"):
+        fetch(f"{server.url}/a.bin", tmp_path / "a.bin", MD5)
+    server.lengths["/a.bin"] = str(len(CONTENT) + 5)
+    fetch(f"{server.url}/a.bin", tmp_path / "a.bin", MD5)  # too long: the next request tells that nothing is missing
+
+
+def test_some_of_the_disk_stays_free(server, tmp_path, monkeypatch):
+    """The disk is looked at while the file arrives, as its length need not be known."""
+    server.lengths["/a.bin"] = ""
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=disk.SPARE + 1000))
+    with pytest.raises(OSError, match="100 MB of it stay free") as error:
+        fetch(f"{server.url}/a.bin", tmp_path / "a.bin", MD5)
+    assert error.value.errno == errno.ENOSPC and error.value.filename.endswith("a.bin.part")
+    monkeypatch.undo()
+    fetch(f"{server.url}/a.bin", tmp_path / "a.bin", MD5)
+
+
+def test_errors_of_the_network_are_not_those_of_the_disk(server, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", broken)
+    with pytest.raises(Unreachable, match="No route to host"):
+        fetch(f"{server.url}/a.bin", tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("url", ["http://[::1/a", "http://:pw@host:x/a", "nothing", "http://h\u0000st/a", "http:///a"])
+def test_urls_that_cannot_be_one(url, tmp_path):
+    with pytest.raises(Unreachable):
+        fetch(url, tmp_path / "a.bin")
+
+
+def test_blanks_and_other_alphabets_in_a_url(server, tmp_path):
+    server.files["/a%20%C3%A9.bin"] = CONTENT
+    fetch(f"{server.url}/a é.bin", tmp_path / "a.bin", MD5)
 
 
 # ---- Google Drive --------------------------------------------------------------------------------------------------
