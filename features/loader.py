@@ -1,8 +1,9 @@
 """Load image features in place of images: test features shared by all runs, and the feature bank for training.
 
 A frozen image tower computes the same feature for the same view every time. Validation and test images have one view
-each; a training view is a function of (seed, epoch, image). The key of a feature in the store (`features.store`)
-consists of these inputs. So all runs, methods and numbers of shots that need the same features share them.
+each, and so have training images without augmentation; an augmented view is a function of (seed, epoch, image). The key
+of a feature in the store (`features.store`) consists of these inputs. So all runs, methods and numbers of shots that
+need the same features share them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 from dassl.config import at_least, declare
 from dassl.data.datasets.base_dataset import label_of
 from dassl.data.images import image_stamp
+from dassl.data.transforms import build_transform
 from dassl.data.views import KeyedViews, image_key
 from dassl.engine.progress import progress
 from dassl.utils import counted
 from features.store import FeatureStore, digest, prune
 
 declare("DATALOADER.FEATURE_CACHE", True, help="keep features of validation and test images on disk for all runs")
-declare("DATALOADER.FEATURE_BANK", False, help="train from features of augmented views, computed once for all runs")
+declare("DATALOADER.FEATURE_BANK", False, help="train from features of training views, computed once for all runs")
 declare("DATALOADER.FEATURE_CACHE_DIR", "", help="folder of cache and bank; '': $SOFTCPT_CACHE or ~/.cache/softcpt")
 declare(
     "DATALOADER.FEATURE_CACHE_GB", 20.0, allowed=at_least(0), help="size limit; features unused for longest are removed"
@@ -47,6 +49,7 @@ class FeatureLoader:
         encode: function from images (B, 3, H, W) to features (B, ...).
         what: name of the images in messages and in the progress bar.
         view_bytes: size of one view's feature in bytes.
+        batch_size: images per call of `encode`; default: that of the loader.
     """
 
     def __init__(
@@ -57,8 +60,10 @@ class FeatureLoader:
         encode: Callable[[Tensor], Tensor],
         what: str,
         view_bytes: int = 0,
+        batch_size: int | None = None,
     ):
         self.loader, self.store, self.view_bytes = loader, store, view_bytes
+        self.encode_batch_size = batch_size or loader.batch_size
         self.dataset, self.batch_size, self.epoch = loader.dataset, loader.batch_size, loader.epoch
         views: KeyedViews = loader.dataset
         self.items = views.data_source
@@ -93,7 +98,7 @@ class FeatureLoader:
         )
         # Reading few images in this process is faster than starting workers.
         workers = self.loader.num_workers if len(pairs) > 1000 else 0
-        batch = min(self.batch_size, LARGEST_BATCH)
+        batch = min(self.encode_batch_size, LARGEST_BATCH)
         pending: list[Tensor] = []
         todo = DataLoader(
             _Views(self.dataset, pairs),
@@ -159,6 +164,11 @@ def why_not(loader: DataLoader | None) -> str:
     if nameless := NAMELESS.search(repr(items.transform)):
         return f"the transform contains {nameless[0]}, whose __repr__ does not show its settings"
     return ""
+
+
+def one_view(loader: DataLoader, cfg) -> bool:
+    """Whether a loader yields images as a test does, so that an image has the same view in every epoch."""
+    return repr(loader.dataset.dataset.transform) == repr(build_transform(cfg, is_train=False))
 
 
 def too_large(loader: DataLoader, epochs: range | None, view_bytes: int, cfg) -> str:

@@ -21,7 +21,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.runs.compare import refuse_other_model
 from dassl.runs.open import read_space
 from dassl.utils import UserError, count_num_param, load_pretrained_weights
-from features.loader import FeatureLoader, keep_limit, store_for, too_large, why_not
+from features.loader import FeatureLoader, keep_limit, one_view, store_for, too_large, why_not
 
 from .learner import Learner
 from .rows import class_owners
@@ -226,6 +226,8 @@ class BuiltTrainer(TrainerX):
             if epochs is not None:
                 print(f"DATALOADER.FEATURE_BANK is not used: {reason}")
             return loader
+        if one_view(loader, self.cfg):
+            epochs = None
         local = self.local if local is None else local
         encode = partial(self.frozen_features, local=local)
         shape = encode(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).shape[1:]
@@ -234,7 +236,8 @@ class BuiltTrainer(TrainerX):
             print(f"DATALOADER.FEATURE_{'CACHE' if epochs is None else 'BANK'} is not used: {reason}")
             return loader
         store = store_for(loader, self.cfg, self.clip, self.device, local, tuple(shape))
-        loader = FeatureLoader(loader, store, epochs, encode, what, view_bytes)
+        batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE if epochs is None else loader.batch_size
+        loader = FeatureLoader(loader, store, epochs, encode, what, view_bytes, batch_size)
         keep_limit(self.cfg)
         return loader
 

@@ -118,6 +118,17 @@ def test_fewer_shots_use_the_bank_of_more(tmp_path, weights, read):
     assert built(1) == 0
 
 
+def test_without_augmentation_a_training_image_has_one_view(run):
+    plain = ("INPUT.TRANSFORMS", ["center_crop", "normalize"])
+    live = run("live", *plain, "DATALOADER.FEATURE_CACHE", False)
+    bank = run("bank", *plain, "DATALOADER.FEATURE_BANK", True)
+    assert bank[0] == pytest.approx(live[0], rel=1e-5) and bank[1] == live[1]
+    assert live[2] == 2 * 40 + 18 and bank[2] == 40 + 18
+    other = run("other", *plain, "DATALOADER.FEATURE_BANK", True, "SEED", 2, "OPTIM.MAX_EPOCH", 3)
+    assert other[2] == 0 and other[0][:10] != bank[0]
+    assert run("fitted", trainer="ProtoNet")[2] == 0  # it reads training images without augmentation too
+
+
 @pytest.mark.parametrize("damage", ["deleted", "cut", "swapped"])
 def test_tampering_with_the_cache_changes_no_result(run, damage, tmp_path):
     settings = ("DATALOADER.FEATURE_BANK", True)
