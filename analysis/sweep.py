@@ -2,12 +2,15 @@
 
     python -m analysis.sweep output/analysis/icon5/tiny_ep20_4shots/length
     python -m analysis.sweep output/icon5 [--zero-shot output/ZeroshotCLIP/tiny_ep20/icon5]
+    python -m analysis.sweep "CoOp-CA=output/icon5/MTCoOpHard/tiny_ep20_*shots/nctx4_cscFalse_tscTrue" ...
 
 Experiments below FOLDER are read as by parse_test_res.py --multi-exp. The names of the folders determine the setting on
 the x axis. Supported are the folders of analysis_length.sh, analysis_task_feature.sh, analysis_backbones.sh and
 analysis_stability.sh (SoftCPT's Fig. 5 and similar figures), and any .../CFG_SHOTSshots/... of the main launchers:
-accuracy against images per class, with one line per method. The x axis is categorical (evenly spaced). --relative-std
-adds the standard deviation over seeds relative to the mean; for analysis_stability.sh it is always on.
+accuracy against images per class, with one line per method. LABEL=FOLDER names a method; `*` in FOLDER stands for the
+number of images per class. The x axis is categorical (evenly spaced). --relative-std adds the standard deviation over
+seeds relative to the mean; for analysis_stability.sh it is always on. --compare LABEL also prints the differences
+between this series and the others, seed by seed.
 """
 
 from __future__ import annotations
@@ -16,14 +19,16 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from glob import escape, glob
 from pathlib import Path
 
 from analysis import plots
 from analysis.runs import print_notes, run_command
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
-from reporting.experiments import Choice, Experiment, choose, find_experiments, load_experiment, stat
+from reporting.experiments import Choice, Experiment, Stat, choose, find_experiments, load_experiment, stat
 from reporting.relative import relative_stds
+from reporting.table import cell, number_text, render, spread_text
 
 COLUMNS = (
     "series",
@@ -87,6 +92,32 @@ def layout_of(experiments: list[Experiment], folder: Path) -> tuple[Layout, dict
     )
 
 
+NAMED = Layout("images per class", r"(.*) (\d+)", lambda m: (m[1], m[2]))
+
+
+def named_experiments(given: list[str]) -> list[Experiment]:
+    """The experiments of all LABEL=FOLDER in `given`, labelled "LABEL NUMBER"; `*` in FOLDER stands for the number.
+
+    Raises UserError if FOLDER does not contain one `*`, or if it matches no folder.
+    """
+    found = []
+    for text in given:
+        label, equals, pattern = text.partition("=")
+        before, star, after = pattern.partition("*")
+        if not (label and equals and star) or "*" in after:
+            raise UserError(f"expected LABEL=FOLDER, with one * for the number of images per class; found {text}")
+        name = re.compile(f"{re.escape(before)}(\\d+){re.escape(after)}")
+        folders = [
+            (match[1], path)
+            for path in sorted(glob(f"{escape(before)}*{escape(after)}"))
+            if (match := name.fullmatch(path))
+        ]
+        if not folders:
+            raise UserError(f"no such folder: {pattern}")
+        found += [load_experiment(Path(path), f"{label} {number}") for number, path in folders]
+    return found
+
+
 def values_in_order(values: list[str]) -> list[str]:
     """Unique values: numbers in increasing order, then words in the given order."""
     numbers = sorted({value for value in values if value.isdigit()}, key=int)
@@ -108,6 +139,47 @@ def table(experiments: list[Experiment], layout: Layout, places: dict[str, Place
         rows.append(dict(zip(COLUMNS, (*about, found.n, found.mean, found.spread, relative), strict=True)))
     first = list(dict.fromkeys(row["series"] for row in rows))
     return sorted(rows, key=lambda row: (first.index(row["series"]), order.index(row["value"])))
+
+
+def text_table(rows: list[dict], layout: Layout, zero_shot: float | None) -> str:
+    """Mean ± std of every series (row) and value of the setting (column), with a row for zero-shot CLIP."""
+    order = values_in_order([row["value"] for row in rows])
+    lines = {}
+    for row in rows:
+        known = Stat(row["mean_percent"], row["std_points"], row["n"])
+        lines.setdefault(row["series"], dict.fromkeys(order, "-"))[row["value"]] = cell(known)
+    body = [[name, *found.values()] for name, found in lines.items()]
+    if zero_shot is not None:
+        body.insert(0, ["zero-shot CLIP", *[f"{zero_shot:.2f}"] * len(order)])
+    return render([layout.setting, *order], body)
+
+
+def differences_table(
+    experiments: list[Experiment], layout: Layout, places: dict[str, Place], choice: Choice, compared: str
+) -> str:
+    """Differences of the series `compared` to the others: mean ± std over common seeds, and how many are positive.
+
+    Raises UserError if no series has this name.
+    """
+    values: dict[str, dict[str, dict[int | None, float]]] = {}  # series -> value of the setting -> seed -> number
+    for experiment in experiments:
+        series, value = places[experiment.label]
+        found = {run.seed: choice.overall(run) for run in experiment.finished}
+        values.setdefault(series, {})[value] = {seed: x for seed, x in found.items() if x is not None}
+    if compared not in values:
+        raise UserError(f"--compare {compared}: expected one of {', '.join(values)}")
+    order = values_in_order([value for _, value in places.values()])
+    own, body = values.pop(compared), []
+    for name, other in values.items():
+        line = [f"{compared} - {name}"]
+        for value in order:
+            mine, its = own.get(value, {}), other.get(value, {})
+            pairs = [mine[seed] - its[seed] for seed in mine if seed in its]
+            found = stat(pairs)
+            positive = sum(pair > 0 for pair in pairs)
+            line.append(f"{'+' * (found.mean > 0)}{cell(found)} ({positive} of {len(pairs)})" if found else "-")
+        body.append(line)
+    return render([layout.setting, *order], body)
 
 
 def draw(figure, rows: list[dict], layout: Layout, choice: Choice, zero_shot: float | None, spread: bool) -> None:
@@ -148,23 +220,37 @@ def draw(figure, rows: list[dict], layout: Layout, choice: Choice, zero_shot: fl
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.sweep", description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder", metavar="FOLDER", help="output folder of an analysis, or of a suite")
+    parser.add_argument(
+        "folders", metavar="FOLDER", nargs="+", help="output folder of an analysis or a suite, or LABEL=FOLDER ..."
+    )
     parser.add_argument("--keyword", metavar="K", help="a metric or a task, as for parse_test_res.py")
     parser.add_argument("--zero-shot", metavar="RUN", help="folder of a run of ZeroshotCLIP, drawn as a line")
+    parser.add_argument("--compare", metavar="LABEL", help="print the differences between this series and the others")
     parser.add_argument("--relative-std", action="store_true", help="a second panel: std / mean over seeds")
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: FOLDER/figures/sweep")
     options = parser.parse_args(arguments)
 
     def work():
-        folder = Path(options.folder)
+        named = any("=" in text for text in options.folders)
+        if not named and len(options.folders) > 1:
+            raise UserError(f"expected one folder, or LABEL=FOLDER ...; found {' '.join(options.folders)}")
+        if named and not options.out:
+            raise UserError("LABEL=FOLDER needs --out NAME, the figure to write")
+        folder = Path(options.folders[0])
         out = plots.output(options.out, folder, "sweep")
-        everything = find_experiments(folder)
+        everything = named_experiments(options.folders) if named else find_experiments(folder)
         experiments = [each for each in everything if each.finished]
         if not experiments:
-            raise UserError(f"no finished run below {folder}")
-        layout, places = layout_of(experiments, folder)
+            raise UserError(f"no finished run below {' '.join(options.folders)}")
+        if named:
+            layout = NAMED
+            places = {each.label: layout.place(re.fullmatch(layout.pattern, each.label)) for each in experiments}
+        else:
+            layout, places = layout_of(experiments, folder)
         choice = choose(options.keyword, experiments)
         rows = table(experiments, layout, places, choice)
+        if options.compare:
+            differences = differences_table(experiments, layout, places, choice, options.compare)
         level, compared = None, [run for each in experiments for run in each.finished]
         if options.zero_shot:
             zero_shot = load_experiment(Path(options.zero_shot)).finished
@@ -180,9 +266,14 @@ def main(arguments: list[str] | None = None) -> int:
             draw(figure, rows, layout, choice, level and level.mean, spread)
         if choice.task is None and len({tuple((task.id, task.name) for task in run.tasks) for run in compared}) > 1:
             print("note: the runs have different tasks, so their means are not comparable")
-        for row in rows:
-            std = "" if row["std_points"] is None else f" ± {row['std_points']:.2f}"
-            print(f"{row['series']}, {row['value']}: {row['mean_percent']:.2f}{std} % (n = {row['n']})")
+        if named:
+            print(f"\n{spread_text(False)};\n{number_text(choice)}\n\n{text_table(rows, layout, level and level.mean)}")
+        else:
+            for row in rows:
+                std = "" if row["std_points"] is None else f" ± {row['std_points']:.2f}"
+                print(f"{row['series']}, {row['value']}: {row['mean_percent']:.2f}{std} % (n = {row['n']})")
+        if options.compare:
+            print(f"\ndifferences, seed by seed (in brackets: seeds with a positive one)\n\n{differences}")
         print_notes(everything)
 
     return run_command(work)

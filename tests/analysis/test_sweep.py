@@ -118,3 +118,49 @@ def test_unusable_folders_are_refused(tmp_path, capsys):
     }.items():
         assert text in refused(capsys, sweep.main, *arguments, "--out", tmp_path / "s")
     assert not (tmp_path / "s.png").exists()
+
+
+NAMED = {
+    "MTCoOp/tiny_ep20_1shots/n4": (50, 52),
+    "MTCoOp/tiny_ep20_16shots/n4": (60, 63),
+    "MTCoOpHard/tiny_ep20_1shots/n4": (51, 50, 90),
+    "MTCoOpHard/tiny_ep20_2shots/n4": (58,),
+}
+
+
+def test_named_series_are_compared_seed_by_seed(tmp_path, capsys):
+    folder = fill(tmp_path / "a suite [5]", NAMED)
+    zero = write(tmp_path / "zs", results=result(45.0))
+    series = [f"Soft={folder}/MTCoOp/tiny_ep20_*shots/n4", f"Hard={folder}/MTCoOpHard/tiny_ep20_*shots/n4"]
+    out = tmp_path / "curve"
+    assert sweep.main([*series, "--zero-shot", str(zero), "--compare", "Soft", "--out", str(out)]) == 0
+    assert [(row["series"], row["value"]) for row in rows_of(out)] == [
+        ("Soft", "1"),
+        ("Soft", "16"),
+        ("Hard", "1"),
+        ("Hard", "2"),
+    ]
+    printed = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed if line.startswith("| ")]
+    assert cells == [
+        ["images per class", "1", "2", "16"],
+        ["zero-shot CLIP", "45.00", "45.00", "45.00"],
+        ["Soft", "51.00 ± 1.00", "-", "61.50 ± 1.50"],
+        ["Hard", "63.67 ± 18.62", "58.00", "-"],
+        ["images per class", "1", "2", "16"],
+        ["Soft - Hard", "+0.50 ± 1.50 (1 of 2)", "-", "-"],
+    ]
+
+
+def test_wrong_named_series_are_refused(tmp_path, capsys):
+    folder = fill(tmp_path, NAMED)
+    out = ("--out", tmp_path / "s")
+    soft = f"Soft={folder}/MTCoOp/tiny_ep20_*shots/n4"
+    for text, arguments in {
+        "expected LABEL=FOLDER, with one *": (f"Soft={folder}/MTCoOp", *out),
+        "no such folder: ": (f"Soft={folder}/VPT/tiny_ep20_*shots", *out),
+        "--compare Hard: expected one of Soft": (soft, "--compare", "Hard", *out),
+        "LABEL=FOLDER needs --out NAME": (soft,),
+        "expected one folder, or LABEL=FOLDER": (folder, folder, *out),
+    }.items():
+        assert text in refused(capsys, sweep.main, *arguments)
