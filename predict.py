@@ -90,7 +90,7 @@ def predictions(trainer, paths, tasks, topk):
 
     Yields:
         {"image", "tasks": [{"key", "name", "classes": [{"class", "probability"}, ...]}]} per path, or {"image",
-        "error"} for an image that cannot be read. Probabilities sum to one over the classes of a task.
+        "error"} for an image that cannot be read or classified. Probabilities sum to one over the classes of a task.
     """
     import torch
 
@@ -114,6 +114,9 @@ def predictions(trainer, paths, tasks, topk):
                 yield {"image": path, "error": errors[path]}
                 continue
             row, found = next(rows), []
+            if not torch.isfinite(row).all():
+                yield {"image": path, "error": f"{path}: the model gives infinite or NaN values, not probabilities"}
+                continue
             for position in tasks:
                 task = space.tasks[position]
                 best = row[space.columns(position)].float().softmax(-1).topk(min(topk, len(task.classnames)))
@@ -137,7 +140,7 @@ def show(found, as_json):
             classes = ", ".join(f"{c['class']} {100 * c['probability']:.1f} %" for c in task["classes"])
             print(f"{row['image']}\t{task['key']}\t{classes}")
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False))
     return status
 
 

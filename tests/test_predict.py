@@ -167,3 +167,37 @@ def test_a_run_without_tasks_json_reads_its_data(weights, tmp_path, capsys):
     (tmp_path / "run/tasks.json").unlink()
     status, out, _ = called(capsys, tmp_path / "run", image)
     assert status == 0 and out == expected and "white" not in out
+
+
+def test_a_model_of_nan_is_an_error(finished, tmp_path, capsys):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    (path,) = run.glob("prompt_learner/model.pth.tar-*")
+    checkpoint = torch.load(path, weights_only=True)
+    name = next(key for key, value in checkpoint["state_dict"].items() if isinstance(value, torch.Tensor))
+    checkpoint["state_dict"][name].fill_(float("nan"))
+    torch.save(checkpoint, path)
+    status, out, err = called(capsys, run, finished[1])
+    assert (status, out) == (2, "") and f"{name} is infinite or NaN" in err
+
+
+def test_logits_of_nan_are_no_probabilities(finished, capsys, monkeypatch):
+    def infinite(trainer, images, *_):
+        return torch.full((len(images), trainer.dm.space.num_classes), float("nan"))
+
+    monkeypatch.setattr(TRAINER_REGISTRY.get("MTCoOp"), "model_inference", infinite)
+    status, out, err = called(capsys, finished[0], finished[1])
+    assert (status, out) == (2, "") and err.count("infinite or NaN values") == 2
+    status, out, _ = called(capsys, finished[0], finished[1], "--json")
+    assert status == 2 and all("error" in row for row in json.loads(out, parse_constant=pytest.fail))
+
+
+def test_a_run_that_is_not_finished_is_used_with_a_warning(finished, tmp_path, capsys):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    record = json.loads((run / "results.json").read_text())
+    for status, more in (("interrupted", {}), ("failed", {"error": "UserError: the loss is NaN"})):
+        (run / "results.json").write_text(json.dumps({**record, "status": status, **more}))
+        code, out, err = called(capsys, run, finished[1])
+        assert code == 0 and len(out.splitlines()) == 6 and len(err.splitlines()) == 1
+        assert f"its status is {status}" in err and more.get("error", "") in err
+    (run / "config.yaml").unlink()
+    assert "the run is failed (UserError: the loss is NaN)" in called(capsys, run, finished[1])[2]

@@ -9,9 +9,21 @@ import tempfile
 
 from filelock import Timeout
 
+from dassl.config import config_hash
 from dassl.runs.checkpoints import model_names, saved_epochs, saved_files
 from dassl.runs.compare import changed_settings
-from dassl.runs.record import CMAT, CONFIG, RESULTS, TASKS, has_config, is_complete, log_files, read_config
+from dassl.runs.record import (
+    CMAT,
+    CONFIG,
+    RESULTS,
+    TASKS,
+    has_config,
+    hash_of,
+    is_complete,
+    known_results,
+    log_files,
+    read_config,
+)
 from dassl.utils import close_logger
 from dassl.utils.errors import UserError
 from dassl.utils.locks import locked
@@ -73,16 +85,26 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
     state = run_state(directory)
     if state == UNFINISHED and not learn:
         raise UserError(f"{directory} contains an unfinished training run; choose another --output-dir for the test")
+    kind = "a finished" if state == FINISHED else "an unfinished"
+    advice = "use the same settings, choose another --output-dir, or replace the run with --overwrite"
     if state != NEW and has_config(directory):
         if cfg.SEED < 0:
             cfg.SEED = read_config(directory).get("SEED", cfg.SEED)
         changed = changed_settings(cfg, directory, ignored)
         if changed:  # also for a finished run: its numbers are not the ones that were asked for
-            kind = "a finished" if state == FINISHED else "an unfinished"
             lines = [f"{key}: {old} in the folder, {new} now" for key, old, new in changed[:20]]
             raise UserError(
-                f"{directory} contains {kind} run with other settings; use the same settings, choose another "
-                "--output-dir, or replace the run with --overwrite. Different settings:\n  " + "\n  ".join(lines)
+                f"{directory} contains {kind} run with other settings; {advice}. Different settings:\n  "
+                + "\n  ".join(lines)
+            )
+    elif state != NEW and hash_of(directory, "config"):
+        seed = known_results(directory).get("seed")
+        if cfg.SEED < 0 and isinstance(seed, int):
+            cfg.SEED = seed
+        if hash_of(directory, "config") != config_hash(cfg):
+            raise UserError(
+                f"{directory} contains {kind} run without a {CONFIG}, and the hash of its settings in {RESULTS} is not "
+                f"that of the settings now; {advice}"
             )
     if state == FINISHED:
         print(f"{directory} contains a finished run, see its {RESULTS}; nothing to do. --overwrite replaces the run")

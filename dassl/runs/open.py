@@ -3,19 +3,23 @@
 Datasets and trainers must be registered before (`import datasets, trainers`).
 """
 
+import inspect
 import os
+import sys
 
 from dassl.config import get_cfg_default, load
 from dassl.data.datasets import build_dataset
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.runs.checkpoints import require_checkpoint
-from dassl.runs.record import CONFIG, TASKS, command_of, has_config, read_tasks
+from dassl.runs.record import COMPLETE, CONFIG, TASKS, command_of, error_of, has_config, read_tasks, status_of
 from dassl.utils.errors import UserError
 
 
 def read_setup(folder, epoch=None):
     """The configuration and the tasks of a run. A run older than tasks.json is asked for its data instead.
+
+    A line on standard error says so if the run is not finished.
 
     Args:
         folder: folder of a run.
@@ -32,6 +36,9 @@ def read_setup(folder, epoch=None):
         raise UserError(f"{folder}: no such folder; expected the --output-dir of a run")
     if not has_config(folder):
         runs = [name for name in sorted(os.listdir(folder)) if has_config(os.path.join(folder, name))]
+        if status := status_of(folder):
+            why = error_of(folder)
+            raise UserError(f"{folder}: the run is {status}" + (f" ({why})" if why else "") + f"; there is no {CONFIG}")
         hint = f"it contains the runs {', '.join(runs)}" if runs else "expected the --output-dir of a run"
         raise UserError(f"{folder} is not the folder of a run, there is no {CONFIG} in it; {hint}")
     cfg = get_cfg_default()
@@ -41,6 +48,10 @@ def read_setup(folder, epoch=None):
         if "--eval-only" in command_of(folder):
             raise UserError(f"{folder} only tested a model; give the folder of the run that was trained (--model-dir)")
         require_checkpoint(folder, epoch)
+        if (status := status_of(folder)) not in ("", COMPLETE):
+            why = error_of(folder)
+            text = f"WARNING: {folder}: the run is not finished, its status is {status}" + (f" ({why})" if why else "")
+            print(f"{text}; the model of a checkpoint is used", file=sys.stderr)
     space = read_space(folder)
     return cfg, build_dataset(cfg).space if space is None else space
 
@@ -64,9 +75,15 @@ def load_trainer(folder, cfg, space=None, epoch=None):
     Args:
         folder: folder of the run.
         cfg: the run's configuration, from `read_setup`.
-        space: the run's TaskSpace, for a trainer without images; None for one with the data of the run.
+        space: the run's TaskSpace, for a trainer without images; None for one with the data of the run. A trainer whose
+            constructor takes only a configuration needs the data in any case.
         epoch: which checkpoint; None for the best on validation, else the newest.
     """
+    kind = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    try:
+        inspect.signature(kind).bind(cfg, space)
+    except TypeError:  # written for Dassl: it knows its tasks from its data only
+        space = None
     trainer = build_trainer(cfg, space)
     if trainer.learns:
         trainer.load_model(folder, epoch=epoch)

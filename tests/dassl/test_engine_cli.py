@@ -12,6 +12,7 @@ import pytest
 
 import dassl.config.tree
 import train
+from dassl.runs.open import load_trainer, read_setup
 from dassl.utils import UserError, read_json, write_json
 from tests.dassl import toy
 
@@ -352,6 +353,25 @@ def test_a_damaged_checkpoint_is_never_used(run, finished):
     write_json({**results, "status": "running"}, finished / "results.json")
     fails(run("OPTIM.MAX_EPOCH", 1, "TRAIN.TENSORBOARD", "True"), "no checkpoint in", "can be read", str(path))
     assert path.exists()
+
+
+def test_settings_are_compared_by_their_hash_without_config_yaml(run, finished):
+    same = ("OPTIM.MAX_EPOCH", 1, "TRAIN.TENSORBOARD", "True")
+    (finished / "config.yaml").unlink()
+    assert "nothing to do" in run(*same, "--seed", -1)[1]
+    fails(run(*same, "OPTIM.LR", 0.1), "a finished run without a config.yaml", "--overwrite")
+
+
+def test_a_trainer_that_takes_only_a_configuration_is_opened_with_its_data(finished):
+    class ToyCfgOnly(toy.ToyCoOp):
+        def __init__(self, cfg):
+            super().__init__(cfg)
+
+    toy.TRAINER_REGISTRY.register(ToyCfgOnly)
+    cfg, space = read_setup(str(finished))
+    cfg.TRAINER.NAME = "ToyCfgOnly"
+    trainer = load_trainer(str(finished), cfg, space, epoch=1)
+    assert trainer.dm.space.num_classes == 3 and trainer.test_loader is not None
 
 
 def test_overwrite_and_resume_contradict_each_other(run, finished):
