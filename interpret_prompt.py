@@ -7,15 +7,19 @@ task or per class, learned or generated (SoftCPT), including task and class prom
 beginning of longer words.
 """
 
+from dassl import program  # isort: skip
+
+if __name__ == "__main__":
+    program.begin()  # before the slow imports
+
 import argparse
 import json
 import sys
 
-import dassl  # noqa: F401  # isort: skip  before the packages it needs: it says which are missing
 import numpy as np
 import torch
 
-from analysis.runs import open_run, run_command
+from analysis.runs import open_run
 from clip.clip import tokenizer
 from clip.simple_tokenizer import EOS, SOS
 from dassl.config import method_name
@@ -114,6 +118,7 @@ def at_least(least: int):
     return read
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
@@ -134,23 +139,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
 
-    def work():
-        trainer = open_run(options.run, options.load_epoch)
-        contexts = interpret(trainer, options.topk, options.metric, options.classes)
-        head = {
-            "run": options.run,
-            "trainer": trainer.cfg.TRAINER.NAME,
-            "method": method_name(trainer.cfg),
-            "epoch": trainer.epochs_done,
-        }
-        if options.json:
-            print(json.dumps({**head, "metric": options.metric, "contexts": contexts}, indent=2, ensure_ascii=False))
-        else:
-            sys.stdout.reconfigure(errors="replace")
-            print(f"{head['method']}, epoch {head['epoch']}; nearest words, {options.metric} distance")
-            show(contexts)
-
-    return run_command(work)
+    trainer = open_run(options.run, options.load_epoch)
+    contexts = interpret(trainer, options.topk, options.metric, options.classes)
+    head = {
+        "run": options.run,
+        "trainer": trainer.cfg.TRAINER.NAME,
+        "method": method_name(trainer.cfg),
+        "epoch": trainer.epochs_done,
+    }
+    if options.json:
+        print(json.dumps({**head, "metric": options.metric, "contexts": contexts}, indent=2, ensure_ascii=False))
+    else:
+        print(f"{head['method']}, epoch {head['epoch']}; nearest words, {options.metric} distance")
+        show(contexts)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dassl import program
 from dassl.utils.arguments import Parser, add_seeds
 from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
 from reporting.experiments import (
@@ -112,6 +113,7 @@ def average_note(experiments: list[Experiment]) -> str:
     return f"note: the average is over experiments that differ in {', '.join(differ)}" if differ else ""
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
@@ -119,14 +121,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(
             "--relative-std goes with the table or --json; in CSV it is the column spread over the column mean"
         )
-    sys.stdout.reconfigure(errors="replace")
-    try:
-        experiments, pairs = load(options)
-        choice = choose(options.keyword, experiments)
-        further = [] if options.keyword else further_choices(experiments)
-    except ReportError as error:
-        print(error, file=sys.stderr)
-        return 2
+    experiments, pairs = load(options)
+    choice = choose(options.keyword, experiments)
+    further = [] if options.keyword else further_choices(experiments)
     notes = notes_text(experiments)
     if pairs and not options.multi_exp:
         notes = "\n".join(f"note: {note}" for note in pairs[0].notes())
@@ -148,7 +145,6 @@ def main(arguments: list[str] | None = None) -> int:
         as_csv=lambda: as_csv(experiments, *how, plain, further),
         show=lambda: show(options, experiments, pairs, [choice, *further]),
     )
-    return 0
 
 
 if __name__ == "__main__":

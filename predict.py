@@ -4,6 +4,8 @@ Prints one line per image and task: image, task, the most probable classes. Exit
 message. Images that cannot be read are reported, and the other images are classified.
 """
 
+from dassl import program  # isort: skip  first, because it handles signals
+
 import contextlib
 import io
 import json
@@ -145,10 +147,11 @@ def show(found, as_json):
 
 
 def run(args):
-    import datasets  # noqa: F401  registers the datasets
-    import trainers  # noqa: F401  registers the methods and declares their settings
-    from dassl.runs.open import load_trainer, read_setup
-    from dassl.utils import UserError
+    with program.starting():
+        import datasets  # noqa: F401  registers the datasets
+        import trainers  # noqa: F401  registers the methods and declares their settings
+        from dassl.runs.open import load_trainer, read_setup
+        from dassl.utils import UserError
 
     if args.topk < 1:
         raise UserError(f"--topk {args.topk}: expected at least 1")
@@ -159,11 +162,9 @@ def run(args):
     return show(predictions(trainer, paths, tasks, args.topk), args.json)
 
 
+@program.entry
 def main(argv=None):
-    args = parse(argv)
-    from analysis.runs import run_command
-
-    return run_command(lambda: run(args))
+    return run(parse(argv))
 
 
 if __name__ == "__main__":

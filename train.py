@@ -1,7 +1,10 @@
 """Train and test a method, or test a trained one (docs/running.md).
 
-Exit code: 0: done, 1: an internal error (with a traceback), 2: a user error (one message), 130: interrupted.
+Exit code: 0: done, 1: an internal error (with a traceback), 2: a user error (one message), 130: interrupted by Ctrl-C,
+143: by SIGTERM, 129: by SIGHUP. An interrupted run ends after its batch, or at once if it is interrupted again.
 """
+
+from dassl import program  # isort: skip  first, because it handles signals
 
 import os
 import re
@@ -111,14 +114,17 @@ def begin(args):
 
     Returns the frozen configuration, or None if the output folder holds this run finished.
     """
-    import datasets  # noqa: F401  registers the datasets
-    import trainers  # noqa: F401  registers the methods and declares their settings
-    from dassl.engine.build import ignored_settings
-    from dassl.runs.folder import FINISHED, prepare_output
+    with program.starting():
+        import datasets  # noqa: F401  registers the datasets
+        import trainers  # noqa: F401  registers the methods and declares their settings
+        from dassl.engine.build import ignored_settings
+        from dassl.runs.folder import FINISHED, prepare_output
 
     cfg = configure(args)
     check_arguments(args, cfg)
-    if prepare_output(cfg, args.overwrite, not args.eval_only, ignored_settings(cfg)) == FINISHED:
+    with program.uninterrupted():  # or a lock could be left behind
+        state = prepare_output(cfg, args.overwrite, not args.eval_only, ignored_settings(cfg))
+    if state == FINISHED:
         return None
     cfg.freeze()
     return cfg
@@ -143,37 +149,21 @@ def run(args, cfg):
         if args.eval_only and trainer.learns:  # check_arguments has checked --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
         warn_of_split(trainer, args.config_file, args.model_dir)
-        if args.eval_only:
-            trainer.test_and_record()
-        elif args.no_train:
-            trainer.show_built()
-        else:
-            trainer.train()
+        with program.orderly():
+            if args.eval_only:
+                trainer.test_and_record()
+            elif args.no_train:
+                trainer.show_built()
+            else:
+                trainer.train()
 
 
+@program.entry(resume="the same command continues from the last checkpoint")
 def main(argv=None):
     args = parse(argv)
-    from dassl.utils.errors import describe, is_user_error
-    from datasets.explain import explained
-
-    try:
-        begin_and_run(args)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if not is_user_error(error):
-            raise
-        print(f"error: {describe(explained(error))}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def begin_and_run(args):
-    """Take the output folder, do the run, record how it ended, and leave the folder."""
-    from dassl.runs.folder import leave_output
-    from dassl.runs.writer import write_failure
-    from datasets.explain import explained
+    with program.starting():
+        from dassl.runs.folder import leave_output
+        from dassl.runs.writer import write_failure
 
     cfg = None
     try:
@@ -181,11 +171,15 @@ def begin_and_run(args):
         if cfg is not None:
             run(args, cfg)
     except BaseException as error:
-        if cfg is not None:  # otherwise the output folder may belong to another run
-            write_failure(cfg, explained(error))
+        with program.uninterrupted():
+            if program.asked() and isinstance(error, Exception):
+                error = KeyboardInterrupt()  # an error after a signal is a consequence of it
+            if cfg is not None:  # otherwise the output folder may belong to another run
+                write_failure(cfg, program.explained(error))
         raise
     finally:
-        leave_output()
+        with program.uninterrupted():
+            leave_output()
 
 
 if __name__ == "__main__":

@@ -1,3 +1,6 @@
 """Figures and further analyses of finished runs: `python -m analysis.<name> RUN ...`."""
 
-import dassl  # noqa: F401  imported first, because it reports missing packages
+from dassl import program  # imported first, because it reports missing packages
+
+if program.runs(__name__):
+    program.begin()

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from analysis import plots
-from analysis.runs import open_run, run_command
+from analysis.runs import open_run
 from clip.additions import Additions
+from dassl import program
 from dassl.config import method_name
 from dassl.data.images import read_image
 from dassl.data.transforms import build_transform
@@ -132,6 +133,7 @@ def draw(figure, trainer, paths: list[str], images: Tensor, weights: Tensor, sid
     bar.ax.tick_params(labelsize=7)
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.attention", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run of VPT, UPT or MTUPT")
@@ -151,31 +153,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/attention")
     options = parser.parse_args(arguments)
 
-    def work():
-        out = plots.output(options.out, options.run, "attention")
-        paths = find_images(options.images)
-        if len(paths) > MOST:
-            raise UserError(f"{len(paths)} images: a figure has room for {MOST}, give fewer at a time")
-        trainer = open_run(options.run, options.load_epoch)
-        check(trainer)
-        task = own_task(trainer, options.task)
-        transform = build_transform(trainer.cfg, is_train=False)
-        images = torch.stack([transform(read_image(path, trainer.cfg.INPUT.EXIF_ROTATE)) for path in paths])
-        weights = attention(trainer, images, options.layer, task)
-        side = trainer.image_tower.size // trainer.image_tower.require_prompts()[2]
-        layer = options.layer % trainer.image_tower.require_prompts()[0]
-        rows = [row for path, own in zip(paths, weights, strict=True) for row in table(path, layer, own, side)]
-        prompts = weights.shape[1] - side * side - 1
-        panels = 3 + min(max(options.prompts, 0), prompts)
-        with plots.figure(out, COLUMNS, rows, SIDE * panels + 1, 0.5 + (SIDE + 0.4) * len(paths)) as figure:
-            draw(figure, trainer, paths, images, weights, side, max(options.prompts, 0))
-            owner = "" if task is None else f", prompts of {trainer.space.tasks[task].name}"
-            figure.suptitle(f"{method_name(trainer.cfg)}, layer {layer}{owner}", fontsize=9)
-        for path, seen in zip(paths, weights, strict=True):
-            on = 100 * seen[: 1 + prompts, 1 + prompts :].sum(1)
-            print(f"{path}: on patches, [CLS] {on[0]:.1f} %, prompts {on[1:].mean():.1f} % (layer {layer})")
-
-    return run_command(work)
+    out = plots.output(options.out, options.run, "attention")
+    paths = find_images(options.images)
+    if len(paths) > MOST:
+        raise UserError(f"{len(paths)} images: a figure has room for {MOST}, give fewer at a time")
+    trainer = open_run(options.run, options.load_epoch)
+    check(trainer)
+    task = own_task(trainer, options.task)
+    transform = build_transform(trainer.cfg, is_train=False)
+    images = torch.stack([transform(read_image(path, trainer.cfg.INPUT.EXIF_ROTATE)) for path in paths])
+    weights = attention(trainer, images, options.layer, task)
+    side = trainer.image_tower.size // trainer.image_tower.require_prompts()[2]
+    layer = options.layer % trainer.image_tower.require_prompts()[0]
+    rows = [row for path, own in zip(paths, weights, strict=True) for row in table(path, layer, own, side)]
+    prompts = weights.shape[1] - side * side - 1
+    panels = 3 + min(max(options.prompts, 0), prompts)
+    with plots.figure(out, COLUMNS, rows, SIDE * panels + 1, 0.5 + (SIDE + 0.4) * len(paths)) as figure:
+        draw(figure, trainer, paths, images, weights, side, max(options.prompts, 0))
+        owner = "" if task is None else f", prompts of {trainer.space.tasks[task].name}"
+        figure.suptitle(f"{method_name(trainer.cfg)}, layer {layer}{owner}", fontsize=9)
+    for path, seen in zip(paths, weights, strict=True):
+        on = 100 * seen[: 1 + prompts, 1 + prompts :].sum(1)
+        print(f"{path}: on patches, [CLS] {on[0]:.1f} %, prompts {on[1:].mean():.1f} % (layer {layer})")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ import torch
 import torch.nn.functional as F
 
 from analysis import plots
-from analysis.runs import features_of, open_run, run_command
+from analysis.runs import features_of, open_run
 from analysis.variance import text_variance, visual_variance
+from dassl import program
 from dassl.config import method_name
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
@@ -159,6 +160,7 @@ def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool)
         figure.subplots_adjust(left=0.01, right=0.96, bottom=0.12 + 0.02 * (len(names) // 5), top=0.88, wspace=0.1)
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.embedding", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
@@ -178,48 +180,45 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/embedding[_tsne]")
     options = parser.parse_args(arguments)
 
-    def work():
-        out = plots.output(options.out, options.run, "embedding_tsne" if options.tsne else "embedding")
-        picked = []
+    out = plots.output(options.out, options.run, "embedding_tsne" if options.tsne else "embedding")
+    picked = []
 
-        def check_all(cfg, trainer, space):
-            t = chosen_tasks(space, options.task)[0]
-            picked.append((t, chosen_classes(space.tasks[t].classnames, options.classes)))
+    def check_all(cfg, trainer, space):
+        t = chosen_tasks(space, options.task)[0]
+        picked.append((t, chosen_classes(space.tasks[t].classnames, options.classes)))
 
-        trainer = open_run(options.run, options.load_epoch, data=True, root=options.root, check=check_all)
-        check(trainer)
-        (t, classes) = picked[0]
-        task = trainer.space.tasks[t]
-        items = [item for item in trainer.dm.dataset.test if item.task == t and item.label in classes]
-        if not items:
-            raise UserError(f"{task.key} has no test image of the classes chosen")
-        labels = np.array([classes.index(item.label) for item in items])
-        names = [task.classnames[label] for label in classes]
-        with contextlib.redirect_stdout(sys.stderr):
-            found = features(trainer, t, classes, items)
-        panels, rows, lines = {}, [], []
-        for name, (image, text, predicted) in found.items():
-            right = 100 * (predicted == labels).mean()
-            if options.tsne:
-                (points, ends), note = tsne(image, text), ""
-            else:
-                points, ends, share = project(image, text)
-                note = f", {100 * share:.0f} % of the classifiers' variance"
-            panels[name] = (f"{name}\n{right:.1f} % right{note}", points, ends)
-            rows += _rows(name, points, ends, labels, predicted, names, [item.impath for item in items])
-            variances = visual_variance(torch.from_numpy(image), torch.from_numpy(labels))
-            lines.append(
-                f"{name}: {right:.2f} % of {len(items)} images right among {len(names)} classes{note}; variance "
-                f"intra-class visual {variances:.4f}, inter-class text {text_variance(torch.from_numpy(text)):.4f}"
-            )
-        columns = COLUMNS[:-1] if options.tsne else COLUMNS
-        with plots.figure(out, columns, rows, 9.5, 5.4) as figure:
-            draw(figure, panels, labels, names, options.tsne)
-            classifiers = "large marks" if options.tsne else "lines"
-            figure.suptitle(f"{task.name}: images as small marks, classifiers as {classifiers}", fontsize=10)
-        print("\n".join(lines))
-
-    return run_command(work)
+    trainer = open_run(options.run, options.load_epoch, data=True, root=options.root, check=check_all)
+    check(trainer)
+    (t, classes) = picked[0]
+    task = trainer.space.tasks[t]
+    items = [item for item in trainer.dm.dataset.test if item.task == t and item.label in classes]
+    if not items:
+        raise UserError(f"{task.key} has no test image of the classes chosen")
+    labels = np.array([classes.index(item.label) for item in items])
+    names = [task.classnames[label] for label in classes]
+    with contextlib.redirect_stdout(sys.stderr):
+        found = features(trainer, t, classes, items)
+    panels, rows, lines = {}, [], []
+    for name, (image, text, predicted) in found.items():
+        right = 100 * (predicted == labels).mean()
+        if options.tsne:
+            (points, ends), note = tsne(image, text), ""
+        else:
+            points, ends, share = project(image, text)
+            note = f", {100 * share:.0f} % of the classifiers' variance"
+        panels[name] = (f"{name}\n{right:.1f} % right{note}", points, ends)
+        rows += _rows(name, points, ends, labels, predicted, names, [item.impath for item in items])
+        variances = visual_variance(torch.from_numpy(image), torch.from_numpy(labels))
+        lines.append(
+            f"{name}: {right:.2f} % of {len(items)} images right among {len(names)} classes{note}; variance "
+            f"intra-class visual {variances:.4f}, inter-class text {text_variance(torch.from_numpy(text)):.4f}"
+        )
+    columns = COLUMNS[:-1] if options.tsne else COLUMNS
+    with plots.figure(out, columns, rows, 9.5, 5.4) as figure:
+        draw(figure, panels, labels, names, options.tsne)
+        classifiers = "large marks" if options.tsne else "lines"
+        figure.suptitle(f"{task.name}: images as small marks, classifiers as {classifiers}", fontsize=10)
+    print("\n".join(lines))
 
 
 def _rows(panel: str, points, ends, labels, predicted, names: list[str], paths: list[str]) -> list[dict]:

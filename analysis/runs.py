@@ -1,4 +1,4 @@
-"""Helpers of the analyses: open a finished run, compute image features, print notes, run a command line."""
+"""Helpers of the analyses: open a finished run, compute image features, print notes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.engine.progress import progress
 from dassl.runs.open import load_trainer, read_setup
-from dassl.utils.errors import UserError, describe, is_user_error
-from datasets.explain import explained
+from dassl.utils import UserError
 from reporting.experiments import Experiment
 
 
@@ -97,20 +96,3 @@ def print_notes(experiments: Sequence[Experiment]) -> None:
     for experiment in experiments:
         for note in experiment.notes():
             print(f"note: {experiment.label}: {note}")
-
-
-def run_command(work: Callable[[], int | None]) -> int:
-    """Exit code of a command line: that of `work`, 0 for None; 2 after a user error, with one message; 130 if stopped.
-
-    Other errors keep their traceback.
-    """
-    try:
-        return work() or 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if not is_user_error(error):
-            raise
-        print(f"error: {describe(explained(error))}", file=sys.stderr)
-        return 2

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from analysis import plots
-from analysis.runs import open_run, run_command
+from analysis.runs import open_run
+from dassl import program
 from dassl.config import method_name
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
@@ -145,6 +146,7 @@ def draw(figure, rows: list[dict], names: list[str]) -> None:
     against.legend()
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.sharing", description=__doc__.split("\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run of SoftCPT with the linear meta network")
@@ -158,19 +160,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", metavar="DIR", default="", help="folder of the datasets; default: the run's")
     options = parser.parse_args(arguments)
 
-    def work():
-        out = plots.output(options.out, options.run, "sharing")
-        trainer = open_run(options.run, options.load_epoch, data=True, root=options.root)
-        lr = trainer.cfg.OPTIM.LR if options.lr is None else options.lr
-        rows = measure(trainer, lr)
-        tasks = trainer.space.tasks
-        side = 3.5 + 0.42 * len(tasks)
-        with plots.figure(out, COLUMNS, rows, side + 4.6, max(side - 0.8, 4)) as figure:
-            draw(figure, rows, [task.name for task in tasks])
-            figure.suptitle(f"one step of gradient descent, rate {lr:g}", fontsize=10)
-        print(f"largest relative difference of actual and predicted: {max(r['relative_difference'] for r in rows):.2g}")
-
-    return run_command(work)
+    out = plots.output(options.out, options.run, "sharing")
+    trainer = open_run(options.run, options.load_epoch, data=True, root=options.root)
+    lr = trainer.cfg.OPTIM.LR if options.lr is None else options.lr
+    rows = measure(trainer, lr)
+    tasks = trainer.space.tasks
+    side = 3.5 + 0.42 * len(tasks)
+    with plots.figure(out, COLUMNS, rows, side + 4.6, max(side - 0.8, 4)) as figure:
+        draw(figure, rows, [task.name for task in tasks])
+        figure.suptitle(f"one step of gradient descent, rate {lr:g}", fontsize=10)
+    print(f"largest relative difference of actual and predicted: {max(r['relative_difference'] for r in rows):.2g}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from glob import escape, glob
 from pathlib import Path
 
 from analysis import plots
-from analysis.runs import print_notes, run_command
+from analysis.runs import print_notes
+from dassl import program
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
 from reporting.experiments import Choice, Experiment, Stat, choose, find_experiments, load_experiment, stat
@@ -218,6 +219,7 @@ def draw(figure, rows: list[dict], layout: Layout, choice: Choice, zero_shot: fl
     figure.legend(loc="outside lower center", ncols=1 if max(map(len, names)) > 35 else 3)
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.sweep", description=__doc__.split("\n\n")[0])
     parser.add_argument(
@@ -230,53 +232,50 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: FOLDER/figures/sweep")
     options = parser.parse_args(arguments)
 
-    def work():
-        named = any("=" in text for text in options.folders)
-        if not named and len(options.folders) > 1:
-            raise UserError(f"expected one folder, or LABEL=FOLDER ...; found {' '.join(options.folders)}")
-        if named and not options.out:
-            raise UserError("LABEL=FOLDER needs --out NAME, the figure to write")
-        folder = Path(options.folders[0])
-        out = plots.output(options.out, folder, "sweep")
-        everything = named_experiments(options.folders) if named else find_experiments(folder)
-        experiments = [each for each in everything if each.finished]
-        if not experiments:
-            raise UserError(f"no finished run below {' '.join(options.folders)}")
-        if named:
-            layout = NAMED
-            places = {each.label: layout.place(re.fullmatch(layout.pattern, each.label)) for each in experiments}
-        else:
-            layout, places = layout_of(experiments, folder)
-        choice = choose(options.keyword, experiments)
-        rows = table(experiments, layout, places, choice)
-        if options.compare:
-            differences = differences_table(experiments, layout, places, choice, options.compare)
-        level, compared = None, [run for each in experiments for run in each.finished]
-        if options.zero_shot:
-            zero_shot = load_experiment(Path(options.zero_shot)).finished
-            compared += zero_shot
-            level = stat([choice.overall(run) for run in zero_shot])
-            if level is None:
-                raise UserError(f"--zero-shot {options.zero_shot}: it contains no finished run")
-        spread = layout.spread or options.relative_std
-        names = {row["series"] for row in rows}
-        lines = len(names) if max(map(len, names)) > 35 else -(-len(names) // 3)
-        size = (5.6 + 4.2 * spread, 3.7 + 0.2 * lines)
-        with plots.figure(out, COLUMNS, rows, *size) as figure:
-            draw(figure, rows, layout, choice, level and level.mean, spread)
-        if choice.task is None and len({tuple((task.id, task.name) for task in run.tasks) for run in compared}) > 1:
-            print("note: the runs have different tasks, so their means are not comparable")
-        if named:
-            print(f"\n{spread_text(False)};\n{number_text(choice)}\n\n{text_table(rows, layout, level and level.mean)}")
-        else:
-            for row in rows:
-                std = "" if row["std_points"] is None else f" ± {row['std_points']:.2f}"
-                print(f"{row['series']}, {row['value']}: {row['mean_percent']:.2f}{std} % (n = {row['n']})")
-        if options.compare:
-            print(f"\ndifferences, seed by seed (in brackets: seeds with a positive one)\n\n{differences}")
-        print_notes(everything)
-
-    return run_command(work)
+    named = any("=" in text for text in options.folders)
+    if not named and len(options.folders) > 1:
+        raise UserError(f"expected one folder, or LABEL=FOLDER ...; found {' '.join(options.folders)}")
+    if named and not options.out:
+        raise UserError("LABEL=FOLDER needs --out NAME, the figure to write")
+    folder = Path(options.folders[0])
+    out = plots.output(options.out, folder, "sweep")
+    everything = named_experiments(options.folders) if named else find_experiments(folder)
+    experiments = [each for each in everything if each.finished]
+    if not experiments:
+        raise UserError(f"no finished run below {' '.join(options.folders)}")
+    if named:
+        layout = NAMED
+        places = {each.label: layout.place(re.fullmatch(layout.pattern, each.label)) for each in experiments}
+    else:
+        layout, places = layout_of(experiments, folder)
+    choice = choose(options.keyword, experiments)
+    rows = table(experiments, layout, places, choice)
+    if options.compare:
+        differences = differences_table(experiments, layout, places, choice, options.compare)
+    level, compared = None, [run for each in experiments for run in each.finished]
+    if options.zero_shot:
+        zero_shot = load_experiment(Path(options.zero_shot)).finished
+        compared += zero_shot
+        level = stat([choice.overall(run) for run in zero_shot])
+        if level is None:
+            raise UserError(f"--zero-shot {options.zero_shot}: it contains no finished run")
+    spread = layout.spread or options.relative_std
+    names = {row["series"] for row in rows}
+    lines = len(names) if max(map(len, names)) > 35 else -(-len(names) // 3)
+    size = (5.6 + 4.2 * spread, 3.7 + 0.2 * lines)
+    with plots.figure(out, COLUMNS, rows, *size) as figure:
+        draw(figure, rows, layout, choice, level and level.mean, spread)
+    if choice.task is None and len({tuple((task.id, task.name) for task in run.tasks) for run in compared}) > 1:
+        print("note: the runs have different tasks, so their means are not comparable")
+    if named:
+        print(f"\n{spread_text(False)};\n{number_text(choice)}\n\n{text_table(rows, layout, level and level.mean)}")
+    else:
+        for row in rows:
+            std = "" if row["std_points"] is None else f" ± {row['std_points']:.2f}"
+            print(f"{row['series']}, {row['value']}: {row['mean_percent']:.2f}{std} % (n = {row['n']})")
+    if options.compare:
+        print(f"\ndifferences, seed by seed (in brackets: seeds with a positive one)\n\n{differences}")
+    print_notes(everything)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from torch import Tensor
 
 from analysis import plots
-from analysis.runs import open_run, run_command
+from analysis.runs import open_run
+from dassl import program
 from dassl.config import method_name
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
@@ -82,6 +83,7 @@ def draw(figure, matrices: dict[str, np.ndarray], names: list[str]) -> dict[str,
     return orders
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.tasks", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", metavar="RUN", help="folder of a finished run of several tasks")
@@ -91,31 +93,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/tasks")
     options = parser.parse_args(arguments)
 
-    def work():
-        out = plots.output(options.out, options.run, "tasks")
-        trainer = open_run(options.run, options.load_epoch)
-        found = {title: similarities(vectors) for title, vectors in task_vectors(trainer).items()}
-        tasks = trainer.space.tasks
-        matrices = {title: cosine for title, (cosine, _) in found.items()}
-        rows: list[dict] = []
-        width, height = 3.5 + 0.37 * len(tasks), 2.2 + 0.49 * len(tasks)
-        across = len(matrices) if len(tasks) <= 8 else 1
-        size = (width * across, height * len(matrices) / across)
-        with plots.figure(out, COLUMNS, rows, *size) as figure:
-            orders = draw(figure, matrices, [task.name for task in tasks])
-            for title, (cosine, inner) in found.items():
-                for (i, j), value in np.ndenumerate(cosine):
-                    about = (title, tasks[i].key, tasks[j].key, value, inner[i, j], orders[title].index(i))
-                    rows.append(dict(zip(COLUMNS, about, strict=True)))
-        for title, cosine in matrices.items():
-            off = np.where(np.eye(len(tasks), dtype=bool), np.nan, cosine)
-            near, far = (np.unravel_index(pick(off), off.shape) for pick in (np.nanargmax, np.nanargmin))
-            print(
-                f"{title}: mean cosine {np.nanmean(off):.3f}; nearest {tasks[near[0]].key} and {tasks[near[1]].key} "
-                f"{off[near]:.3f}, furthest {tasks[far[0]].key} and {tasks[far[1]].key} {off[far]:.3f}"
-            )
-
-    return run_command(work)
+    out = plots.output(options.out, options.run, "tasks")
+    trainer = open_run(options.run, options.load_epoch)
+    found = {title: similarities(vectors) for title, vectors in task_vectors(trainer).items()}
+    tasks = trainer.space.tasks
+    matrices = {title: cosine for title, (cosine, _) in found.items()}
+    rows: list[dict] = []
+    width, height = 3.5 + 0.37 * len(tasks), 2.2 + 0.49 * len(tasks)
+    across = len(matrices) if len(tasks) <= 8 else 1
+    size = (width * across, height * len(matrices) / across)
+    with plots.figure(out, COLUMNS, rows, *size) as figure:
+        orders = draw(figure, matrices, [task.name for task in tasks])
+        for title, (cosine, inner) in found.items():
+            for (i, j), value in np.ndenumerate(cosine):
+                about = (title, tasks[i].key, tasks[j].key, value, inner[i, j], orders[title].index(i))
+                rows.append(dict(zip(COLUMNS, about, strict=True)))
+    for title, cosine in matrices.items():
+        off = np.where(np.eye(len(tasks), dtype=bool), np.nan, cosine)
+        near, far = (np.unravel_index(pick(off), off.shape) for pick in (np.nanargmax, np.nanargmin))
+        print(
+            f"{title}: mean cosine {np.nanmean(off):.3f}; nearest {tasks[near[0]].key} and {tasks[near[1]].key} "
+            f"{off[near]:.3f}, furthest {tasks[far[0]].key} and {tasks[far[1]].key} {off[far]:.3f}"
+        )
 
 
 if __name__ == "__main__":

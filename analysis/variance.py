@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 
 from analysis import plots
-from analysis.runs import features_of, open_run, print_notes, run_command
+from analysis.runs import features_of, open_run, print_notes
+from dassl import program
 from dassl.config import method_name
 from dassl.runs.record import Run, TaskResult, read_run
 from dassl.utils import UserError
@@ -188,6 +189,7 @@ def parse_folders(given: list[str]) -> tuple[list[str], dict[str, str]]:
     return zero_shot, labelled
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m analysis.variance", description=__doc__.split("\n\n")[0])
     parser.add_argument("folders", nargs="+", metavar="ZEROSHOT|LABEL=FOLDER", help="zero-shot runs; experiments")
@@ -196,29 +198,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", metavar="NAME", help="figure to write; default: ZEROSHOT/figures/variance")
     options = parser.parse_args(arguments)
 
-    def work():
-        zero_shot, labelled = parse_folders(options.folders)
-        out = plots.output(options.out, zero_shot[0], "variance")
-        experiments = {label: load_experiment(Path(folder), label) for label, folder in labelled.items()}
-        runs = [read_run(Path(folder)) for folder in zero_shot]
-        if labelled and (unfinished := [run for run in runs if not run.finished]):
-            raise UserError(f"{unfinished[0].folder} has no zero-shot result: {unfinished[0].problem}")
-        rows = [row for folder in zero_shot for row in measure(folder, options.root, options.split)]
-        keys = [row["task"] for row in rows]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise UserError(f"task {twice[0]} is in more than one of the zero-shot runs: give each task once")
-        columns = list(COLUMNS)
-        for label, experiment in experiments.items():
-            columns += improvements(rows, label, experiment, runs)
-        size = (11, 6) if labelled else (6.5, 5.6)
-        with plots.figure(out, columns, rows, *size) as figure:
-            lines = draw(figure, rows, list(labelled))
-        for row in rows:
-            print(f"{row['name']}: visual {row['visual_variance']:.4f}, text {row['text_variance']:.4f}")
-        print("\n".join(lines), end="\n" if lines else "")
-        print_notes(list(experiments.values()))
-
-    return run_command(work)
+    zero_shot, labelled = parse_folders(options.folders)
+    out = plots.output(options.out, zero_shot[0], "variance")
+    experiments = {label: load_experiment(Path(folder), label) for label, folder in labelled.items()}
+    runs = [read_run(Path(folder)) for folder in zero_shot]
+    if labelled and (unfinished := [run for run in runs if not run.finished]):
+        raise UserError(f"{unfinished[0].folder} has no zero-shot result: {unfinished[0].problem}")
+    rows = [row for folder in zero_shot for row in measure(folder, options.root, options.split)]
+    keys = [row["task"] for row in rows]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise UserError(f"task {twice[0]} is in more than one of the zero-shot runs: give each task once")
+    columns = list(COLUMNS)
+    for label, experiment in experiments.items():
+        columns += improvements(rows, label, experiment, runs)
+    size = (11, 6) if labelled else (6.5, 5.6)
+    with plots.figure(out, columns, rows, *size) as figure:
+        lines = draw(figure, rows, list(labelled))
+    for row in rows:
+        print(f"{row['name']}: visual {row['visual_variance']:.4f}, text {row['text_variance']:.4f}")
+    print("\n".join(lines), end="\n" if lines else "")
+    print_notes(list(experiments.values()))
 
 
 if __name__ == "__main__":

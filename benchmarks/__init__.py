@@ -11,4 +11,7 @@ python -m benchmarks.growth --suite general10 --backbone RN50          cost agai
 Weights are random with the real shapes; class names are synthetic with realistic lengths. Nothing is downloaded.
 """
 
-import dassl  # noqa: F401  before the packages it needs: it says which are missing
+from dassl import program  # first, because dassl reports which required packages are missing
+
+if program.runs(__name__):
+    program.begin()

@@ -20,8 +20,8 @@ from clip.backbones import OPENAI, TINY, architecture, finish, load_backbone
 from clip.clip import tokenizer
 from clip.model import CLIP, project
 from clip.text_tower import Prompts, TextTower
+from dassl import program
 from dassl.data.tasks import Task, TaskSpace
-from dassl.utils import UserError
 
 SUITES = {  # classes of each task
     "plant6": (36, 5, 9, 15, 12, 39),
@@ -134,11 +134,8 @@ def options(description: str, n_ctx: int = 16, repeat: int = 5, suites: bool = T
 
 
 def start(main: Callable[[], None]) -> None:
-    """Run a program. A user error is printed as one line."""
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    """Run a program and exit with its exit code."""
+    sys.exit(program.entry(main)())
 
 
 def _share(text: str) -> float:

@@ -3,7 +3,10 @@
 CoOp-style code uses `from clip import clip`; the trainers of this project use `TextTower` and `ImageTower`.
 """
 
-import dassl  # noqa: F401  first, because dassl reports which required packages are missing
+from dassl import program  # first, because dassl reports which required packages are missing
+
+if program.runs(__name__):
+    program.begin()
 
 from .clip import available_models, build_model, load, tokenize
 

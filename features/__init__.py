@@ -1,3 +1,6 @@
 """Store image features on disk (`store`) and load them in place of images (`loader`)."""
 
-import dassl  # noqa: F401  imported first, because it reports missing packages
+from dassl import program  # first, because dassl reports which required packages are missing
+
+if program.runs(__name__):
+    program.begin()

@@ -22,6 +22,7 @@ from dassl.data.images import image_stamp
 from dassl.data.transforms import build_transform
 from dassl.data.views import KeyedViews, image_key
 from dassl.engine.progress import progress
+from dassl.program import ignore_interrupts
 from dassl.utils import counted
 from features.store import FeatureStore, digest, prune
 
@@ -104,6 +105,7 @@ class FeatureLoader:
             _Views(self.dataset, pairs),
             batch_size=batch,
             num_workers=workers,
+            worker_init_fn=ignore_interrupts,
             multiprocessing_context=self.loader.multiprocessing_context if workers else None,
             generator=torch.Generator(),  # otherwise the loader would draw from the run's generator
         )

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import tempfile
 import time
 import zlib
@@ -25,6 +26,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from dassl import program
 from dassl.utils import atomic_write, counted
 from dassl.utils.locks import locked
 
@@ -246,6 +248,7 @@ def clear(folder: Path | str | None = None) -> tuple[int, int]:
     return len(gone), sum(gone)
 
 
+@program.entry
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m features.store", description="Show or clear the image features stored on disk."
@@ -265,4 +268,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

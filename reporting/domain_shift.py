@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dassl import program
 from dassl.runs.record import canonical
 from dassl.utils.arguments import Parser, add_seeds
 from reporting.experiments import (
@@ -197,18 +198,14 @@ def build_parser() -> Parser:
     return parser
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
-    sys.stdout.reconfigure(errors="replace")
     choice, how = Choice(canonical(options.keyword)), (options.cross, options.ci95)
-    try:
-        rows = load_rows(options.experiments, options.targets, options.seeds)
-        parts = [part for row in rows for part in row.parts() if part]
-        if choice.number not in (known := metric_names(parts)):
-            raise ReportError(f"--keyword {options.keyword}: expected one of {', '.join(known)}")
-    except ReportError as error:
-        print(error, file=sys.stderr)
-        return 2
+    rows = load_rows(options.experiments, options.targets, options.seeds)
+    parts = [part for row in rows for part in row.parts() if part]
+    if choice.number not in (known := metric_names(parts)):
+        raise ReportError(f"--keyword {options.keyword}: expected one of {', '.join(known)}")
     notes = "\n".join(f"note: {row.label}: {note}" for row in rows for note in row.notes(options.seeds))
     data = {"number": choice.number, "spread": "ci95" if options.ci95 else "std", "ddof": 0}
     data["rows"] = plain = as_plain(rows, choice, *how)
@@ -224,7 +221,6 @@ def main(arguments: list[str] | None = None) -> int:
         as_csv=lambda: as_csv(plain),
         show=lambda: print(head + "\n\n".join(tables)),
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from dassl import program
 from reporting.calls import LAST, configuration, option, pairs_of_words
 from reporting.run_info import state
 
@@ -56,6 +57,7 @@ def look(arguments: list[str]) -> tuple[str, list[str], str]:
         return "", arguments, describe(explained(error))
 
 
+@program.entry
 def main(arguments: list[str]) -> int:
     text, python = Path(arguments[0]).read_text(encoding="utf-8", errors="surrogateescape"), arguments[1]
     calls, skipped, mistakes, printed = 0, 0, {}, io.StringIO()

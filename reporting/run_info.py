@@ -13,6 +13,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+from dassl import program
 from dassl.runs.record import command_of, error_of, has_config, is_complete, is_run, last_epoch
 
 SWITCHES = ("--eval-only", "--no-train", "--overwrite")
@@ -88,6 +89,7 @@ def _changed(folder: Path, arguments: list[str]) -> list[tuple] | None:
     return changed_settings(cfg, folder, ignored_settings(cfg)) if has_config(folder) else None
 
 
+@program.entry
 def main(arguments: list[str]) -> int:
     if len(arguments) < 2 or arguments[0] not in ("state", "last_epoch", "error"):
         print(__doc__, file=sys.stderr)
@@ -96,9 +98,9 @@ def main(arguments: list[str]) -> int:
     try:
         answer = {"state": lambda: state(folder, rest), "last_epoch": lambda: last_epoch(folder)}
         print(answer.get(question, lambda: error_of(folder))())
-    except (ValueError, FileNotFoundError) as problem:
+    except OtherSettings as problem:
         print(problem, file=sys.stderr)
-        return 3 if isinstance(problem, OtherSettings) else 2
+        return 3
     return 0
 
 

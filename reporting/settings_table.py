@@ -10,6 +10,8 @@ import re
 import sys
 import textwrap
 
+from dassl import program
+
 WIDTH = 120  # columns per line
 HEAD = """\
 # Settings
@@ -74,5 +76,10 @@ def render() -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
+@program.entry
+def main() -> None:
     sys.stdout.write(render())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import sys
 
+from dassl import program
 from dassl.utils.arguments import Parser, add_seeds
 from reporting.experiments import (
     Choice,
@@ -214,6 +215,7 @@ def notes_text(experiments: list[Experiment]) -> str:
     return "\n".join(lines)
 
 
+@program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m reporting.table", description="Mean ± std of named experiments.")
     parser.add_argument("--title", metavar="TEXT", default="", help="line above the table")
@@ -225,18 +227,13 @@ def main(arguments: list[str] | None = None) -> int:
     add_seeds(parser, "expected seeds")
     parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder with seed1, seed2, ...")
     options = parser.parse_args(arguments)
-    sys.stdout.reconfigure(errors="replace")
-    try:
-        given = named_folders(options.experiments)
-        experiments = [load_experiment(folder, label, seeds=options.seeds) for label, folder in given]
-        if not any(experiment.finished for experiment in experiments):
-            raise ReportError("no finished run in any of: " + ", ".join(str(x.folder) for x in experiments))
-        choice = choose(options.keyword, experiments)
-        if choice.task and (options.published or options.per_task_columns):
-            raise ReportError(f"--keyword {options.keyword}: a metric is needed with --published or --per-task-columns")
-    except ReportError as error:
-        print(error, file=sys.stderr)
-        return 2
+    given = named_folders(options.experiments)
+    experiments = [load_experiment(folder, label, seeds=options.seeds) for label, folder in given]
+    if not any(experiment.finished for experiment in experiments):
+        raise ReportError("no finished run in any of: " + ", ".join(str(x.folder) for x in experiments))
+    choice = choose(options.keyword, experiments)
+    if choice.task and (options.published or options.per_task_columns):
+        raise ReportError(f"--keyword {options.keyword}: a metric is needed with --published or --per-task-columns")
     if options.title:
         print(options.title)
     print(f"{spread_text(options.ci95)};\n{number_text(choice)}\n")
@@ -257,7 +254,6 @@ def main(arguments: list[str] | None = None) -> int:
     print("\nwritten to (config.yaml, log.txt, results.json, checkpoints, tensorboard of each run):")
     for experiment in experiments:
         print(f"    {experiment.folder}")
-    return 0
 
 
 if __name__ == "__main__":

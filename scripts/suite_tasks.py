@@ -5,8 +5,11 @@ Does not read data. Of the pairs, only DATASET.NAME and DATASET.TASKS are used.
 
 import sys
 
+from dassl import program
 
-def main(arguments: list[str]) -> int:
+
+@program.entry
+def main(arguments: list[str]) -> None:
     import datasets  # noqa: F401  registers the suites
     from dassl.config import get_cfg_default, load
     from dassl.data.datasets import DATASET_REGISTRY
@@ -18,17 +21,12 @@ def main(arguments: list[str]) -> int:
         if key in ("DATASET.NAME", "DATASET.TASKS")
         for part in (key, value)
     ]
-    try:
-        cfg = get_cfg_default()
-        load(cfg, [file], pairs)
-        suite = DATASET_REGISTRY.get(cfg.DATASET.NAME)
-        if not hasattr(suite, "task_keys"):
-            raise ValueError(f"{cfg.DATASET.NAME} does not list its tasks; set TASKS to their numbers")
-        print(*range(len(suite.task_keys(cfg))))
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    cfg = get_cfg_default()
+    load(cfg, [file], pairs)
+    suite = DATASET_REGISTRY.get(cfg.DATASET.NAME)
+    if not hasattr(suite, "task_keys"):
+        raise ValueError(f"{cfg.DATASET.NAME} does not list its tasks; set TASKS to their numbers")
+    print(*range(len(suite.task_keys(cfg))))
 
 
 if __name__ == "__main__":

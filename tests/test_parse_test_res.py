@@ -196,7 +196,7 @@ def test_a_task_without_images(tmp_path, capsys):
 
 
 def test_errors_report_what_was_expected(three, tmp_path, capsys):
-    assert parse(capsys, tmp_path / "nowhere")[::2] == (2, f"no such folder: {tmp_path / 'nowhere'}\n")
+    assert parse(capsys, tmp_path / "nowhere")[::2] == (2, f"error: no such folder: {tmp_path / 'nowhere'}\n")
     (tmp_path / "empty").mkdir()
     status, _, err = parse(capsys, tmp_path / "empty")
     assert status == 2
@@ -241,4 +241,4 @@ finally:
     command = [sys.executable, "-c", code, str(program), str(three)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "72.00 ? " in done.stdout  # the sign is replaced if the terminal lacks it
+    assert "72.00 +- " in done.stdout  # the sign is replaced if the terminal lacks it

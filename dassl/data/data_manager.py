@@ -19,6 +19,7 @@ from dassl.data.samplers import SAMPLERS, build_sampler
 from dassl.data.tasks import TaskSpace, read_task_names, read_tasks
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.views import Epoch, KeyedViews, relocate, replace_prefix
+from dassl.program import ignore_interrupts
 
 declare("DATASET.ROOT", "", help="folder that contains the folders of all datasets")
 declare("DATASET.NAME", "", help="registered name of a dataset or suite")
@@ -237,6 +238,7 @@ def build_data_loader(
             batch_size=batch_size,
             sampler=sampler,
             num_workers=workers,
+            worker_init_fn=ignore_interrupts,
             drop_last=is_train and len(data_source) >= batch_size,
             pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
             persistent_workers=is_train and workers > 0,

@@ -1,11 +1,13 @@
 """TrainerBase: registered models, optimiser steps, checkpoints, and the loop over epochs."""
 
 import os
+import threading
 import time
 from collections import OrderedDict
 
 import torch
 
+from dassl import program
 from dassl.runs import checkpoints
 from dassl.utils import get_rng_state, preserved_rng, save_checkpoint, set_rng_state
 from dassl.utils.errors import NonFiniteLossError, UserError
@@ -263,8 +265,11 @@ class TrainerBase:
         self._writer_dir = log_dir
 
     def close_writer(self):
+        """Finish the TensorBoard files, unless a second signal has left their writer unable to end."""
         if self._writer is not None:
-            self._writer.close()
+            closing = threading.Thread(target=self._writer.close, daemon=True)
+            closing.start()
+            closing.join(10)
         self._writer = self._writer_dir = None
 
     def close(self):
@@ -298,6 +303,7 @@ class TrainerBase:
             self.run_epoch()
             self.epochs_done = self.epoch + 1
             self.after_epoch()
+            program.check()
         self.seconds = self._seconds_now()
         self._train_began = None
         self.after_train()

@@ -6,12 +6,13 @@ import time
 
 from tqdm import tqdm
 
+from dassl.program import checked
 from dassl.utils import AverageMeter, MetricMeter, log_only
 
 
 def on_terminal():
-    """Whether both output streams are terminals, so that somebody watches."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
+    """Whether both output streams are terminals, so that somebody watches. Replaced streams may lack isatty()."""
+    return all(hasattr(stream, "isatty") and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
 class EpochMeter:
@@ -78,5 +79,6 @@ def run_bar(trainer):
 
 
 def progress(iterable, what):
-    """Show a bar over an iterable on a terminal; elsewhere show nothing."""
-    return tqdm(iterable, desc=what, leave=False, dynamic_ncols=True, disable=not on_terminal())
+    """Show a bar over an iterable on a terminal; elsewhere show nothing. Signals are heeded between items."""
+    total = len(iterable) if hasattr(iterable, "__len__") else None
+    return tqdm(checked(iterable), what, total, leave=False, dynamic_ncols=True, disable=not on_terminal())

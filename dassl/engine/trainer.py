@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
+from dassl import program
 from dassl.config import check, method_name
 from dassl.data import DataManager
 from dassl.data.datasets import DatasetBaseMT
@@ -215,7 +216,7 @@ class SimpleTrainer(TrainerBase):
             self.bar.close()
             self.bar = None
         if self.learns:
-            print("Finished training")
+            print("Finished training\nFinish training")  # programs that read logs wait for one of the two lines
         if self.cfg.TEST.NO_TEST:
             write_results(self, "complete")
         else:
@@ -305,6 +306,7 @@ class SimpleTrainer(TrainerBase):
                 if "loss" in name:
                     self.detect_anomaly(value)
             meter.batch_done(summary)
+            program.check()
 
 
 class Pair(tuple):

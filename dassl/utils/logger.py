@@ -4,9 +4,16 @@ import os
 import sys
 import time
 
+from tqdm import tqdm
+
+from dassl.program import ESCAPE, discard
+
 
 class Logger:
     """A replacement of sys.stdout that writes to the console and to a log file (line-buffered).
+
+    If the console cannot be written any more, e.g. because `head` has read enough or the terminal is closed, the log
+    goes on without it. Progress bars are moved out of the way of printed lines.
 
     Args:
         fpath: log file, or None to write to the console only.
@@ -16,22 +23,44 @@ class Logger:
 
     def __init__(self, fpath=None, append=False, console=None):
         self.console = console or sys.stdout
+        self.line = ""  # the beginning of a line that waits for its end
         self.file = None
         if fpath is not None:
             os.makedirs(os.path.dirname(os.path.abspath(fpath)), exist_ok=True)
-            self.file = open(fpath, "a" if append else "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+            mode = "a" if append else "w"
+            self.file = open(fpath, mode, encoding="utf-8", errors=ESCAPE, buffering=1)  # noqa: SIM115
 
     def write(self, text):
-        self.console.write(text)
         self.write_file(text)
+        bars = bool(getattr(tqdm, "_instances", ()))
+        text = self.line + text
+        end = text.rfind("\n") + 1 if bars else len(text)
+        self.line = text[end:]
+        try:
+            if bars and end:
+                with tqdm.external_write_mode():
+                    self._show(text[:end])
+            else:
+                self._show(text[:end])
+        except OSError:
+            discard(self.console)
         return len(text)
+
+    def _show(self, text):
+        try:
+            self.console.write(text)
+        except UnicodeEncodeError:  # a console without an error handler
+            self.console.write(text.encode("ascii", ESCAPE).decode())
 
     def write_file(self, text):
         if self.file is not None:
             self.file.write(text)
 
     def flush(self):
-        self.console.flush()
+        try:
+            self.console.flush()
+        except OSError:
+            discard(self.console)
         if self.file is not None:
             self.file.flush()
 
@@ -41,6 +70,9 @@ class Logger:
 
     def close(self):
         """Close the file; the console stays open."""
+        if self.line:
+            self._show(self.line)
+            self.line = ""
         self.flush()
         if self.file is not None:
             self.file.close()

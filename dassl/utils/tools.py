@@ -18,6 +18,7 @@ import warnings
 from contextlib import contextmanager, suppress
 from importlib import metadata
 
+from dassl import program
 from dassl.utils.errors import PROJECT, UserError
 from dassl.utils.names import found_in
 
@@ -32,24 +33,25 @@ def atomic_write(path, mode="w"):
     """Open a temporary file beside `path` and rename it to `path` once it is completely on disk.
 
     A process that is killed leaves the old file or the new one, never a part of it. On an exception nothing changes.
-    Errors of the system, e.g. a full disk, name `path`.
+    Errors of the system, e.g. a full disk, name `path`. Signals that end a program wait for the end of the block.
     """
     folder, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
-    try:
-        # File names need not be text in UTF-8. What is not is written as \udcXX, which JSON reads back.
-        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
-        with open(temporary, mode.replace("w", "x"), **text) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
-        raise
+    # File names need not be text in UTF-8. What is not is written as \udcXX, which JSON reads back.
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+    with program.uninterrupted():
+        try:
+            with open(temporary, mode.replace("w", "x"), **text) as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException as error:
+            with suppress(OSError):
+                os.unlink(temporary)
+            if isinstance(error, OSError) and error.errno and error.filename in (None, temporary):
+                raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+            raise
 
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}

@@ -10,11 +10,11 @@ import argparse
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from dassl import program
 from dassl.utils.errors import UserError, describe
 from datasets.doctor.decode_check import decode_all
 from datasets.doctor.names import asked_for
@@ -166,22 +166,13 @@ def _digest(hashes: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+@program.entry
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
-        code = check(args)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # the reader of the pipe, e.g. `head`, has stopped
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return check(args)
+    except BrokenPipeError:
+        raise
     except Exception as error:  # a YAML file may hold anything; there is never a traceback
         kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
-        print(f"error: {kind}{describe(error)}", file=sys.stderr)
-        return 2
+        raise UserError(f"{kind}{describe(error)}") from error

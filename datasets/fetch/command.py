@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 from filelock import Timeout
 
+from dassl import program
 from dassl.utils.disk import SPARE, free_space, size
-from dassl.utils.errors import counted, describe
+from dassl.utils.errors import UserError, counted, describe
 from dassl.utils.transfer import DRIVE
 from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine
@@ -239,16 +240,12 @@ def _dry_run(plan: list[tuple[Row, list[RemoteFile]]], options: Options, rest: b
     return 0 if possible else 1
 
 
+@program.entry(resume="the same command continues from here")
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         return download(args)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
-        if isinstance(error, BrokenPipeError):  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        print(f"error: {describe(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command continues from here", file=sys.stderr)
-        return 130
+        raise UserError(describe(error)) from error
