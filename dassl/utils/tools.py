@@ -174,6 +174,8 @@ def not_a_download(path):
 
 def download_url(url, dst):
     """Download a file to `dst`, and create its folder."""
+    import torch
+
     mkdir_if_missing(os.path.dirname(os.path.abspath(dst)))
     torch.hub.download_url_to_file(url, dst)
 
