@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dassl import program
 from dassl.utils.arguments import Parser, add_seeds
+from reporting.about import about_text, named_label
 from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
 from reporting.experiments import (
     Choice,
@@ -80,6 +81,8 @@ def load(options) -> tuple[list[Experiment], list[Halves]]:
 def show(options, experiments: list[Experiment], pairs: list[Halves], choices: list[Choice]) -> None:
     """Print tables for people, one per choice."""
     print(options.directory)
+    if about := about_text(experiments):
+        print(about)
     print(f"{spread_text(options.ci95)};")
     for choice in choices:
         print(f"{number_text(choice)}\n")
@@ -95,7 +98,7 @@ def show_means(options, experiments: list[Experiment], pairs: list[Halves], choi
         table = halves_table(pairs[0], choice, options.ci95) + f"\n\n{TEXT}" if pairs else None
         print(table or seeds_table(experiments[0], choice, options.ci95))
         return
-    print(experiments_table(experiments, choice, options.ci95, average=True))
+    print(experiments_table(experiments, choice, options.ci95, True, [named_label(each) for each in experiments]))
     finished = sum(bool(experiment.finished) for experiment in experiments)
     if finished < len(experiments):
         print(f"\nthe average is over the {finished} of {len(experiments)} experiments that have finished runs")

@@ -8,6 +8,7 @@ from dassl import program  # isort: skip  first, because it handles signals
 
 import os
 import re
+import shlex
 import sys
 from contextlib import closing
 
@@ -149,13 +150,36 @@ def run(args, cfg):
         if args.eval_only and trainer.learns:  # check_arguments has checked --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
         warn_of_split(trainer, args.config_file, args.model_dir)
+        if args.no_train and not args.eval_only:
+            trainer.show_built()
+            return
         with program.orderly():
             if args.eval_only:
                 trainer.test_and_record()
-            elif args.no_train:
-                trainer.show_built()
             else:
                 trainer.train()
+        print(summary(args, cfg, trainer))
+
+
+def summary(args, cfg, trainer):
+    """The end of a run's output: its result, where the results are, and which commands read them."""
+    from dassl.config import method_name
+    from dassl.runs.record import RESULTS, seed_of_name
+    from dassl.utils import counted
+
+    folder, lines = os.path.normpath(cfg.OUTPUT_DIR), []
+    report = getattr(trainer.evaluator, "report", None)
+    if report and report["mean"]["value"] is not None:
+        tasks = len(report["tasks"])
+        over = f", mean over {counted(tasks, 'task')}" if tasks > 1 else ""
+        lines.append(f"{method_name(cfg)} on {cfg.DATASET.NAME}, seed {cfg.SEED}: {report['mean']['value']:.2f}%{over}")
+    lines.append(f"The results are in {os.path.join(folder, RESULTS)}. Next:")
+    of_seed = seed_of_name(os.path.basename(folder)) is not None
+    commands = [("parse_test_res.py", os.path.dirname(folder) or "." if of_seed else folder, "")]
+    if getattr(trainer.dm, "space", None) is not None:
+        commands.append(("predict.py", args.model_dir or folder, " IMAGE"))
+    lines += [f"  python {name} {shlex.quote(place)}{more}" for name, place, more in commands]
+    return "\n".join(lines)
 
 
 @program.entry(resume="the same command continues from the last checkpoint")

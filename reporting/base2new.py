@@ -11,11 +11,11 @@ from pathlib import Path, PurePath
 from dassl.runs.record import Run, TaskResult
 from reporting.experiments import Choice, Experiment, ReportError, Seeds, Stat, find_experiments, spread, stat
 from reporting.export import describe
-from reporting.table import cell, render
+from reporting.table import cell, mean_title, render
 
 TEXT = (
     "H: harmonic mean of the two means, as in published tables; its ± is over the seeds' own harmonic means.\n"
-    "overall: over the tasks that have base and new classes"
+    "means over tasks: over the tasks that have base and new classes"
 )
 
 
@@ -118,7 +118,7 @@ def halves_table(pair: Halves, choice: Choice, ci95: bool = False) -> str:
         for task, _ in pair.tasks():
             number = task.metric if choice.number == "overall_metric" else choice.number
             rows.append([task.name, number or "-", *map(cell, pair.of_task(task, choice, ci95))])
-    name = "overall" if choice.task is None else choice.task[1]
+    name = mean_title(choice, len(pair.tasks()))
     rows.append([name, choice.number, *map(cell, pair.overall(choice, ci95))])
     return render(["task", "metric", "base", "new", "H"], rows, left=2)
 

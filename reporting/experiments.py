@@ -22,6 +22,7 @@ from dassl.runs.record import (
 from dassl.utils.errors import UserError
 from reporting.per_task import join, place
 
+RECORDED = ("OPTIM.MAX_EPOCH", "MODEL.BACKBONE.NAME")  # overrides that are among SETTINGS under other names
 Seeds = list[int] | None  # the expected seeds; None: see `missing_seeds`
 
 
@@ -88,8 +89,12 @@ class Experiment:
 def differing(runs: list[Run]) -> dict[str, str]:
     """The recorded settings in which runs differ, with their values."""
     values = {
-        name: {str(run.settings[name]) for run in runs if run.settings.get(name) is not None} for name in SETTINGS
+        name: {str(run.settings[name]) for run in runs if run.settings.get(name) is not None}
+        for name in SETTINGS
+        if name != "trainer"  # the method says it, too
     }
+    own = {key for run in runs for key in run.overrides if key not in RECORDED}
+    values |= {key: {str(run.overrides.get(key, "as in the file")) for run in runs} for key in sorted(own)}
     return {name: ", ".join(sorted(found)) for name, found in values.items() if len(found) > 1}
 
 

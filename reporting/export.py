@@ -31,6 +31,7 @@ def describe(experiment: Experiment, choice: Choice, ci95: bool) -> dict:
         "experiment": experiment.label,
         "folder": str(experiment.folder),
         "settings": runs[0].settings if runs else {},
+        "overrides": runs[0].overrides if runs else {},
         "overall": entry({run.label: choice.overall(run) for run in runs}),
         "tasks": [
             {

@@ -76,6 +76,7 @@ def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: li
         numbers=values,
         tasks=tuple(tasks[number] for number in sorted(tasks)),
         settings={name: values[0] if len(values) == 1 else None for name, values in settings.items()},
+        overrides=_shared([run.overrides for run in finished.values()]),
         notes=tuple(notes),
         costs=_costs(list(finished.values())),
         suite_tasks=next(iter(suites)) if len(suites) == 1 else (),
@@ -91,3 +92,8 @@ def _costs(runs: list[Run]) -> dict[str, float]:
     """Costs of all runs: times and parameters are summed, memory is the maximum."""
     names = set.intersection(*(set(run.costs) for run in runs))
     return {name: (max if name == "memory" else sum)(run.costs[name] for run in runs) for name in names}
+
+
+def _shared(overrides: list[dict]) -> dict:
+    """The overrides that all runs have."""
+    return {key: value for key, value in overrides[0].items() if all(other.get(key) == value for other in overrides)}

@@ -25,7 +25,6 @@ NAMES = {  # label in this project: name in the papers
     "Joint": "Joint Training",
     **{name: f"SoftCPT-{name}" for name in ("NATA", "NATS")},  # labels of earlier versions
     "SoftCPT": "SoftCPT-NATA",
-    "MTCoOp": "SoftCPT-NATA",
 }
 OWN_CHOICE = {"rs8"}  # suites whose datasets the paper does not publish, see docs/datasets.md
 
@@ -38,10 +37,14 @@ class Published:
     rows: dict[str, dict[str, dict[str, Stat]]]
 
     def row(self, experiment: Experiment) -> dict[str, Stat]:
-        """The row with the experiment's label, in its suite or in the only suite of the table; {} if there is none."""
+        """The row with the experiment's label, or else of its method; {} if there is none.
+
+        It is looked for in the experiment's suite, or in the only suite of the table.
+        """
         suite = suite_of(experiment)
         methods = self.rows.get(suite) or (next(iter(self.rows.values())) if len(self.rows) == 1 else {})
-        return methods.get(NAMES.get(experiment.label, experiment.label), {})
+        labels = [experiment.label, *(str(run.settings.get("method")) for run in experiment.finished[:1])]
+        return next((methods[name] for name in (NAMES.get(label, label) for label in labels) if name in methods), {})
 
     def overall(self, experiment: Experiment) -> Stat | None:
         """The number to compare with an overall value: for the images per class, for the only task, or the average."""

@@ -4,6 +4,7 @@ import sys
 
 from dassl import program
 from dassl.utils.arguments import Parser, add_seeds
+from reporting.about import about_text, unlike_text
 from reporting.experiments import (
     Choice,
     Experiment,
@@ -28,11 +29,15 @@ def spread_text(ci95: bool) -> str:
 
 
 def number_text(choice: Choice) -> str:
-    if choice.number == "overall_metric":
-        text = "number: the metric each task declares"
-        return text if choice.task else text + ", overall their unweighted mean"
-    text = f"number: {choice.number}"
-    return text if choice.task else text + ", overall the unweighted mean of the tasks"
+    name = "the metric each task declares" if choice.number == "overall_metric" else choice.number
+    return f"number: {name}" + ("" if choice.task else "; over several tasks their unweighted mean")
+
+
+def mean_title(choice: Choice, tasks: int) -> str:
+    """The name of the column or row with the mean over `tasks` tasks."""
+    if choice.task is not None:
+        return choice.task[1]
+    return "mean over tasks" if tasks > 1 else "overall"
 
 
 def cell(value: Stat | None) -> str:
@@ -62,7 +67,7 @@ def width(table: str) -> int:
 def seeds_table(experiment: Experiment, choice: Choice, ci95: bool = False) -> str:
     """Table of one experiment: a row per task and one overall, a column per seed if there is room."""
     runs = experiment.finished
-    overall = "overall" if choice.task is None else choice.task[1]
+    overall = mean_title(choice, len(experiment.tasks()))
     rows = []
     if choice.task is None:
         for task in experiment.tasks():
@@ -98,16 +103,22 @@ def _average(stats: list[Stat | None]) -> str:
     return f"{sum(means) / len(means):.2f}" if means else "-"
 
 
-def experiments_table(experiments: list[Experiment], choice: Choice, ci95: bool = False, average: bool = False) -> str:
+def experiments_table(
+    experiments: list[Experiment],
+    choice: Choice,
+    ci95: bool = False,
+    average: bool = False,
+    labels: list[str] | None = None,
+) -> str:
     """A table of several experiments, in the first layout that is at most WIDTH wide.
 
     The layouts are: a row per experiment with a column per task; a row per task with a column per experiment; a row per
     experiment with the overall value only. Tasks are shown if all experiments have the same ones. Where labels make a
-    layout too wide, numbers replace them and a legend follows.
+    layout too wide, numbers replace them and a legend follows. `labels` replace those of the experiments.
     """
-    labels = [experiment.label for experiment in experiments]
+    labels = labels or [experiment.label for experiment in experiments]
     names = [str(number) for number in range(1, len(labels) + 1)]
-    title = "overall" if choice.task is None else choice.task[1]
+    title = mean_title(choice, max((len(experiment.tasks()) for experiment in experiments), default=0))
     columns = [(title, [stat([choice.overall(run) for run in x.finished], ci95) for x in experiments])]
     counts = [str(value.n) if value else "0" for value in columns[0][1]]
     for task in _common_tasks(experiments) if choice.task is None else []:
@@ -236,7 +247,8 @@ def main(arguments: list[str] | None = None) -> int:
         raise ReportError(f"--keyword {options.keyword}: a metric is needed with --published or --per-task-columns")
     if options.title:
         print(options.title)
-    print(f"{spread_text(options.ci95)};\n{number_text(choice)}\n")
+    for line in filter(None, (about_text(experiments), f"{spread_text(options.ci95)};", f"{number_text(choice)}\n")):
+        print(line)
     further = [] if options.keyword else further_choices(experiments)
     published = published_table(options.published) if options.published else None
     if options.per_task_columns:
@@ -249,8 +261,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n" + comparison_table(experiments, choice, published, options.ci95))
     if options.costs:
         print("\n" + costs_table(experiments))
-    if notes := notes_text(experiments):
-        print("\n" + notes)
+    unlike = unlike_text(experiments)
+    if notes := notes_text(experiments) + (f"\nnote: the experiments differ in {unlike}" if unlike else ""):
+        print("\n" + notes.strip("\n"))
     print("\nwritten to (config.yaml, log.txt, results.json, checkpoints, tensorboard of each run):")
     for experiment in experiments:
         print(f"    {experiment.folder}")

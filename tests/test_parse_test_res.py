@@ -28,7 +28,7 @@ def test_mean_and_std_over_seeds(three, capsys):
     rows = rows_of(out)
     mean, std = np.mean([70, 71, 75]), np.std([70, 71, 75])
     assert rows["task"] == ["metric", "images", "seed1", "seed2", "seed3", "mean", "n"]
-    assert rows["overall"] == ["overall_metric", "", "70.00", "71.00", "75.00", f"{mean:.2f} ± {std:.2f}", "3"]
+    assert rows["mean over tasks"] == ["overall_metric", "", "70.00", "71.00", "75.00", f"{mean:.2f} ± {std:.2f}", "3"]
     assert rows["faces"] == ["overall_acc", "1,200", "60.00", "61.00", "65.00", f"{mean - 10:.2f} ± {std:.2f}", "3"]
     assert "population: ddof = 0" in out
     assert "note:" not in out
@@ -48,7 +48,7 @@ def test_missing_and_unfinished_seeds_are_listed(three, capsys):
     write(three / "seed7", results='{"status": "compl')
     status, out, _ = parse(capsys, three)
     assert status == 0
-    assert rows_of(out)["overall"][-2:] == [f"72.50 ± {np.std([70, 75]):.2f}", "2"]
+    assert rows_of(out)["mean over tasks"][-2:] == [f"72.50 ± {np.std([70, 75]):.2f}", "2"]
     assert "missing: seed 4" in out
     assert "unfinished: seed2 (results.json says 'running')" in out
     assert "unfinished: seed5 (results.json says 'failed': ValueError: loss is nan)" in out
@@ -103,7 +103,7 @@ def test_several_experiments(three, tmp_path, capsys):
     status, out, _ = parse(capsys, tmp_path, "--multi-exp")
     assert status == 0
     rows = rows_of(out)
-    assert rows["experiment"] == ["n", "overall", *NAMES]
+    assert rows["experiment"] == ["n", "mean over tasks", *NAMES]
     assert rows["exp"][0] == "3"
     assert rows["deep/er"] == ["2", "80.00 ± 0.00", "70.00 ± 0.00", "90.00 ± 0.00"]
     assert rows["zero"] == ["1", "30.00", "20.00", "40.00"]
@@ -124,7 +124,7 @@ def test_experiments_with_other_tasks_have_no_task_columns(tmp_path, capsys):
     write(tmp_path / "a/seed1", results=result(70.0))
     write(tmp_path / "b/seed1", results={**result(60.0), "tasks": result(60.0)["tasks"][:1]})
     out = parse(capsys, tmp_path, "--multi-exp")[1]
-    assert rows_of(out)["experiment"] == ["n", "overall"]
+    assert rows_of(out)["experiment"] == ["n", "mean over tasks"]
     assert "the experiments do not have the same tasks" in out
     assert "note: the average is over experiments that differ in tasks" in out
 
@@ -154,7 +154,7 @@ def test_runs_below_a_single_run_are_reported(tmp_path, capsys):
     assert "note:" not in parse(capsys, folder)[1]
     write(folder / "CoOp/seed1", results=result(60.0))
     out = parse(capsys, folder)[1]
-    assert rows_of(out)["overall"][-2:] == ["70.00", "1"]
+    assert rows_of(out)["mean over tasks"][-2:] == ["70.00", "1"]
     assert f"left out: what lies below the run, such as {folder}/CoOp; --multi-exp shows it" in out
     assert set(rows_of(parse(capsys, folder, "--multi-exp")[1])) >= {"photos", "CoOp"}
 
@@ -162,7 +162,7 @@ def test_runs_below_a_single_run_are_reported(tmp_path, capsys):
 def test_a_single_run_has_no_spread(tmp_path, capsys):
     write(tmp_path / "zero", results=result(30.0))
     out = parse(capsys, tmp_path / "zero")[1]
-    assert rows_of(out)["overall"][-2:] == ["30.00", "1"]
+    assert rows_of(out)["mean over tasks"][-2:] == ["30.00", "1"]
     assert "note:" not in out
 
 

@@ -1,4 +1,4 @@
-"""Compare a learned method with zero-shot CLIP in a test, to warn if the method is worse.
+"""Compare a learned method with zero-shot CLIP in a test, with a warning if the method is worse.
 
 Both use the same classes, test images and image features. The cost is the text features of N hand-made prompts, and one
 matrix product per batch.
@@ -45,7 +45,9 @@ class ZeroShotCheck:
         self.evaluator.process(cosine_logits(features, self.text, self.scale), label, task)
 
     def compare(self, report: dict | None) -> dict | None:
-        """Warn about tasks on which the method is worse than zero-shot CLIP. `report`: results of the method.
+        """Print how the method compares with zero-shot CLIP, with a warning about tasks on which it is worse.
+
+        `report`: results of the method.
 
         Returns {"tasks": [...], "mean": {...}} as in results.json, or None without a report on the same images.
         """
@@ -54,12 +56,15 @@ class ZeroShotCheck:
             return None
         pairs = [(a, b) for a, b in zip(report["tasks"], own["tasks"], strict=True) if a["images"]]
         worse = [(a, b) for a, b in pairs if a["value"] < b["value"]]
+        number = "mean over tasks" if len(pairs) > 1 else pairs[0][0]["name"] if pairs else ""
+        if pairs:
+            gain = report["mean"]["value"] - own["mean"]["value"]
+            print(f"Compared with zero-shot CLIP: {gain:+.2f} points, {_both(number, report['mean'], own['mean'])}")
         if worse:
             named = [_both(a["name"], a, b) for a, b in worse[:SHOWN]]
             more = f", and {len(worse) - SHOWN} more" if len(worse) > SHOWN else ""
             of = f" of {len(pairs)} tasks" if len(pairs) > 1 else " task"
-            mean = f"; {_both('mean', report['mean'], own['mean'])}" if len(pairs) > 1 else ""
-            print(f"WARNING: below zero-shot CLIP on {len(worse)}{of}: {', '.join(named)}{more}{mean}. {self.advice}")
+            print(f"WARNING: below zero-shot CLIP on {len(worse)}{of}: {', '.join(named)}{more}. {self.advice}")
         keys = ("id", "key", "name", "metric", "value", *METRICS.registered_names())
         return {"tasks": [{key: task[key] for key in keys} for task in own["tasks"]], "mean": own["mean"]}
 

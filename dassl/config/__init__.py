@@ -1,7 +1,6 @@
 """Configuration: packages declare their settings, `get_cfg_default` collects them, `load` merges files and options."""
 
 from dassl.config.files import parse_yaml, read_settings, read_yaml
-from dassl.config.methods import method_name, methods
 from dassl.config.rules import TEXTS, Rule, above, at_least, between, each, is_number, one_of
 from dassl.config.tree import (
     RESULT_NEUTRAL_KEYS,
@@ -19,6 +18,7 @@ from dassl.config.tree import (
     settle_method,
 )
 from dassl.utils.errors import ConfigError
+from dassl.utils.methods import method_name, methods
 
 __all__ = [
     "RESULT_NEUTRAL_KEYS",

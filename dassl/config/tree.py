@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from yacs.config import CfgNode
 
 from dassl.config.files import read_settings, read_yaml
-from dassl.config.methods import NAME, implied, methods
 from dassl.config.rules import Rule, as_rule, coerce, nearest, nearest_key, show
 from dassl.utils.errors import ConfigError
+from dassl.utils.methods import NAME, implied, methods
 from dassl.utils.registry import TRAINER_REGISTRY
 
 # Packages whose import declares the settings of the engine. Trainers and datasets declare theirs when imported.
@@ -165,7 +165,7 @@ def _set(cfg, key, value):
 
 
 def _apply_method(merged, sources, leaves, problems):
-    """Replace the name of a method (`dassl.config.methods`) in `merged` by its trainer and settings.
+    """Replace the name of a method (`dassl.utils.methods`) in `merged` by its trainer and settings.
 
     Args:
         merged: {dotted key: value} of the given settings. A given value that contradicts the method is a problem.

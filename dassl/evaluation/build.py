@@ -10,7 +10,11 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 declare("TEST.EVALUATOR", "Classification", allowed=one_of(EVALUATOR_REGISTRY.registered_names), help="evaluator")
 declare("TEST.PER_CLASS_RESULT", False, help="print the accuracy of every class")
 declare("TEST.PER_TASK_RESULT", True, help="print the result of every task")
-declare("TEST.COMPUTE_CMAT", False, help="save the confusion matrices to OUTPUT_DIR/cmat.pt")
+declare(
+    "TEST.COMPUTE_CMAT",
+    False,
+    help="save confusion matrices to OUTPUT_DIR: cmat.pt, confusion.csv",
+)
 declare("TEST.NO_TEST", False, help="do not test after training")
 declare("TEST.SPLIT", "test", allowed=("val", "test"), help="split that is tested")
 declare(

@@ -1,5 +1,6 @@
 """Evaluate the classification of one task, or of several tasks whose classes are columns of the same logits."""
 
+import csv
 import os
 from collections import OrderedDict
 
@@ -8,9 +9,11 @@ import torch
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.metrics import METRICS, confusion_matrix
-from dassl.runs.record import CMAT
+from dassl.runs.record import CMAT, CONFUSION
 from dassl.utils import atomic_write
 from dassl.utils.errors import UserError
+
+CONFUSIONS = 5  # most frequent confusions of a task that are printed
 
 
 class TaskOutputs:
@@ -145,7 +148,7 @@ class Classification(EvaluatorBase):
             _print_classes(names, confusion)
             print(f"* average: {row['mean_acc']:.2f}%")
         if self.cfg.TEST.COMPUTE_CMAT:
-            _save_confusion(self.cfg, {row["name"]: confusion})
+            _save_confusion(self.cfg, {row["name"]: (names, confusion)})
         return results
 
     def _classnames(self):
@@ -243,13 +246,18 @@ class ClassificationMT(EvaluatorBase):
         print(f"{self.heading()}\n* total: {sum(row['images'] for row in rows):,}")
         print(f"* overall_metric: {METRICS.get('overall_acc').show(mean['value'])}")
         _print_metrics(mean, names)
+        if len(rows) > 1:
+            print(
+                "* note: these numbers are unweighted means over the tasks, overall_metric of the metric each declares"
+            )
         for row in rows:
             if not row["images"]:
                 print(f"* note: task {row['id']} ({row['name']}) has no image; it is left out of the means")
         if self.cfg.TEST.PER_TASK_RESULT:
             self._print_tasks(rows, confusions, mean)
         if self.cfg.TEST.COMPUTE_CMAT:
-            _save_confusion(self.cfg, {row["name"]: each for row, each in zip(rows, confusions, strict=True)})
+            named = zip(self.space.tasks, confusions, strict=True)
+            _save_confusion(self.cfg, {task.name: (task.classnames, each) for task, each in named})
         results = OrderedDict(overall_metric=float("nan") if mean["value"] is None else mean["value"])
         results.update(_numbers(mean, names))
         for row in rows:
@@ -297,10 +305,26 @@ def _print_classes(names, confusion):
             print(
                 f"* class: {index} ({name})\ttotal: {images:,}\tcorrect: {right:,}\tacc: {100.0 * right / images:.1f}%"
             )
+    wrong = confusion - np.diag(np.diag(confusion))
+    most = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]]
+    if found := [
+        f"{names[label]} as {names[guess]} ({wrong[label, guess]:,} of {confusion[label].sum():,})"
+        for label, guess in most
+        if wrong[label, guess]
+    ]:
+        print(f"* most frequent confusions: {', '.join(found)}")
 
 
 def _save_confusion(cfg, matrices):
+    """Save {task: (names of the classes, confusion matrix (C, C))}: as tensors, and with the names as CSV."""
     path = os.path.join(cfg.OUTPUT_DIR, CMAT)
     with atomic_write(path, "wb") as stream:
-        torch.save({name: torch.from_numpy(matrix) for name, matrix in matrices.items()}, stream)
-    print(f"Confusion matrices saved to {path}")
+        torch.save({name: torch.from_numpy(matrix) for name, (_, matrix) in matrices.items()}, stream)
+    table = os.path.join(cfg.OUTPUT_DIR, CONFUSION)
+    with atomic_write(table) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("task", "class", "predicted", "images"))
+        for task, (names, matrix) in matrices.items():
+            found = zip(*np.nonzero(matrix), strict=True)
+            writer.writerows((task, names[label], names[guess], matrix[label, guess]) for label, guess in found)
+    print(f"Confusion matrices saved to {path}, and with the names of the classes to {table}")

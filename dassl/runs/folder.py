@@ -15,6 +15,7 @@ from dassl.runs.compare import changed_settings
 from dassl.runs.record import (
     CMAT,
     CONFIG,
+    CONFUSION,
     RESULTS,
     TASKS,
     has_config,
@@ -211,7 +212,7 @@ def remove_run(directory):
 
     results.json is the first and config.yaml the last: a removal that is cut short leaves an unfinished run.
     """
-    files = [os.path.join(directory, name) for name in (RESULTS, TASKS, CMAT)]
+    files = [os.path.join(directory, name) for name in (RESULTS, TASKS, CMAT, CONFUSION)]
     files += [path for name in model_names(directory) for path in saved_files(os.path.join(directory, name))]
     files += [str(path) for path in log_files(directory)]
     files += glob.glob(os.path.join(glob.escape(directory), TENSORBOARD, "events.out.tfevents.*"))

@@ -12,11 +12,24 @@ from pathlib import Path
 from dassl.config.files import read_yaml
 from dassl.runs.logs import final_test_block
 from dassl.utils.errors import UserError
+from dassl.utils.methods import method_name
 from dassl.utils.tools import open_file, read_json
 
-RESULTS, CONFIG, TASKS, CMAT = "results.json", "config.yaml", "tasks.json", "cmat.pt"
+RESULTS, CONFIG, TASKS = "results.json", "config.yaml", "tasks.json"
+CMAT, CONFUSION = "cmat.pt", "confusion.csv"  # the same numbers, the second with the names of the classes
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"  # values of "status"
-SETTINGS = ("trainer", "suite", "protocol", "subsample_tasks", "shots", "epochs", "backbone", "precision", "split")
+SETTINGS = (
+    "trainer",
+    "method",
+    "suite",
+    "protocol",
+    "subsample_tasks",
+    "shots",
+    "epochs",
+    "backbone",
+    "precision",
+    "split",
+)
 STANDARD_METRICS = ("overall_acc", "mean_acc", "macro_f1")  # in the results of every version
 LONGEST_LINE = 2**16  # characters of a log that are read as one line
 # names under which numbers are known elsewhere -> their name here
@@ -206,7 +219,8 @@ class Run:
         problem: why the run is not finished.
         source: name of the file that the numbers come from.
         numbers: {metric: mean over the tasks, or None}, in per cent; "overall_metric" is that of the declared metrics.
-        settings: {name in SETTINGS: value or None}.
+        settings: {name in SETTINGS: value or None}; "method" is the name to show.
+        overrides: {key: value} of the settings that differ from the run's configuration files.
         costs: the known values of "parameters", "train" and "test" in seconds, and "memory" in bytes.
         suite_tasks: keys of all tasks of the suite; () if not known.
     """
@@ -220,6 +234,7 @@ class Run:
     numbers: dict[str, float | None] = field(default_factory=dict)
     tasks: tuple[TaskResult, ...] = ()
     settings: dict = field(default_factory=dict)
+    overrides: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     costs: dict[str, float] = field(default_factory=dict)
     suite_tasks: tuple[str, ...] = ()
@@ -280,7 +295,7 @@ def _from_results(folder, data, notes):
     elif recorded is not None and recorded != seed:
         notes = (*notes, f"{label}: its {RESULTS} is of seed {recorded}")
     plain = (str, int, float, type(None))
-    suite = data.get("suite_tasks")
+    suite, known = data.get("suite_tasks"), {**data, "method": _method(folder, data)}
     return Run(
         folder,
         label,
@@ -289,7 +304,8 @@ def _from_results(folder, data, notes):
         source=RESULTS,
         numbers=numbers,
         tasks=tasks,
-        settings={name: v if isinstance(v := data.get(name), plain) else str(v)[:100] for name in SETTINGS},
+        settings={name: v if isinstance(v := known.get(name), plain) else str(v)[:100] for name in SETTINGS},
+        overrides=_overrides(data),
         notes=notes,
         costs=_costs(data),
         suite_tasks=tuple(map(str, suite)) if isinstance(suite, list) else (),
@@ -332,6 +348,22 @@ def _numbers_of(data, metrics):
 
 def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _method(folder, data):
+    """The name of the method; runs of early versions have recorded their trainer and their settings."""
+    if isinstance(data.get("method"), str):
+        return data["method"]
+    try:
+        return method_name(read_config(folder)) or data.get("trainer")
+    except (OSError, ValueError):  # among them UserError of a damaged file
+        return data.get("trainer")
+
+
+def _overrides(data):
+    """{key: value as text} of the settings that differ from the configuration files."""
+    found = data.get("overrides")
+    return {str(key): str(value)[:100] for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _costs(data):

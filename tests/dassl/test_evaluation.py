@@ -1,5 +1,7 @@
 """Metrics equal scikit-learn's; what evaluators return, report and print."""
 
+import csv
+import io
 import json
 import math
 
@@ -12,6 +14,7 @@ from sklearn.metrics import f1_score, recall_score
 from dassl.config import get_cfg_default
 from dassl.data.tasks import Task, TaskSpace
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase, build_evaluator
+from dassl.evaluation.classification import _print_classes
 from dassl.metrics import METRICS, compute_accuracy, compute_accuracy_map, confusion_matrix
 from dassl.utils import UserError
 from tests.dassl import toy
@@ -158,6 +161,20 @@ def test_confusion_matrices_are_saved(cfg, tmp_path):
     evaluator.evaluate()
     saved = torch.load(tmp_path / "cmat.pt", weights_only=True)
     assert saved["animals"].shape == (3, 3) and saved["animals"].sum() == 30
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "confusion.csv").read_text())))
+    animals = {(row["class"], row["predicted"]): int(row["images"]) for row in rows if row["task"] == "animals"}
+    names = next(task for task in SPACE.tasks if task.name == "animals").classnames
+    found = zip(*saved["animals"].nonzero(as_tuple=True), strict=True)
+    assert animals == {(names[i], names[j]): int(saved["animals"][i, j]) for i, j in found}
+
+
+def test_the_most_frequent_confusions_are_named(capsys):
+    _print_classes(["cat", "dog", "cow"], np.array([[5, 2, 1], [0, 4, 0], [3, 0, 0]]))
+    out = capsys.readouterr().out
+    assert "* class: 0 (cat)\ttotal: 8\tcorrect: 5\tacc: 62.5%" in out
+    assert "* most frequent confusions: cow as cat (3 of 3), cat as dog (2 of 8), cat as cow (1 of 8)" in out
+    _print_classes(["cat", "dog"], np.diag([1, 2]))
+    assert "confusions" not in capsys.readouterr().out
 
 
 def test_evaluators_say_what_they_need(cfg):

@@ -30,7 +30,12 @@ def test_harmonic_mean(folder, capsys):
     assert rows["task"] == ["metric", "base", "new", "H"]
     # as in published tables: harmonic mean of the two means, not mean of the seeds' harmonic means
     spread = np.std([h(70, 50), h(80, 50)])
-    assert rows["overall"] == ["overall_metric", "75.00 ± 5.00", "50.00 ± 0.00", f"{h(75, 50):.2f} ± {spread:.2f}"]
+    assert rows["mean over tasks"] == [
+        "overall_metric",
+        "75.00 ± 5.00",
+        "50.00 ± 0.00",
+        f"{h(75, 50):.2f} ± {spread:.2f}",
+    ]
     spread = np.std([h(80, 40), h(90, 50)])
     assert rows[NAMES[0]] == ["overall_acc", "85.00 ± 5.00", "45.00 ± 5.00", f"{h(85, 45):.2f} ± {spread:.2f}"]
     assert "H: harmonic mean of the two means" in out and "note:" not in out
@@ -54,14 +59,14 @@ def test_a_task_without_new_classes(folder, capsys):
     out = parse(capsys, folder)[1]
     rows = rows_of(out)
     assert rows[NAMES[1]] == ["overall_acc", "65.00 ± 5.00", "-", "-"]
-    assert rows["overall"][1:3] == ["85.00 ± 5.00", "45.00 ± 5.00"]  # the first task only
+    assert rows["mean over tasks"][1:3] == ["85.00 ± 5.00", "45.00 ± 5.00"]  # the first task only
     assert f"without new classes, so not in the overall values: {NAMES[1]}" in out
 
 
 def test_a_missing_half(folder, capsys):
     write(folder / "new/seed2", results={"status": "running"})
     out = parse(capsys, folder)[1]
-    assert rows_of(out)["overall"][1:] == ["75.00 ± 5.00", "50.00", f"{h(75, 50):.2f}"]
+    assert rows_of(out)["mean over tasks"][1:] == ["75.00 ± 5.00", "50.00", f"{h(75, 50):.2f}"]
     assert "note: new: unfinished: seed2 (results.json says 'running')" in out
     assert "base and new do not have the same seeds" in out
 
@@ -80,7 +85,7 @@ def test_several_experiments_have_a_table_below(folder, tmp_path, capsys):
     assert pairs[1]["overall"]["harmonic"] == {"mean": pytest.approx(h(60, 66)), "spread": None, "n": 1}
     status, _, err = parse(capsys, tmp_path)
     assert status == 2 and "base and new classes of 2 experiments (loss, zero/icon5): use --multi-exp" in err
-    assert rows_of(parse(capsys, tmp_path / "zero")[1])["overall"][1:3] == ["60.00", "66.00"]
+    assert rows_of(parse(capsys, tmp_path / "zero")[1])["mean over tasks"][1:3] == ["60.00", "66.00"]
 
 
 def test_runs_of_single_tasks(tmp_path, capsys):
@@ -91,8 +96,8 @@ def test_runs_of_single_tasks(tmp_path, capsys):
                 data = {**result(found[task], seed=seed), "tasks": [row], "suite_tasks": ["k0", "k1"]}
                 write(tmp_path / f"nctx16/task{task}/{half}/seed{seed}", results=data)
     rows = rows_of(parse(capsys, tmp_path / "nctx16")[1])
-    assert rows["overall"][1:3] == ["75.00 ± 5.00", "50.00 ± 0.00"]
-    assert rows["overall"][3].startswith(f"{h(75, 50):.2f} ± ")
+    assert rows["mean over tasks"][1:3] == ["75.00 ± 5.00", "50.00 ± 0.00"]
+    assert rows["mean over tasks"][3].startswith(f"{h(75, 50):.2f} ± ")
 
 
 def test_csv(folder, capsys):

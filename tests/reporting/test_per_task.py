@@ -37,7 +37,7 @@ def test_the_mean_of_the_suite_over_seeds(folder, capsys):
     mean, std = np.mean([60, 62, 67]), np.std([60, 62, 67])
     assert rows["task"] == ["metric", "images", "seed1", "seed2", "seed3", "mean", "n"]
     assert rows["faces"] == ["mean_acc", "10", "50.00", "52.00", "57.00", f"{mean - 10:.2f} ± {std:.2f}", "3"]
-    assert rows["overall"] == ["overall_metric", "", "60.00", "62.00", "67.00", f"{mean:.2f} ± {std:.2f}", "3"]
+    assert rows["mean over tasks"] == ["overall_metric", "", "60.00", "62.00", "67.00", f"{mean:.2f} ± {std:.2f}", "3"]
     assert "note:" not in out
     data = parse_json(capsys, folder, "--keyword", "mean_acc")["experiments"][0]
     assert data["overall"]["mean"] == pytest.approx(mean - 1)
@@ -50,7 +50,7 @@ def test_several_experiments_at_once(folder, tmp_path, capsys):
     status, out, _ = parse(capsys, tmp_path, "--multi-exp")
     assert status == 0
     rows = rows_of(out)
-    assert rows["experiment"] == ["n", "overall", *SUITE]
+    assert rows["experiment"] == ["n", "mean over tasks", *SUITE]
     assert rows["4shots/nctx4"] == ["3", *["50.00 ± 0.00"] * 4]
     assert rows["4shots/nctx16/task*"][:2] == ["3", f"63.00 ± {np.std([60, 62, 67]):.2f}"]
     assert "4shots/nctx16/task0" not in rows
@@ -66,7 +66,7 @@ def test_missing_tasks_are_listed(folder, capsys):
     status, out, _ = parse(capsys, folder)
     assert status == 0
     rows = rows_of(out)
-    assert rows["overall"] == ["overall_metric", "", "60.00", "-", "-", "60.00", "1"]
+    assert rows["mean over tasks"] == ["overall_metric", "", "60.00", "-", "-", "60.00", "1"]
     assert rows["faces"][-2:] == [f"53.00 ± {np.std([50, 52, 57]):.2f}", "3"]  # finished runs are shown
     assert "seed2: no overall value without task 2 (birds): neither results.json nor log.txt" in out
     assert (
@@ -107,7 +107,7 @@ def test_zero_shot_runs_of_single_tasks(tmp_path, capsys):
     for task, value in enumerate((50.0, 60.0, 70.0)):
         write(tmp_path / f"rn50/icon3-{task}", results=single(task, value, seed=1))
     rows = rows_of(parse(capsys, tmp_path / "rn50")[1])
-    assert rows["overall"] == ["overall_metric", "", "60.00", "60.00", "1"]
+    assert rows["mean over tasks"] == ["overall_metric", "", "60.00", "60.00", "1"]
     write(tmp_path / "rn50/plant6", results=single(0, 30.0, seed=1))
     rows = rows_of(parse(capsys, tmp_path, "--multi-exp")[1])
     assert rows["rn50/icon3-*"] == ["1", "60.00"] and rows["rn50/plant6"] == ["1", "30.00"]
