@@ -10,7 +10,8 @@ The relevant lines, with tabs between the parts of a task line::
     * task: 0 (faces)    total: 10    metric: 67.12%
     * average: 67.12%
 
-Logs of single-task trainers contain ``* accuracy: 67.12%`` instead of the overall metric, and no per-task part.
+Logs of single-task trainers contain ``* accuracy: 67.12%`` instead of the overall metric, and no per-task part. Logs of
+the published SoftCPT code contain the task lines without a heading of their own.
 """
 
 import math
@@ -122,12 +123,12 @@ def final_test_block(lines, test_log: bool = False) -> tuple[Block | None, str]:
 
 def _read_line(line: str, section: str, block: Block) -> None:
     if match := TASK_LINE.match(line):
-        if section == "per-task":
+        if section in ("", "per-task"):
             numbers = {name: _number(value) for name, value in TASK_NUMBER.findall(match[4])}
             block.tasks.append((int(match[1]), match[2], int(match[3].replace(",", "")), numbers))
     elif match := RESULT_LINE.match(line):
         name, value, percent = match.groups()
-        if section == "" and percent:
+        if section == "" and percent and not (name == "average" and block.tasks):
             block.numbers[name] = _number(value)
         elif section == "" and name == "total":
             block.total = int(value.replace(",", ""))

@@ -398,6 +398,8 @@ def _from_logs(folder, test_log):
             TaskResult(id_, name, images, "", {canonical(key): value for key, value in values.items()})
             for id_, name, images, values in block.tasks
         )
+        for task in tasks:  # e.g. of a line with "acc: 67.12%"
+            task.numbers.setdefault("overall_metric", next(iter(task.numbers.values()), None))
         notes = tuple(f"{label}: read from {path.name}, newer but unfinished is {text}" for text in problems)
         seed = seed_of_name(folder.name)
         return Run(folder, label, seed, True, source=path.name, numbers=numbers, tasks=tasks, notes=notes)
