@@ -2,6 +2,8 @@
 
     python interpret_prompt.py output/icon5/MTCoOp/tiny_ep20_4shots/cnctx0_..._loss/seed1 --topk 5
 
+A checkpoint and a number, as for CoOp's program, are also accepted: `FILE 3`.
+
 For each vector of each context, the words of the vocabulary with the nearest token embeddings. Contexts are shared, per
 task or per class, learned or generated (SoftCPT), including task and class prompts. A word that ends in "-" is the
 beginning of longer words.
@@ -14,6 +16,7 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import os
 import sys
 
 import numpy as np
@@ -107,6 +110,21 @@ def as_text(found: dict) -> str:
     return f"{found['word']}{others} {found['distance']:.4f}"
 
 
+def run_of(path: str, epoch: int | None) -> tuple[str, int | None]:
+    """The folder of the run and the epoch (None: the best or newest) of a run's folder or checkpoint.
+
+    Raises:
+        UserError: a checkpoint of an epoch other than `epoch`.
+    """
+    if not os.path.isfile(path):
+        return path, epoch
+    number = os.path.basename(path).removeprefix("model.pth.tar-")
+    named = int(number) if number.isdecimal() else None
+    if None not in (named, epoch) and named != epoch:
+        raise UserError(f"{path} is the checkpoint of epoch {named}, --load-epoch is {epoch}; give one of them")
+    return os.path.dirname(os.path.dirname(os.path.abspath(path))), named if epoch is None else epoch
+
+
 def at_least(least: int):
     """Type of an argument: a whole number of at least `least`."""
 
@@ -121,7 +139,8 @@ def at_least(least: int):
 @program.entry
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or one of its checkpoints")
+    parser.add_argument("words", metavar="N", type=at_least(1), nargs="?", help="the same as --topk, as in CoOp")
     parser.add_argument("--topk", metavar="N", type=at_least(1), default=5, help="words per vector (default 5)")
     parser.add_argument(
         "--metric", choices=METRICS, default=METRICS[0], help="distance (default, as published: euclidean)"
@@ -139,8 +158,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
 
-    trainer = open_run(options.run, options.load_epoch)
-    contexts = interpret(trainer, options.topk, options.metric, options.classes)
+    options.run, epoch = run_of(options.run, options.load_epoch)
+    trainer = open_run(options.run, epoch)
+    contexts = interpret(trainer, options.words or options.topk, options.metric, options.classes)
     head = {
         "run": options.run,
         "trainer": trainer.cfg.TRAINER.NAME,

@@ -164,6 +164,11 @@ def test_a_run_as_text_and_as_json(build, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "CoOp-CA, epoch 1; nearest words, euclidean distance"
     assert lines[2] == "context of shades" and lines[3].startswith("   1  ") and len(lines) == 1 + 3 * 5
+    checkpoint = f"{run}/prompt_learner/model.pth.tar-1"  # CoOp's call: a checkpoint, the number of words
+    assert interpret_prompt.main([checkpoint, "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["epoch"] == 1 and all(len(words) == 3 for c in found["contexts"] for words in c["tokens"])
+    assert "of epoch 1, --load-epoch is 2" in refused(capsys, checkpoint, "--load-epoch", "2")
 
 
 @pytest.mark.parametrize("wrong", [("--topk", "0"), ("--topk", "two"), ("--classes", "-2")])

@@ -174,10 +174,10 @@ def not_a_download(path):
 
 def download_url(url, dst):
     """Download a file to `dst`, and create its folder."""
-    import torch
+    from torch.hub import download_url_to_file
 
     mkdir_if_missing(os.path.dirname(os.path.abspath(dst)))
-    torch.hub.download_url_to_file(url, dst)
+    download_url_to_file(url, dst)
 
 
 # ---- random states ----
