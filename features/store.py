@@ -72,8 +72,10 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """Read the shards that were added on disk since the last call."""
-        problems = []
-        for path in sorted(self.folder.glob("*.safetensors")):
+        problems, paths = [], []
+        with suppress(OSError):  # `add` says what is wrong with the folder
+            paths = sorted(self.folder.glob("*.safetensors"))
+        for path in paths:
             if path.name not in self._known:
                 self._known.add(path.name)
                 if problem := self._take(path):
