@@ -185,6 +185,8 @@ def _extreme(value):
         return "expected an integer of at most 64 bits"
     if isinstance(value, str) and "\0" in value:
         return "expected a text without NUL characters"
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return "not text in UTF-8; rename the file or folder, or set PYTHONUTF8=1 if it is UTF-8"
     inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
     return next(filter(None, map(_extreme, inner)), "")
 

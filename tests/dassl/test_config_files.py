@@ -8,7 +8,7 @@ import datasets  # noqa: F401
 from dassl.config import ConfigError, config_hash, differences, get_cfg_default, load, parse_yaml, read_yaml
 from dassl.runs.record import CONFIG
 from dassl.runs.writer import write_config
-from dassl.utils import UserError
+from dassl.utils import UserError, read_json, write_json
 
 LETTERS = "abcdefghijkl"
 DOUBLED = [f"{here}: &{here} [{','.join([f'*{before}'] * 9)}]" for before, here in zip(LETTERS, LETTERS[1:])]  # noqa: B905
@@ -122,3 +122,9 @@ def test_the_order_of_keys_in_an_entry_is_not_a_change(tmp_path, entry):
     changed = get_cfg_default()
     load(changed, [file], ["DATASET.TASKS", [{**entry, "ROOT": "others"}]])
     assert [key for key, _, _ in differences(changed, file)] == ["DATASET.TASKS"]
+
+
+def test_names_that_are_not_text_come_back_from_json(tmp_path):
+    texts = ["caf\u00e9", "\udcff.png", "\U0001f600"]
+    write_json(texts, tmp_path / "texts.json")
+    assert read_json(tmp_path / "texts.json") == texts
