@@ -13,6 +13,7 @@ from dassl.config.rules import Rule, as_rule, coerce, nearest, nearest_key, show
 from dassl.utils.errors import ConfigError
 from dassl.utils.methods import NAME, implied, methods
 from dassl.utils.registry import TRAINER_REGISTRY
+from dassl.utils.tools import with_home
 
 # Packages whose import declares the settings of the engine. Trainers and datasets declare theirs when imported.
 ROOMS = ("dassl.data", "dassl.optim", "dassl.engine", "dassl.evaluation")
@@ -144,6 +145,7 @@ def load(cfg, files=(), opts=(), opts_from="command line", only=()):
         setting = _settings.get(key)
         default = setting.default if setting else leaves[key]
         try:
+            value = with_home(value)
             value = setting.read(value) if setting and setting.read else value
             merged[key] = coerce(value, default, setting.also if setting else ())
             sources[key] = source
@@ -316,7 +318,7 @@ def differences(cfg, file, ignored=()):
     recorded = read_yaml(file) or {}
     if not isinstance(recorded, dict):
         raise ConfigError(f"{file}: expected the settings of a run, found {type(recorded).__name__}")
-    old = flatten(recorded, group=dict)
+    old = flatten(with_home(recorded), group=dict)
     new = flatten(cfg)
     found = []
     for key in sorted(old.keys() | new.keys()):

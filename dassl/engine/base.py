@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from unittest import mock
 
 import torch
 
@@ -282,7 +283,8 @@ class TrainerBase:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and not every run needs it
 
-            self._writer = SummaryWriter(log_dir=self._writer_dir)
+            with mock.patch("socket.gethostname", return_value="host"):  # a part of the file's name, which is shared
+                self._writer = SummaryWriter(log_dir=self._writer_dir)
         self._writer.add_scalar(tag, scalar_value, global_step)
 
     # ---- the loop over epochs ----

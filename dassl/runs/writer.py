@@ -5,6 +5,8 @@ import sys
 import traceback
 from datetime import datetime, timezone
 
+from yacs.config import CfgNode
+
 from dassl.config import config_hash, method_name
 from dassl.metrics import METRICS
 from dassl.runs.folder import replacing
@@ -20,15 +22,28 @@ from dassl.utils import (
 )
 from dassl.utils.errors import describe as describe_error
 from dassl.utils.errors import is_user_error
+from dassl.utils.tools import without_home
 
 
 def write_config(cfg):
-    """Write the resolved configuration to config.yaml, which is enough to repeat the run."""
+    """Write the resolved configuration to config.yaml, which is enough to repeat the run.
+
+    Paths below the user's home folder begin with ~, which is read as the home folder of the one who reads it.
+    """
     copy = cfg.clone()
     copy.defrost()
     copy.RESUME = ""  # not needed to repeat the run
+    for node in _groups(copy):
+        node.update({key: without_home(value) for key, value in node.items() if not isinstance(value, CfgNode)})
     with atomic_write(os.path.join(cfg.OUTPUT_DIR, CONFIG)) as stream:
         stream.write(copy.dump())
+
+
+def _groups(node):
+    yield node
+    for value in node.values():
+        if isinstance(value, CfgNode):
+            yield from _groups(value)
 
 
 def write_tasks(trainer):
@@ -108,7 +123,7 @@ def write_results(trainer, status, report=None):
     record.update(extra)
     if status != "running":
         record["finished"] = _now()
-    write_json(record, os.path.join(trainer.cfg.OUTPUT_DIR, RESULTS))
+    write_json(without_home(record), os.path.join(trainer.cfg.OUTPUT_DIR, RESULTS))
 
 
 def write_failure(cfg, error):
@@ -130,7 +145,7 @@ def write_failure(cfg, error):
             record.update(status=INTERRUPTED if stopped else FAILED, finished=_now())
             if not stopped:
                 record["error"] = f"{type(error).__name__}: {text}"
-            write_json(record, os.path.join(cfg.OUTPUT_DIR, RESULTS))
+            write_json(without_home(record), os.path.join(cfg.OUTPUT_DIR, RESULTS))
     except Exception:
         pass
 

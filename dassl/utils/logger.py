@@ -7,6 +7,7 @@ import time
 from tqdm import tqdm
 
 from dassl.program import ESCAPE, discard
+from dassl.utils.tools import without_home
 
 
 class Logger:
@@ -14,6 +15,7 @@ class Logger:
 
     If the console cannot be written any more, e.g. because `head` has read enough or the terminal is closed, the log
     goes on without it. Progress bars are moved out of the way of printed lines.
+    The file has ~ for the user's home folder, because logs are shared.
 
     Args:
         fpath: log file, or None to write to the console only.
@@ -54,7 +56,7 @@ class Logger:
 
     def write_file(self, text):
         if self.file is not None:
-            self.file.write(text)
+            self.file.write(without_home(text))
 
     def flush(self):
         try:

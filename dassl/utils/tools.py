@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import random
+import re
 import resource
 import secrets
 import stat
@@ -68,6 +69,33 @@ def open_file(path, mode="r", **options):
     if kind:
         raise UserError(f"{os.fspath(path)}: {kind}, not a file")
     return open(path, mode, **options)
+
+
+def _homes():
+    """The user's home folder as written and without symbolic links, if it is not the whole disk."""
+    home = os.path.expanduser("~")
+    return [path for path in dict.fromkeys((home, os.path.realpath(home))) if len(path) > 1 and os.path.isabs(path)]
+
+
+def without_home(value):
+    """A copy of a text, or of the texts in dicts and lists, with ~ for the user's home folder: it contains a name."""
+    if isinstance(value, dict):
+        return {key: without_home(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_home(item) for item in value)
+    if isinstance(value, str):
+        for home in _homes():
+            value = re.sub(rf"(?<![\w.~-]){re.escape(home)}(?![\w.-])", "~", value)
+    return value
+
+
+def with_home(value):
+    """A copy of a path, or of the paths in dicts and lists, with the user's home folder for ~ at the beginning."""
+    if isinstance(value, dict):
+        return {key: with_home(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(with_home(item) for item in value)
+    return os.path.expanduser(value) if isinstance(value, str) and (value == "~" or value[:2] == "~/") else value
 
 
 def mkdir_if_missing(dirname):

@@ -4,14 +4,17 @@ import errno
 import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import dassl.config.tree
 import train
+from dassl.config import read_yaml
 from dassl.runs.open import load_trainer, read_setup
 from dassl.utils import UserError, read_json, write_json
 from tests.dassl import toy
@@ -372,6 +375,37 @@ def test_a_trainer_that_takes_only_a_configuration_is_opened_with_its_data(finis
     cfg.TRAINER.NAME = "ToyCfgOnly"
     trainer = load_trainer(str(finished), cfg, space, epoch=1)
     assert trainer.dm.space.num_classes == 3 and trainer.test_loader is not None
+
+
+def test_no_file_of_a_run_names_the_home_folder(tmp_path, monkeypatch, capsys):
+    home = tmp_path / "homes" / "jane"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(socket, "gethostname", lambda: "janes-machine")
+    toy.draw_images(home)
+    weights = home / "w.pth"
+    torch.save(torch.nn.Linear(1, 1).state_dict(), weights)
+    (home / "toy.yaml").write_text(toy.config(home, "", OPTIM__MAX_EPOCH=1, TRAIN__TENSORBOARD=True).dump())
+    output = home / "out" / "run"
+    settings = ["--config-file", str(home / "toy.yaml"), "MODEL.INIT_WEIGHTS", str(weights)]
+    with pytest.warns(UserWarning, match="no tensor"):
+        assert train.main([*settings, "--output-dir", str(output)]) == 0
+    shared = [path for path in output.rglob("*") if path.is_file()]
+    assert len(shared) == 9 and not [path for path in shared if b"jane" in path.read_bytes() + path.name.encode()]
+    config = read_yaml(output / "config.yaml")
+    assert config["DATASET"]["ROOT"] == "~" and config["OUTPUT_DIR"] == "~/out/run"
+    assert config["MODEL"]["INIT_WEIGHTS"] == "~/w.pth"
+
+    capsys.readouterr()
+    assert train.main([*settings, "--output-dir", str(output)]) == 0  # the same settings, written otherwise
+    assert "nothing to do" in capsys.readouterr().out
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.warns(UserWarning, match="no tensor"):
+        assert train.main(["--config-file", str(output / "config.yaml"), "--output-dir", "~/out/again"]) == 0
+    a, b = read_json(output / "results.json"), read_json(home / "out" / "again" / "results.json")
+    assert a["mean"] == b["mean"] and a["hashes"] == b["hashes"]
+    assert train.main(["--config-file", str(home / "toy.yaml"), "--output-dir", "~/out/x", "DATASET.ROOT", "~/no"]) == 2
+    assert "~/no" in read_json(home / "out" / "x" / "results.json")["error"]
 
 
 def test_overwrite_and_resume_contradict_each_other(run, finished):

@@ -12,6 +12,7 @@ from torch import nn
 
 from dassl import utils
 from dassl.utils.errors import describe, is_user_error
+from dassl.utils.tools import with_home, without_home
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +204,23 @@ def test_other_texts_of_errors(tmp_path):
     assert is_user_error(error) and "disk is full" in describe(error) and "\n" not in describe(error)
     assert not is_user_error(BrokenPipeError(errno.EPIPE, "x")) and not is_user_error(OSError("of a library"))
     assert describe(ValueError("text")) == "text" and describe(MemoryError()) == "MemoryError"
+
+
+def test_the_home_folder_is_written_as_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    for text, expected in (
+        ("/home/ann", "~"),
+        ("see /home/ann/a and '/home/ann'.", "see ~/a and '~'."),
+        ("--dir=/home/ann/x:/home/ann", "--dir=~/x:~"),
+        ("/home/anna/x", "/home/anna/x"),
+        ("/home/ann-old", "/home/ann-old"),
+        ("/mnt/home/ann/x", "/mnt/home/ann/x"),
+    ):
+        assert without_home(text) == expected
+    assert without_home({"a": ["/home/ann/b", 3]}) == {"a": ["~/b", 3]}
+    assert with_home({"a": ["~/b", "~", "a~/b", "~x"], "c": ("~/d",)}) == {
+        "a": ["/home/ann/b", "/home/ann", "a~/b", "~x"],
+        "c": ("/home/ann/d",),
+    }
+    monkeypatch.setenv("HOME", "/")
+    assert without_home("/a/b") == "/a/b"
