@@ -102,3 +102,15 @@ def test_the_evaluator_takes_the_largest_number_of_classes(tmp_path, declared, w
     evaluator.process(torch.eye(width)[:2], torch.tensor([0, label]))
     assert evaluator.evaluate()["accuracy"] == (100.0 if label == 1 else 50.0)
     assert evaluator.report["tasks"][0]["classes"] == max(declared, width, label + 1)
+
+
+def test_few_shots_of_several_tasks(root):
+    dataset = ToyPublished(toy.config(root, root))
+    few = dataset.generate_fewshot_dataset(dataset.train_x, num_shots=2)
+    assert len(few) == 2 * 5 and {(item.task[0], item.label[0]) for item in few} == {
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+        (1, 1),
+    }

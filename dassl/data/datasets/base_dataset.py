@@ -212,10 +212,10 @@ class _Base:
 
     @staticmethod
     def split_dataset_by_label(data_source: Iterable) -> dict[int, list]:
-        """{label: items}, labels in order of appearance. Labels that are lists become tuples."""
+        """{label: items}, labels in order of appearance."""
         output = defaultdict(list)
         for item in data_source:
-            output[tuple(item.label) if isinstance(item.label, list) else item.label].append(item)
+            output[item.label].append(item)
         return output
 
     @staticmethod
@@ -225,6 +225,27 @@ class _Base:
         for item in data_source:
             output[item.domain].append(item)
         return output
+
+    def generate_fewshot_dataset(self, *data_sources, num_shots: int = -1, repeat: bool = False):
+        """Draw `num_shots` items per class from each list, or all items if num_shots < 1.
+
+        Items are drawn with Python's `random`, as in Dassl; the caller seeds it. A class with fewer items gives all of
+        them, or with `repeat`, `num_shots` items drawn with replacement.
+
+        Returns: one list, or a list of lists if several were given.
+        """
+        if num_shots < 1:
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        output = []
+        for data_source in data_sources:
+            chosen = []
+            for items in self.split_dataset_by_label(data_source).values():
+                if len(items) >= num_shots:
+                    chosen += random.sample(items, num_shots)
+                else:
+                    chosen += random.choices(items, k=num_shots) if repeat else items
+            output.append(chosen)
+        return output[0] if len(output) == 1 else output
 
     def download_data(self, url: str, dst: str, from_gdrive: bool = True):
         """Download an archive (zip or tar) to `dst` and unpack it into the folder of `dst`.
@@ -298,27 +319,6 @@ class DatasetBase(_Base):
         names = {item.label: item.classname for item in data_source}
         return names, [names[label] for label in sorted(names)]
 
-    def generate_fewshot_dataset(self, *data_sources, num_shots: int = -1, repeat: bool = False):
-        """Draw `num_shots` items per class from each list, or all items if num_shots < 1.
-
-        Items are drawn with Python's `random`, as in Dassl; the caller seeds it. A class with fewer items gives all of
-        them, or with `repeat`, `num_shots` items drawn with replacement.
-
-        Returns: one list, or a list of lists if several were given.
-        """
-        if num_shots < 1:
-            return data_sources[0] if len(data_sources) == 1 else data_sources
-        output = []
-        for data_source in data_sources:
-            chosen = []
-            for items in self.split_dataset_by_label(data_source).values():
-                if len(items) >= num_shots:
-                    chosen += random.sample(items, num_shots)
-                else:
-                    chosen += random.choices(items, k=num_shots) if repeat else items
-            output.append(chosen)
-        return output[0] if len(output) == 1 else output
-
 
 def _classnames_from_items(splits: Mapping[str, Sequence | None], key: str) -> tuple[str, ...]:
     names: dict[int, str] = {}
@@ -378,6 +378,14 @@ class DatasetBaseMT(_Base):
     def _splits(self):
         splits = super()._splits
         return splits if splits["train_u"] is not None else {k: v for k, v in splits.items() if k != "train_u"}
+
+    @staticmethod
+    def split_dataset_by_label(data_source: Iterable) -> dict[tuple, list]:
+        """{((task, label), …): items} in order of appearance; an item has one pair unless its labels are a list."""
+        output = defaultdict(list)
+        for item in data_source:
+            output[tuple(labels_of(item))].append(item)
+        return output
 
     # names of the published code: {task: value}
     taskid2tname = property(lambda self: {t: task.name for t, task in enumerate(self.space.tasks)})
