@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dassl.utils import UserError, counted, read_json
+from dassl.utils import UserError, counted, open_file, read_json
 from datasets.classnames import scene, split_camel_case, year_first
 from datasets.folders import some
 from datasets.source import Item, Raw
@@ -37,7 +37,7 @@ def image_names(folder: Path) -> list[str]:
 
 def lines_of(path: Path) -> list[str]:
     """The lines of a text file, stripped, without blank lines."""
-    with open(path, encoding="utf-8-sig") as file:
+    with open_file(path, encoding="utf-8-sig") as file:
         return [line.strip() for line in file if line.strip()]
 
 

@@ -22,7 +22,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dassl.utils import atomic_write, counted
+from dassl.utils import atomic_write, counted, open_file
 from datasets.fewshot import rank
 from datasets.folders import are
 from datasets.source import SPLITS, Item, Raw
@@ -127,7 +127,7 @@ def read_split(path: Path, tasks: int) -> Split:
         ValueError: not a split file, or labels that contradict the class names.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_file(path, encoding="utf-8") as file:
             content = json.load(file)
         parts = {part: list(content[part]) for part in SPLITS}
         if odd := [entry for part in SPLITS for entry in parts[part] if not isinstance(entry[0], str)]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dassl.data.images import read_header
-from dassl.utils import counted
+from dassl.utils import UserError, counted
 from dassl.utils.tools import not_a_download
 from datasets import splits
 from datasets.folders import some
@@ -69,6 +69,8 @@ def not_images(source: Source) -> str:
                 reason = not_a_download(path)
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else str(error)
+            except UserError as error:  # a pipe or a device
+                reason = str(error).removeprefix(f"{path}: ")
             wrong += [f"{path}: {reason}"] if reason else []
     if not wrong:
         return ""

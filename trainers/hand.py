@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from clip.text_tower import TextTower
 from dassl.config import declare, read_yaml
-from dassl.data.tasks import TaskSpace
+from dassl.data.tasks import TaskSpace, is_template
 from dassl.utils import UserError, read_json
 
 declare(
@@ -67,7 +67,7 @@ def read_templates(path: str) -> dict[str, tuple[str, ...]]:
     for name, templates in content.items() if isinstance(content, dict) else [("", content)]:
         templates = [templates] if isinstance(templates, str) else templates
         right = isinstance(templates, list) and templates and all(isinstance(t, str) for t in templates)
-        if not name or not right or any(t.count("{}") != 1 for t in templates):
+        if not name or not right or not all(map(is_template, templates)):
             raise UserError(
                 f"TRAINER.ZSCLIP.TEMPLATES: {path} has {name!r}: {templates!r}; expected {form}\n"
                 "where each template has one {} for the class name"

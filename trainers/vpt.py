@@ -14,7 +14,7 @@ from clip.additions import Additions, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
 from dassl.config import between, declare
-from dassl.data.tasks import TaskSpace
+from dassl.data.tasks import TaskSpace, is_template
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
@@ -80,7 +80,7 @@ class VPT(MultiTaskTrainer):
 
     def problems(self, cfg) -> list[str]:
         template, found = cfg.TRAINER.VPT.TEMPLATE, self.image_problems(cfg)
-        if template and template.count("{}") != 1:
+        if template and not is_template(template):
             found.append(f'{KEY}TEMPLATE {template!r}: expected one {{}} for the class name, e.g. "a photo of a {{}}."')
         return found
 

@@ -25,10 +25,12 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from dassl.utils.errors import UserError
+from dassl.utils.tools import open_file
 
 READING = "transparent on white, 16-bit grey too"  # part of cache keys; change it together with the conversion
 _WORKER_MARK = "Caught "  # torch begins the text of an exception from a worker with this word
 _OPEN_ARCHIVES = 16
+LONGEST = 1000  # ratio of the sides of an image
 
 
 class _OneLine:
@@ -147,6 +149,8 @@ def _reason(path: str, error: Exception) -> str:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if max(image.size) > LONGEST * min(image.size):  # resizing the shorter side would take gigabytes
+        raise UserError(f"{image.width} x {image.height} pixels: one side is more than {LONGEST} times the other")
     see_through = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")
     if image.mode == "RGB" and not see_through:
         image.load()
@@ -201,7 +205,7 @@ def _archive(path: str) -> zipfile.ZipFile:
 def _open(path: str):
     found = _split_archive(path)
     if found is None:
-        return open(path, "rb")
+        return open_file(path, "rb")
     archive, member = found
     try:
         return io.BytesIO(_archive(archive).read(member))

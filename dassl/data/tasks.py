@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
+from string import Formatter
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Task:
             raise ValueError(f"task {self.key!r}: class names must be strings, found {odd[0]!r}; quote it in YAML")
         if self.metric not in (known := METRICS.declarable()):
             raise ValueError(f"task {self.key!r}: metric {self.metric!r} is not one of {', '.join(known)}")
-        bad = [t for t in self.templates if t.count("{}") != 1]
+        bad = [t for t in self.templates if not is_template(t)]
         if bad or not self.templates:
             found = repr(bad[0]) if bad else "none"
             raise ValueError(f"task {self.key!r}: a template needs one '{{}}' for the class name, found {found}")
@@ -212,6 +213,15 @@ class TaskSpace:
         if len(set(tasks)) != len(tasks):
             raise ValueError(f"a task may be chosen only once, found {tasks}")
         return TaskSpace(tuple(self.tasks[t] for t in tasks))
+
+
+def is_template(text):
+    """Whether a text is a template: one {} for the class name, and no other braces unless they are doubled."""
+    try:
+        fields = [parts[1:] for parts in Formatter().parse(text) if parts[1] is not None]
+    except (ValueError, TypeError):  # a single brace; not a text
+        return False
+    return fields == [("", "", None)]
 
 
 def read_tasks(value):

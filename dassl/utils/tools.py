@@ -189,7 +189,7 @@ def not_a_download(path):
 
     Returns "" for every other file.
     """
-    with open(path, "rb") as stream:
+    with open_file(path, "rb") as stream:
         head = stream.read(512).lstrip()
     if not head:
         return "an empty file"

@@ -12,11 +12,13 @@ ones are created by hashing the image paths and are saved beside the data, so th
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dassl.data.tasks import DEFAULT_TEMPLATES, Task
+from dassl.config.rules import show
+from dassl.data.tasks import DEFAULT_TEMPLATES, Task, is_template
 from dassl.metrics import METRICS
 from dassl.utils import UserError, counted
 from datasets.classnames import in_words
@@ -26,6 +28,7 @@ from datasets.own.splits import own_split
 from datasets.source import SPLITS, Item, Source
 
 TEXTS = ("NAME", "ROOT", "TASK_NAME", "DESCRIPTION", "SPLIT")  # keys whose value is one text
+LONGEST = 80  # characters of a name, which is part of the names of files
 KEYS = (*TEXTS[:4], "CLASSNAMES", "TEMPLATE", "METRIC", "SPLIT")
 
 
@@ -83,18 +86,21 @@ class OwnSource:
         self.task_keys = (self.name,)
         if {"/", "\\"} & set(self.name):
             problems.append(f"NAME is {self.name!r}, which must not contain a slash")
+        elif self.name and (len(self.name) > LONGEST or not self.name.isprintable() or self.name.startswith(".")):
+            name = f"of {len(self.name)} characters" if len(self.name) > LONGEST else repr(self.name)
+            problems.append(f"NAME is {name}, expected at most {LONGEST} printable characters without a leading dot")
         self.metric = entry.get("METRIC", "overall_acc")
         if self.metric not in (known := METRICS.declarable()):
             hint = did_you_mean(str(self.metric).lower(), known)
             problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(known)}{hint}")
         template = entry.get("TEMPLATE") or DEFAULT_TEMPLATES
         self.templates = tuple(template) if isinstance(template, (list, tuple)) else (template,)
-        if any(not isinstance(text, str) or text.count("{}") != 1 for text in self.templates):
+        if not all(map(is_template, self.templates)):
             problems.append(f"TEMPLATE is {template!r}, expected a text with one {{}} for the class name, or several")
         self.classnames, found = _declared(entry.get("CLASSNAMES"))
         problems += found
         if problems:
-            called = text["NAME"] or self.given
+            called = show(text["NAME"] or self.given) if text["NAME"] or self.given else ""
             raise UserError(f"{where}{f' ({called})' if called else ''}: {'; '.join(problems)}")
 
     def places(self, root: str) -> list[Path]:
@@ -183,6 +189,9 @@ class OwnSource:
             raise UserError(f"{where}: {'; '.join(problems)}")
         names = [in_words(given.get(label, label)) for label in labels]
         called: dict[str, str] = {}
+        lower = Counter(name.lower() for name in set(names))
+        if alike := sorted(name for name in set(names) if lower[name.lower()] > 1):
+            listing.notes.append(f"WARNING: CLIP ignores case, so it cannot tell {some(alike)} apart; see CLASSNAMES")
         for label, name in zip(labels, names, strict=True):
             if not name:
                 raise UserError(f"{where}: the class name of the label {label!r} is empty; give it one in CLASSNAMES")

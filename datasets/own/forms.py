@@ -17,9 +17,10 @@ import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
-from dassl.utils import UserError, counted
+from dassl.utils import UserError, counted, open_file
 from datasets.folders import are, some
 from datasets.readers import IMAGE_ENDINGS, image_names, subfolders
 
@@ -61,7 +62,7 @@ class Listing:
 
 
 def is_number(label: str) -> bool:
-    return label.isascii() and label.isdigit()
+    return label.isascii() and label.isdigit() and len(label) < 19
 
 
 def read_listing(place: Path) -> Listing:
@@ -76,6 +77,8 @@ def read_listing(place: Path) -> Listing:
             found = place.suffix or "file without an ending"
             raise UserError(f"{place}: found a {found}, expected a folder, .csv or .tsv")
         return _listed(place, place.parent, [(None, place)])
+    if not place.is_dir():
+        raise UserError(f"{place}: found a pipe, a socket or a device, expected a folder, .csv or .tsv")
     names = subfolders(place)
     if file := _metadata(place):
         return _listed(file, place, [(None, file)])
@@ -92,11 +95,22 @@ def read_listing(place: Path) -> Listing:
         raise UserError(f"{place} holds several tables of images: {some(f.name for f in usable)}; give one as ROOT")
     if usable:
         return _listed(usable[0], place, [(None, usable[0])])
+    unusable = next((file for file in tables if columns[file]), None)
+    unused = unusable and (
+        f"the table {unusable.name} is not used, because its first line is {', '.join(columns[unusable])[:100]}"
+    )
     if names:
-        return _divided_folders(place, names) or _class_folders(place, names)
+        try:
+            listing = _divided_folders(place, names) or _class_folders(place, names)
+        except UserError as error:
+            if not unused:
+                raise
+            raise UserError(f"{error}; {unused}; {EXPECTED}") from None
+        listing.notes += [unused] if unused else []
+        return listing
     found = f"found {counted(len(image_names(place)), 'image')} and no folder"
-    if file := next((file for file in tables if columns[file]), None):
-        found += f", and the table {file.name} with the columns {', '.join(columns[file])}"
+    if unusable:
+        found += f", and the table {unusable.name} with the columns {', '.join(columns[unusable])}"
     raise UserError(f"{place} has no class folder: {found}; expected one folder per class, or a table; {EXPECTED}")
 
 
@@ -112,6 +126,11 @@ def _divided_folders(place: Path, names: list[str]) -> Listing | None:
         images, folders = image_names(place / wrong[0]), subfolders(place / wrong[0])
         found = f"{counted(len(images), 'image')} and {counted(len(folders), 'folder')} in {wrong[0]}"
         raise UserError(f"{place} has the folders {some(names)}; found {found}, expected class folders and no image")
+    known = ("train", "val", "test")
+    misspelt = {name: near[0] for name in names if name not in parts and (near := _near_part(name, known))}
+    if parts and misspelt and not any(image_names(place / name) for name in [*parts, *misspelt]):
+        name, near = next(iter(misspelt.items()))
+        raise UserError(f"{place} has the folder {name} beside {some(parts)}; rename {name}, e.g. to {near}")
     if wrong or not sure:
         return None  # "train" can be a class, too: of vehicles
     if twice := [part for part, count in Counter(parts.values()).items() if count > 1]:
@@ -126,6 +145,10 @@ def _divided_folders(place: Path, names: list[str]) -> Listing | None:
     if others := [name for name in names if name not in parts]:
         listing.notes.append(f"left out, beside {some(parts)}: {some(others)}")
     return listing
+
+
+def _near_part(name: str, known: tuple[str, ...]) -> list[str]:
+    return get_close_matches(name.lower(), known, n=1, cutoff=0.7)
 
 
 def _class_folders(place: Path, names: list[str]) -> Listing:
@@ -144,6 +167,8 @@ def _class_folders(place: Path, names: list[str]) -> Listing:
 def _images_of(place: Path, folder: str, label: str, notes: list[str]) -> Rows:
     """(path, label) of the images in a class folder and its subfolders. Raises UserError if it has no image."""
     rows, unread = [], Counter()
+    if Path(os.path.realpath(place / folder)) in (real := Path(os.path.realpath(place)), *real.parents):
+        raise UserError(f"{place}: the class folder {folder} is a link to a folder that contains it; remove the link")
     for where, inner, files in os.walk(place / folder):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
         below = Path(where).relative_to(place).as_posix()
@@ -179,7 +204,7 @@ def _lacking(columns: list[str]) -> list[str]:
 def _header(file: Path) -> tuple[list[str], str]:
     """The columns of a table in lower case, and the character between them, out of comma, semicolon and tab."""
     try:
-        with open(file, encoding="utf-8-sig", newline="") as stream:
+        with open_file(file, encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
     except UnicodeDecodeError:
         raise UserError(f"{file} is not text in UTF-8; save it as CSV in UTF-8") from None
@@ -193,8 +218,10 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     columns, mark = ([], "") if file.suffix.lower() == ".jsonl" else _header(file)
     if mark:
         _require(columns, str(file))
+        if twice := [column for column, count in Counter(columns).items() if count > 1]:
+            raise UserError(f"{file} has the column {twice[0]} twice; expected each column once")
     try:
-        with open(file, encoding="utf-8-sig", newline="") as stream:
+        with open_file(file, encoding="utf-8-sig", newline="") as stream:
             if not mark:
                 yield from _json_rows(file, stream)
                 return

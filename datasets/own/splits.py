@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dassl.utils import UserError, atomic_write, counted
+from dassl.utils import UserError, atomic_write, counted, open_file
 from datasets.folders import are, some
 from datasets.own.forms import Listing, Rows
 from datasets.source import SPLITS
@@ -93,7 +93,7 @@ def _by_file(name: str, file: Path, pool: Rows, listing: Listing, remedy: str) -
     `remedy` says in messages how to create another split.
     """
     try:
-        with open(file, encoding="utf-8") as stream:
+        with open_file(file, encoding="utf-8") as stream:
             content = json.load(stream)
         entries = [(entry if isinstance(entry, str) else str(entry[0]), p) for p in SPLITS for entry in content[p]]
     except (ValueError, AttributeError, TypeError, IndexError, KeyError, RecursionError) as error:

@@ -41,7 +41,7 @@ MERGED = [line.replace("[", "{<<: [").replace("]", "]}") for line in DOUBLED]
         ("just words", "expected settings as KEY: value, found str"),
         ('_BASE_: "a\\0b"', "expected the path of a file"),
         ("_BASE_: .", "Is a directory; expected a YAML file"),
-        ("SEED: .nan", "expected an integer, found a number"),
+        ("SEED: .nan", "SEED = nan: expected a number between"),
     ],
 )
 def test_each_content_that_cannot_be_used_is_one_short_message(tmp_path, content, expected):

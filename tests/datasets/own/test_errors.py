@@ -31,7 +31,13 @@ def refused(*entries, kind=ValueError, root=""):
         ({"TEMPLATE": "a photo"}, "TEMPLATE is 'a photo', expected a text with one {} for the class name"),
         ({"TEMPLATE": ["a {}.", "it"]}, "TEMPLATE is ['a {}.', 'it']"),
         ({"TEMPLATE": "a {} or {}"}, "TEMPLATE is 'a {} or {}'"),
+        ({"TEMPLATE": "{} {x}"}, "TEMPLATE is '{} {x}'"),
+        ({"TEMPLATE": "{} {"}, "TEMPLATE is '{} {'"),
+        ({"TEMPLATE": "{:>5}"}, "TEMPLATE is '{:>5}'"),
         ({"NAME": "a/b"}, "NAME is 'a/b', which must not contain a slash"),
+        ({"NAME": "n" * 300}, "NAME is of 300 characters, expected at most 80 printable characters"),
+        ({"NAME": ".."}, "NAME is '..', expected at most 80 printable characters without a leading dot"),
+        ({"NAME": "a\nb"}, "NAME is 'a\\nb', expected at most 80 printable characters"),
         ({"TASK_NAME": ["x"]}, "TASK_NAME is ['x'], expected a text"),
         ({"CLASSNAMES": "x"}, "CLASSNAMES is 'x', expected {label: name} or a list of names"),
         ({"CLASSNAMES": {"ant": True}}, "CLASSNAMES has True, expected texts; put yes, no, on, off into quotes"),
@@ -41,6 +47,45 @@ def refused(*entries, kind=ValueError, root=""):
 def test_entries(change, expected):
     text = refused({"ROOT": "photos", **change})
     assert expected in text and text.startswith("DATASET.TASKS, entry 1") and "\n" not in text
+
+
+def test_pipes_devices_and_links_to_a_folder_itself_are_refused_and_nothing_waits(tmp_path):
+    for name, make in (("pipe", os.mkfifo), ("device", lambda path: os.symlink("/dev/zero", path))):
+        folder = class_folders(tmp_path / name)
+        make(folder / "ant" / "x.png")
+        assert f"x.png: a {name}, not a file" in refused({"ROOT": str(folder)})
+    os.mkfifo(tmp_path / "table.csv")
+    assert "table.csv: found a pipe" in refused({"ROOT": str(tmp_path / "table.csv")})
+    folder = class_folders(tmp_path / "with_table")
+    os.mkfifo(folder / "labels.csv")
+    assert "labels.csv: a pipe, not a file" in refused({"ROOT": str(folder)})
+    folder = class_folders(tmp_path / "circle")
+    os.symlink("..", folder / "loop")
+    assert "the class folder loop is a link to a folder that contains it" in refused({"ROOT": str(folder)})
+    folder = class_folders(tmp_path / "inner_circle")
+    os.symlink("..", folder / "ant" / "loop")
+    build_dataset(config("Suite", "", TASKS=[{"ROOT": str(folder)}]))
+
+
+def test_misspelt_parts_and_unusable_tables_are_told(tmp_path, capsys):
+    for part in ("trian", "test"):
+        class_folders(tmp_path / "a" / part)
+    assert "has the folder trian beside test; rename trian, e.g. to train" in refused({"ROOT": str(tmp_path / "a")})
+    class_folders(tmp_path / "b" / "train")
+    class_folders(tmp_path / "b" / "vall")
+    assert "has the folder vall beside train; rename vall, e.g. to val" in refused({"ROOT": str(tmp_path / "b")})
+    rows = [(f"images/{name}/{i}.png", name) for name in ("ant", "bee") for i in range(3)]
+    table(tmp_path / "c" / "labels.csv", rows, columns=",".join(rows[0]))
+    expected = "the table labels.csv is not used, because its first line is images/ant/0.png, ant"
+    assert expected in refused({"ROOT": str(tmp_path / "c")})
+    table(tmp_path / "d" / "labels.csv", [(*row, "x") for row in rows], columns="path,label,label")
+    assert "has the column label twice" in refused({"ROOT": str(tmp_path / "d")})
+    table(tmp_path / "e" / "labels.csv", [(path, "9" * 5000 if name == "ant" else "0") for path, name in rows])
+    build_dataset(config("Suite", "", TASKS=[{"ROOT": str(tmp_path / "e")}]))
+    class_folders(tmp_path / "f", ("Ant", "ant"))
+    capsys.readouterr()
+    build_dataset(config("Suite", "", TASKS=[{"ROOT": str(tmp_path / "f")}]))
+    assert "WARNING: CLIP ignores case, so it cannot tell Ant, ant apart" in capsys.readouterr().out
 
 
 def test_all_problems_of_an_entry_at_once_and_which_entry():
