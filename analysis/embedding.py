@@ -142,8 +142,9 @@ def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool)
         axes = figure.add_subplot(1, len(panels), number, projection=None if flat else "3d")
         for c, name in enumerate(names):
             style = plots.series(c)
-            axes.scatter(*points[labels == c].T, s=16, alpha=0.75, lw=0, label=plots.wrapped(name), **style)
-            axes.scatter(*ends[c][:, None], s=90, edgecolor="k", lw=1, zorder=3, **style)
+            shade = {} if flat else {"depthshade": False}  # a paler point would look like another class
+            axes.scatter(*points[labels == c].T, s=16, alpha=0.75, lw=0, label=plots.wrapped(name), **style, **shade)
+            axes.scatter(*ends[c][:, None], s=90, edgecolor="k", lw=1, zorder=3, **style, **shade)
             if not flat:
                 axes.plot(*np.stack([0 * ends[c], ends[c]]).T, color=style["color"], lw=2)
         axes.set_title(title)
@@ -154,7 +155,13 @@ def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool)
             axes.view_init(elev=22, azim=-60)
             axes.set_box_aspect((1, 1, 1), zoom=1.12)
     handles, texts = axes.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="lower center" if not flat else "outside lower center", ncols=min(len(names), 5))
+    figure.legend(
+        handles,
+        texts,
+        loc="lower center" if not flat else "outside lower center",
+        ncols=min(len(names), 5),
+        markerscale=1.6,
+    )
     if not flat:  # the layout engine ignores labels around three-dimensional axes
         figure.set_layout_engine(None)
         figure.subplots_adjust(left=0.01, right=0.96, bottom=0.12 + 0.02 * (len(names) // 5), top=0.88, wspace=0.1)

@@ -117,6 +117,7 @@ def heat_map(axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[st
     """Draw a matrix as colours with its numbers in format `text` and a colour bar with the label `label`.
 
     rows, columns: names of the rows and columns. limits: vmin and vmax of the colours; values beyond them are clipped.
+    Cells with NaN stay grey and without a number.
     """
     image = axes.imshow(values, cmap=MAP, aspect="equal", **limits)
     axes.grid(False)
@@ -124,11 +125,14 @@ def heat_map(axes, values: np.ndarray, rows: Sequence[str], columns: Sequence[st
     axes.set_xticks(range(len(columns)), [wrapped(name) for name in columns], rotation=90, fontsize=8)
     axes.set_yticks(range(len(rows)), [wrapped(name, 40) for name in rows], fontsize=8)
     axes.tick_params(length=0)
+    axes.set_facecolor("0.88")
     for (i, j), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
         dark, number = image.norm(value) < 0.6, format(value, text)
         number = format(0.0, text) if float(number) == 0 else number  # not -0.00
         axes.text(j, i, number, ha="center", va="center", fontsize=7, color="w" if dark else "k")
-    beyond = "max" if values.max() > image.norm.vmax else "neither"
+    beyond = "max" if np.nanmax(values) > image.norm.vmax else "neither"
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.5, aspect=15, extend=beyond)
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7)

@@ -131,11 +131,15 @@ def _step(learner: SoftCPT, f: Tensor, loss, lr: float) -> Tensor:
 
 def draw(figure, rows: list[dict], names: list[str]) -> None:
     """Draw the actual moves of every task for every task's loss, and actual against predicted moves."""
+    from matplotlib.patches import Rectangle
+
     map_of, against = figure.subplots(1, 2)
     T = len(names)
     predicted, actual = (np.array([row[key] for row in rows]) for key in ("predicted", "actual"))
-    plots.heat_map(map_of, actual.reshape(T, T), names, names, ".1e", "length of the move of a context")
-    map_of.set_xlabel("step on the loss of")
+    plots.heat_map(map_of, actual.reshape(T, T), names, names, "#.2g", "length of the move of a context")
+    for t in range(T):
+        map_of.add_patch(Rectangle((t - 0.47, t - 0.47), 0.94, 0.94, fill=False, edgecolor="w", lw=1.5))
+    map_of.set_xlabel("step on the loss of (framed: of the same task)")
     map_of.set_ylabel("moves the context of")
     own = np.eye(T, dtype=bool).ravel()
     for number, (which, label) in enumerate(((own, "step on own loss"), (~own, "step on another task's loss"))):
@@ -168,7 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     side = 3.5 + 0.42 * len(tasks)
     with plots.figure(out, COLUMNS, rows, side + 4.6, max(side - 0.8, 4)) as figure:
         draw(figure, rows, [task.name for task in tasks])
-        figure.suptitle(f"one step of gradient descent, rate {lr:g}", fontsize=10)
+        figure.suptitle(f"{method_name(trainer.cfg)}: one step of gradient descent, rate {lr:g}", fontsize=10)
     print(f"largest relative difference of actual and predicted: {max(r['relative_difference'] for r in rows):.2g}")
 
 

@@ -119,6 +119,18 @@ def named_experiments(given: list[str]) -> list[Experiment]:
     return found
 
 
+def by_method(experiments: list[Experiment], places: dict[str, Place]) -> dict[str, Place]:
+    """The places, with the names of methods for series in place of folders, where that keeps the series apart."""
+    methods: dict[str, set[str]] = {}
+    for experiment in experiments:
+        found = {str(run.settings.get("method")) for run in experiment.finished if run.settings.get("method")}
+        methods.setdefault(places[experiment.label][0], set()).update(found)
+    names = [found for found in methods.values() if len(found) == 1]
+    if len(names) < len(methods) or len(set.union(*names)) < len(names) or any("/" not in name for name in methods):
+        return places
+    return {label: (min(methods[series]), value) for label, (series, value) in places.items()}
+
+
 def values_in_order(values: list[str]) -> list[str]:
     """Unique values: numbers in increasing order, then words in the given order."""
     numbers = sorted({value for value in values if value.isdigit()}, key=int)
@@ -248,6 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
         places = {each.label: layout.place(re.fullmatch(layout.pattern, each.label)) for each in experiments}
     else:
         layout, places = layout_of(experiments, folder)
+        places = by_method(experiments, places)
     choice = choose(options.keyword, experiments)
     rows = table(experiments, layout, places, choice)
     if options.compare:

@@ -79,7 +79,8 @@ def draw(figure, matrices: dict[str, np.ndarray], names: list[str]) -> dict[str,
         labels = [names[t] for t in order]
         off = cosine[~np.eye(len(names), dtype=bool)]  # the diagonal is always 1
         limits = {"vmin": off.min(), "vmax": off.max() if off.max() > off.min() else 1}
-        plots.heat_map(axes, cosine[np.ix_(order, order)], labels, labels, ".2f", "cosine similarity", **limits)
+        shown = np.where(np.eye(len(names), dtype=bool), np.nan, cosine[np.ix_(order, order)])
+        plots.heat_map(axes, shown, labels, labels, ".2f", "cosine similarity\n(grey: a task with itself)", **limits)
     return orders
 
 
@@ -104,6 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     size = (width * across, height * len(matrices) / across)
     with plots.figure(out, COLUMNS, rows, *size) as figure:
         orders = draw(figure, matrices, [task.name for task in tasks])
+        figure.suptitle(f"{method_name(trainer.cfg)} on {trainer.cfg.DATASET.NAME}", fontsize=10)
         for title, (cosine, inner) in found.items():
             for (i, j), value in np.ndenumerate(cosine):
                 about = (title, tasks[i].key, tasks[j].key, value, inner[i, j], orders[title].index(i))

@@ -36,6 +36,8 @@ from dassl.utils.arguments import Parser
 from reporting.experiments import Experiment, load_experiment
 
 X = (("visual_variance", "intra-class visual variance"), ("text_variance", "inter-class text variance"))
+FEWEST = 4  # tasks for a correlation: with three, even unrelated numbers often look correlated
+NO_R = f"r is not computed (fewer than {FEWEST} tasks, or equal values)"
 SAME = ("backbone", "protocol", "split")  # settings in which an experiment and zero-shot must agree
 COLUMNS = ("task", "name", "classes", "images", *(key for key, _ in X), "metric", "zero_shot_percent")
 
@@ -135,8 +137,8 @@ def _same(row: dict, task: TaskResult) -> bool:
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float | None:
-    """Pearson correlation; None for fewer than three points, or if `x` or `y` is constant."""
-    return float(np.corrcoef(x, y)[0, 1]) if len(x) > 2 and x.std() > 0 and y.std() > 0 else None
+    """Pearson correlation; None for fewer than FEWEST points, or if `x` or `y` is constant."""
+    return float(np.corrcoef(x, y)[0, 1]) if len(x) >= FEWEST and x.std() > 0 and y.std() > 0 else None
 
 
 def draw(figure, rows: list[dict], labels: list[str]) -> list[str]:
@@ -162,7 +164,7 @@ def draw(figure, rows: list[dict], labels: list[str]) -> list[str]:
             text = label if r is None else f"{label}  (r = {r:+.2f})"
             style = {**plots.series(number), "ls": "", "ms": 5}
             axes.errorbar(x, y, [row[f"{label}_std_points"] or 0 for row in own], label=text, elinewidth=0.8, **style)
-            lines.append(f"{label}, improvement and {title}: " + ("r -" if r is None else f"r = {r:+.3f}"))
+            lines.append(f"{label}, improvement and {title}: " + (NO_R if r is None else f"r = {r:+.3f}"))
         if labels:
             axes.axhline(0, color="0.3", lw=0.8)
             axes.set_ylabel("improvement over zero-shot CLIP (percentage points)")

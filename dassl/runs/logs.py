@@ -134,3 +134,43 @@ def _read_line(line: str, section: str, block: Block) -> None:
             block.total = int(value.replace(",", ""))
         elif section == "per-task" and name == "average" and percent:
             block.average_missing = False
+
+
+EPOCH = re.compile(r"epoch:? ?\[(\d+)/\d+\]\s*(?:batch )?\[\d+/\d+\]")
+NUMBER_AND_MEAN = re.compile(r"([A-Za-z]\w*) [-+.\deinfa]+ \(([-+.\deinfa]+)\)")
+HEADLINES = ("overall_metric", "accuracy")
+RATE = re.compile(r"\blr ([-+.\de]+)")
+
+
+def training_epochs(lines):
+    """The epochs of the training lines of a log, each from its last line.
+
+    Args:
+        lines: iterable of strings.
+
+    Returns:
+        [{"epoch": number from 1, "lr": rate, name: mean over the epoch up to that line, "validation": per cent}], by
+        epoch. "loss" and "acc" are among the names, "validation" is there if the run was validated after the epoch. An
+        epoch that a resumed run repeats is as it was the last time.
+    """
+    found, epoch, validating = {}, None, False
+    for raw in lines:
+        line = raw.strip()
+        if match := EPOCH.match(line):
+            epoch, validating = int(match[1]), False
+            numbers = {name: _float(value) for name, value in NUMBER_AND_MEAN.findall(line)}
+            rate = RATE.search(line)
+            found[epoch] = {"epoch": epoch, **numbers, **({"lr": _float(rate[1])} if rate else {})}
+        elif line.startswith("=> "):
+            validating = line == "=> validation result"
+        elif validating and epoch and (match := RESULT_LINE.fullmatch(line)) and match[1] in HEADLINES:
+            found[epoch]["validation"] = _number(match[2])
+    return [found[epoch] for epoch in sorted(found)]
+
+
+def _float(text):
+    """The number in a text; None for a text that is not one."""
+    try:
+        return float(text)
+    except ValueError:
+        return None

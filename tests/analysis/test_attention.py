@@ -58,8 +58,11 @@ def test_unsupported_runs_and_images_are_refused(run, tmp_path, pictures, capsys
     _, resnet = run("MTCoOp", on="rn")
     out = ("--out", tmp_path / "seen")
     for text, arguments in {
-        "MTCoOp on ViT-B/16 has no prompts in the image tower: expected one of VPT, UPT or MTUPT": (coop, *pictures),
-        "MTCoOp on RN50 has no prompts in the image tower": (resnet, *pictures),
+        "SoftCPT-NATA on ViT-B/16 has no prompts in the image tower: expected one of VPT, UPT or MTUPT": (
+            coop,
+            *pictures,
+        ),
+        "SoftCPT-NATA on RN50 has no prompts in the image tower": (resnet, *pictures),
         "choose one with --task, of shades, one, marks": (soft, *pictures),
         "the run has no such task": (soft, *pictures, "--task", "birds"),
         "layers 0 to 2": (vpt, *pictures, "--layer", "3"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from analysis import embedding
+from dassl.config import method_name
 from tests.analysis.figures import refused, rows_of
 
 SHADES = ("red", "dark_green", "light blue", "white", "black")
@@ -32,6 +33,7 @@ def numbers(rows, axes="xyz"):
 @pytest.mark.parametrize("method", ["MTCoOp", "UPT"])
 def test_points_and_lines_reproduce_differences_of_logits(run, tmp_path, method, capsys):
     trainer, folder = run(method)
+    method = method_name(trainer.cfg)
     names = [SHADES[i] for i in (3, 0, 1, 4)]
     out = tmp_path / "e"
     assert embedding.main([folder, "--classes", "white", "RED", "dark green", "black", "--out", str(out)]) == 0
@@ -56,7 +58,7 @@ def test_points_and_lines_reproduce_differences_of_logits(run, tmp_path, method,
 def test_with_two_classes_the_other_axes_come_from_the_images(run, tmp_path):
     _, folder = run("MTCoOp")
     assert embedding.main([folder, "--task", "marks", "--classes", "2", "--out", str(tmp_path / "e")]) == 0
-    rows = [row for row in rows_of(tmp_path / "e") if row["panel"] == "MTCoOp"]
+    rows = [row for row in rows_of(tmp_path / "e") if row["panel"] == "SoftCPT-NATA"]
     ends = numbers(rows[:2])
     assert np.allclose(ends[0], -ends[1], atol=1e-6) and np.abs(ends[:, 1:]).max() < 1e-6 * np.abs(ends).max()
     assert (numbers(rows[2:]).std(0) > 0).all()

@@ -39,7 +39,7 @@ def test_weights_are_restored(run):
 
 def test_runs_without_linear_meta_network_are_refused(run, capsys):
     cases = {
-        "a run of MTCoOp": ("MTCoOpHard",),
+        "a run of SoftCPT": ("MTCoOpHard",),
         "found lin and True": ("MTCoOp", "TRAINER.MTCOOP.CSC", True),
         "found mlp and False": ("MTCoOp", "TRAINER.MTCOOP.PG_TYPE", "mlp"),
     }

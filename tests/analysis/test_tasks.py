@@ -88,8 +88,8 @@ def test_figures_are_written_to_the_run_by_default(run, capsys):
 
 def test_runs_without_vectors_per_task_are_refused(run, capsys):
     for text, method in {
-        "MTCoOpHard has no feature, context or prompt for each task": ("MTCoOpHard",),
-        "VPT has no feature": ("VPT",),
+        "CoOp-MT has no feature, context or prompt for each task": ("MTCoOpHard",),
+        "VPT-deep has no feature": ("VPT",),
         "MTUPT has no feature": ("MTUPT", "TRAINER.MTUPT.SHARING", "hard"),
         "learns nothing": ("ZeroshotCLIP",),
         "one task (marks)": ("MTCoOp", "DATASET.SUBSAMPLE_TASKS", "task2"),

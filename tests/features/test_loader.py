@@ -160,7 +160,7 @@ def test_where_the_bank_cannot_serve(run, capsys):
     live = run("live", "DATALOADER.RETURN_IMG0", True, "DATALOADER.FEATURE_BANK", True)
     assert live[2] == 2 * 40 + 18
     assert "FEATURE_BANK is not used: DATALOADER.K_TRANSFORMS or RETURN_IMG0" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="K_TRANSFORMS 2: MTCoOp takes one view"):
+    with pytest.raises(ConfigError, match="K_TRANSFORMS 2: SoftCPT-NATA takes one view"):
         run("views", "DATALOADER.K_TRANSFORMS", 2)
 
 

@@ -140,7 +140,7 @@ def test_a_resnet_is_refused_in_one_line_before_data_is_read(name, build, tmp_pa
 
 
 def test_other_mistakes(build):
-    with pytest.raises(ConfigError, match="FEATURE_BANK True: VPT needs the images themselves"):
+    with pytest.raises(ConfigError, match="FEATURE_BANK True: VPT-(deep|shallow) needs the images themselves"):
         build("a", "DATALOADER.FEATURE_BANK", True)
     with pytest.raises(ConfigError, match="TEMPLATE 'a photo.': expected one {} for the class name"):
         build("b", "TRAINER.VPT.TEMPLATE", "a photo.")
