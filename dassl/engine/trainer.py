@@ -164,7 +164,7 @@ class SimpleTrainer(TrainerBase):
             self._resume()
         replace_run(self.output_dir)
         if self.learns:
-            checkpoints.tidy(self.output_dir, self.get_model_names(), checkpoints.kept(self.cfg))
+            checkpoints.tidy(self.output_dir, self.get_model_names(), *checkpoints.kept(self.cfg))
             if self.cfg.TRAIN.TENSORBOARD:
                 self.init_writer(os.path.join(self.output_dir, TENSORBOARD))
         write_config(self.cfg)
@@ -209,7 +209,7 @@ class SimpleTrainer(TrainerBase):
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=checkpoints.BEST)
         if last or (freq > 0 and (self.epoch + 1) % freq == 0):
             self.save_model(self.epoch, self.output_dir)
-            checkpoints.prune(self.output_dir, self.get_model_names(), checkpoints.kept(cfg))
+            checkpoints.prune(self.output_dir, self.get_model_names(), *checkpoints.kept(cfg))
 
     def after_train(self):
         if self.bar is not None:

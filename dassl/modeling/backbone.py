@@ -1,7 +1,6 @@
 """Backbones: networks from images (B, 3, H, W) to features (B, out_features)."""
 
 from torch import nn
-from torchvision import models
 
 from dassl.utils.registry import Registry
 
@@ -20,6 +19,8 @@ class ResNet(Backbone):
     """torchvision's ResNet without its classifier; `pretrained`: with its weights of ImageNet, which are downloaded."""
 
     def __init__(self, name, pretrained=True):
+        from torchvision import models  # slow, and methods on CLIP do not need it
+
         super().__init__()
         self.network = models.get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
         self._out_features = self.network.fc.in_features

@@ -86,7 +86,10 @@ def require_checkpoint(directory, epoch=None, names=None):
         raise FileNotFoundError(f"nothing to load: {directory} contains no checkpoint, expected {expected}")
     if epoch is not None and epoch not in epochs:
         there = ", ".join(map(str, epochs)) or "none, only the best model on validation (omit the epoch to load it)"
-        raise FileNotFoundError(f"no checkpoint of epoch {epoch} in {directory}; epochs with checkpoints: {there}")
+        raise FileNotFoundError(
+            f"no checkpoint of epoch {epoch} in {directory}; epochs with checkpoints: {there}. A run with "
+            "TRAIN.CHECKPOINT_FREQ 1 keeps every epoch"
+        )
 
 
 def load_saved(path, epoch=None):
@@ -156,35 +159,38 @@ def misfit(model, weights):
 
 
 def kept(cfg):
-    """How many of the newest checkpoints a run keeps, 0 for all.
+    """The arguments `keep` and `every` of `prune`.
 
     Unless TRAIN.CHECKPOINT_KEEP says a number, checkpoints that a run asks for with its own TRAIN.CHECKPOINT_FREQ are
     kept, as in Dassl. Those of the default frequency only serve to resume.
     """
     if cfg.TRAIN.CHECKPOINT_KEEP >= 0:
-        return cfg.TRAIN.CHECKPOINT_KEEP
-    asked = cfg.TRAIN.CHECKPOINT_FREQ != settings()["TRAIN.CHECKPOINT_FREQ"].default  # noqa: SIM300
-    return 0 if asked else 1
+        return cfg.TRAIN.CHECKPOINT_KEEP, 1
+    frequency, default = cfg.TRAIN.CHECKPOINT_FREQ, settings()["TRAIN.CHECKPOINT_FREQ"].default
+    return (1, default) if frequency == default else (0, 1)
 
 
-def prune(directory, names, keep):
-    """Remove periodic checkpoints except for the newest `keep`; keep = 0 removes none."""
+def prune(directory, names, keep, every=1):
+    """Remove periodic checkpoints except for the newest `keep`; keep = 0 removes none.
+
+    Only epochs that are multiples of `every` are removed, so that those an earlier part of the run asked for are left.
+    """
     if keep <= 0:
         return
     newest = saved_epochs(directory, names)[-keep:]
     for name in names:
         for epoch in saved_epochs(directory, [name]):
-            if newest and epoch < newest[0]:
+            if newest and epoch < newest[0] and epoch % every == 0:
                 os.unlink(checkpoint_path(directory, name, epoch))
 
 
-def tidy(directory, names, keep):
+def tidy(directory, names, keep, every=1):
     """Remove the leftovers of a killed run: temporary files, and checkpoints beyond the newest `keep`."""
     for folder in [directory, *(os.path.join(directory, name) for name in names)]:
         for file in os.listdir(folder) if os.path.isdir(folder) else []:
             if _TEMPORARY.fullmatch(file):
                 os.unlink(os.path.join(folder, file))
-    prune(directory, names, keep)
+    prune(directory, names, keep, every)
 
 
 def plain(value):

@@ -72,8 +72,8 @@ def test_epoch_missing_for_one_model_is_not_resumed_from(root):
 
 
 def test_checkpoint_keep(root):
-    def left(keep, freq=1, epochs=4):
-        output = root / f"keep{keep}_{freq}"
+    def left(keep, freq=1, epochs=4, folder=""):
+        output = root / (folder or f"keep{keep}_{freq}")
         settings = {"TRAIN__CHECKPOINT_FREQ": freq, "TRAIN__CHECKPOINT_KEEP": keep, "OPTIM__MAX_EPOCH": epochs}
         build_trainer(toy.config(root, output, TEST__NO_TEST=True, **settings)).train()
         return [sorted(path.name[-1] for path in (output / m).glob("model.pth.tar-*")) for m in ("learner", "bias")]
@@ -84,6 +84,10 @@ def test_checkpoint_keep(root):
     automatic = get_cfg_default().TRAIN
     assert left(automatic.CHECKPOINT_KEEP) == [["1", "2", "3", "4"]] * 2  # a frequency of one's own: as in Dassl
     assert left(automatic.CHECKPOINT_KEEP, automatic.CHECKPOINT_FREQ, 11) == [["1"]] * 2  # of epoch 11, not of 10
+    left(automatic.CHECKPOINT_KEEP, 1, 3, "changed")
+    left(automatic.CHECKPOINT_KEEP, automatic.CHECKPOINT_FREQ, 12, "changed")
+    found = {path.name.split("-")[1] for path in (root / "changed" / "bias").glob("model.pth.tar-*")}
+    assert found == {"1", "2", "3", "12"}  # what the first part asked for is left
 
 
 def test_resume_from_another_folder(root, capsys):
