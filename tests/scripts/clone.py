@@ -41,7 +41,7 @@ case "$1 ${{2:-}}" in
     "-m pip")
         [ "$3" = --version ] && exit 0
         echo "pip $*" >>"$STANDIN/calls"; exit "${{PIP_STATUS:-0}}" ;;
-    "-m ruff" | "-m tests.parity" | "-m pytest")
+    "-m ruff" | "-m tests.parity" | "-m pytest" | "-m analysis.sweep")
         echo "$*" >>"$STANDIN/calls"
         [ "${{FAILING:-}}" = "$2" ] && exit 1
         exit 0 ;;
@@ -132,7 +132,7 @@ class Clone:
         return records((self.record / "dry_run").read_text())
 
     def calls(self) -> list[str]:
-        """Calls of pip, venv, ruff, pytest and the parity program so far."""
+        """Calls of pip, venv, ruff, pytest, the parity program and the figure of a curve so far."""
         path = self.record / "calls"
         return path.read_text().splitlines() if path.exists() else []
 

@@ -1,6 +1,7 @@
 """The two commands of the README: their installation and what they run."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,42 +19,51 @@ def table_of(done):
     return [line for line in done.stdout.splitlines() if line.startswith("|")]
 
 
-def test_demo_runs_four_methods_and_prints_their_table(clone):
-    done = clone.sh("demo.sh", JOBS="1")
+def test_demo_runs_four_methods_at_four_numbers_of_shots(clone):
+    assert clone.sh("demo.sh", "--dry-run").returncode == 0
+    runs = [split_arguments(record) for record in clone.dry_run() if not record[0].startswith("#")]
+    assert [run[0]["--trainer"] for run in runs] == (["MTCoOp"] * 5 + ["MTCoOpHard"] * 10) * 4 + ["ZeroshotCLIP"]
+    assert [run[1].get("DATASET.NUM_SHOTS") for run in runs[:-1:15]] == ["8", "4", "2", "1"]
+    assert [run[0]["--seed"] for run in runs[:5]] == ["1", "2", "3", "4", "5"]
+
+
+def test_demo_prints_a_table_and_a_curve(clone):
+    done = clone.sh("demo.sh", JOBS="1", SEEDS="1 2")
     assert done.returncode == 0, done.stderr
-    trainers = [split_arguments(run)[0]["--trainer"] for run in clone.runs()]
-    assert trainers == ["MTCoOp"] * 3 + ["MTCoOpHard"] * 6 + ["ZeroshotCLIP"]
-    assert {split_arguments(run)[1].get("DATASET.NUM_SHOTS") for run in clone.runs()[:-1]} == {"4"}
+    assert len(clone.runs()) == 25
     table = table_of(done)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if "--" not in line]
-    assert cells[0] == ["experiment", "n", "overall", "a", "b"]
+    assert cells[0] == ["experiment", "n", "mean over tasks", "a", "b"]
     assert cells[1] == ["ZeroshotCLIP", "1", "51.00", "51.00", "51.00"]
-    assert cells[4] == ["SoftCPT-NATA", "3", "52.00 ± 0.82", "52.00 ± 0.82", "52.00 ± 0.82"]
+    assert cells[4] == ["SoftCPT-NATA", "2", "51.50 ± 0.50", "51.50 ± 0.50", "51.50 ± 0.50"]
     assert f"{clone.folder}/output/ZeroshotCLIP/tiny_ep20/icon5" in done.stdout
-    assert clone.calls() == []  # the given interpreter has everything: pip is not asked
+    [curve] = clone.calls()  # the given interpreter has everything: pip is not asked
+    assert re.findall(r"(\S+)=", curve) == ["CoOp-MT", "CoOp-CA", "SoftCPT-NATA"]
+    assert curve.count("tiny_ep20_*shots/") == 3 and curve.endswith("output/icon5/figures/demo")
 
-    again = clone.sh("demo.sh", JOBS="1")
+    again = clone.sh("demo.sh", JOBS="1", SEEDS="1 2")
     assert again.returncode == 0
-    assert len(clone.runs()) == 10
-    assert again.stdout.count("skipped, already finished") == 10
+    assert len(clone.runs()) == 25
+    assert again.stdout.count("skipped, already finished") == 25
     assert table_of(again) == table
 
 
 def test_demo_side_by_side_makes_the_same_runs(clone):
     settings = ["OPTIM.LR", "0.01", "INPUT.SIZE", "(64, 64)"]
-    done = clone.sh("demo.sh", *settings, JOBS="3", SEEDS="1 2")
+    done = clone.sh("demo.sh", *settings, JOBS="3", SEEDS="2")
     assert done.returncode == 0, done.stderr
     runs = [split_arguments(run) for run in clone.runs()]
     assert sorted((run[0]["--trainer"], run[0]["--seed"]) for run in runs) == sorted(
-        [("ZeroshotCLIP", "1")] + [("MTCoOpHard", seed) for seed in "1122"] + [("MTCoOp", seed) for seed in "12"]
+        [("ZeroshotCLIP", "1")] + [("MTCoOpHard", "2")] * 8 + [("MTCoOp", "2")] * 4
     )
     assert all(run[1]["OPTIM.LR"] == "0.01" and run[1]["INPUT.SIZE"] == "(64, 64)" for run in runs)
-    assert done.stdout.count(": starts") == done.stdout.count(": finished after") == 7
-    assert "[7/7] ZeroshotCLIP: finished" in done.stdout
+    assert done.stdout.count(": starts") == done.stdout.count(": finished after") == 13
+    assert "[13/13] ZeroshotCLIP: finished" in done.stdout
+    assert "note:" not in done.stdout
 
-    again = clone.sh("demo.sh", *settings, JOBS="3", SEEDS="1 2")
-    assert len(clone.runs()) == 7
-    assert again.stdout.count(": skipped, already finished") == 7
+    again = clone.sh("demo.sh", *settings, JOBS="3", SEEDS="2")
+    assert len(clone.runs()) == 13
+    assert again.stdout.count(": skipped, already finished") == 13
     assert table_of(again) == table_of(done) != []
 
 
@@ -69,14 +79,8 @@ def test_how_many_runs_stand_side_by_side(clone, tmp_path, processors, jobs, sai
     path = f"{tmp_path / 'tools'}:{os.environ['PATH']}"
     done = clone.sh("demo.sh", SEEDS="1", PATH=path, JOBS=jobs, PRELOAD="False", OMP_NUM_THREADS="")
     assert done.returncode == 0, done.stderr
-    assert (f"4 runs, {said} each\n" if said else "== ZeroshotCLIP\n") in done.stdout
+    assert (f"13 runs, {said} each\n" if said else "== ZeroshotCLIP\n") in done.stdout
     assert said or "at a time" not in done.stdout
-
-
-def test_demo_with_other_seeds_misses_none(clone):
-    done = clone.sh("demo.sh", SEEDS="2")
-    assert done.returncode == 0, done.stderr
-    assert "note:" not in done.stdout
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -92,16 +96,16 @@ def test_demo_stops_with_the_failing_run(clone, jobs):
 @pytest.mark.parametrize("jobs", ["1", "3"])
 def test_finished_runs_of_other_settings_stay_and_the_others_are_made(clone, jobs):
     assert clone.sh("demo.sh", SEEDS="1").returncode == 0
-    [coop] = clone.folder.glob("output/icon5/MTCoOpHard/*/nctx16_cscFalse_tscFalse/seed1/results.json")
+    [coop] = clone.folder.glob("output/icon5/MTCoOpHard/*_8shots/nctx16_cscFalse_tscFalse/seed1/results.json")
     coop.unlink()
     done = clone.sh("demo.sh", "OPTIM.LR", "0.1", SEEDS="1", JOBS=jobs)
     assert done.returncode == 2 and not table_of(done)
-    assert len(clone.runs()) == 5 and coop.exists()
-    assert done.stderr.count("now:   OPTIM.LR 0.1") == 3
-    assert done.stderr.count("3 of the runs were already finished with other settings") == 1
+    assert len(clone.runs()) == 14 and coop.exists()
+    assert done.stderr.count("now:   OPTIM.LR 0.1") == 12
+    assert done.stderr.count("12 of the runs were already finished with other settings") == 1
     assert "To repeat all runs, add --overwrite" in done.stderr.splitlines()[-1]
     done = clone.sh("demo.sh", "OPTIM.LR", "0.1", "--overwrite", SEEDS="1", JOBS=jobs)
-    assert done.returncode == 0 and len(clone.runs()) == 9
+    assert done.returncode == 0 and len(clone.runs()) == 27
 
 
 WAITING = """#!/bin/sh

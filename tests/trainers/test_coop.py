@@ -93,7 +93,7 @@ def test_configurations_are_what_their_names_say(path):
     section, name = cfg.TRAINER[trainer.upper()], path.stem
     part = dict(re.findall(r"_(ep|c|batch)(\d+)(?=_|$)", name))
     begins = name.endswith("_ctxv1") or (name.startswith("tiny") and trainer != "CoOp")
-    large = trainer == "KgCoOp" and not name.startswith("tiny")
+    large = trainer == "KgCoOp" or name.startswith("tiny")
     found = {
         "backbone": cfg.MODEL.BACKBONE.NAME,
         "epochs": cfg.OPTIM.MAX_EPOCH,
