@@ -26,6 +26,7 @@ from dassl.utils.errors import UserError
 from dassl.utils.tools import atomic_write, mkdir_if_missing, open_file
 
 BEST = "model-best.pth.tar"
+MOST_BYTES = 64 * 2**30  # of a checkpoint; a sparse file can claim any size
 POINTER = "checkpoint"  # file with the name of the newest checkpoint beside it
 _TEMPORARY = re.compile(r"\.(model.*\.pth\.tar.*|checkpoint|results\.json|tasks\.json|config\.yaml)\.[0-9a-f]{8}\.tmp")
 _NAME = re.compile(r"model\.pth\.tar-(\d+)")
@@ -286,8 +287,14 @@ def load_checkpoint(fpath):
         raise UserError(f"{fpath} is a folder, expected the file of a checkpoint")
     if not os.path.exists(fpath):
         raise FileNotFoundError(f"no checkpoint at {fpath}")
-    with open_file(fpath, "rb") as stream:
-        content = stream.read()
+    too_large = UserError(f"{fpath} does not fit into memory: {os.path.getsize(fpath):,} bytes")
+    if os.path.getsize(fpath) > MOST_BYTES:
+        raise too_large
+    try:
+        with open_file(fpath, "rb") as stream:
+            content = stream.read()
+    except MemoryError:
+        raise too_large from None
     if damage := _damage(content):
         raise UserError(f"{fpath} is not a complete checkpoint: {damage}")
     try:

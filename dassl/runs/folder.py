@@ -25,7 +25,7 @@ from dassl.runs.record import (
     log_files,
     read_config,
 )
-from dassl.utils import close_logger
+from dassl.utils import atomic_write, close_logger, open_file
 from dassl.utils.errors import UserError
 from dassl.utils.locks import locked
 from dassl.utils.registry import TRAINER_REGISTRY
@@ -172,13 +172,13 @@ def hold(directory):
         lock.enter_context(locked(os.path.join(directory, LOCK)))
     except Timeout:
         who = ""
-        with contextlib.suppress(OSError), open(owner, encoding="utf-8") as stream:
-            who = stream.read().strip()
+        with contextlib.suppress(OSError, ValueError), open_file(owner, encoding="utf-8") as stream:
+            who = stream.read(200).strip()
         raise UserError(
             f"{directory}: another run is going on in this folder{who and f' ({who})'}; wait until it ends or choose "
             "another --output-dir"
         ) from None
-    with contextlib.suppress(OSError), open(owner, "w", encoding="utf-8") as stream:
+    with contextlib.suppress(OSError), atomic_write(owner) as stream:
         stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
     _held[directory] = lock
 

@@ -412,6 +412,13 @@ def test_overwrite_and_resume_contradict_each_other(run, finished):
     fails(run("--overwrite", "--resume", finished), "give one of them")
 
 
+@pytest.mark.parametrize("name", [".lock", ".lock.owner"])
+def test_pipes_named_as_the_lock_do_not_hang(run, tmp_path, name):
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run" / name)
+    assert run("OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", "True")[0] == 0
+
+
 @pytest.mark.parametrize("name", ["tensorboard", "learner", "results.json", "log.txt"])
 def test_things_in_the_way_are_found_before_anything_is_built(run, tmp_path, monkeypatch, name):
     monkeypatch.setattr(toy.ToyCoOp, "model_names", ("learner",), raising=False)

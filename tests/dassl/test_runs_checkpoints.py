@@ -71,6 +71,10 @@ def test_damaged_and_missing_checkpoints(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match="is not a complete checkpoint"):
             utils.load_checkpoint(str(path))
+    with path.open("wb") as stream:
+        stream.truncate(1 << 42)  # 4 TB on no disk space
+    with pytest.raises(UserError, match="does not fit into memory"):
+        utils.load_checkpoint(str(path))
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         utils.load_checkpoint(str(tmp_path / "b.pth"))
     with pytest.raises(ValueError, match="the path is empty"):
