@@ -36,7 +36,10 @@ from reporting.table import experiments_table, notes_text, number_text, seeds_ta
 
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path, help="folder of an experiment, or with --multi-exp of several")
+    parser.add_argument(
+        "directory", type=Path, metavar="FOLDER", help="folder of an experiment, or with --multi-exp of several"
+    )
+    parser.add_argument("more", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--multi-exp", action="store_true", help="a row per experiment below the folder")
     parser.add_argument("--test-log", action="store_true", help="accept logs of runs that only tested")
     parser.add_argument(
@@ -120,6 +123,11 @@ def average_note(experiments: list[Experiment]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if options.more:
+        parser.error(
+            f"expected one folder, found {1 + len(options.more)}; --multi-exp shows all below a folder, and python -m "
+            "reporting.table LABEL=FOLDER LABEL=FOLDER ... compares chosen ones"
+        )
     if options.relative_std and options.csv:
         parser.error(
             "--relative-std goes with the table or --json; in CSV it is the column spread over the column mean"

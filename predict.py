@@ -7,6 +7,7 @@ message. Images that cannot be read are reported, and the other images are class
 from dassl import program  # isort: skip  first, because it handles signals
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -24,7 +25,9 @@ def parse(argv=None):
         "--topk", metavar="N", type=int, default=5, help="number of classes, the most probable first (default 5)"
     )
     parser.add_argument("--task", metavar="NAME", help="key, name or number of a task (default: all tasks of the run)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON")
+    output.add_argument("--csv", action="store_true", help="print CSV: image, task, rank, class, probability (0 to 1)")
     return parser.parse_args(argv)
 
 
@@ -128,9 +131,11 @@ def predictions(trainer, paths, tasks, topk):
             yield {"image": path, "tasks": found}
 
 
-def show(found, as_json):
-    """Print predictions as they arrive, or JSON at the end. Returns the exit code."""
-    status, rows = 0, []
+def show(found, as_json, as_csv=False):
+    """Print predictions as they arrive, as text or CSV, or as JSON at the end. Returns the exit code."""
+    status, rows, writer = 0, [], csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        writer.writerow(("image", "task", "rank", "class", "probability"))
     for row in found:
         if "error" in row:
             status = 2
@@ -139,6 +144,10 @@ def show(found, as_json):
             rows.append(row)
             continue
         for task in row.get("tasks", ()):
+            if as_csv:
+                for rank, best in enumerate(task["classes"], 1):
+                    writer.writerow((row["image"], task["key"], rank, best["class"], best["probability"]))
+                continue
             classes = ", ".join(f"{c['class']} {100 * c['probability']:.1f} %" for c in task["classes"])
             print(f"{row['image']}\t{task['key']}\t{classes}")
     if as_json:
@@ -159,7 +168,7 @@ def run(args):
         cfg, space = read_setup(args.run)
         paths, tasks = find_images(args.images), chosen_tasks(space, args.task)
         trainer = load_trainer(args.run, cfg, space)
-    return show(predictions(trainer, paths, tasks, args.topk), args.json)
+    return show(predictions(trainer, paths, tasks, args.topk), args.json, args.csv)
 
 
 @program.entry

@@ -59,6 +59,9 @@ def look(arguments: list[str]) -> tuple[str, list[str], str]:
 
 @program.entry
 def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
     text, python = Path(arguments[0]).read_text(encoding="utf-8", errors="surrogateescape"), arguments[1]
     calls, skipped, mistakes, printed = 0, 0, {}, io.StringIO()
     for record in records(text):

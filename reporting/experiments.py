@@ -207,12 +207,15 @@ def named_folders(texts: Sequence[str]) -> list[tuple[str, Path]]:
     """(label, folder) of each LABEL=FOLDER.
 
     Raises:
-        ReportError: a text without "=".
+        ReportError: a text without "=", or a label that is given twice.
     """
     for text in texts:
         if "=" not in text:
-            raise ReportError(f'expected LABEL=FOLDER, found "{text}"')
+            raise ReportError(f'expected LABEL=FOLDER, e.g. CoOp=output/..., found "{text}"')
     parts = [text.partition("=") for text in texts]
+    labels = [label for label, _, _ in parts]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ReportError(f'the label "{twice[0]}" is given {labels.count(twice[0])} times; each row needs its own')
     return [(label, Path(folder)) for label, _, folder in parts]
 
 
@@ -235,7 +238,11 @@ def _seeds_beside(folder: Path) -> set[int]:
 
 def _experiment(folder: Path, label: str, run_folders: list[Path], test_log: bool, seeds: Seeds) -> Experiment:
     runs = [read_run(path, test_log) for path in run_folders]
-    return Experiment(folder, label, runs, _missing([seed_of_name(path.name) for path in run_folders], folder, seeds))
+    found = [seed_of_name(path.name) for path in run_folders]
+    remarks = []
+    if seeds is not None and (more := [f"seed {seed}" for seed in found if seed is not None and seed not in seeds]):
+        remarks.append(f"not among the expected seeds, but part of the mean: {', '.join(more)}")
+    return Experiment(folder, label, runs, _missing(found, folder, seeds), remarks)
 
 
 def _missing(there: list[int | None], folder: Path, seeds: Seeds) -> list[int]:
@@ -309,6 +316,8 @@ def load_experiment(folder: Path, label: str = "", test_log: bool = False, seeds
             f"the runs in {folder} ({', '.join(path.name for path in others[:4])}, ...) "
             "are not seeds of one experiment: use --multi-exp"
         )
+    if left := [other for other in below if not {run.folder for run in other.runs} <= set(others)]:
+        experiment.remarks.append(f"left out: what lies further down, such as {left[0].folder}; --multi-exp shows it")
     return experiment
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import parse_test_res
+from reporting import table
 from reporting.experiments import missing_seeds
 from tests.reporting.written import NAMES, parse, parse_json, result, rows_of, write
 
@@ -242,3 +243,31 @@ finally:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "72.00 +- " in done.stdout  # the sign is replaced if the terminal lacks it
+
+
+def test_seeds_that_are_not_expected_are_named(three, capsys):
+    out = parse(capsys, three, "--seeds", 1, 2, 4)[1]
+    assert "note: missing: seed 4" in out and "note: not among the expected seeds, but part of the mean: seed 3" in out
+
+
+def test_runs_further_down_are_named(three, tmp_path, capsys):
+    write(tmp_path / "zero", results=result(60.0, (50.0, 70.0)))
+    out = parse(capsys, tmp_path)[1]
+    assert f"note: left out: what lies further down, such as {three}; --multi-exp shows it" in out
+
+
+def test_several_folders_are_one_error(three, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_test_res.main([str(three), str(three)])
+    assert stopped.value.code == 2
+    assert "expected one folder, found 2; --multi-exp shows all below a folder" in capsys.readouterr().err
+
+
+def test_tables_need_a_label_of_its_own_for_each_folder(three, capsys):
+    for given, message in (
+        ([str(three)], f'expected LABEL=FOLDER, e.g. CoOp=output/..., found "{three}"'),
+        ([f"A={three}", f"A={three}"], 'the label "A" is given 2 times; each row needs its own'),
+    ):
+        assert table.main(given) == 2
+        found = capsys.readouterr()
+        assert message in found.err and not found.out

@@ -1,5 +1,7 @@
 """predict.py classifies images with a finished run, without the data of the run."""
 
+import csv
+import io
 import json
 import shutil
 
@@ -53,6 +55,16 @@ def called(capsys, *arguments):
     status = predict.main([str(argument) for argument in arguments])
     output = capsys.readouterr()
     return status, output.out, output.err
+
+
+def test_csv_has_a_header_and_numbers(finished, capsys):
+    run, images = finished
+    status, out, _ = called(capsys, "--csv", run, "--topk", 2, "--task", "marks", images / "a.png")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert status == 0 and list(rows[0]) == ["image", "task", "rank", "class", "probability"]
+    assert [row["rank"] for row in rows] == ["1", "2"] and {row["image"] for row in rows} == {str(images / "a.png")}
+    (entry,) = json.loads(called(capsys, "--json", run, "--topk", 2, "--task", "marks", images / "a.png")[1])
+    assert [float(row["probability"]) for row in rows] == [c["probability"] for c in entry["tasks"][0]["classes"]]
 
 
 @pytest.mark.parametrize("name", NAMES)

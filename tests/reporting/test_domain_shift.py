@@ -100,7 +100,7 @@ def test_json_and_csv_are_unrounded(folder, capsys):
 @pytest.mark.parametrize(
     "arguments, text",
     [
-        (["CoOp"], 'expected LABEL=FOLDER, found "CoOp"'),
+        (["CoOp"], 'expected LABEL=FOLDER, e.g. CoOp=output/..., found "CoOp"'),
         (["CoOp={folder}/xd/v2"], "no tests on other datasets in"),
         (["CoOp={folder}/none", "--targets", "v2"], "no such folder"),
         (["CoOp={folder}", "--keyword", "speed"], "--keyword speed: expected one of"),
