@@ -20,9 +20,13 @@ import select
 import signal
 import sys
 import threading
+import time
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-LAUNCHED = "SOFTCPT_LAUNCHED"  # environment: the run ends if its launcher does; a number: also if this pipe closes
+LAUNCHED = "SOFTCPT_LAUNCHED"  # environment: processes whose end ends this program, e.g. "123 456"
+
+
+SAME = 0.3  # seconds; signals this close are one, sent to a group of processes and passed on by a script
 
 
 class Interrupted(KeyboardInterrupt):
@@ -34,6 +38,7 @@ class _State:
     owner = None  # process whose signals are handled; None: Python's own handling
     starting = False  # nothing has begun that must be finished or removed
     asked = 0  # first signal that asked the program to end
+    when = 0.0  # its time
     urgent = False  # a signal that waits for the end of `uninterrupted` only
     orderly = uninterrupted = 0  # depth of the blocks
 
@@ -47,7 +52,11 @@ def _handle(number, _frame):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         return
-    again, _state.asked = bool(_state.asked), _state.asked or number
+    again = bool(_state.asked) and time.monotonic() - _state.when > SAME
+    if not _state.asked:
+        _state.asked, _state.when = number, time.monotonic()
+    elif not again:
+        return
     if _state.starting:
         with contextlib.suppress(OSError):
             os.write(2, b"interrupted\n")
@@ -112,7 +121,7 @@ def starting():
 
 
 def begin():
-    """Prepare the process of a program: signals, and standard streams that are closed."""
+    """Prepare the process of a program: signals, standard streams that are closed, and the end of who started it."""
     if _state.owner is None:
         _take_signals()
     _state.whole = _state.starting = True
@@ -125,7 +134,7 @@ def begin():
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if launched := os.environ.pop(LAUNCHED, ""):
-        _watch(os.getppid(), int(launched) if launched.isdecimal() else None)
+        _watch([int(word) for word in launched.split()])
 
 
 def runs(package):
@@ -133,13 +142,15 @@ def runs(package):
     return sys.argv[:1] == ["-m"] and f" -m {package}." in " ".join(sys.orig_argv)
 
 
-def _watch(launcher, pipe):
-    """End this process as by SIGTERM once its launcher is gone, or the other end of a pipe is closed."""
+def _watch(processes):
+    """End this process as by SIGTERM once one of the scripts that started it is gone, e.g. by kill -9."""
 
     def wait():
-        while os.getppid() == launcher:
-            if select.select([pipe] if pipe is not None else [], [], [], 0.5)[0]:
-                break
+        with contextlib.suppress(ProcessLookupError):
+            while True:
+                for process in processes:
+                    os.kill(process, 0)  # does nothing to a process that exists
+                time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()

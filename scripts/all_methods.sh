@@ -136,7 +136,7 @@ for SHOTS in $ALL_SHOTS; do
     done
 done >"$LIST"
 # shellcheck disable=SC2086  # zero or more flags
-SHOTS=$ALL_SHOTS sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
+attended env SHOTS="$ALL_SHOTS" sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
 if [ -n "$DRY_RUN" ]; then exit; fi
 
 case $DATASET in # suites that the published table has; of RS-8 only the number of tasks and classes is known

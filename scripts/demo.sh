@@ -13,6 +13,8 @@ if [ -z "$DRY_RUN" ]; then prepare_python; fi
 export OUTPUT
 
 # The slowest method comes first and the fastest last, which balances the cores at the end.
+LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+at_end 'rm -f "$LIST"'
 job() { printf '%s\t%s\t%s\n' "$@"; }
 {
     for shots in 8 4 2 1; do
@@ -21,7 +23,9 @@ job() { printf '%s\t%s\t%s\n' "$@"; }
         job "CoOp-MT, $shots shots" "$SEEDS" "main_mtcoop_hard.sh icon5 tiny_ep20 $shots 16 False False"
     done
     job ZeroshotCLIP 1 "zeroshot.sh icon5 tiny_ep20"
-} | sh "$SCRIPTS/pool.sh" $FLAGS "$@"
+} >"$LIST"
+# shellcheck disable=SC2086  # zero or more flags
+attended sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
 if [ -n "$DRY_RUN" ]; then exit; fi
 
 SETTINGS="Icon5, embedded CLIP, tiny_ep20${*:+, $*}"

@@ -13,6 +13,8 @@
 
 set -eu
 
+{ true <&0; } 2>/dev/null || exec </dev/null # a closed standard input
+
 # removes these two from the arguments; FLAGS (unquoted) passes them on to another script
 DRY_RUN= OVERWRITE=
 for lib_argument in "$@"; do
@@ -286,23 +288,48 @@ run() {
     esac
 
     run_marker=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
-    trap 'rm -f "$run_marker"; exit 130' INT
-    trap 'rm -f "$run_marker"; exit 143' TERM HUP
+    trap 'rm -f "$run_marker"' EXIT
     run_status=0
     set -- "$REPO/train.py" "$@"
     if [ -S "${PRELOADED:-}" ]; then set -- "$SCRIPTS/preloaded.py" "$PRELOADED" "$@"; fi # see pool.sh
-    "$PYTHON" "$@" || run_status=$?
+    attended "$PYTHON" "$@" || run_status=$?
     if [ "$run_status" -eq 0 ] && [ "$(run_info state "$run_dir")" != complete ]; then
         echo "$(basename -- "$0"): train.py succeeded but did not write a complete results.json" >&2
         run_status=1
     fi
     if [ "$run_status" -ne 0 ]; then
         run_failed >&2
-        rm -f "$run_marker"
         exit "$run_status"
     fi
     rm -f "$run_marker"
-    trap - INT TERM HUP
+    trap - EXIT
+}
+
+# attended COMMAND...: runs a command to its end and returns its exit status. A signal to this script is passed on to the
+# command as SIGTERM, and the script exits after it. The command is in the background, because a shell does not hear of
+# signals while it waits for one in the foreground. If this script is killed, dassl/program.py ends the command.
+attended() {
+    attended_signal=
+    SOFTCPT_LAUNCHED="${SOFTCPT_LAUNCHED:-} $$" "$@" <&9 9<&- &
+    attended_pid=$!
+    trap 'attended_signal=130; kill -TERM "$attended_pid" 2>/dev/null || :' INT
+    trap 'attended_signal=143; kill -TERM "$attended_pid" 2>/dev/null || :' TERM
+    trap 'attended_signal=129; kill -TERM "$attended_pid" 2>/dev/null || :' HUP
+    while :; do
+        attended_status=0
+        wait "$attended_pid" || attended_status=$?
+        kill -0 "$attended_pid" 2>/dev/null || break # otherwise a signal has ended `wait`
+    done
+    signals_exit
+    if [ -n "$attended_signal" ]; then exit "$attended_signal"; fi
+    return "$attended_status"
+} 9<&0
+
+# signals_exit: a signal runs the EXIT trap (not every shell does so by itself)
+signals_exit() {
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    trap 'exit 129' HUP
 }
 
 # check_tasks TRAIN_ARGS...: exits unless the tasks of the run are the tasks of its folder, see one_task
@@ -330,8 +357,7 @@ train.py with its own --output-dir."
 at_end() {
     # shellcheck disable=SC2064  # expanded now on purpose
     trap "$1" EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    signals_exit
 }
 
 # dry_run WORD...: records a call of train.py, or a line that begins with #. They are printed when the first script that

@@ -33,5 +33,5 @@ if [ -n "$DRY_RUN" ]; then dry_run_begin; fi
 for TASK in $TASKS; do
     if [ -n "$DRY_RUN" ]; then dry_run "# task $TASK"; else echo "== task $TASK"; fi
     # shellcheck disable=SC2086  # zero or more flags
-    TASK=$TASK sh "$SCRIPTS/$LAUNCHER" $FLAGS "$@"
+    attended env TASK="$TASK" sh "$SCRIPTS/$LAUNCHER" $FLAGS "$@"
 done

@@ -83,7 +83,7 @@ jobs() {
 # pool KEY VALUE ...: runs LIST; without TARGETS of the environment, which would change the tests
 pool() {
     # shellcheck disable=SC2086  # FLAGS is a list
-    TARGETS='' sh "$SCRIPTS/pool.sh" "$@" $FLAGS <"$LIST"
+    attended env TARGETS= sh "$SCRIPTS/pool.sh" "$@" $FLAGS <"$LIST"
 }
 
 export OUTPUT PYTHON SEEDS

@@ -78,7 +78,7 @@ for SEED in $SEEDS; do
     done
 done >"$LIST"
 # shellcheck disable=SC2086  # zero or more flags
-sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
+attended sh "$SCRIPTS/pool.sh" $FLAGS "$@" <"$LIST"
 if [ -n "$DRY_RUN" ]; then exit; fi
 
 # shellcheck disable=SC2086  # a list of seeds

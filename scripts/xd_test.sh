@@ -33,4 +33,4 @@ done
 XD_TARGETS=${TARGETS:-none} # the launcher names a DATASET that is none
 export SEEDS OUTPUT PYTHON XD_TARGETS XD_SHIFTED XD_FIRST
 # shellcheck disable=SC2086  # FLAGS is a list
-sh "$SCRIPTS/$LAUNCHER" "$@" $FLAGS
+attended sh "$SCRIPTS/$LAUNCHER" "$@" $FLAGS

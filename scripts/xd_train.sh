@@ -13,4 +13,4 @@ method_first "$@"
 shift
 export SEEDS OUTPUT PYTHON
 # shellcheck disable=SC2086  # FLAGS is a list
-sh "$SCRIPTS/$LAUNCHER" "$@" $FLAGS
+attended sh "$SCRIPTS/$LAUNCHER" "$@" $FLAGS

@@ -104,7 +104,8 @@ def test_a_signal_at_any_moment_ends_a_run_with_one_line_and_it_resumes_to_the_s
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # Python's own again
 
 
-def test_a_second_signal_does_not_wait_for_the_batch_but_for_the_file(run, tmp_path):
+def test_a_second_signal_does_not_wait_for_the_batch_but_for_the_file(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(program, "SAME", -1)
     moment = {("batch", 2): [signal.SIGINT, signal.SIGINT]}
     assert run("batch", moment)[0] == 130 and Moments.seen["batch"] == 2
     code, _ = run("file", {("save", 1): [signal.SIGINT, signal.SIGINT]})

@@ -84,13 +84,29 @@ def test_how_many_runs_stand_side_by_side(clone, tmp_path, processors, jobs, sai
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_demo_stops_with_the_failing_run(clone, jobs):
+def test_a_failing_run_does_not_keep_the_others_from_running(clone, jobs):
     done = clone.sh("demo.sh", JOBS=jobs, FAIL_SEED="2")
     assert done.returncode == 3
-    # side by side, runs may start until the failing one has ended; none of the last ones does
-    assert len(clone.runs()) == 2 if jobs == "1" else 2 <= len(clone.runs()) < 10
+    assert len(clone.runs()) == 10
     assert done.stderr.count("ValueError: the loss is nan") + done.stderr.count("error: the loss is nan") >= 1
+    listed = done.stderr.split("failed: 3 of 10\n")[1].splitlines()
+    assert (
+        listed[0] == "    [2/10] SoftCPT-NATA, seed 2"
+        and listed[3] == "the same command continues with what is missing"
+    )
     assert not table_of(done)
+    if jobs == "2":
+        assert "seed2/log.txt" in done.stderr  # the run's own log
+        assert "[1/10] SoftCPT-NATA, seed 1: finished" in done.stdout and "51.00 %" in done.stdout
+        assert "  1 of 10 done" in done.stdout
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_after_a_user_error_in_the_first_runs_the_others_are_not_begun(clone, jobs):
+    done = clone.sh("demo.sh", JOBS=jobs, REFUSE="yes")
+    assert done.returncode == 2
+    assert len(clone.runs()) == int(jobs)
+    assert f"not made: {10 - int(jobs)} of 10\n" in done.stderr and "    [10/10] ZeroshotCLIP\n" in done.stderr
 
 
 @pytest.mark.parametrize("jobs", ["1", "3"])
@@ -130,7 +146,7 @@ def test_an_interrupted_table_leaves_no_temporary_files(tmp_path, script):
     while not (record.exists() and record.read_text()):
         assert going.poll() is None
         time.sleep(0.02)
-    assert len(list(temporary.iterdir())) == 2  # the list, and the folder of pool.sh
+    assert len(list(temporary.iterdir())) == 1  # the list
     os.killpg(going.pid, signal.SIGTERM)
     assert going.wait(30) == 143
     assert list(temporary.iterdir()) == []
