@@ -124,7 +124,7 @@ jobs() {
 }
 
 export OUTPUT SEEDS
-LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+LIST=$(temporary_file)
 at_end 'rm -f "$LIST"'
 for SHOTS in $ALL_SHOTS; do
     for METHOD in $METHODS; do

@@ -13,7 +13,7 @@ if [ -z "$DRY_RUN" ]; then prepare_python; fi
 export OUTPUT
 
 # The slowest method comes first and the fastest last, which balances the cores at the end.
-LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+LIST=$(temporary_file)
 at_end 'rm -f "$LIST"'
 job() { printf '%s\t%s\t%s\n' "$@"; }
 {

@@ -255,6 +255,7 @@ RUN_AGAIN=
 run() {
     run_dir=$1
     shift
+    usable_python
     check_tasks "$@"
     set -- --root "$DATA" --trainer "${XD_METHOD:-$TRAINER}" \
         --dataset-config-file "$REPO/configs/datasets/$DATASET.yaml" \
@@ -287,7 +288,7 @@ run() {
         *) echo "starts: $run_dir" ;;
     esac
 
-    run_marker=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+    run_marker=$(temporary_file)
     trap 'rm -f "$run_marker"' EXIT
     run_status=0
     set -- "$REPO/train.py" "$@"
@@ -369,7 +370,7 @@ dry_run() {
 
 dry_run_begin() {
     if [ -n "${SOFTCPT_DRY_RUN:-}" ]; then return; fi
-    SOFTCPT_DRY_RUN=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+    SOFTCPT_DRY_RUN=$(temporary_file)
     export SOFTCPT_DRY_RUN
     at_end dry_run_end
 }
@@ -499,7 +500,23 @@ python_version() {
 }
 
 new_enough() {
-    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+    [ "$("$1" -c 'import sys; print(sys.version_info >= (3, 10))' 2>/dev/null)" = True ]
+}
+
+# usable_python: exits unless $PYTHON is an interpreter that is new enough; which packages it lacks, the programs say
+usable_python() {
+    if new_enough "$PYTHON"; then return; fi
+    prepare_found=$(python_version "$PYTHON") || prepare_found=
+    if [ -z "$prepare_found" ]; then
+        stop "PYTHON=$PYTHON is not a Python that starts; set PYTHON to an interpreter, or run sh scripts/install.sh"
+    fi
+    stop "Python 3.10 or newer is needed, PYTHON=$PYTHON is $prepare_found"
+}
+
+# temporary_file: prints the path of a new file
+temporary_file() {
+    mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX" 2>/dev/null ||
+        stop "no file can be written to ${TMPDIR:-/tmp}: set TMPDIR to a folder for temporary files"
 }
 
 stop() {

@@ -24,6 +24,7 @@ elif [ ! -f "$REPO/configs/datasets/$DATASET.yaml" ]; then
 fi
 shift
 
+usable_python
 if [ -z "${TASKS:-}" ]; then
     TASKS=$(cd -- "$REPO" && "$PYTHON" -m scripts.suite_tasks "configs/datasets/$DATASET.yaml" "$@")
 fi

@@ -62,10 +62,11 @@ class Job:
         return len(self.refusals.read_text().splitlines()) if self.refusals.exists() else 0
 
     def accuracy(self):
-        """ ", 67.1 %" after a single run with a result, else ""."""
+        """ ", 67.12 %", the mean over the results of the runs, or ""."""
         try:
-            [folder] = self.folders()
-            return f", {json.loads((Path(folder) / 'results.json').read_text(encoding='utf-8'))['mean']['value']:.2f} %"
+            texts = [(Path(folder) / "results.json").read_text(encoding="utf-8") for folder in self.folders()]
+            values = [json.loads(text)["mean"]["value"] for text in texts]
+            return f", {sum(values) / len(values):.2f} %" if values else ""
         except (KeyError, OSError, TypeError, ValueError):
             return ""
 

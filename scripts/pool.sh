@@ -29,6 +29,7 @@ if [ "$JOBS" -gt 1 ]; then
     # If runs use all cores, worker processes only take time from them. A setting of the user comes later and wins.
     if [ "$OMP_NUM_THREADS" = 1 ]; then set -- DATALOADER.NUM_WORKERS 0 "$@"; fi
 fi
+usable_python
 export PYTHON OUTPUT JOBS
 
 if [ -z "$DRY_RUN" ]; then exec "$PYTHON" "$SCRIPTS/pool.py" $OVERWRITE "$@"; fi

@@ -88,7 +88,7 @@ pool() {
 
 export OUTPUT PYTHON SEEDS
 for METHOD in $METHODS; do row; done # says what is wrong before anything is run
-LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+LIST=$(temporary_file)
 at_end 'rm -f "$LIST"'
 jobs xd_train.sh >"$LIST"
 if [ -n "$DRY_RUN" ]; then

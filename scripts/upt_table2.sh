@@ -63,7 +63,7 @@ row() {
 }
 
 export OUTPUT PYTHON SEEDS
-LIST=$(mktemp "${TMPDIR:-/tmp}/softcpt.XXXXXX")
+LIST=$(temporary_file)
 at_end 'rm -f "$LIST"'
 for SEED in $SEEDS; do
     for METHOD in $METHODS; do

@@ -119,7 +119,7 @@ class Clone:
             env=known,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
         )
 
     def runs(self) -> list[list[str]]:
