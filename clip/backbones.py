@@ -19,7 +19,7 @@ from open_clip.model import convert_weights_to_lp
 from torch import Tensor, nn
 
 from dassl.config import declare
-from dassl.utils import UserError
+from dassl.utils.errors import UserError, near_path
 
 from .model import CLIP, CLIP_MEAN, CLIP_STD, DTYPES
 from .weights import cache_dir, download, hub_within_reach, read_state_dict, sha256
@@ -97,7 +97,7 @@ def image_tower_kind(name: str, weights: str = "") -> str:
 def check_name(name: str, weights: str = "") -> None:
     """Raise UserError for an unknown backbone, naming the nearest ones; FileNotFoundError for a missing file."""
     if weights and not os.path.isfile(weights):
-        raise FileNotFoundError(f"MODEL.BACKBONE.WEIGHTS: no file at {weights}")
+        raise FileNotFoundError(f"MODEL.BACKBONE.WEIGHTS: no file at {weights}{near_path(weights)}")
     if name in OPENAI or name == TINY or os.path.isfile(name):
         return
     if weights and _of_open_clip(name):

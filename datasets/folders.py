@@ -17,7 +17,8 @@ MOST = 2000  # maximum number of entries of a folder that are listed
 def listing(folder: Path, most: int = MOST) -> tuple[list[str], list[str]]:
     """Names of the visible (folders, files) among the first `most` entries of a folder, both sorted.
 
-    Opens no file. Returns two empty lists if the folder does not exist or cannot be read.
+    Opens no file. Links that lead back to themselves count as files. Returns two empty lists if the folder does not
+    exist or cannot be read.
     """
     folders: list[str] = []
     files: list[str] = []
@@ -25,10 +26,18 @@ def listing(folder: Path, most: int = MOST) -> tuple[list[str], list[str]]:
         with os.scandir(folder) as entries:
             for entry in islice(entries, most):
                 if not entry.name.startswith(".") and entry.name != "__MACOSX":
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if is_folder(entry) else files).append(entry.name)
     except OSError:
         return [], []
     return sorted(folders), sorted(files)
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder or a link to one; False for a link that leads back to itself."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def quoted(path: str | os.PathLike) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dassl.utils import UserError, counted, open_file, read_json
 from datasets.classnames import scene, split_camel_case, year_first
-from datasets.folders import some
+from datasets.folders import is_folder, some
 from datasets.source import Item, Raw
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def subfolders(folder: Path, skip: Iterable[str] = ()) -> list[str]:
     """Names of the visible folders in `folder`, sorted, without `skip` and the folders that archivers leave behind."""
     unwanted = {*skip, "__MACOSX"}
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if not e.name.startswith(".") and e.name not in unwanted and e.is_dir())
+        return sorted(e.name for e in entries if not e.name.startswith(".") and e.name not in unwanted and is_folder(e))
 
 
 def image_names(folder: Path) -> list[str]:

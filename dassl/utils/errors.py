@@ -4,6 +4,8 @@ import errno
 import linecache
 import os
 import re
+from difflib import get_close_matches
+from itertools import islice
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -100,6 +102,21 @@ def describe(error):
     if isinstance(error, ValueError) and NUL.search(str(error)):
         return "a path contains the character NUL, which no system accepts; remove it"
     return str(error) or type(error).__name__
+
+
+def near_path(path):
+    """The end of a message about a missing file or folder: a similar name beside it, or beside the folder that is
+    missing; "" without one. At most 2,000 names are compared."""
+    path = os.path.abspath(os.path.expanduser(path))
+    while not os.path.isdir(folder := os.path.dirname(path)):
+        path = folder
+    try:
+        with os.scandir(folder) as entries:
+            known = {entry.name.casefold(): entry.name for entry in islice(entries, 2000) if entry.name[0] != "."}
+    except OSError:
+        return ""
+    found = get_close_matches(os.path.basename(path).casefold(), known, n=1, cutoff=0.6)
+    return f"; did you mean {os.path.join(folder, known[found[0]])}?" if found else ""
 
 
 def counted(number, what):

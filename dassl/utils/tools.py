@@ -187,9 +187,11 @@ def hexdigest(path, kind="sha256"):
 def not_a_download(path):
     """What was saved in place of the wanted file: "a web page, not the file", a Git LFS pointer or "an empty file".
 
-    Returns "" for every other file.
+    Also "a pipe, not a file" and the like, which are not opened. Returns "" for every other file.
     """
-    with open_file(path, "rb") as stream:
+    if kind := _KINDS.get(stat.S_IFMT(os.stat(path).st_mode)):
+        return f"{kind}, not a file"
+    with open(path, "rb") as stream:
         head = stream.read(512).lstrip()
     if not head:
         return "an empty file"

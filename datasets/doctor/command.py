@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dassl import program
-from dassl.utils.errors import UserError, describe
+from dassl.utils.errors import UserError, describe, is_user_error
 from datasets.doctor.decode_check import decode_all
 from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine, headline, refusal
@@ -80,7 +80,8 @@ def _one(name: str, source: Any, suite: Asked, args: argparse.Namespace) -> Repo
                 report.problem = f"{len(report.bad):,} of {sum(report.images.values()):,} images cannot be decoded"
         return report
     except Exception as error:  # an unforeseen error must not hide the other datasets
-        return Report(name, "broken", problem=f"{type(error).__name__}: {error}")
+        kind = "" if is_user_error(error) else f"{type(error).__name__}: "
+        return Report(name, "broken", problem=f"{kind}{describe(error)}".splitlines()[0])
 
 
 def _usable(report: Report) -> bool:

@@ -10,8 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from dassl.config import get_cfg_default, load
-from dassl.utils import UserError
-from datasets.suites import SOURCES, SUITES, Asked, asked
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils.errors import UserError, near_path
+from datasets.doctor.foreign import ClassSource
+from datasets.suites import SOURCES, SUITES, Asked, SuiteTask, asked
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/datasets"
 
@@ -28,7 +30,7 @@ def asked_for(name: str, root: str) -> Asked:
         UserError: an unknown name, or a file that cannot be used.
     """
     cfg = get_cfg_default()
-    known = {known.lower(): known for known in (*SUITES, *SOURCES)}
+    known = {known.lower(): known for known in (*SUITES, *SOURCES, *_classes())}
     label = known.get(name.lower(), "")
     if name.lower().endswith((".yaml", ".yml")):
         label = _read(cfg, Path(name))
@@ -36,29 +38,41 @@ def asked_for(name: str, root: str) -> Asked:
         cfg.DATASET.NAME = label
     elif "/" in name and name.partition("/")[0] in SOURCES:
         cfg.DATASET.TASKS, label = [name], name
-    elif (CONFIGS / f"{name}.yaml").is_file():
+    elif os.path.isfile(CONFIGS / f"{name}.yaml"):
         label = _read(cfg, CONFIGS / f"{name}.yaml")
     else:
         raise UserError(_unknown(name))
     cfg.DATASET.ROOT = root or cfg.DATASET.ROOT
-    return replace(asked(cfg), name=label)
+    found = asked(cfg)
+    if found is None:
+        task = SuiteTask(label, 0, label)
+        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT)) if cfg.DATASET.ROOT else ""
+        return Asked(label, (task,), (0,), {label: ClassSource(label, cfg)}, root)
+    return replace(found, name=label)
+
+
+def _classes() -> list[str]:
+    """Names of the registered dataset classes that were written for Dassl."""
+    names = DATASET_REGISTRY.registered_names()
+    return [name for name in names if getattr(DATASET_REGISTRY.get(name), "TASKS", None) is None]
 
 
 def _read(cfg, path: Path) -> str:
     """Read the sections on data of a YAML file into `cfg`; returns the name of what it asks for."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         near = CONFIGS / path.name
-        raise UserError(f"there is no file {path}" + (f"; did you mean {near}?" if near.is_file() else ""))
+        hint = f"; did you mean {near}?" if os.path.isfile(near) else near_path(path)
+        raise UserError(f"there is no file {path}{hint}")
     load(cfg, [str(path)], only=("DATASET", "DATALOADER"))
     name = cfg.DATASET.NAME
-    if not cfg.DATASET.TASKS and name not in (*SUITES, *SOURCES):
+    if not cfg.DATASET.TASKS and name not in (*SUITES, *SOURCES, *_classes()):
         hint = _did_you_mean(name) if name else ", and DATASET.TASKS is empty"
         raise UserError(f"{path}: there is no suite or dataset {name!r} (DATASET.NAME){hint}")
     return name or path.stem
 
 
 def _did_you_mean(name: str) -> str:
-    known = {known.lower(): known for known in (*SUITES, *SOURCES)}
+    known = {known.lower(): known for known in (*SUITES, *SOURCES, *_classes())}
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     return f"; did you mean {known[near[0]]}?" if near else ""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dassl.utils import counted
+from dassl.utils.errors import counted, near_path
 from datasets import readers, splits, verify
 from datasets.doctor.mistakes import Mistake, download, mistakes, wrong_root
 from datasets.folders import some
@@ -241,7 +241,9 @@ def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root:
         own = [report for report in bad if not hasattr(sources[report.name], "row")]
         bad = own + [report for report in bad if report not in own and sources[report.name].missing(right)]
     elif rows and root and not os.path.isdir(root):
-        text.append(_line("mistake", f"there is no folder {root}"))
+        text.append(_line("mistake", f"there is no folder {root}{near_path(root)}"))
+    if brief and rows:
+        text.append(_line("root", "the launchers in scripts/ take it from the variable YOUR_DATA_PATH"))
     if len(reports) == 1 and reports == bad:
         text[0] += f": {reports[0].problem}"
         return text + reports[0].lines()[1:]

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from dassl.utils.errors import UserError
+from datasets.folders import did_you_mean
 from datasets.known.remote import RemoteFile
 from datasets.source import Raw
+from datasets.splits import RULES
 
 NO_CHANGE: Mapping[str, str] = MappingProxyType({})
 
@@ -76,6 +79,13 @@ class Row:
     published_images: int = 0
     download_size: str = ""
     other_folders: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.rule not in RULES:
+            hint = did_you_mean(self.rule, list(RULES))
+            raise UserError(
+                f"datasets/known: {self.name}: there is no split rule {self.rule!r}{hint}; known: {', '.join(RULES)}"
+            )
 
     @property
     def description(self) -> str:

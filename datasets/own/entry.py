@@ -20,7 +20,7 @@ from typing import Any
 from dassl.config.rules import show
 from dassl.data.tasks import DEFAULT_TEMPLATES, Task, is_template
 from dassl.metrics import METRICS
-from dassl.utils import UserError, counted
+from dassl.utils.errors import UserError, counted, near_path
 from datasets.classnames import in_words
 from datasets.folders import did_you_mean, first_line, some
 from datasets.own.forms import METADATA, TABLES, Listing, is_number, read_listing
@@ -118,7 +118,9 @@ class OwnSource:
         if self.place(root):
             return ""
         looked = " or ".join(str(path) for path in self.places(root))
-        return f"ROOT {self.given} does not exist: looked for {looked}; expected a folder of class folders, or a .csv"
+        near = next(filter(None, map(near_path, self.places(root))), "")
+        text = f"ROOT {self.given} does not exist: looked for {looked}; expected a folder of class folders, or a .csv"
+        return text + near
 
     def load(self, root: str) -> Source:
         """Read images, labels and split; a created split is saved by the source's `save`.
@@ -158,7 +160,7 @@ class OwnSource:
             return None
         places = listing.folder / self.split, Path(self.split)
         if not (file := next((path for path in places if path.is_file()), None)):
-            raise FileNotFoundError(f"{self.name}: the SPLIT file {places[0]} does not exist")
+            raise FileNotFoundError(f"{self.name}: the SPLIT file {places[0]} does not exist{near_path(places[0])}")
         return file
 
     def _classes(self, listing: Listing) -> tuple[list[str], list[str]]:

@@ -157,7 +157,8 @@ def test_a_run_refuses_with_the_same_words(tmp_path, capsys, monkeypatch):
     assert rest == [mushroom]  # nothing is there of the others: they stand in the head, all together
     gone = ["FruitVegetable", "KaggleVegetable", "PlantSeedlingV1", "PlantVillage"]
     assert f"get them   python -m datasets.download {' '.join(gone)} --root {tmp_path}/data" in head
-    assert f"by hand    {', '.join(gone[:3])}: that command tells how" in head and head.count("\n") == 4
+    assert f"by hand    {', '.join(gone[:3])}: that command tells how" in head and head.count("\n") == 5
+    assert "the launchers in scripts/ take it from the variable YOUR_DATA_PATH" in head
     assert f"mv {tmp_path}/data/Kaggle-Mushroom {tmp_path}/data/kaggle_mushroom" in refused
 
 
