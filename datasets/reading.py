@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dassl.utils import UserError, is_user_error
+from dassl.utils.errors import UserError, describe, is_user_error
 from datasets import verify
 from datasets.source import Source
 from datasets.suites import asked
@@ -68,7 +68,7 @@ def read_sources(label: str, sources: Mapping[str, Any], root: str) -> dict[str,
         except (ValueError, OSError) as error:
             if not is_user_error(error):
                 raise
-            problems[name] = str(error)
+            problems[name] = describe(error)
             kind = MissingData if isinstance(error, FileNotFoundError) else kind
             continue
         seen = verify.findings(loaded, range(len(loaded.tasks)), getattr(source, "row", None), making=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dassl.utils.errors import counted, near_path
+from dassl.utils.errors import counted, describe, near_path
 from datasets import readers, splits, verify
 from datasets.doctor.mistakes import Mistake, download, mistakes, wrong_root
 from datasets.folders import some
@@ -127,7 +127,7 @@ def examine(
             loaded = source.load(root)
     except (ValueError, OSError) as error:
         report.status, report.absent = "broken", isinstance(error, FileNotFoundError)
-        report.problem = _without_name(name, str(error))
+        report.problem = _without_name(name, describe(error))
         report.mistakes = mistakes(source, root) if row else []
         return report, None
     tasks = range(len(loaded.tasks)) if tasks is None else sorted(tasks)
