@@ -62,6 +62,12 @@ class Tokens:
 
     def check(self, tower: str, layers: int, width: int) -> None:
         """Raise UserError for tokens that do not fit a tower with this number of layers and this width."""
+        foreign = ("normed", "dropout") if tower == "text" else ("insert",)
+        if found := [name for name in foreign if getattr(self, name)]:
+            other = "image" if tower == "text" else "text"
+            raise UserError(f"Tokens of the {tower} tower with {found[0]}: only the {other} tower reads it.")
+        if self.keep and 0 in self.values.shape[1:3]:
+            raise UserError(f"Tokens of shape {tuple(self.values.shape)} with keep: there are no tokens to keep.")
         if self.values.shape[-1] != width:
             raise UserError(f"Tokens of width {self.values.shape[-1]}: the {tower} tower has width {width}.")
         if self.layers and not 0 <= self.layers[0] <= self.layers[-1] < layers:
@@ -166,6 +172,8 @@ class Additions:
         """Raise UserError for additions that do not fit a tower with so many layers, this width and MLPs of `hidden`
         numbers, or (if it is given) a call with `count` images or prompts.
         """
+        if self.local and tower == "text":
+            raise UserError("Additions to the text tower with local: only the image tower has local tokens.")
         if self.tokens is not None:
             self.tokens.check(tower, layers, width)
         counts = {self.sets, 1}

@@ -67,7 +67,8 @@ class ImageTower:
 
     def check(self, added: Additions, attention: Collection[int] = (), count: int | None = None) -> None:
         """Raise UserError for additions that do not fit this tower, and for layers in `attention` that do not exist."""
-        if added.alters or attention:
+        kept = added.tokens is not None and added.tokens.keep
+        if added.alters or attention or kept:
             layers, W, _ = self.require_prompts()
             if wrong := [layer for layer in attention if not 0 <= layer < layers]:
                 raise UserError(f"Attention of layer {wrong[0]}: the image tower has layers 0 to {layers - 1}.")

@@ -123,7 +123,7 @@ class TextTower:
         UserError for prompts that are longer than the tower's context, and for additions that do not fit the tower.
         """
         added = added or Additions()
-        if added.tokens is not None and 0 in added.tokens.values.shape[1:3]:
+        if added.tokens is not None and 0 in added.tokens.values.shape[1:3] and not added.tokens.keep:
             added = replace(added, tokens=None)
         P, longest, count = prompts.prefix.shape[1], int(prompts.length.max()), len(prompts.group)
         inserted = added.tokens.values.shape[2] if added.tokens is not None and added.tokens.insert else 0

@@ -74,7 +74,7 @@ declare(
 declare(
     KEY + "TASK_FEATURE_DIM",
     0,
-    allowed=between(0, 65_536),
+    allowed=between(0, 16_384),
     help="dimension of the task features; 0: d. With te, other dimensions are a fixed random projection",
 )
 declare(KEY + "TASK_FEATURE_NORM", 10.0, allowed=at_least(0), help="expected norm of the initial task features (rand)")
@@ -87,7 +87,7 @@ declare(
 declare(
     KEY + "PG_HIDDEN",
     0,
-    allowed=between(0, 65_536),
+    allowed=between(0, 16_384),
     help="hidden width of mlp (0: D // 8), width of transformer (0: D)",
 )
 declare(KEY + "PG_HEADS", 8, allowed=between(1, 1024), help="attention heads of transformer")

@@ -47,7 +47,7 @@ declare(
 )
 declare(KEY + "PG_TYPE", "lin", allowed=META_NETWORKS, help="meta network, as in MTCoOp")
 declare(
-    KEY + "PG_HIDDEN", 0, allowed=between(0, 65_536), help="hidden width of mlp (0: D_u // 8), of transformer (0: D_u)"
+    KEY + "PG_HIDDEN", 0, allowed=between(0, 16_384), help="hidden width of mlp (0: D_u // 8), of transformer (0: D_u)"
 )
 declare(KEY + "PG_HEADS", 8, allowed=between(1, 1024), help="attention heads of transformer")
 declare(KEY + "PG_LAYERS", 1, allowed=between(1, 100), help="layers of transformer")

@@ -48,11 +48,11 @@ def declare_unified(section: str) -> None:
     declare(
         key + "WIDTH",
         0,
-        allowed=between(0, 65_536),
+        allowed=between(0, 16_384),
         help="D_u, width of the unified prompts; 0: width of the text tower",
     )
     declare(key + "HEADS", 0, allowed=between(0, 1024), help="attention heads of mode upt; 0: D_u / 64")
-    declare(key + "HIDDEN", 0, allowed=between(0, 65_536), help="hidden width of the FFN (upt) or MLP (mlp); 0: 4 D_u")
+    declare(key + "HIDDEN", 0, allowed=between(0, 16_384), help="hidden width of the FFN (upt) or MLP (mlp); 0: 4 D_u")
     declare_shared(section, DROPOUT=0.0)
 
 

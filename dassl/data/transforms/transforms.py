@@ -56,8 +56,8 @@ _TEST = ("normalize", "instance_norm")  # steps that test images get too
 # The defaults are CLIP's preprocessing. Dassl's defaults are ImageNet's, which every config for CLIP overrides.
 _PAIR = each(lambda side: type(side) is int and 0 < side <= 10_000, "two integers from 1 to 10,000: (height, width)", 2)
 _MEANS, _SPREADS = (
-    each(is_number, "three numbers", 3),
-    each(lambda std: is_number(std) and std > 0, "three numbers > 0", 3),
+    each(lambda mean: is_number(mean) and abs(mean) <= 1000, "three numbers from -1000 to 1000", 3),
+    each(lambda std: is_number(std) and 1e-6 <= std <= 1000, "three numbers from 1e-6 to 1000", 3),
 )
 _SHARES = (
     lambda shares: len(shares) == 2 and 0 < shares[0] <= shares[1] <= 1,
