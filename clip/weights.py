@@ -156,6 +156,8 @@ def _content(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             if is_torchscript(archive.namelist()):
                 return read_torchscript(path)
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its parts are larger than the file; torch.save does not compress them")
             # torch does not compare the CRCs. It can leave them out; they are 0 then.
             if any(entry.CRC for entry in archive.infolist()) and (bad := archive.testzip()):
                 raise ValueError(f"it is damaged: the CRC of {bad} is wrong")

@@ -206,3 +206,13 @@ def test_a_state_dict_without_checksums_is_read(tmp_path):
             raw[:] = raw.replace(entry.CRC.to_bytes(4, "little"), bytes(4))
     (tmp_path / "a.pt").write_bytes(raw)
     assert torch.equal(read_state_dict(tmp_path / "a.pt")["a"], torch.ones(3))
+
+
+def test_a_compressed_state_dict_does_not_fill_the_memory(tmp_path):
+    torch.save({"a": torch.zeros(100_000)}, tmp_path / "a.pt")
+    target = tmp_path / "b.pt"
+    with zipfile.ZipFile(tmp_path / "a.pt") as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(UserError, match="its parts are larger than the file"):
+        read_state_dict(target)
