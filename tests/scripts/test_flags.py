@@ -80,14 +80,15 @@ def test_pool_passes_the_flags_on(clone, jobs):
     done = clone.sh(*demo, "--dry-run", **where)
     assert done.returncode == 0 and done.stdout == "", done.stderr
     comments, calls = listed(clone)
-    assert comments == ["# SoftCPT-NATA, seed 2", "# CoOp-CA, seed 2", "# CoOp-MT, seed 2", "# ZeroshotCLIP"]
-    assert [options["--trainer"] for options, _ in calls] == ["MTCoOp", "MTCoOpHard", "MTCoOpHard", "ZeroshotCLIP"]
+    assert (len(comments), comments[0], comments[-1]) == (13, "# SoftCPT-NATA, 8 shots", "# ZeroshotCLIP")
+    methods = ["MTCoOp", "MTCoOpHard", "MTCoOpHard"] * 4 + ["ZeroshotCLIP"]
+    assert [options["--trainer"] for options, _ in calls] == methods
     workers = {"1": None, "3": "0"}[jobs]  # as the runs themselves would have them
     assert {(pairs["OPTIM.LR"], pairs.get("DATALOADER.NUM_WORKERS")) for _, pairs in calls} == {("0.01", workers)}
     for _ in range(2):
         done = clone.sh(*demo, "--overwrite", **where)
         assert done.returncode == 0 and "| SoftCPT-NATA" in done.stdout, done.stderr
-    assert len(clone.runs()) == 8 and all("--overwrite" in run for run in clone.runs())
+    assert len(clone.runs()) == 26 and all("--overwrite" in run for run in clone.runs())
 
 
 def test_other_scripts_of_several_launchers_pass_the_flags_on(clone):
