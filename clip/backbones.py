@@ -347,6 +347,9 @@ def load_strict(inner: nn.Module, weights: dict[str, Tensor]) -> None:
         raise UserError(f"The weights do not fit the architecture: {_some(odd, f'of type {real[odd[0]].dtype}')}.")
     if odd := [name for name, value in real.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise UserError(f"The weights are damaged: {_some(odd, 'with NaN or infinite values')}.")
+    # A download that was begun and never finished can have its full size. One matrix of zeros is in RoBERTa.
+    if len(odd := [name for name, value in real.items() if value.ndim > 1 and not value.any()]) > 1:
+        raise UserError(f"The weights are damaged: {_some(odd, 'with zeros only')}. Download them again.")
     scalars = {  # some versions store them as (), others as (1,)
         name: value.reshape(expected[name].shape)
         for name, value in weights.items()

@@ -23,7 +23,7 @@ import torch
 from dassl.config import settings
 from dassl.runs.record import known_results
 from dassl.utils.errors import UserError
-from dassl.utils.tools import atomic_write, mkdir_if_missing, open_file
+from dassl.utils.tools import atomic_write, mkdir_if_missing, odd_tensor, open_file
 
 BEST = "model-best.pth.tar"
 MOST_BYTES = 64 * 2**30  # of a checkpoint; a sparse file can claim any size
@@ -129,11 +129,26 @@ def _wrong(checkpoint):
     for name in ("optimizer", "scheduler", "scaler", "rng", "seconds"):
         if not isinstance(checkpoint.get(name), (Mapping, type(None))):
             return f"its {name} is {_kind(checkpoint[name])}, expected a dictionary"
+    for tensor in _tensors(checkpoint):
+        if odd := odd_tensor(tensor):
+            return f"a tensor in it {odd}"
     numbers = {"best_result": checkpoint.get("best_result"), **(checkpoint.get("seconds") or {})}
     for name, value in numbers.items():
         if value is not None and (not isinstance(value, Real) or math.isnan(value)):
             return f"its {name} is {_kind(value)}, expected a number"
     return ""
+
+
+def _tensors(value):
+    """The tensors in nested dictionaries, lists and tuples, which may contain themselves."""
+    left, seen = [value], {}
+    while left:
+        part = left.pop()
+        if isinstance(part, torch.Tensor):
+            yield part
+        elif isinstance(part, (Mapping, list, tuple)) and id(part) not in seen:
+            seen[id(part)] = part
+            left += part.values() if isinstance(part, Mapping) else part
 
 
 def _kind(value):
@@ -380,15 +395,26 @@ def load_state(part, state, source, name="model"):
         name: what the part is, for messages.
 
     Raises:
-        UserError: the state does not fit, or a parameter is infinite or NaN.
+        UserError: the state does not fit, or a parameter is infinite, NaN or of another kind of numbers.
     """
     module = isinstance(part, torch.nn.Module)
-    for key, _ in part.named_parameters() if module else ():
+    for key, own in part.named_parameters() if module else ():
         value = state.get(key)
-        if isinstance(value, torch.Tensor) and value.is_floating_point() and not torch.isfinite(value).all():
+        if not isinstance(value, torch.Tensor):
+            continue
+        if value.is_floating_point() != own.is_floating_point():
+            raise UserError(f"{source} does not fit the {name}: {key} is of type {value.dtype}, expected {own.dtype}")
+        if value.is_floating_point() and not torch.isfinite(value).all():
             raise UserError(f"{source}: {key} is infinite or NaN, so training had failed; use an earlier checkpoint")
     try:
+        if not module and (odd := _odd_part(part.state_dict(), state)):
+            raise ValueError(odd)
+        schedule = isinstance(part, torch.optim.lr_scheduler.LRScheduler)  # it takes every name as an attribute
+        if schedule and (odd := [name for name in state if callable(getattr(type(part), name, None))]):
+            raise ValueError(f"{odd[0]} is one of its methods")
         part.load_state_dict(state)
+        if isinstance(part, torch.optim.Optimizer):
+            _check_history(part)
     except UserError:
         raise
     except Exception as error:  # whatever load_state_dict makes of a foreign state
@@ -396,6 +422,29 @@ def load_state(part, state, source, name="model"):
         raise UserError(
             f"{source} does not fit the {name}; it was trained with other settings, tasks or classes: {reason}"
         ) from None
+
+
+def _odd_part(own, found, name="it"):
+    """Which part of the state `found` cannot replace that of the state `own`; "" if none. Either may have more."""
+    if isinstance(own, Mapping) and isinstance(found, Mapping):
+        return next(filter(None, (_odd_part(own[key], found[key], key) for key in own.keys() & found.keys())), "")
+    if isinstance(own, (list, tuple)) and isinstance(found, (list, tuple)):
+        return next(filter(None, (_odd_part(*pair, name) for pair in zip(own, found, strict=False))), "")
+    if isinstance(own, (Mapping, list, tuple)):
+        return f"{name} is {_kind(found)}"
+    number = isinstance(own, Real) and not isinstance(own, bool)
+    good = isinstance(found, Real) and math.isfinite(found) and (own < 0 or found >= 0) if number else True
+    return "" if good else f"{name} is {_kind(found)}"
+
+
+def _check_history(optimizer):
+    """Raise ValueError if the loaded history of a parameter is not made of numbers and tensors of its shape."""
+    for parameter, history in optimizer.state.items():
+        for name, value in history.items():
+            tensor = isinstance(value, torch.Tensor)
+            if not (isinstance(value, (Real, type(None))) or (tensor and value.shape in (parameter.shape, ()))):
+                found = f"of the shape {tuple(value.shape)}" if tensor else _kind(value)
+                raise ValueError(f"{name} is {found}, expected a tensor of the shape {tuple(parameter.shape)}")
 
 
 def _without_module(state_dict):

@@ -106,8 +106,10 @@ def describe(error):
 
 def near_path(path):
     """The end of a message about a missing file or folder: a similar name beside it, or beside the folder that is
-    missing; "" without one. At most 2,000 names are compared."""
+    missing, or what is there in place of a file; else "". At most 2,000 names are compared."""
     path = os.path.abspath(os.path.expanduser(path))
+    if os.path.lexists(path):
+        return f"; it is a {'folder' if os.path.isdir(path) else 'pipe, a device or a link to nothing'}"
     while not os.path.isdir(folder := os.path.dirname(path)):
         path = folder
     try:

@@ -202,6 +202,17 @@ def not_a_download(path):
     return ""
 
 
+def odd_tensor(value):
+    """What keeps a tensor of a file from being used as weights, "" if nothing does."""
+    import torch
+
+    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+        return "is sparse, quantized or without values"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return f"has the shape {tuple(value.shape)}, but the file holds fewer values"
+    return ""
+
+
 def download_url(url, dst):
     """Download a file to `dst`, and create its folder."""
     from torch.hub import download_url_to_file

@@ -98,9 +98,11 @@ def _write(members: Iterator[_Member], folder: Path, archive: str) -> None:
         with open(target, "wb") as file:
             write_sparing(file, blocks_of(content))
     for named, target in links:
-        if named == target or not named.is_file():
-            raise UselessArchive(f"{archive}: {target.relative_to(folder)} links to a file that is not in the archive")
         with _taken(target.name, archive):
+            if named == target or not named.is_file():
+                raise UselessArchive(
+                    f"{archive}: {target.relative_to(folder)} links to a file that is not in the archive"
+                )
             target.parent.mkdir(parents=True, exist_ok=True)
             _refuse_clash(target, written, archive)
         copy_sparing(named, target)

@@ -133,6 +133,12 @@ def test_pickles_are_never_executed(tmp_path, monkeypatch):
 def test_unsuitable_files_are_explained(tmp_path):
     with pytest.raises(FileNotFoundError, match="MODEL.BACKBONE.WEIGHTS"):
         load_backbone("RN50", weights=str(tmp_path / "nothing.pt"))
+    with open(tmp_path / "zeros.pt", "wb") as stream:
+        stream.truncate(1 << 40)  # 1 TB on no disk space
+    with pytest.raises(UserError, match="not a readable weight file"):
+        load_backbone("RN50", weights=str(tmp_path / "zeros.pt"))
+    with pytest.raises(FileNotFoundError, match=f"no file at {tmp_path}; it is a folder$"):
+        load_backbone("RN50", weights=str(tmp_path))
     path = tmp_path / "other.pt"
     torch.save({"fc.weight": torch.zeros(2, 2)}, path)
     with pytest.raises(UserError, match="text_projection.*missing"):
@@ -155,6 +161,7 @@ def test_unsuitable_files_are_explained(tmp_path):
     ("changes", "message"),
     [
         ({"logit_scale": torch.tensor(float("nan"))}, "NaN or infinite values .logit_scale"),
+        (dict.fromkeys(("text_projection", "visual.proj"), torch.zeros(64, 48)), "2 tensors with zeros only"),
         ({"text_projection": torch.ones(64, 48, dtype=torch.int8)}, "1 tensor of type torch.int8 .text_projection"),
         ({"text_projection": torch.ones(64, 48).to_sparse()}, "text_projection is sparse"),
         ({"text_projection": torch.ones(1).expand(10**7, 10**7)}, "but the file holds fewer values"),

@@ -165,6 +165,10 @@ STRUCTURES = [
     ({"state_dict": WEIGHTS, "epoch": True}, "its epoch is True"),
     ({"state_dict": WEIGHTS, "epoch": -3}, "its epoch is -3"),
     ({"state_dict": WEIGHTS, "epoch": 99}, "named after epoch 3 and is a checkpoint of epoch 99"),
+    ({"state_dict": {"weight": torch.ones(3).to_sparse()}}, "a tensor in it is sparse"),
+    ({"state_dict": WEIGHTS, "optimizer": [{"a": torch.ones(3, device="meta")}]}, "its optimizer is of type list"),
+    ({"state_dict": WEIGHTS, "rng": {"a": [torch.ones(3, device="meta")]}}, "a tensor in it is .*without values"),
+    ({"state_dict": {"weight": torch.zeros(1).expand(10**6, 10**6)}}, "but the file holds fewer values"),
     ({"state_dict": WEIGHTS, "epoch": 3, "optimizer": 5}, "its optimizer is 5"),
     ({"state_dict": WEIGHTS, "epoch": 3, "best_result": "x"}, "its best_result is 'x'"),
     ({"state_dict": WEIGHTS, "epoch": 3, "seconds": {"train": None, "x": float("nan")}}, "its x is nan"),
@@ -192,6 +196,7 @@ STATES = [
     ({**WEIGHTS, "a": torch.zeros(1)}, "unknown: a"),
     ({**WEIGHTS, "bias": torch.zeros(3)}, r"of another shape: bias \(3,\), expected \(2,\)"),
     ({**WEIGHTS, "bias": 3}, "not a tensor: bias"),
+    ({**WEIGHTS, "bias": torch.tensor([0, 1])}, "bias is of type torch.int64, expected torch.float32"),
     ({**WEIGHTS, "bias": torch.tensor([0, float("nan")])}, "bias is infinite or NaN"),
 ]
 
@@ -209,3 +214,25 @@ def test_optimiser_states_of_something_else_are_one_line():
     for state in ({}, {"state": {}, "param_groups": []}, {"state": 3, "param_groups": [{}]}, {"param_groups": None}):
         with pytest.raises(UserError, match="FILE does not fit the optimizer"):
             checkpoints.load_state(optimizer, state, "FILE", "optimizer")
+
+
+def test_histories_and_schedules_with_odd_values_are_one_line():
+    """They would stop the run at its first step, or change its learning rate silently."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    good = optimizer.state_dict()
+    checkpoints.load_state(optimizer, good, "FILE", "optimizer")
+    checkpoints.load_state(schedule, {}, "FILE", "scheduler")  # the state of another version may lack parts
+    for value in ("x", -1.0, float("nan"), None):
+        state = {**good, "param_groups": [{**good["param_groups"][0], "lr": value}]}
+        with pytest.raises(UserError, match="FILE does not fit the optimizer.*lr is"):
+            checkpoints.load_state(optimizer, state, "FILE", "optimizer")
+    for value in (torch.zeros(7), "x"):
+        with pytest.raises(UserError, match="momentum_buffer is"):
+            checkpoints.load_state(optimizer, {**good, "state": {0: {"momentum_buffer": value}}}, "FILE", "optimizer")
+    for name, value in (("last_epoch", "x"), ("base_lrs", 3), ("step", 5)):
+        with pytest.raises(UserError, match=f"FILE does not fit the scheduler.*{name} is"):
+            checkpoints.load_state(schedule, {name: value}, "FILE", "scheduler")

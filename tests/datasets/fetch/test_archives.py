@@ -333,6 +333,11 @@ def test_names_that_the_disk_does_not_take(tmp_path, room, name, found, kind):
         unpack(path, room)
 
 
+def test_a_link_to_a_name_that_the_disk_does_not_take(tmp_path, room):
+    with pytest.raises(ArchiveError, match="a name that this disk does not take"):
+        unpack(with_name(tmp_path / "a", "link", b"x" * 9000, stat.S_IFLNK | 0o777), room)
+
+
 def test_names_that_are_not_text(tmp_path, room):
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
