@@ -13,6 +13,7 @@ import sys
 from contextlib import closing
 
 from dassl.utils.arguments import Parser
+from dassl.utils.tools import with_home
 
 
 def parse(argv=None):
@@ -42,6 +43,7 @@ def parse(argv=None):
     parser.add_argument("--overwrite", action="store_true", help="replace the run in --output-dir")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings, e.g. OPTIM.LR 0.01")
     args, unknown = parser.parse_known_intermixed_args(argv)
+    args.model_dir = with_home(args.model_dir)
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{setting_hint(unknown[0])}")
     return args
@@ -91,8 +93,18 @@ def check_arguments(args, cfg):
         problems.append("no method is given (TRAINER.NAME): --trainer NAME, e.g. SoftCPT-NATA; see docs/methods.md")
     if args.eval_only and not args.model_dir and learns:
         problems.append(f"--eval-only needs --model-dir: {method_name(cfg)} has to be trained before it is tested")
-    if not args.eval_only and (args.model_dir or args.load_epoch is not None):
+    if not args.eval_only and (args.model_dir or args.load_epoch is not None) and (learns or trainer is None):
         problems.append("--model-dir and --load-epoch are for --eval-only; --resume continues a run")
+    if trainer is not None and not learns and (args.model_dir or args.load_epoch is not None or cfg.RESUME):
+        problems.append(
+            f"{method_name(cfg)} learns nothing, so there is no model to load; omit --model-dir, --load-epoch, --resume"
+        )
+    elif args.eval_only and cfg.RESUME:
+        problems.append(
+            "--resume continues a training run, and --eval-only tests the model in --model-dir; omit --resume"
+        )
+    if not cfg.OUTPUT_DIR:
+        problems.append("the output folder has no name; give one with --output-dir")
     if args.model_dir and os.path.realpath(args.model_dir) == os.path.realpath(cfg.OUTPUT_DIR):
         problems.append(f"--output-dir is the folder of the model that is tested, {cfg.OUTPUT_DIR}; give another one")
     if args.overwrite and cfg.RESUME and os.path.realpath(cfg.RESUME) == os.path.realpath(cfg.OUTPUT_DIR):
@@ -104,7 +116,7 @@ def check_arguments(args, cfg):
     refuse_other_method(cfg, args.config_file)
     if learns and not args.eval_only:
         refuse_training(cfg)
-    if args.model_dir and learns:
+    if args.model_dir:
         require_checkpoint(args.model_dir, args.load_epoch)
     if cfg.RESUME not in ("", cfg.OUTPUT_DIR):  # OUTPUT_DIR may still be empty
         require_checkpoint(cfg.RESUME)
@@ -135,7 +147,7 @@ def run(args, cfg):
     """Build data and model; train, test or stop."""
     from dassl.config import method_name, overrides
     from dassl.engine.build import build_trainer, ignored_settings, warn_of_unused
-    from dassl.runs.compare import warn_of_split
+    from dassl.runs.compare import unfinished, warn_of_split
     from dassl.runs.folder import log_path
     from dassl.utils import collect_env_info, log_only, setup_logger
 
@@ -149,6 +161,8 @@ def run(args, cfg):
         trainer.run_extra.update(config_files=files, overrides=changed)  # for the titles of tables
         if args.eval_only and trainer.learns:  # check_arguments has checked --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            if warning := unfinished(args.model_dir):
+                print(warning)
         warn_of_split(trainer, args.config_file, args.model_dir)
         if args.no_train and not args.eval_only:
             trainer.show_built()

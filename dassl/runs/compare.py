@@ -3,7 +3,7 @@
 import os
 
 from dassl.config import differences
-from dassl.runs.record import CONFIG, has_config, hash_of, known_results
+from dassl.runs.record import COMPLETE, CONFIG, error_of, has_config, hash_of, known_results, status_of
 from dassl.utils.errors import UserError
 
 
@@ -88,3 +88,12 @@ def warn_of_split(trainer, config_file="", model_dir=""):
     for directory in dict.fromkeys(filter(None, (again and (os.path.dirname(config_file) or "."), model_dir))):
         if change := split_change(trainer, directory):
             print(f"WARNING: {change}; the numbers of the two runs are not comparable")
+
+
+def unfinished(folder):
+    """A warning that the training run in `folder` has not finished, as far as it is recorded; "" if it has."""
+    if (status := status_of(folder)) in ("", COMPLETE):
+        return ""
+    why = error_of(folder)
+    text = f"WARNING: {folder}: the run is not finished, its status is {status}" + (f" ({why})" if why else "")
+    return f"{text}; the model of a checkpoint is used"

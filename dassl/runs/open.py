@@ -12,7 +12,8 @@ from dassl.data.datasets import build_dataset
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.runs.checkpoints import require_checkpoint
-from dassl.runs.record import COMPLETE, CONFIG, TASKS, command_of, error_of, has_config, read_tasks, status_of
+from dassl.runs.compare import unfinished
+from dassl.runs.record import CONFIG, TASKS, command_of, error_of, has_config, read_tasks, status_of
 from dassl.utils.errors import UserError
 
 
@@ -48,10 +49,8 @@ def read_setup(folder, epoch=None):
         if "--eval-only" in command_of(folder):
             raise UserError(f"{folder} only tested a model; give the folder of the run that was trained (--model-dir)")
         require_checkpoint(folder, epoch)
-        if (status := status_of(folder)) not in ("", COMPLETE):
-            why = error_of(folder)
-            text = f"WARNING: {folder}: the run is not finished, its status is {status}" + (f" ({why})" if why else "")
-            print(f"{text}; the model of a checkpoint is used", file=sys.stderr)
+        if warning := unfinished(folder):
+            print(warning, file=sys.stderr)
     space = read_space(folder)
     return cfg, build_dataset(cfg).space if space is None else space
 

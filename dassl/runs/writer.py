@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from dassl.config import config_hash, method_name
 from dassl.metrics import METRICS
+from dassl.runs.checkpoints import saved_epochs
 from dassl.runs.folder import replacing
 from dassl.runs.record import COMPLETE, CONFIG, FAILED, INTERRUPTED, RESULTS, TASKS, known_results
 from dassl.utils import (
@@ -129,7 +130,8 @@ def write_results(trainer, status, report=None):
 def write_failure(cfg, error):
     """Record that the run stopped with `error`, in results.json and in the log.
 
-    The status is "interrupted" after Ctrl-C and the like, "failed" after an error. Nothing changes in the folder of a
+    The status is "interrupted" after Ctrl-C and the like, "failed" after an error; the epoch is that of the newest
+    checkpoint. Nothing changes in the folder of a
     finished run, and of a run that was to be replaced. Does not fail: `error` remains the error of the run, e.g. a full
     disk that takes no record either.
     """
@@ -142,6 +144,8 @@ def write_failure(cfg, error):
         record = known_results(cfg.OUTPUT_DIR) or describe(cfg)
         if record.get("status") != COMPLETE:
             record.pop("error", None)
+            saved = saved_epochs(cfg.OUTPUT_DIR)
+            record["epoch"] = saved[-1] if saved else record.get("epoch")
             record.update(status=INTERRUPTED if stopped else FAILED, finished=_now())
             if not stopped:
                 record["error"] = f"{type(error).__name__}: {text}"

@@ -60,6 +60,8 @@ SYSTEM_ERRORS = {
 }
 # torch.save replaces the system's error by a RuntimeError of its own.
 TORCH_WRITE = re.compile(r"enforce fail at inline_container|PytorchStreamWriter failed|unexpected pos \d+ vs \d+")
+# PyTorch's errors are RuntimeErrors, on a CPU and on a GPU.
+TORCH_MEMORY = re.compile(r"enforce fail at alloc_cpu|not enough memory|out of memory")
 NUL = re.compile(r"embedded null (byte|character)|source code string cannot contain null")
 
 
@@ -67,17 +69,22 @@ def _of_system(error):
     return isinstance(error, OSError) and error.errno in SYSTEM_ERRORS and not isinstance(error, BrokenPipeError)
 
 
+def _of_memory(error):
+    torch_says = isinstance(error, RuntimeError) and TORCH_MEMORY.search(str(error))
+    return isinstance(error, MemoryError) or bool(torch_says)
+
+
 def is_user_error(error):
     """Whether an exception is a message for the user (shown without a traceback) or a bug (shown with one).
 
     User errors are UserError, the errors of the system that a user can fix (SYSTEM_ERRORS, e.g. a full disk),
-    FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, and torch's error for a file that it
-    could not write. A plain ValueError is a user error if a `raise` statement of this project raised it. ValueErrors
-    from libraries and from expressions such as int("x") are bugs.
+    FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, torch's error for a file that it could
+    not write, and a lack of memory. A plain ValueError is a user error if a `raise` statement of this project raised
+    it. ValueErrors from libraries and from expressions such as int("x") are bugs.
     """
     if isinstance(error, (UserError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)):
         return True
-    if _of_system(error) or (isinstance(error, RuntimeError) and TORCH_WRITE.search(str(error))):
+    if _of_system(error) or _of_memory(error) or (isinstance(error, RuntimeError) and TORCH_WRITE.search(str(error))):
         return True
     if not isinstance(error, ValueError) or error.__traceback__ is None:
         return False
@@ -99,6 +106,11 @@ def describe(error):
         return "; ".join(filter(None, (found, SYSTEM_ERRORS[error.errno])))
     if isinstance(error, RuntimeError) and TORCH_WRITE.search(str(error)):
         return f"a file could not be written: the disk is full, or a limit is reached; {SPACE}"
+    if _of_memory(error):
+        return (
+            "there is not enough memory; end other programs, or choose a smaller batch (DATALOADER.TRAIN_X.BATCH_SIZE, "
+            f"DATALOADER.TEST.BATCH_SIZE) or backbone: {next(iter(str(error).splitlines()), '') or 'MemoryError'}"
+        )
     if isinstance(error, ValueError) and NUL.search(str(error)):
         return "a path contains the character NUL, which no system accepts; remove it"
     return str(error) or type(error).__name__

@@ -412,6 +412,15 @@ def test_overwrite_and_resume_contradict_each_other(run, finished):
     fails(run("--overwrite", "--resume", finished), "give one of them")
 
 
+def test_arguments_without_effect_are_refused(run, finished, tmp_path):
+    for given in (("--model-dir", finished), ("--load-epoch", 1), ("--resume", finished)):
+        for more in ((), ("--eval-only",)):
+            fails(run("--trainer", "ToyFixed", *given, *more, output="e"), "ToyFixed learns nothing")
+    fails(run("--eval-only", "--model-dir", finished, "--resume", finished, output="e"), "omit --resume")
+    assert not (tmp_path / "e").exists()
+    assert train.main(["--config-file", str(tmp_path / "toy.yaml"), "--output-dir", ""]) == 2
+
+
 @pytest.mark.parametrize("name", [".lock", ".lock.owner"])
 def test_pipes_named_as_the_lock_do_not_hang(run, tmp_path, name):
     (tmp_path / "run").mkdir()
@@ -448,14 +457,19 @@ def test_a_full_disk_is_one_line_and_nothing_stays_locked(run, tmp_path, monkeyp
 
 
 def test_the_record_of_an_interrupted_run_says_so(run, tmp_path, monkeypatch):
-    def stop(self):
+    def after_epoch(self):
+        toy.ToyCoOp.after_epoch(self)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ToyKept, "before_epoch", stop)
-    status, _, err = run("--trainer", "ToyKept")
+    monkeypatch.setattr(ToyKept, "after_epoch", after_epoch)
+    status, _, err = run("--trainer", "ToyKept", "TRAIN.CHECKPOINT_FREQ", 1)
     record = read_json(tmp_path / "run" / "results.json")
+    assert record["epoch"] == 1
     assert status == 130 and err.startswith("interrupted") and len(err.splitlines()) == 1
     assert record["status"] == "interrupted" and "error" not in record and record["finished"]
+    eval_only = ("--eval-only", "--model-dir", tmp_path / "run", "--load-epoch", 1)
+    status, out, err = run(*eval_only, output="eval")
+    assert (status, err) == (0, "") and "WARNING" in out and "the run is not finished, its status is interrupted" in out
 
 
 def test_status_of_the_real_program(tmp_path):
