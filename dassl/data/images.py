@@ -73,6 +73,8 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> Image.Image:
         return _kept[path, upright].copy()
     try:
         with _open(path) as file, Image.open(file) as image:
+            if image.format == "EPS":  # Pillow would let Ghostscript execute it
+                raise UserError("EPS is a program, not an image: convert it to PNG")
             decoded = _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except (FileNotFoundError, NotADirectoryError) as e:
         raise MissingImageError(f"image not found: {path}") from e

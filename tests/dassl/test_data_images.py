@@ -233,3 +233,11 @@ def test_an_archive_that_is_none_names_itself(tmp_path):
     (tmp_path / "images.zip").write_bytes(b"not a zip")
     with pytest.raises(ValueError, match=r"images\.zip/x\.png.*zip"):
         read_image(tmp_path / "images.zip" / "x.png")
+
+
+def test_postscript_is_never_given_to_ghostscript(tmp_path):
+    """Pillow would let Ghostscript, where that is installed, execute the file."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png", "EPS")
+    for upright in (False, True):
+        with pytest.raises(ValueError, match="x.png .EPS is a program"):
+            read_image(tmp_path / "x.png", upright)
