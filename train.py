@@ -136,7 +136,8 @@ def begin(args):
     cfg = configure(args)
     check_arguments(args, cfg)
     with program.uninterrupted():  # or a lock could be left behind
-        state = prepare_output(cfg, args.overwrite, not args.eval_only, ignored_settings(cfg))
+        tested = (args.model_dir, args.load_epoch)
+        state = prepare_output(cfg, args.overwrite, not args.eval_only, ignored_settings(cfg), *tested)
     if state == FINISHED:
         return None
     cfg.freeze()
@@ -148,7 +149,7 @@ def run(args, cfg):
     from dassl.config import method_name, overrides
     from dassl.engine.build import build_trainer, ignored_settings, warn_of_unused
     from dassl.runs.compare import unfinished, warn_of_split
-    from dassl.runs.folder import log_path
+    from dassl.runs.folder import log_path, tested_model
     from dassl.utils import collect_env_info, log_only, setup_logger
 
     setup_logger(log_path(cfg.OUTPUT_DIR), append=True)
@@ -161,6 +162,7 @@ def run(args, cfg):
         trainer.run_extra.update(config_files=files, overrides=changed)  # for the titles of tables
         if args.eval_only and trainer.learns:  # check_arguments has checked --model-dir
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            trainer.run_extra["tested_model"] = tested_model(cfg.OUTPUT_DIR, args.model_dir, args.load_epoch)
             if warning := unfinished(args.model_dir):
                 print(warning)
         warn_of_split(trainer, args.config_file, args.model_dir)

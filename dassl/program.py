@@ -150,10 +150,19 @@ def _watch(processes):
             while True:
                 for process in processes:
                     os.kill(process, 0)  # does nothing to a process that exists
+                    if _ended(process):
+                        raise ProcessLookupError
                 time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def _ended(process):
+    """Whether a process has ended and its status is not read yet. On Linux; elsewhere False."""
+    with contextlib.suppress(OSError), open(f"/proc/{process}/stat", "rb") as stream:
+        return stream.read().rpartition(b")")[2].split()[0] == b"Z"
+    return False
 
 
 def _take_signals():

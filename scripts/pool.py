@@ -4,7 +4,6 @@ Environment: JOBS, OUTPUT, and what the launchers read. The other runs are made 
 succeeded and the failure is a user error, which the others probably share.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ SCRIPTS = Path(__file__).resolve().parent
 sys.path[0] = str(SCRIPTS.parent)
 
 from dassl import program  # noqa: E402
+from dassl.runs.record import known_results  # noqa: E402
 
 LAUNCHED = os.environ.get(program.LAUNCHED, "")  # processes whose end ends this one and its runs
 
@@ -64,10 +64,9 @@ class Job:
     def accuracy(self):
         """ ", 67.12 %", the mean over the results of the runs, or ""."""
         try:
-            texts = [(Path(folder) / "results.json").read_text(encoding="utf-8") for folder in self.folders()]
-            values = [json.loads(text)["mean"]["value"] for text in texts]
+            values = [known_results(folder)["mean"]["value"] for folder in self.folders()]
             return f", {sum(values) / len(values):.2f} %" if values else ""
-        except (KeyError, OSError, TypeError, ValueError):
+        except (KeyError, TypeError):
             return ""
 
 

@@ -47,7 +47,7 @@ def run_state(directory):
     return UNFINISHED if os.path.isdir(directory) and saved_epochs(directory) else NEW
 
 
-def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
+def prepare_output(cfg, overwrite=False, learn=True, ignored=(), model=None, epoch=None):
     """Make cfg.OUTPUT_DIR ready for a run and choose the seed if cfg.SEED is negative.
 
     Args:
@@ -56,6 +56,8 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
             built; until then, nothing of it changes.
         learn: whether the run trains; only then an unfinished run can be continued.
         ignored: prefixes of settings that change no number of this run, `dassl.engine.build.ignored_settings(cfg)`.
+        model: folder of the model that is tested, or None for a run without one.
+        epoch: which checkpoint of it; None for the best or newest.
 
     Returns:
         NEW, UNFINISHED (the run will be continued) or FINISHED (nothing to do; a line says so).
@@ -108,10 +110,40 @@ def prepare_output(cfg, overwrite=False, learn=True, ignored=()):
                 f"that of the settings now; {advice}"
             )
     if state == FINISHED:
+        refuse_other_test(directory, model, epoch)
         print(f"{directory} contains a finished run, see its {RESULTS}; nothing to do. --overwrite replaces the run")
     else:
         settle_seed(cfg)
     return state
+
+
+def refuse_other_test(directory, model, epoch):
+    """Check that the finished run in `directory` tested the model in folder `model` at `epoch`, or trained if None.
+
+    Raises:
+        UserError: it did not. Runs of earlier versions do not record what they tested.
+    """
+    record, now = known_results(directory), tested_model(directory, model, epoch)
+    there = record.get("tested_model")
+    if "tested_model" not in record or there == now:
+        return
+
+    def named(test):
+        if not isinstance(test, dict):
+            return "a training run"
+        return f"a test of the model in {test.get('folder')}, epoch {test.get('epoch') or 'not given'}"
+
+    raise UserError(
+        f"{directory} contains {named(there)}; now it is {named(now)}; choose another --output-dir, or replace what is "
+        "there with --overwrite"
+    )
+
+
+def tested_model(directory, model, epoch):
+    """What the run in `directory` tests, as results.json records it; None without a model. Both may be moved."""
+    if not model:
+        return None
+    return {"folder": os.path.relpath(os.path.realpath(model), os.path.realpath(directory)), "epoch": epoch}
 
 
 def refuse_blocked(cfg, learn):

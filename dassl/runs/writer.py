@@ -76,6 +76,7 @@ def describe(cfg):
         "config_files": [],
         "overrides": {},
         "epoch": 0,
+        "tested_model": None,
         "models": [],
         "learnable_parameters": None,
         "tasks": [],

@@ -412,6 +412,21 @@ def test_overwrite_and_resume_contradict_each_other(run, finished):
     fails(run("--overwrite", "--resume", finished), "give one of them")
 
 
+def test_a_finished_test_of_another_model_is_no_result(run, finished, tmp_path):
+    """Nor is a test the result of a training, or the other way round."""
+    test = ("--eval-only", "--load-epoch", 1, "--model-dir")
+    assert run(*test, finished, output="test")[0] == 0
+    shutil.copytree(finished, tmp_path / "copy")
+    fails(
+        run(*test, tmp_path / "copy", output="test"),
+        "the model in ../run, epoch 1; now it is a test of the model in ../copy",
+    )
+    status, out, _ = run(*test, finished, output="test")
+    assert status == 0 and "nothing to do" in out
+    fails(run(output="test"), "contains a test of the model in ../run, epoch 1; now it is a training run")
+    fails(run(*test, tmp_path / "copy", "OPTIM.MAX_EPOCH", 1), "contains a training run; now it is a test")
+
+
 def test_arguments_without_effect_are_refused(run, finished, tmp_path):
     for given in (("--model-dir", finished), ("--load-epoch", 1), ("--resume", finished)):
         for more in ((), ("--eval-only",)):
