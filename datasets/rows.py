@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from dassl.data.tasks import Task
+from dassl.utils.errors import UserError, is_user_error
 from datasets import splits
 from datasets.classnames import in_words
 from datasets.folders import first_line
@@ -77,7 +78,17 @@ class RowSource:
         if path:
             split, listed = splits.read_split(path, len(self.task_keys)), False
         else:
-            raw = row.read(row, folder)
+            try:
+                raw = row.read(row, folder)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                if is_user_error(error):
+                    raise
+                text = (
+                    f"{type(error).__name__}: {error}"  # damaged annotations make their readers raise nearly anything
+                )
+                raise UserError(
+                    f"{row.name}: its files in {folder} are damaged ({text}); download them again"
+                ) from None
             split, listed = splits.by_rule(raw, row.rule), raw.listed
         self._check_classes(where, split)
         splits.check_labels(f"{row.name} ({where})", split)

@@ -143,7 +143,7 @@ def read_split(path: Path, tasks: int) -> Split:
             raise TypeError("a split with several tasks needs `meta`")
         split = Split([()], *([Item(entry[0], int(entry[1])) for entry in parts[part]] for part in SPLITS))
         names = [(int(entry[1]), str(entry[2]), entry[0]) for part in SPLITS for entry in parts[part]]
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         text = f"{type(error).__name__}: {error}"
         raise ValueError(
             f"{path} is not a split file of a known kind ({text}); expected {{train, val, test: [[path, label, class "
