@@ -83,12 +83,8 @@ class RowSource:
             except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 if is_user_error(error):
                     raise
-                text = (
-                    f"{type(error).__name__}: {error}"  # damaged annotations make their readers raise nearly anything
-                )
-                raise UserError(
-                    f"{row.name}: its files in {folder} are damaged ({text}); download them again"
-                ) from None
+                text = f"{type(error).__name__}: {error}"  # readers of damaged annotations raise nearly anything
+                raise UserError(f"its files in {folder} are damaged ({text}); download them again") from None
             split, listed = splits.by_rule(raw, row.rule), raw.listed
         self._check_classes(where, split)
         splits.check_labels(f"{row.name} ({where})", split)

@@ -90,7 +90,7 @@ def test_runs_without_vectors_per_task_are_refused(run, capsys):
     for text, method in {
         "CoOp-MT has no feature, context or prompt for each task": ("MTCoOpHard",),
         "VPT-deep has no feature": ("VPT",),
-        "MTUPT has no feature": ("MTUPT", "TRAINER.MTUPT.SHARING", "hard"),
+        "MTUPT-hard has no feature": ("MTUPT", "TRAINER.MTUPT.SHARING", "hard"),
         "learns nothing": ("ZeroshotCLIP",),
         "one task (marks)": ("MTCoOp", "DATASET.SUBSAMPLE_TASKS", "task2"),
     }.items():

@@ -101,7 +101,7 @@ def test_json_results_and_logs_together(tmp_path, capsys):
     write(tmp_path / "seed1", results=result(70.0))
     write(tmp_path / "seed2", log=log(72.0))
     rows = rows_of(parse(capsys, tmp_path)[1])
-    assert rows["overall"][-2:] == ["71.00 ± 1.00", "2"]
+    assert rows["mean over tasks"][-2:] == ["71.00 ± 1.00", "2"]
     assert rows["faces"][0] == "overall_acc"  # from the run with a results.json
     data = parse_json(capsys, tmp_path, "--keyword", "macro_f1")["experiments"][0]
     assert data["overall"]["n"] == 1  # the log does not contain it

@@ -186,3 +186,20 @@ def test_cars_test_annotations_without_labels(tmp_path):
     notes[0, 0], notes[0, 1] = (1, "00001.jpg"), (1, "00002.jpg")
     savemat(str(tmp_path / "stanford_cars/cars_test_annos_withlabels.mat"), {"annotations": notes})
     assert "found the class number ''" in refused(ValueError, "StanfordCars", tmp_path)
+
+
+@pytest.mark.parametrize("number", ["\N{SUPERSCRIPT TWO}", "1" * 6000])
+def test_damaged_annotations_are_one_message(number, tmp_path):
+    folder = layouts.make("OxfordPets", tmp_path) / "oxford_pets" / "annotations"
+    for file in folder.glob("*.txt"):
+        lines = file.read_text().splitlines()
+        name, *rest = lines[-1].split()
+        file.write_text("\n".join([*lines[:-1], " ".join([name, number, *rest[1:]])]) + "\n", encoding="utf-8")
+    assert "OxfordPets: cannot be used: its files in" in refused(ValueError, "OxfordPets", tmp_path)
+
+
+def test_a_deeply_nested_split_file_is_one_message(tmp_path):
+    zhou_pets(tmp_path, lambda split: None)
+    (file,) = tmp_path.rglob("split_zhou_OxfordPets.json")
+    file.write_text("[" * 100_000)
+    assert "is not a split file of a known kind" in refused(ValueError, "OxfordPets", tmp_path)

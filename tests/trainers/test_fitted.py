@@ -47,7 +47,7 @@ class SuiteWithGaps(TestSuite):
 
     def __init__(self, cfg):
         super().__init__(cfg)
-        self._splits["train_x"] = [item for item in self.train_x if item.classname != "dark_green"]
+        self._train_x = [item for item in self.train_x if item.classname != "dark_green"]
 
 
 def logits(trainer):

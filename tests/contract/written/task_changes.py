@@ -35,11 +35,12 @@ class TaskChanges(Learner):
         self.sentences = tower.texts([f"a photo of a {name.replace('_', ' ')}." for name in space.classnames])
 
     def additions(self):
-        def of(sets, last):
+        def of(sets, last, **how):
             change = LowRank(sets.down, sets.up)
-            return Additions(Tokens(sets.tokens, [last], insert=True), {(last, "q"): change, (last - 1, "v"): change})
+            return Additions(Tokens(sets.tokens, [last], **how), {(last, "q"): change, (last - 1, "v"): change})
 
-        return TowerAdditions(of(self.of_text, self.last["text"]), of(self.of_image, self.last["image"]))
+        text, image = of(self.of_text, self.last["text"], insert=True), of(self.of_image, self.last["image"])
+        return TowerAdditions(text, image)
 
     def text(self, select, added=None):
         return self.tower(self.sentences.part(select), self.text_additions(select, added))
