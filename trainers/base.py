@@ -260,6 +260,7 @@ class MultiTaskTrainer(BuiltTrainer):
             self._settle_additions()
         if self.start_epoch < self.max_epoch:
             self.model.known.fill_(True)
+            self.model.known_data.fill_(True)
 
     def run_epoch(self) -> None:
         """Run one epoch of steps. For a method without steps, the only epoch is the learner's start."""

@@ -197,9 +197,11 @@ class BuiltTrainer(TrainerX):
         if directory:
             refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self.load_critical_settings)
         super().load_model(directory, epoch)
-        if directory and (space := read_space(directory)) is not None:
-            trained = set(class_owners(space))
+        if directory and (there := read_space(directory)) is not None:
+            trained, keys = set(class_owners(there)), {task.key for task in there.tasks}
             self.model.known = torch.tensor([owner in trained for owner in class_owners(self.space)]).to(self.device)
+            same = torch.tensor([task.key in keys for task in self.space.tasks])
+            self.model.known_data = same.to(self.device)[self.task_of_column]
 
     def frozen_features(self, images: Tensor, local: bool | None = None) -> Tensor:
         """Features of the frozen image tower for images (B, 3, H, W): (B, d), or local features (B, P, d).

@@ -46,8 +46,8 @@ class HandPrompts(nn.Module):
         return self.features[select]
 
 
-def read_templates(path: str) -> dict[str, tuple[str, ...]]:
-    """Read {task: templates} from a file, with task keys or names in lower case.
+def read_templates(path: str, setting: str = "TRAINER.ZSCLIP.TEMPLATES") -> dict[str, tuple[str, ...]]:
+    """Read {task: templates} from the file of a setting, with task keys or names in lower case.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -59,17 +59,17 @@ def read_templates(path: str) -> dict[str, tuple[str, ...]]:
     try:
         content = read_json(path) if path.endswith(".json") else read_yaml(path)
     except FileNotFoundError:
-        raise FileNotFoundError(f"TRAINER.ZSCLIP.TEMPLATES: the file {path} does not exist") from None
+        raise FileNotFoundError(f"{setting}: the file {path} does not exist") from None
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"TRAINER.ZSCLIP.TEMPLATES: {path} cannot be read: {reason}; expected {form}") from None
+        raise UserError(f"{setting}: {path} cannot be read: {reason}; expected {form}") from None
     found = {}
     for name, templates in content.items() if isinstance(content, dict) else [("", content)]:
         templates = [templates] if isinstance(templates, str) else templates
         right = isinstance(templates, list) and templates and all(isinstance(t, str) for t in templates)
         if not name or not right or not all(map(is_template, templates)):
             raise UserError(
-                f"TRAINER.ZSCLIP.TEMPLATES: {path} has {name!r}: {templates!r}; expected {form}\n"
+                f"{setting}: {path} has {name!r}: {templates!r}; expected {form}\n"
                 "where each template has one {} for the class name"
             )
         found[str(name).lower()] = tuple(templates)

@@ -30,6 +30,8 @@ class Learner(nn.Module):
         space: the tasks.
         task_of_column: (N,) task of each class.
         known: (N,) whether the model was trained on each class. Set when a model is loaded; before, all are True.
+        known_data: (N,) whether it was trained on the data set of each class. A shifted test set has the classes of its
+            source and counts as another data set.
         by_task: True if the result of `image` depends on the task. Not needed for additions to the image tower in
             several sets.
     """
@@ -41,6 +43,7 @@ class Learner(nn.Module):
         self.tower, self.space = tower, space
         self.task_of_column = space.task_of_column.to(tower.device)
         self.known = torch.ones(space.num_classes, dtype=torch.bool, device=tower.device)
+        self.known_data = torch.ones_like(self.known)
         self._hand: Tensor | None = None
 
     # ---- the hooks

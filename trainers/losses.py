@@ -67,3 +67,26 @@ def sampled_columns(space: TaskSpace, task: Tensor, label: Tensor, rate: float) 
 def cosine_logits(image_features: Tensor, text_features: Tensor, scale: Tensor) -> Tensor:
     """Compute scale * cos(image, text) in fp32: (B, d), (N, d) -> (B, N)."""
     return scale.float() * F.normalize(image_features.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).t()
+
+
+def class_weights(task_of_column: Tensor, task: Tensor) -> Tensor:
+    """Weights (N',) of classes in a mean over classes: 1 / C for the C classes of a task, times its share of the batch.
+
+    So a term over classes has the same weights of tasks as the cross-entropy: the loss of a batch is the mean over
+    images of the loss in a batch of the image's task only. task_of_column (N',): task of each class; task (B,).
+    """
+    images = torch.bincount(task, minlength=int(task_of_column.max()) + 1)  # number of images per task
+    classes = torch.bincount(task_of_column, minlength=len(images))
+    return (images / (len(task) * classes.clamp_min(1)))[task_of_column]
+
+
+def divergence(teacher: Tensor, student: Tensor, own: Tensor, temperature: float = 1.0) -> Tensor:
+    """T^2 KL(teacher || student) of each sample (B,) at temperature T, over the columns of the sample's task.
+
+    teacher, student: logits (B, N'); own (B, N'): True on the columns of each sample's task.
+    """
+    log_p, log_q = (
+        (logits / temperature).masked_fill(~own, float("-inf")).log_softmax(-1).masked_fill(~own, 0.0)
+        for logits in (teacher, student)
+    )
+    return temperature**2 * (own * log_p.exp() * (log_p - log_q)).sum(-1)

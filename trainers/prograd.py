@@ -26,7 +26,7 @@ from dassl.utils import UserError
 from .base import Step
 from .contexts import ContextLearner, ContextTrainer
 from .hand import HandPrompts
-from .losses import cosine_logits
+from .losses import cosine_logits, divergence
 from .settings import declare_shared
 
 KEY = "TRAINER.PROGRAD."
@@ -74,20 +74,6 @@ def task_rates(text: str) -> dict[str, float]:
                 "'EuroSAT=0.8'; separate several tasks by commas"
             )
     return rates
-
-
-def divergence(teacher: Tensor, student: Tensor, own: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) at temperature T, averaged over B samples.
-
-    The softmax is over the columns of each sample's task. The published code omits the teacher's entropy, a constant:
-    its values are larger, its gradients are the same. teacher, student: logits (B, N'); own (B, N'): True on the
-    columns of each sample's task.
-    """
-    log_p, log_q = (
-        (logits / temperature).masked_fill(~own, float("-inf")).log_softmax(-1).masked_fill(~own, 0.0)
-        for logits in (teacher, student)
-    )
-    return temperature**2 * (own * log_p.exp() * (log_p - log_q)).sum(-1).mean()
 
 
 def aligned(gradient: Tensor, general: Tensor, rate: float) -> Tensor:
@@ -145,7 +131,7 @@ class ProGrad(ContextTrainer):
         """
         hand = cosine_logits(step.frozen, self.model.hand(step.columns), self.scale)
         own = self.task_of_column[step.columns] == step.task[:, None]
-        kl = divergence(hand, step.logits, own, self.cfg.TRAINER.PROGRAD.T)
+        kl = divergence(hand, step.logits, own, self.cfg.TRAINER.PROGRAD.T).mean()
         step.numbers["kl"] = kl.item()
         learned = [
             parameter for parameter in self.model.parameters() if parameter.requires_grad

@@ -1,25 +1,21 @@
 """Unified prompts (Zang et al., "Unified Vision and Language Prompt Learning", section 3.3): one set of tokens for both
-towers, the ablations of their Table 2, and the learner that adds the prompts to the towers.
+towers, and the ablations of their Table 2.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clip.additions import Additions, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
 from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
-from .learner import Learner
-from .prompts import NameTokens
-from .rows import TaskModules, task_owners
+from .deep import DeepLearner, LearnedPrompts, TaskPrompts
+from .rows import task_owners
 from .settings import declare_shared, unread_problems
 
 MODES = ("upt", "joint", "shared", "mlp")
@@ -177,90 +173,10 @@ class Unify(nn.Module):
         return self.text_map(text), self.visual_map(visual)
 
 
-class UnifiedPrompts(nn.Module):
-    """Learned raw prompts `prompts.<i>`, and the `Unify` that turns them into (text, visual) prompts."""
-
-    def __init__(self, tower: TextTower, **unified):
-        super().__init__()
-        self.unify = Unify(tower, **unified)
-        self.prompts = nn.ParameterList(self.unify.initial())
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.unify(*self.prompts)
-
-
-class TaskPrompts(TaskModules):
-    """One module with prompts for all tasks, or one module per task. A call stacks their prompts: (G, …) each."""
-
-    def forward(self) -> tuple[Tensor, ...]:
-        return tuple(torch.stack(part) for part in zip(*(own() for own in self), strict=True))
-
-
-class UnifiedLearner(Learner):
-    """Learner with prompts in both towers. The text half is the context of class prompts, replaced at its layers.
-
-    Args:
-        tower, space: as for every learner.
-        sets: the learned module; a call returns text prompts (G, I_t, m, D) and visual prompts (G, I_v, m, W), with
-            G = 1 for all tasks or G = T.
-        m: number of prompts per layer in each tower.
-        dropout: dropout rate of the visual prompts.
-    """
-
-    def __init__(self, tower: TextTower, space: TaskSpace, sets: nn.Module, m: int, dropout: float = 0.0):
-        super().__init__(tower, space)
-        self.sets, self.dropout = sets, dropout
-        self.owners = task_owners(space)
-        self.names = NameTokens(tower, space.classnames)
-        self.names.check(m)
-
-    def prompts(self) -> tuple[Tensor, Tensor]:
-        """Text prompts (G, I_t, m, D) and visual prompts (G, I_v, m, W)."""
-        with torch.autocast(self.tower.device.type, enabled=False):  # the same result in a step and in a test
-            return self.sets()
-
-    def additions(self) -> TowerAdditions:
-        text, visual = self.prompts()
-        tokens = Tokens(visual, dropout=self.dropout if self.training else 0.0)
-        return TowerAdditions(Additions(Tokens(text)), Additions(tokens))
-
-    def text(self, select: Tensor, added: Additions | None = None) -> Tensor:
-        prompts = self.prompts()[0] if added is None else added.tokens.values  # (G, I, m, D)
-        owner = self.task_of_column[select] if len(prompts) > 1 else torch.zeros_like(select)
-        present, group = owner.unique(return_inverse=True)
-        prompts = prompts[present]
-        tokens = self.names.fill(prompts[:, 0], group, select)
-        if prompts.shape[1] == 1:
-            return self.tower(tokens)
-        return self.tower(tokens, Additions(Tokens(prompts[:, 1:], range(1, prompts.shape[1])), group=group))
-
-    def task_vectors(self) -> dict[str, Tensor]:
-        found = super().task_vectors()
-        if not hasattr(self.sets, "task_features"):
-            return found
-        return {
-            "task features": self.sets.task_features(),
-            **{f"generated {key}": value for key, value in found.items()},
-        }
-
-    @torch.no_grad()
-    def named_contexts(self, select: Tensor | None = None) -> Iterator[tuple[str, Tensor]]:
-        """Yield (label, prompts (m, D)) of the text prompts of the first layer, and of learned task prompts.
-
-        Labels are "[generated] context" or "[generated] context of <task>".
-        """
-        label = "context" if isinstance(self.sets, TaskPrompts) else "generated context"
-        text = self.prompts()[0]
-        names = [label] if len(text) == 1 else [f"{label} of {o}" for o in self.owners]
-        yield from zip(names, text[:, 0], strict=True)
-        if (task_prompts := getattr(self.sets, "task_prompt_learner", None)) is not None:
-            yield from ((f"task prompt: {name}", context) for name, context in task_prompts.named_contexts())
-
-
 def learned_sets(
     tower: TextTower, space: TaskSpace, *, shared: bool = True, dropout: float = 0.0, **unified
-) -> UnifiedLearner:
+) -> DeepLearner:
     """Learner with directly learned raw prompts and network: one set for all tasks (`shared`) or one per task."""
     owners = None if shared else task_owners(space)
-    sets = TaskPrompts(lambda: UnifiedPrompts(tower, **unified), owners)
-    return UnifiedLearner(tower, space, sets, unified["n_ctx"] // 2, dropout)
+    sets = TaskPrompts(lambda: LearnedPrompts(Unify(tower, **unified)), owners)
+    return DeepLearner(tower, space, sets, unified["n_ctx"] // 2, dropout)

@@ -12,9 +12,9 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
+from .deep import DeepLearner
 from .settings import declare_shared
 from .unified import (
-    UnifiedLearner,
     declare_unified,
     learned_sets,
     unified_critical_settings,
@@ -40,6 +40,6 @@ class UPT(MultiTaskTrainer):
         return unified_critical_settings(c, self.text_tower.width)
 
     @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> UnifiedLearner:
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> DeepLearner:
         c = cfg.TRAINER.UPT
         return learned_sets(tower, space, shared=not c.TSC, dropout=c.DROPOUT, **unified_settings(c))

@@ -18,11 +18,11 @@ from dassl.data.tasks import TaskSpace, is_template
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
+from .deep import TaskPrompts
 from .hand import HandPrompts
 from .learner import Learner
 from .rows import task_owners
 from .settings import declare_shared
-from .unified import TaskPrompts
 
 KEY = "TRAINER.VPT."
 declare_shared("VPT", PREC="fp16", DROPOUT=0.0, TSC=False)

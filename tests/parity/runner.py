@@ -8,9 +8,11 @@ import json
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import trainers  # noqa: F401  (registers the methods and declares their settings)
@@ -20,17 +22,10 @@ from dassl.config import get_cfg_default, load
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY, TrainerBase
 from trainers.base import MultiTaskTrainer
+from trainers.promptsrc import gaussian_weights
 
-# The published methods: trainer, and the settings that each single-task case sets.
-METHODS = {
-    "cocoop": ("CoCoOp", {"n_ctx": "N_CTX"}),
-    "kgcoop": ("KgCoOp", {"n_ctx": "N_CTX", "weight": "W"}),
-    "prograd": ("ProGrad", {"n_ctx": "N_CTX"}),
-    "plot": (
-        "PLOT",
-        {"n_ctx": "N_CTX", "n_prompts": "N", "eps": "EPS", "max_iter": "MAX_ITER", "threshold": "THRESH"},
-    ),
-}
+from .published import METHODS, Method
+
 CASE_DEFAULTS = {"MTCoOp": {"N_CTX": 6, "TASK_N_CTX": 4}, "MTCoOpHard": {"N_CTX": 6}}
 FEATURES, GRADIENTS = 1e-5, 1e-4  # tolerated relative errors in fp32 on a CPU
 
@@ -63,17 +58,23 @@ def relative_error(found: Tensor, expected: np.ndarray) -> float:
 def run_case(path: Path) -> dict[str, tuple[float, float]]:
     """Errors of one case: {quantity: (relative error, tolerance)}. `path`: its json file. Raises NotHere."""
     case = json.loads(path.read_text())
-    if "trainer" in case:
-        name, options = case["trainer"], {**CASE_DEFAULTS.get(case["trainer"], {}), **case["opts"]}
-    else:
-        name, settings = METHODS.get(case["method"], (case["method"], {}))
-        options = {key: case[own] for own, key in settings.items()}
-    if name not in TRAINER_REGISTRY.registered_names():
-        raise NotHere(name)
     with np.load(path.with_suffix(".npz")) as stored:
         data = {name: stored[name] for name in stored.files}
+    if case.get("method") == "promptsrc_gpa":
+        return dict(_aggregation_errors(case, data))
+    if "trainer" in case:
+        method = Method(case["trainer"], {})
+        options = {**CASE_DEFAULTS.get(case["trainer"], {}), **case["opts"]}
+    elif case["method"] in METHODS:
+        method = METHODS[case["method"]]
+        options = {**method.fixed, **{key: case[own] for own, key in method.settings.items() if own in case}}
+    else:
+        raise NotHere(case["method"])
+    if method.trainer not in TRAINER_REGISTRY.registered_names():
+        raise NotHere(method.trainer)
     clip = load_clip(path.parent / f"clip_{case['clip']}.npz")
-    return dict(_errors(_trainer(name, options, case, clip), case, data))
+    names = None if method.names is None else method.names(case)
+    return dict(_errors(_trainer(method.trainer, options, case, clip), case, data, names))
 
 
 def _space(case: dict) -> TaskSpace:
@@ -81,57 +82,143 @@ def _space(case: dict) -> TaskSpace:
     if "tasks" in case:
         names = zip(case["tasks"], case["classes"], strict=True)
         return TaskSpace(tuple(Task(key=name, name=name, classnames=tuple(classes)) for name, classes in names))
-    templates = (case.get("template", "a photo of a {}."),)
-    return TaskSpace((Task("only", "only", tuple(case["classes"]), templates=templates),))
+    template = case.get("fixed_template") or case.get("template", "a photo of a {}.")
+    return TaskSpace((Task("only", "only", tuple(case["classes"]), templates=(template,)),))
+
+
+def _optimiser(case: dict) -> dict:
+    """Settings OPTIM.* of a case."""
+    found = {"NAME": case.get("optimizer", "sgd"), "LR": case["lr"], "WEIGHT_DECAY": case["weight_decay"]}
+    if "momentum" in case:
+        found["MOMENTUM"] = case["momentum"]
+    if "betas" in case:
+        found |= {"ADAM_BETA1": case["betas"][0], "ADAM_BETA2": case["betas"][1], "ADAM_EPS": case["eps"]}
+    return {f"OPTIM.{key}": value for key, value in found.items()}
 
 
 def _trainer(name: str, options: dict, case: dict, clip: CLIP) -> MultiTaskTrainer:
     """The trainer `name` on the case's model and tasks, without data: all that it does in a step is its own."""
     cls, cfg = TRAINER_REGISTRY.get(name), get_cfg_default()
-    settings = {f"TRAINER.{cls.section}.{key}": value for key, value in options.items()}
-    optimiser = {"NAME": "sgd", "LR": case["lr"], "MOMENTUM": case["momentum"], "WEIGHT_DECAY": case["weight_decay"]}
-    settings |= {f"OPTIM.{key}": value for key, value in optimiser.items()}
-    load(cfg, opts=[part for item in settings.items() for part in item], opts_from="opts")
-    trainer = cls.__new__(cls)
-    TrainerBase.__init__(trainer)
-    trainer.cfg, trainer.device = cfg, torch.device("cpu")
-    with redirect_stdout(None):  # the table of the command is all it prints
-        trainer.build_on(clip, _space(case))
+    n_ctx = options.get("N_CTX_TEXT") or options.get("N_CTX") or 0
+    if n_ctx > len(options.get("CTX_INIT", "").split()):
+        options = {**options, **({"CTX_INIT": ""} if "CTX_INIT" in options else {})}  # published: then not used
+    settings = {f"TRAINER.{cls.section}.{key}": value for key, value in options.items()} | _optimiser(case)
+    with NamedTemporaryFile("w", suffix=".json") as templates:
+        if "prompt_template" in case:
+            json.dump({"only": [case["prompt_template"], case["fixed_template"]]}, templates)
+            templates.flush()
+            settings[f"TRAINER.{cls.section}.TEMPLATES"] = templates.name
+        load(cfg, opts=[part for item in settings.items() for part in item], opts_from="opts")
+        trainer = cls.__new__(cls)
+        TrainerBase.__init__(trainer)
+        trainer.cfg, trainer.device = cfg, torch.device("cpu")
+        with redirect_stdout(None):  # the table of the command is all it prints
+            trainer.build_on(clip, _space(case))
     return trainer
 
 
-def _errors(trainer: MultiTaskTrainer, case: dict, data: dict) -> Iterator[tuple[str, tuple[float, float]]]:
-    learner = trainer.model
-    learner.load_state_dict({name[5:]: torch.from_numpy(data[name]) for name in data if name.startswith("init.")})
+class _Tensors:
+    """The published tensors of a case under the names of our parameters."""
+
+    def __init__(self, data: dict, names: dict | None):
+        self.data, self.names = data, names
+
+    def all(self, kind: str) -> dict[str, np.ndarray]:
+        """{our name: tensor} of the tensors `<kind>.<published name>`."""
+        start = kind + "."
+        if self.names is None:
+            return {name.removeprefix(start): self.data[name] for name in self.data if name.startswith(start)}
+        found = {}
+        for own, names in self.names.items():
+            parts = [self.data.get(start + name) for name in ([names] if isinstance(names, str) else names)]
+            if all(part is not None for part in parts):
+                found[own] = parts[0] if isinstance(names, str) else np.stack(parts)
+        return found
+
+
+def _errors(trainer: MultiTaskTrainer, case: dict, data: dict, names) -> Iterator[tuple[str, tuple[float, float]]]:
+    learner, tensors = trainer.model, _Tensors(data, names)
+    initial = {name: torch.from_numpy(value) for name, value in tensors.all("init").items()}
+    learned = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
+    if names is not None and learned != initial.keys():
+        raise AssertionError(f"learned {sorted(learned)}, stored {sorted(initial)}")
+    learner.load_state_dict({**learner.state_dict(), **initial} if names else initial)
     images = torch.from_numpy(data["images"])
     if "task_of_sample" in case:
         task, label = torch.tensor(case["task_of_sample"]), torch.tensor(case["label_of_sample"])
     else:
         task, label = torch.zeros(len(images), dtype=torch.long), torch.from_numpy(data["labels"])
     everything = list(range(trainer.space.num_classes))
-    selected = case.get("selected_classes_per_step") or [everything] * len(case["losses"])
+    steps = case.get("epochs", 1) * case.get("batches_per_epoch", len(case["losses"]))
+    selected = case.get("selected_classes_per_step") or [everything] * steps
 
-    if "image_features" in data:
-        yield "image_features", (relative_error(trainer.encode_images(images), data["image_features"]), FEATURES)
+    yield from _feature_errors(trainer, images, data)
     first = selected[0]  # the logits of classes that a step leaves out are never read
-    with torch.no_grad():
-        logits = trainer.model_inference(images)
-    yield "logits", (relative_error(logits[:, first], data["logits"][:, first]), FEATURES)
-    losses = []
+    yield from _logit_errors(trainer, images, data, "", FEATURES, first)
+    losses, size = [], case.get("batch_size", len(images))
+    trainer.max_epoch = case.get("epochs", 1)
     for step, columns in enumerate(selected):
         if columns is not everything:
             trainer.training_columns = lambda *_, columns=columns: torch.tensor(columns).sort().values
-        losses.append(trainer.forward_backward({"img": images, "label": label, "task": task})["loss"])
+        start = step * size % len(images)
+        rows = slice(start, start + size)
+        batch = {"img": images[rows], "label": label[rows], "task": task[rows]}
+        losses.append(trainer.forward_backward(batch)["loss"])
         if step == 0:
             for name, parameter in learner.named_parameters():
-                if f"grad.{name}" in data:
+                if (expected := tensors.all("grad").get(name)) is not None:
                     gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                    yield f"grad.{name}", (relative_error(gradient, data[f"grad.{name}"]), GRADIENTS)
+                    yield f"grad.{name}", (relative_error(gradient, expected), GRADIENTS)
+        if "epochs" in case and (step + 1) % case["batches_per_epoch"] == 0:
+            trainer.epoch = step // case["batches_per_epoch"]
+            last = trainer.epoch + 1 == trainer.max_epoch
+            yield from _parameter_errors(learner, tensors, "last" if last else f"epoch{trainer.epoch + 1}")
+            trainer.aggregate()
     yield "losses", (relative_error(torch.tensor(losses), np.array(case["losses"])), GRADIENTS)
-    for name, parameter in learner.named_parameters():
-        if f"after3.{name}" in data:
-            yield f"after3.{name}", (relative_error(parameter, data[f"after3.{name}"]), GRADIENTS)
-    if "logits_after_3_steps" in data:
-        with torch.no_grad():
-            logits = trainer.model_inference(images)
-        yield "logits_after_3_steps", (relative_error(logits, data["logits_after_3_steps"]), GRADIENTS)
+    yield from _parameter_errors(learner, tensors, "after3")
+    yield from _parameter_errors(learner, tensors, "aggregated")
+    if "logits_aggregated" in data:
+        data["logits_after_3_steps"] = data["logits_aggregated"]
+    yield from _logit_errors(trainer, images, data, "_after_3_steps", GRADIENTS, everything)
+
+
+def _parameter_errors(learner, tensors: _Tensors, kind: str) -> Iterator[tuple[str, tuple[float, float]]]:
+    for name, expected in tensors.all(kind).items():
+        yield f"{kind}.{name}", (relative_error(learner.get_parameter(name), expected), GRADIENTS)
+
+
+def _feature_errors(trainer, images: Tensor, data: dict) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Errors of the features that the case stores; `encode_images` may return several features per image."""
+    expected = {
+        "image_features": lambda: image,
+        "prompted_image_features": lambda: F.normalize(image, dim=-1),
+        "prompted_text_features": lambda: F.normalize(trainer.text_features(), dim=-1),
+    }
+    image = trainer.encode_images(images)
+    image = image[0] if isinstance(image, tuple) else image
+    for name, found in expected.items():
+        if name in data:
+            yield name, (relative_error(found(), data[name]), FEATURES)
+
+
+@torch.no_grad()
+def _logit_errors(trainer, images: Tensor, data: dict, when: str, limit: float, columns) -> Iterator:
+    """Errors of the logits on classes of training, and on new ones."""
+    known = trainer.model.known.clone()
+    for name, is_known in (("logits", True), ("logits_new_classes", False)):
+        if name + when in data:
+            trainer.model.known.fill_(is_known)
+            found = trainer.model_inference(images)
+            yield name + when, (relative_error(found[:, columns], data[name + when][:, columns]), limit)
+    trainer.model.known.copy_(known)
+
+
+def _aggregation_errors(case: dict, data: dict) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Errors of PromptSRC's aggregation alone."""
+    for i, setting in enumerate(case["settings"]):
+        weights = gaussian_weights(setting["epochs"], setting["mean"], setting["std"])
+        yield f"{i}.weights", (relative_error(weights, data[f"{i}.weights"]), FEATURES)
+        total = torch.zeros(data[f"{i}.aggregated"].shape)
+        for weight, prompts in zip(weights.tolist(), torch.from_numpy(data[f"{i}.prompts"]), strict=True):
+            total.add_(prompts, alpha=weight)
+        yield f"{i}.aggregated", (relative_error(total, data[f"{i}.aggregated"]), FEATURES)

@@ -15,8 +15,9 @@ from dassl.engine import build_trainer
 from tests.models import relative, state_dict, tiny_vit, uneven_vit
 from tests.plain import image_features, text_features
 from tests.suite import TASKS, config
+from trainers.deep import DeepLearner, LearnedPrompts
 from trainers.prompts import named_contexts
-from trainers.unified import MODES, UnifiedLearner, UnifiedPrompts, UnifiedTransformer, Unify
+from trainers.unified import MODES, UnifiedTransformer, Unify
 
 REPO = Path(__file__).resolve().parents[2]
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))
@@ -43,7 +44,7 @@ def build(tmp_path, weights):
 
 def prompts_of(model, **settings):
     torch.manual_seed(0)
-    return UnifiedPrompts(TextTower(model), **settings)
+    return LearnedPrompts(Unify(TextTower(model), **settings))
 
 
 # ---- the network
@@ -192,7 +193,7 @@ def test_gradients_agree_with_finite_differences(mode):
     prompts = prompts_of(model, mode=mode, n_ctx=4).double()
     sets = torch.nn.Module()
     sets.forward = lambda: tuple(half[None] for half in prompts())
-    learner = UnifiedLearner(tower, TaskSpace(TASKS), sets, 2)
+    learner = DeepLearner(tower, TaskSpace(TASKS), sets, 2)
     weight = torch.randn(4, 10, generator=draw).double()
 
     def loss():

@@ -1,0 +1,106 @@
+"""Cases of published single-task methods: the trainer and settings of each, and the published names of its parameters.
+
+A table of names is a function of the case: it returns {name of our parameter: published name, or list of published
+names whose tensors are stacked}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a case is run.
+
+    Attributes:
+        trainer: registered name.
+        settings: {key of the case: name in the section of the trainer}.
+        fixed: settings that the published code does not name.
+        names: see the module; None: ours are the published ones.
+    """
+
+    trainer: str
+    settings: dict[str, str]
+    fixed: dict[str, object] = field(default_factory=dict)
+    names: Callable[[dict], dict] | None = None
+
+
+LEARNER = "prompt_learner."
+
+
+def maple(case: dict) -> dict:
+    deep = range(case["prompt_depth"] - 1)
+    maps = [LEARNER + "proj"] + [f"{LEARNER}compound_prompt_projections.{i}" for i in deep]
+    return {
+        "sets.0.prompts.0": [LEARNER + "ctx"] + [f"{LEARNER}compound_prompts_text.{i}" for i in deep],
+        "sets.0.unify.weight": [f"{name}.weight" for name in maps],
+        "sets.0.unify.bias": [f"{name}.bias" for name in maps],
+    }
+
+
+def independent(case: dict) -> dict:
+    def of(tower, first, depth):
+        return [first] + [f"{tower}.transformer.resblocks.{layer}.VPT_shallow" for layer in range(1, depth)]
+
+    found = []
+    if case["depth_text"]:
+        found.append(of("text_encoder", LEARNER + "ctx", case["depth_text"]))
+    if case["depth_vision"]:
+        found.append(of("image_encoder", "image_encoder.VPT", case["depth_vision"]))
+    return {f"sets.0.prompts.{i}": names for i, names in enumerate(found)}
+
+
+def mmrl(case: dict) -> dict:
+    part, found = "representation_learner.compound_rep_tokens", {"sets.0.projection": "image_encoder.proj_rep"}
+    found["sets.0.tokens"] = part
+    for name, letter in (("text", "t"), ("image", "v")):
+        for kind in ("weight", "bias"):
+            own = [f"{part}_r2{letter}proj.{i}.{kind}" for i in range(len(case["rep_layers"]))]
+            found[f"sets.0.{name}_{kind}"] = own
+    return found
+
+
+def mmrlpp(case: dict) -> dict:
+    found = {"sets.0.tokens": "representation_learner.compound_rep_tokens"}
+    found |= {f"sets.0.{name}": f"image_encoder.{name}" for name in "AB"}
+    for name, letter in (("text", "t"), ("image", "v")):
+        part = f"representation_learner.srra_r2{letter}proj"
+        found[f"sets.0.{name}.weight"] = part + ".weight"
+        for kind in ("A", "B", "bias"):
+            own = [f"{part}.srra.{i}.{kind}" for i in range(len(case["rep_layers"]))]
+            found[f"sets.0.{name}.{kind}"] = own
+    return found
+
+
+def tcp(case: dict) -> dict:
+    parts = [f"linear{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")]
+    own = {f"nets.0.{part}": f"{LEARNER}meta_net.{part}" for part in parts}
+    return {LEARNER + "ctx": LEARNER + "ctx", **own}
+
+
+PROMPTS = {"n_ctx_text": "N_CTX_TEXT", "n_ctx_vision": "N_CTX_VISION"}
+PROMPTS |= {"depth_text": "PROMPT_DEPTH_TEXT", "depth_vision": "PROMPT_DEPTH_VISION", "ctx_init": "CTX_INIT"}
+REGULATED = {**PROMPTS, "text_loss_weight": "TEXT_LOSS_WEIGHT", "image_loss_weight": "IMAGE_LOSS_WEIGHT"}
+REGULATED |= {"templates": "TEMPLATES", "gpa_mean": "GPA_MEAN", "gpa_std": "GPA_STD"}
+REPRESENTED = {"n_rep_tokens": "N_REP_TOKENS", "rep_dim": "REP_DIM", "rep_layers": "REP_LAYERS", "alpha": "ALPHA"}
+REPRESENTED |= {"reg_weight": "REG_WEIGHT", "logit_scale": "SCALE"}
+TOKENS = {"n_ctx": "N_CTX", "ctx_init": "CTX_INIT"}
+INSERTED = {"insert_layer": "INSERT_LAYER", "insert_weight": "INSERT_WEIGHT", "weight": "W"}
+MIXED = {"beta": "BETA", "aligner_rank": "ALIGNER_RANK", "proj_rank": "PROJ_RANK"}
+TRANSPORT = {"n_prompts": "N", "eps": "EPS", "max_iter": "MAX_ITER", "threshold": "THRESH"}
+
+METHODS = {
+    "cocoop": Method("CoCoOp", {"n_ctx": "N_CTX"}),
+    "kgcoop": Method("KgCoOp", {"n_ctx": "N_CTX", "weight": "W"}),
+    "prograd": Method("ProGrad", {"n_ctx": "N_CTX"}),
+    "plot": Method("PLOT", {"n_ctx": "N_CTX", **TRANSPORT}),
+    "maple": Method("MaPLe", {**TOKENS, "prompt_depth": "PROMPT_DEPTH"}, names=maple),
+    "ivlp": Method("IVLP", PROMPTS, names=independent),
+    "promptsrc": Method("PromptSRC", REGULATED, {"LEGACY_KL": True}, independent),
+    "promptsrc_run": Method("PromptSRC", REGULATED, {"LEGACY_KL": True}, independent),
+    "mmrl": Method("MMRL", REPRESENTED, names=mmrl),
+    "mmrlpp": Method("MMRLpp", {**REPRESENTED, **MIXED}, names=mmrlpp),
+    "tcp": Method("TCP", {**TOKENS, **INSERTED}, names=tcp),
+}

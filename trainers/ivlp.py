@@ -1,0 +1,104 @@
+"""Independent vision-language prompts (IVLP; Khattak et al., "MaPLe", CVPR 2023, and "PromptSRC", ICCV 2023), trainer
+name IVLP.
+
+Deep prompts in both towers that are learned independently, placed as MaPLe's. PROMPT_DEPTH_VISION 0 leaves the image
+tower frozen (deep language prompts); PROMPT_DEPTH_TEXT 0 keeps the text features of hand-made prompts (deep visual
+prompts). Published settings: 2 + 2 prompts in all 12 layers (MaPLe's repository), 4 + 4 in 9 layers (PromptSRC's).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clip.image_tower import ImageTower
+from clip.text_tower import TextTower
+from dassl.config import at_least, declare
+from dassl.data.tasks import TaskSpace
+from dassl.engine import TRAINER_REGISTRY
+
+from .base import MultiTaskTrainer
+from .deep import (
+    DeepLearner,
+    build_deep,
+    declare_deep,
+    deep_critical_settings,
+    deep_problems,
+    depth_of,
+    first_words,
+)
+from .settings import declare_shared
+
+KEY = "TRAINER.IVLP."
+
+
+def declare_independent(section: str, prompts: int, depth: int) -> None:
+    """Declare the settings of independent prompts in cfg.TRAINER.<section>."""
+    key = f"TRAINER.{section}."
+    declare_shared(section, PREC="fp16", CTX_INIT="a photo of a")
+    declare(key + "N_CTX_TEXT", prompts, allowed=at_least(1), help="text prompts per layer")
+    declare(key + "N_CTX_VISION", prompts, allowed=at_least(1), help="visual prompts per layer")
+    text = "layers of the text tower with prompts, 1: the input only, -1: all, 0: none (hand-made prompts)"
+    declare(key + "PROMPT_DEPTH_TEXT", depth, allowed=at_least(-1), help=text)
+    text = "layers of the image tower with prompts, 1: the input only, -1: all, 0: none (frozen features)"
+    declare(key + "PROMPT_DEPTH_VISION", depth, allowed=at_least(-1), help=text)
+    declare_deep(section)
+
+
+class Independent(nn.Module):
+    """Maker of independent prompts: text (I_t, n_t, D) and visual (I_v, n_v, W), or None where the depth is 0."""
+
+    def __init__(self, tower: TextTower, c):
+        super().__init__()
+        self.start = None
+        self.text = self.visual = False
+        self.shapes = []
+        if c.PROMPT_DEPTH_TEXT:
+            depth = depth_of("PROMPT_DEPTH_TEXT", c.PROMPT_DEPTH_TEXT, len(tower.blocks))
+            self.shapes.append((depth, c.N_CTX_TEXT, tower.width))
+            self.text, self.start = True, first_words(tower, c.N_CTX_TEXT, c.CTX_INIT)[0]
+        if c.PROMPT_DEPTH_VISION:
+            layers, W, _ = ImageTower(tower.clip).require_prompts()
+            depth = depth_of("PROMPT_DEPTH_VISION", c.PROMPT_DEPTH_VISION, layers)
+            self.shapes.append((depth, c.N_CTX_VISION, W))
+            self.visual = True
+
+    def initial(self) -> list[nn.Parameter]:
+        found = [torch.empty(*shape).normal_(std=0.02) for shape in self.shapes]
+        if self.start is not None:
+            found[0][0] = self.start
+        return [nn.Parameter(prompts) for prompts in found]
+
+    def forward(self, *raw: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        return raw[0] if self.text else None, raw[-1] if self.visual else None
+
+
+class IndependentTrainer(MultiTaskTrainer):
+    """Trainer of independent prompts; subclasses set `section`."""
+
+    learner = DeepLearner
+
+    def problems(self, cfg) -> list[str]:
+        c, key = cfg.TRAINER[self.section], f"TRAINER.{self.section}."
+        found = self.image_problems(cfg) if c.PROMPT_DEPTH_VISION else []
+        if not c.PROMPT_DEPTH_TEXT and not c.PROMPT_DEPTH_VISION:
+            found.append(f"{key}PROMPT_DEPTH_TEXT 0 and {key}PROMPT_DEPTH_VISION 0: nothing would be learned")
+        return found + deep_problems(key, c, c.N_CTX_TEXT if c.PROMPT_DEPTH_TEXT else 0)
+
+    def load_critical_settings(self, c) -> dict[str, object]:
+        return deep_critical_settings(c)
+
+    @classmethod
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> DeepLearner:
+        c = cfg.TRAINER[cls.section]
+        return build_deep(c, tower, space, lambda: Independent(tower, c), c.N_CTX_TEXT, cls.learner)
+
+
+declare_independent("IVLP", prompts=2, depth=12)
+
+
+@TRAINER_REGISTRY.register()
+class IVLP(IndependentTrainer):
+    """Independent prompts: one set for all tasks, one per task (TSC), or generated from task names (SHARING soft)."""
+
+    section = "IVLP"
