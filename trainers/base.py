@@ -34,6 +34,7 @@ class Step:
         text: (N', d) text features.
         logits: (B, N').
         numbers: {name: number} to log and to print beside loss and accuracy.
+        more_views: further views (B, 3, H, W) of the images, for a method with `views` > 1.
         frozen: (B, d) features of the frozen image tower for the same views; computed at the first access.
     """
 
@@ -44,6 +45,7 @@ class Step:
     text: Tensor | None
     logits: Tensor
     numbers: dict[str, float]
+    more_views: list[Tensor]
     _frozen: Callable[[], Tensor] = field(repr=False)
 
     @cached_property
@@ -104,6 +106,7 @@ class MultiTaskTrainer(BuiltTrainer):
         `batch` contains task (B,), label (B,) within the task, and img (B, 3, H, W) or the frozen tower's features of
         the views.
         """
+        batch, more = _first_view(batch)
         images, features, label, task = self._parse(batch)
         columns = self.training_columns(task, label).to(self.device)  # (N',)
         target = torch.searchsorted(columns, self.space.column(task, label))  # (B,)
@@ -116,7 +119,7 @@ class MultiTaskTrainer(BuiltTrainer):
         def frozen() -> Tensor:
             return features if features is not None else self.frozen_features(images)
 
-        return Step(columns, task, target, image, text, logits, dict(numbers), frozen)
+        return Step(columns, task, target, image, text, logits, dict(numbers), more, frozen)
 
     def _parse(self, batch: dict) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
         """(images (B, 3, H, W) or None, frozen features or None, label (B,), task (B,)) on the device."""
@@ -291,6 +294,14 @@ class FittedTrainer(MultiTaskTrainer):
             name = method_name(cfg)
             return [f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {name} does not start from weights; leave it empty"]
         return []
+
+
+def _first_view(batch: dict) -> tuple[dict, list[Tensor]]:
+    """The batch with the first view of each image only, and the other views."""
+    images = batch.get("img")
+    if not isinstance(images, (list, tuple)):
+        return batch, []
+    return {**batch, "img": images[0]}, list(images[1:])
 
 
 def _with_numbers(found) -> tuple[Tensor, dict[str, float]]:

@@ -20,7 +20,7 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.runs.compare import refuse_other_model
 from dassl.runs.open import read_space
-from dassl.utils import UserError, count_num_param, load_pretrained_weights
+from dassl.utils import UserError, count_num_param, counted, load_pretrained_weights
 from features.loader import FeatureLoader, keep_limit, one_view, store_for, too_large, why_not
 
 from .learner import Learner
@@ -46,6 +46,7 @@ class BuiltTrainer(TrainerX):
     learns = True  # False: nothing is trained, and the method is tested without a checkpoint
     fitted = False  # True: the learner's `start` computes all that is learned, see FittedTrainer
     model_names = ("prompt_learner",)  # folders of the checkpoints
+    views = 1  # views of each training image per batch
     reads_weights = True  # False (dry run): `check_cfg` does not read weight files
 
     @classmethod
@@ -72,9 +73,10 @@ class BuiltTrainer(TrainerX):
                 f'declare_shared("{self.section}", PREC="fp16")'
             )
         found = self.problems(cfg)
-        if cfg.DATALOADER.K_TRANSFORMS != 1:
+        if self.learns and self.views != cfg.DATALOADER.K_TRANSFORMS:
             found.append(
-                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {method_name(cfg)} takes one view per image"
+                f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {method_name(cfg)} takes "
+                f"{counted(self.views, 'view')} per image; set it to {self.views}"
             )
         size = None if cfg.MODEL.BACKBONE.WEIGHTS else input_size(cfg.MODEL.BACKBONE.NAME)
         if size and tuple(cfg.INPUT.SIZE) != (size, size):

@@ -38,6 +38,12 @@ declare(
 )
 
 
+def method_of(cfg):
+    """The trainer class of `cfg`. A registered class with a method `chosen(cfg)` gives another one for its settings."""
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    return method.chosen(cfg) if hasattr(method, "chosen") else method
+
+
 def ignored_settings(cfg):
     """Prefixes of the settings that the method of `cfg` does not read, so they cannot affect its results.
 
@@ -48,7 +54,7 @@ def ignored_settings(cfg):
     """
     if cfg.TRAINER.NAME not in TRAINER_REGISTRY:
         return ()
-    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    method = method_of(cfg)
     if not getattr(method, "section", ""):
         return ()
     own = {getattr(kind, "section", "") for kind in method.__mro__} | {"ZSCLIP"}
@@ -59,7 +65,7 @@ def ignored_settings(cfg):
 
 def warn_of_unused(cfg, opts):
     """Print a warning about settings of other methods in `opts` ([KEY, VALUE, ...])."""
-    section = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "section", "")
+    section = getattr(method_of(cfg), "section", "")
     groups = tuple(group for group in ignored_settings(cfg) if group.startswith("TRAINER.") and group.endswith("."))
     unused = [key for key in dict.fromkeys(opts[::2]) if key.startswith(groups)]
     if unused:
@@ -100,7 +106,7 @@ def build_trainer(cfg, space=None):
     If the name is one of a method, such as SoftCPT-NATA, its trainer and settings are set in `cfg` first.
     """
     settle_method(cfg)
-    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    method = method_of(cfg)
     token = TASKS.set(space)
     try:
         return method(cfg)

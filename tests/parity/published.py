@@ -16,7 +16,7 @@ class Method:
 
     Attributes:
         trainer: registered name.
-        settings: {key of the case: name in the section of the trainer}.
+        settings: {key of the case: name in the section of the trainer, or <section>.<name>}.
         fixed: settings that the published code does not name.
         names: see the module; None: ours are the published ones.
     """
@@ -28,6 +28,10 @@ class Method:
 
 
 LEARNER = "prompt_learner."
+
+
+def context(case: dict) -> dict:
+    return {LEARNER + "ctx": LEARNER + "ctx"}
 
 
 def maple(case: dict) -> dict:
@@ -77,7 +81,26 @@ def mmrlpp(case: dict) -> dict:
 def tcp(case: dict) -> dict:
     parts = [f"linear{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")]
     own = {f"nets.0.{part}": f"{LEARNER}meta_net.{part}" for part in parts}
-    return {LEARNER + "ctx": LEARNER + "ctx", **own}
+    return {**context(case), **own}
+
+
+def dept(base):
+    def names(case: dict) -> dict:
+        films = [("film_image", "film_lp_img"), ("film_text", "film_lp_text")]
+        own = {f"{ours}.{kind}": [f"{there}.{kind}"] for ours, there in films for kind in ("scale", "bias")}
+        own |= {f"head.{kind}": f"linear_probe_proj.{kind}" for kind in ("weight", "bias")}
+        return own | {f"base.{name}": there for name, there in base(case).items()}
+
+    return names
+
+
+def coprompt(case: dict) -> dict:
+    own = {
+        f"adapt_{name}.{ours}": [f"adapter_{name}.fc.{i}.weight"]
+        for name in ("image", "text")
+        for ours, i in (("down", 0), ("up", 2))
+    }
+    return own | maple(case)
 
 
 PROMPTS = {"n_ctx_text": "N_CTX_TEXT", "n_ctx_vision": "N_CTX_VISION"}
@@ -88,6 +111,9 @@ REPRESENTED = {"n_rep_tokens": "N_REP_TOKENS", "rep_dim": "REP_DIM", "rep_layers
 REPRESENTED |= {"reg_weight": "REG_WEIGHT", "logit_scale": "SCALE"}
 TOKENS = {"n_ctx": "N_CTX", "ctx_init": "CTX_INIT"}
 INSERTED = {"insert_layer": "INSERT_LAYER", "insert_weight": "INSERT_WEIGHT", "weight": "W"}
+HEAD = {"linear_weight": "DEPT.LINEAR_WEIGHT"}
+CONSISTENT = {"prompt_depth": "PROMPT_DEPTH", "weight": "W", "distance": "DISTILL"}
+CONSISTENT |= {"image_adapter": "IMAGE_ADAPTER", "text_adapter": "TEXT_ADAPTER"}
 MIXED = {"beta": "BETA", "aligner_rank": "ALIGNER_RANK", "proj_rank": "PROJ_RANK"}
 TRANSPORT = {"n_prompts": "N", "eps": "EPS", "max_iter": "MAX_ITER", "threshold": "THRESH"}
 
@@ -102,5 +128,11 @@ METHODS = {
     "promptsrc_run": Method("PromptSRC", REGULATED, {"LEGACY_KL": True}, independent),
     "mmrl": Method("MMRL", REPRESENTED, names=mmrl),
     "mmrlpp": Method("MMRLpp", {**REPRESENTED, **MIXED}, names=mmrlpp),
+    "dept_coop": Method("DePT", {**TOKENS, **HEAD}, {"DEPT.BASE": "CoOp"}, dept(context)),
+    "dept_kgcoop": Method("DePT", {**TOKENS, **HEAD, "kg_weight": "W"}, {"DEPT.BASE": "KgCoOp"}, dept(context)),
+    "dept_maple": Method(
+        "DePT", {**TOKENS, **HEAD, "prompt_depth": "PROMPT_DEPTH"}, {"DEPT.BASE": "MaPLe"}, dept(maple)
+    ),
+    "coprompt": Method("CoPrompt", {**TOKENS, **CONSISTENT}, names=coprompt),
     "tcp": Method("TCP", {**TOKENS, **INSERTED}, names=tcp),
 }

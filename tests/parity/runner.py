@@ -102,8 +102,17 @@ def _trainer(name: str, options: dict, case: dict, clip: CLIP) -> MultiTaskTrain
     n_ctx = options.get("N_CTX_TEXT") or options.get("N_CTX") or 0
     if n_ctx > len(options.get("CTX_INIT", "").split()):
         options = {**options, **({"CTX_INIT": ""} if "CTX_INIT" in options else {})}  # published: then not used
-    settings = {f"TRAINER.{cls.section}.{key}": value for key, value in options.items()} | _optimiser(case)
+    if "DEPT.BASE" in options:
+        cfg.TRAINER.DEPT.BASE = options["DEPT.BASE"]
+        cls = cls.chosen(cfg)
+    settings = {f"TRAINER.{_full(key, cls.section)}": value for key, value in options.items()} | _optimiser(case)
+    if "param_groups" in case:
+        settings["TRAINER.DEPT.LR_SCALE"] = case["param_groups"][1]["lr"] / case["param_groups"][0]["lr"]
     with NamedTemporaryFile("w", suffix=".json") as templates:
+        if "sentences" in case:
+            json.dump(dict(zip(case["classes"], case["sentences"], strict=True)), templates)
+            templates.flush()
+            settings["TRAINER.COPROMPT.SENTENCES"] = templates.name
         if "prompt_template" in case:
             json.dump({"only": [case["prompt_template"], case["fixed_template"]]}, templates)
             templates.flush()
@@ -115,6 +124,10 @@ def _trainer(name: str, options: dict, case: dict, clip: CLIP) -> MultiTaskTrain
         with redirect_stdout(None):  # the table of the command is all it prints
             trainer.build_on(clip, _space(case))
     return trainer
+
+
+def _full(key: str, section: str) -> str:
+    return key if "." in key else f"{section}.{key}"
 
 
 class _Tensors:
@@ -163,6 +176,9 @@ def _errors(trainer: MultiTaskTrainer, case: dict, data: dict, names) -> Iterato
         start = step * size % len(images)
         rows = slice(start, start + size)
         batch = {"img": images[rows], "label": label[rows], "task": task[rows]}
+        if "images_2" in data:
+            batch["img"] = [images[rows], torch.from_numpy(data["images_2"])[rows]]
+            trainer.draw = lambda step=step: [case["sentence_of_step"][step]]
         losses.append(trainer.forward_backward(batch)["loss"])
         if step == 0:
             for name, parameter in learner.named_parameters():
