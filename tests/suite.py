@@ -59,6 +59,17 @@ class TestSuite(DatasetBaseMT):
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"], splits["test"])
 
 
+SMALL = {  # settings of methods whose published ones need a CLIP of 12 layers
+    "MaPLe": ("TRAINER.MAPLE.PROMPT_DEPTH", -1),
+    "IVLP": ("TRAINER.IVLP.PROMPT_DEPTH_TEXT", -1, "TRAINER.IVLP.PROMPT_DEPTH_VISION", -1),
+    "PromptSRC": ("TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 3),
+    "CoPrompt": ("TRAINER.COPROMPT.PROMPT_DEPTH", -1, "DATALOADER.K_TRANSFORMS", 2),
+    "TCP": ("TRAINER.TCP.INSERT_LAYER", 1),
+    "MMRL": ("TRAINER.MMRL.REP_LAYERS", (2, 3), "TRAINER.MMRL.REP_DIM", 16),
+    "MMRLpp": ("TRAINER.MMRLPP.REP_LAYERS", (2, 3), "TRAINER.MMRLPP.REP_DIM", 16),
+}
+
+
 def config(tmp_path: Path, trainer: str, weights: Path | str = "", size: int = 32, *opts):
     """A configuration of `trainer` on this suite: two epochs of batches of 8, fp32, on the given weights."""
     import trainers  # noqa: F401
@@ -84,5 +95,5 @@ def config(tmp_path: Path, trainer: str, weights: Path | str = "", size: int = 3
         "TRAINER.MTCOOPH.PREC": "fp32",
         "TRAINER.ZSCLIP.PREC": "fp32",
     }
-    load(cfg, [], [part for item in settings.items() for part in item] + list(opts))
+    load(cfg, [], [part for item in settings.items() for part in item] + list(SMALL.get(trainer, ())) + list(opts))
     return cfg

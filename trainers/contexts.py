@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from clip.text_tower import TextTower
@@ -24,7 +22,6 @@ class ContextLearner(Learner):
         tower, space: as for every learner.
         sharing: "all", "task" or "class".
         prompts: PromptLearner or a subclass, which receives the other options.
-        names: N names in place of the class names.
     """
 
     def __init__(
@@ -34,14 +31,13 @@ class ContextLearner(Learner):
         *,
         sharing: str = "all",
         prompts: type[PromptLearner] = PromptLearner,
-        names: Sequence[str] | None = None,
         **options,
     ):
         super().__init__(tower, space)
         owners = class_owners(space) if sharing == "class" else task_owners(space)
         self.prompt_learner = prompts(
             tower,
-            space.classnames if names is None else names,
+            space.classnames,
             sharing=sharing,
             task_of_name=space.task_of_column,
             owners=owners,

@@ -138,7 +138,7 @@ class DeepLearner(Learner):
         m: number of text prompts per layer.
         dropout: dropout rate of the visual prompts.
         normed: the first layer's visual prompts pass the tower's first LayerNorm, see `Tokens`.
-        words: fixed words between the text prompts and the class names.
+        words: (M, D) embeddings of fixed words between the text prompts and the class names.
         round_prompts: round visual prompts, and text prompts of later layers, to fp16 (published code).
     """
 
@@ -150,14 +150,15 @@ class DeepLearner(Learner):
         m: int,
         dropout: float = 0.0,
         normed: bool = False,
-        words: str = "",
+        words: Tensor | None = None,
         round_prompts: bool = False,
     ):
         super().__init__(tower, space)
         self.sets, self.dropout, self.normed, self.round_prompts = sets, dropout, normed, round_prompts
         self.owners = task_owners(space)
-        self.names = NameTokens(tower, [f"{words} {name}".strip() for name in space.classnames])
-        self.names.check(m)
+        self.names = NameTokens(tower, space.classnames)
+        self.words = torch.zeros(0, tower.width, device=tower.device) if words is None else words
+        self.names.check(m + len(self.words))
 
     def prompts(self) -> tuple[Tensor | None, Tensor | None]:
         """Text prompts (G, I_t, m, D) and visual prompts (G, I_v, m', W)."""
@@ -184,7 +185,8 @@ class DeepLearner(Learner):
         owner = self.task_of_column[select] if len(prompts) > 1 else torch.zeros_like(select)
         present, group = owner.unique(return_inverse=True)
         prompts = prompts[present]
-        tokens = self.names.fill(prompts[:, 0], group, select)
+        context = torch.cat([prompts[:, 0], self.words.expand(len(prompts), -1, -1)], 1)
+        tokens = self.names.fill(context, group, select)
         if prompts.shape[1] == 1:
             return self.tower(tokens)
         return self.tower(tokens, Additions(Tokens(prompts[:, 1:], range(1, prompts.shape[1])), group=group))
@@ -254,15 +256,16 @@ def deep_critical_settings(c) -> dict[str, object]:
     return generated_critical_settings(c) | {"CTX_INIT": c.CTX_INIT}
 
 
-def first_words(tower: TextTower, n_ctx: int, init: str) -> tuple[Tensor | None, str]:
-    """Split initial words: (embeddings (n_ctx, D) of the first tokens, the remaining words, which stay fixed).
+def first_words(tower: TextTower, n_ctx: int, init: str) -> tuple[Tensor | None, Tensor | None]:
+    """Embeddings of initial words: (n_ctx, D) of the first tokens, and (M, D) of the others, which stay fixed.
 
-    Without initial words: (None, "").
+    Without initial words: (None, None).
     """
     ids = tokenizer().encode(init.replace("_", " "))
     if not ids:
-        return None, ""
-    return tower.embed(torch.tensor(ids[:n_ctx], dtype=torch.long)).cpu(), tokenizer().decode(ids[n_ctx:]).strip()
+        return None, None
+    words = tower.embed(torch.tensor(ids))
+    return words[:n_ctx].cpu(), words[n_ctx:]
 
 
 def depth_of(key: str, depth: int, layers: int) -> int:

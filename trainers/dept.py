@@ -3,8 +3,8 @@
 A linear classifier beside another method, TRAINER.DEPT.BASE, on its features before normalisation, each passed through
 a channel-wise map a * x + b. Loss: (1 - LINEAR_WEIGHT) CE(z) + LINEAR_WEIGHT CE(z_l), plus the other terms of the base
 method. z are the base method's logits; z_l those of the classifier for image features and for their classes' text
-features. Classes of training are predicted by (1 - LINEAR_WEIGHT) z + LINEAR_WEIGHT z_l, new classes by z. The settings of the
-base method are read from its own section.
+features. Classes of training are predicted by (1 - LINEAR_WEIGHT) z + LINEAR_WEIGHT z_l, new classes by z. The settings
+of the base method are read from its own section.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class RepresentationSpace(nn.Module):
 
     def __init__(self, clip, layers: int, count: int, width: int, c):
         super().__init__()
-        self.tokens = nn.Parameter(torch.empty(count, width).normal_(std=0.02))
+        self.rep = nn.Parameter(torch.empty(count, width).normal_(std=0.02))
         W, d = clip.visual.proj.shape
         for name, out in (("text", clip.ln_final.weight.shape[0]), ("image", W)):
             drawn = nn.Linear(width, out)
@@ -61,7 +61,7 @@ class RepresentationSpace(nn.Module):
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
         text, image = (
-            self.tokens @ weight.transpose(-1, -2) + bias[:, None]
+            self.rep @ weight.transpose(-1, -2) + bias[:, None]
             for weight, bias in ((self.text_weight, self.text_bias), (self.image_weight, self.image_bias))
         )
         return text, image, self.projection

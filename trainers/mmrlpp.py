@@ -54,14 +54,14 @@ class SharedSpace(nn.Module):
     def __init__(self, clip, layers: int, count: int, width: int, c):
         super().__init__()
         self.frozen = [clip.visual.proj]  # in a list, so that it is not a parameter of this module
-        self.tokens = nn.Parameter(torch.empty(count, width).normal_(std=0.02))
+        self.rep = nn.Parameter(torch.empty(count, width).normal_(std=0.02))
         W, d = clip.visual.proj.shape
         self.text = Aligner(layers, width, clip.ln_final.weight.shape[0], c.ALIGNER_RANK)
         self.image = Aligner(layers, width, W, c.ALIGNER_RANK)
         self.A, self.B = low_rank(W, c.PROJ_RANK, d)
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.text(self.tokens), self.image(self.tokens), self.frozen[0].float() + self.A @ self.B
+        return self.text(self.rep), self.image(self.rep), self.frozen[0].float() + self.A @ self.B
 
 
 @TRAINER_REGISTRY.register()

@@ -26,13 +26,17 @@ class NameTokens:
     """Token embeddings of N names, to which a context of L tokens is added.
 
     A prompt is [SOS] context name . [EOS] (`end`), [SOS] name context . [EOS] (`front`), or has the first L // 2
-    context tokens before the name and the rest after it (`middle`). Underscores in names become spaces. `endings`: text
-    after each name in place of the full stop. This class is not a module, since names come from the data and are not
-    part of a checkpoint.
+    context tokens before the name and the rest after it (`middle`). Underscores in names become spaces. `around` (for
+    `end` only): words before and text after each name in place of "" and ".". This class is not a module, since names
+    come from the data and are not part of a checkpoint.
     """
 
     def __init__(
-        self, tower: TextTower, names: Sequence[str], position: str = "end", endings: Sequence[str] | None = None
+        self,
+        tower: TextTower,
+        names: Sequence[str],
+        position: str = "end",
+        around: Sequence[tuple[str, str]] | None = None,
     ):
         if position not in POSITIONS:
             raise UserError(f"Token position {position!r}, expected one of {', '.join(POSITIONS)}.")
@@ -41,8 +45,9 @@ class NameTokens:
         if empty := [index for index, name in enumerate(names) if not name.strip()]:
             raise UserError(f"Name number {empty[0]} is empty; every class and task needs a name.")
         # The name's own tokens within "name.": punctuation at its end may merge with the full stop.
-        endings = ["."] * len(names) if endings is None else endings
-        ids = [[*bpe.encode(name + end), bpe.encoder[EOS]] for name, end in zip(names, endings, strict=True)]
+        around = [("", ".")] * len(names) if around is None else around
+        texts = [f"{before} {name}{after}" for name, (before, after) in zip(names, around, strict=True)]
+        ids = [[*bpe.encode(text), bpe.encoder[EOS]] for text in texts]
         body = torch.tensor([min(len(bpe.encode(name)), len(row) - 1) for name, row in zip(names, ids, strict=True)])
         longest = max(map(len, ids))
         table = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
@@ -117,7 +122,7 @@ class PromptLearner(OwnedRows):
         task_of_name: (N,) task of each name, for sharing "task".
         owners: for sharing "task" or "class": name of each context's task or class in checkpoints.
         kind: "class" or "task": the kind of the names.
-        endings: see `NameTokens`.
+        around: see `NameTokens`.
     """
 
     per_task = ("learners",)  # module lists with one entry per task
@@ -133,7 +138,7 @@ class PromptLearner(OwnedRows):
         task_of_name: Tensor | None = None,
         owners: Sequence[str] = (),
         kind: str = "class",
-        endings: Sequence[str] | None = None,
+        around: Sequence[tuple[str, str]] | None = None,
     ):
         super().__init__()
         if sharing not in SHARING:
@@ -142,7 +147,7 @@ class PromptLearner(OwnedRows):
         self.n_ctx = len(words) or n_ctx
         if self.n_ctx < 1:
             raise UserError(f"{n_ctx} context tokens: a learnable prompt needs at least one (N_CTX).")
-        self.names = NameTokens(tower, names, position, endings)
+        self.names = NameTokens(tower, names, position, around)
         self.names.check(self.n_ctx)
         self.sharing, self.task_of_name = sharing, task_of_name
 

@@ -78,12 +78,10 @@ class ClassAware(ContextLearner):
     ):
         if layer >= len(tower.blocks):
             raise UserError(f"{KEY}INSERT_LAYER {layer}: the text tower has layers 0 to {len(tower.blocks) - 1}")
-        names, endings = [], []
+        around = []
         for task, (form, _) in zip(space.tasks, templates, strict=True):
-            before, after = prompt_parts(form, n_ctx)
-            names += [f"{before} {name}".strip() for name in task.classnames]
-            endings += [after] * len(task.classnames)
-        super().__init__(tower, space, n_ctx=n_ctx, sharing=sharing, names=names, endings=endings or None, **options)
+            around += [prompt_parts(form, n_ctx)] * len(task.classnames)
+        super().__init__(tower, space, n_ctx=n_ctx, sharing=sharing, around=around, **options)
         owners = task_owners(space) if sharing == "task" else None
         self.nets = TaskModules(lambda: ClassNetwork(tower.output_dim, n_ctx, tower.width), owners, "network")
         self.hand = HandPrompts(tower, space, [(fixed,) for _, fixed in templates])

@@ -58,7 +58,7 @@ def independent(case: dict) -> dict:
 
 def mmrl(case: dict) -> dict:
     part, found = "representation_learner.compound_rep_tokens", {"sets.0.projection": "image_encoder.proj_rep"}
-    found["sets.0.tokens"] = part
+    found["sets.0.rep"] = part
     for name, letter in (("text", "t"), ("image", "v")):
         for kind in ("weight", "bias"):
             own = [f"{part}_r2{letter}proj.{i}.{kind}" for i in range(len(case["rep_layers"]))]
@@ -67,7 +67,7 @@ def mmrl(case: dict) -> dict:
 
 
 def mmrlpp(case: dict) -> dict:
-    found = {"sets.0.tokens": "representation_learner.compound_rep_tokens"}
+    found = {"sets.0.rep": "representation_learner.compound_rep_tokens"}
     found |= {f"sets.0.{name}": f"image_encoder.{name}" for name in "AB"}
     for name, letter in (("text", "t"), ("image", "v")):
         part = f"representation_learner.srra_r2{letter}proj"
