@@ -57,6 +57,8 @@ yaml_names() {
 # expectation NAME VALUE: prints nothing if VALUE is valid for the argument NAME, else a description of valid values
 expectation() {
     case $1 in
+        NAME)
+            [ -n "$2" ] && [ -d "$REPO/configs/trainers/$2" ] || echo "a folder of configs/trainers" ;;
         DATASET)
             [ -n "$2" ] && [ -f "$REPO/configs/datasets/$2.yaml" ] || echo "a file of configs/datasets" ;;
         CFG)

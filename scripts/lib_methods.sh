@@ -53,6 +53,39 @@ method_settings() {
     FOLDER=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/${FOLDER#_}$TASK_FOLDER
 }
 
+# launch_any HOW "$@": runs any method with its configuration file. HOW is run_seeds or run_base_and_new.
+launch_any() {
+    any_how=$1
+    shift
+    arguments "NAME DATASET CFG SHOTS TASKID:optional" "MaPLe icon5 tiny_ep20 4" "$@"
+    shift "$ARGC"
+    one_task
+    any_folder= any_key=
+    for any_word in "$@"; do
+        if [ -n "$any_key" ]; then # TRAINER.MAPLE.N_CTX 4 -> nctx4, OPTIM.LR 0.01 -> optim.lr0.01
+            any_key=$(echo "${any_key#TRAINER.*.}" | tr -d _ | tr A-Z a-z)
+            any_folder=${any_folder}_$any_key$(echo "$any_word" | tr -c '[:alnum:]._+\n-' -)
+            any_key=
+        else
+            any_key=$any_word
+        fi
+    done
+    any_folder=${any_folder#_}
+    any_folder=$DATASET/$TRAINER/${CFG}_${SHOTS}shots/${any_folder:-default}$TASK_FOLDER
+    case $any_how in
+        run_seeds) any_place=output ;;
+        *) any_place=output/base2new ;;
+    esac
+    # shellcheck disable=SC2086  # pairs without spaces
+    "$any_how" "$OUTPUT/$any_place/$any_folder" DATASET.NUM_SHOTS "$SHOTS" $TASK_KEYS "$@"
+}
+
+# run_base_and_new FOLDER TRAIN_ARGS...: both halves of base to new
+run_base_and_new() {
+    run_base "$@"
+    run_new "$@"
+}
+
 # run_base FOLDER TRAIN_ARGS...: base to new, first half: training on the base classes, into FOLDER/base/seedS. Stops if the
 # second half is impossible: with one learned context per class, new classes have no context.
 run_base() {

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Any method on a suite, one run per seed, with the settings of its configuration file:
+#   sh method.sh MaPLe icon5 tiny_ep20 4
+#   sh method.sh PromptSRC icon5 tiny_ep20 4 TRAINER.PROMPTSRC.SHARING soft
+# NAME is a folder of configs/trainers. Pairs KEY VALUE change settings and name the folder of the results.
+# Results: output/DATASET/NAME/CFG_SHOTSshots/default (or keyVALUE_keyVALUE...)[/taskTASKID]/seedS
+
+TRAINER=${1:-}
+. "$(dirname -- "$0")/lib.sh"
+. "$SCRIPTS/lib_methods.sh"
+launch_any run_seeds "$@"
