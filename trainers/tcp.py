@@ -29,6 +29,22 @@ from .losses import class_weights
 from .rows import TaskModules, task_owners
 from .settings import declare_shared
 
+# Published templates by data set: the sentence whose first four words are replaced, and the sentence of the frozen
+# feature.
+PUBLISHED = {
+    "Caltech101": ("X X X X {}.", "a photo of a {}."),
+    "DescribableTextures": ("X X X X {} texture.", "a photo of a {}, a type of texture."),
+    "EuroSAT": ("X X X X {}.", "a centered satellite photo of {}."),
+    "FGVCAircraft": ("X X X X {}, a type of aircraft.", "a photo of an aircraft {}."),
+    "Food101": ("X X X X {}, a type of food.", "a photo of a {}, a type of food."),
+    "OxfordFlowers": ("X X X X {}, a type of flower.", "a photo of a {}, a type of flower."),
+    "OxfordPets": ("X X X X {}, a type of pet.", "a photo of a {}, a type of pet."),
+    "StanfordCars": ("X X X X {}, a type of car", "a photo of a {}."),
+    "SUN397": ("X X X X {}.", "a photo of a {}."),
+    "UCF101": ("a photo of a person doing {}.",) * 2,
+    **dict.fromkeys(("ImageNet", "ImageNetA", "ImageNetR", "ImageNetSketch", "ImageNetV2"), ("a photo of a {}.",) * 2),
+}
+
 KEY = "TRAINER.TCP."
 declare_shared("TCP", PREC="fp16", N_CTX=4, CTX_INIT="", TSC=False)
 declare(KEY + "W", 8.0, allowed=at_least(0), help="weight of the distance to the frozen text features")
@@ -37,7 +53,7 @@ declare(KEY + "INSERT_WEIGHT", 1.0, allowed=between(0, 1), help="share of the cl
 declare(
     KEY + "TEMPLATES",
     "",
-    help="YAML file {task: [prompt template, fixed template]}; '': both are the task's own template",
+    help="YAML file {task: [prompt template, fixed template]}; '': as published, for other tasks their own template",
 )
 
 
@@ -124,7 +140,8 @@ class TCP(ContextTrainer):
         given = read_templates(c.TEMPLATES, KEY + "TEMPLATES")
         templates = []
         for task in space.tasks:
-            own = given.get(task.key.lower()) or given.get(task.name.lower()) or task.templates[:1]
+            own = given.get(task.key.lower()) or given.get(task.name.lower())
+            own = own or PUBLISHED.get(task.key, task.templates[:1])
             templates.append((own[0], own[-1]))
         return ClassAware(
             tower, space, layer=c.INSERT_LAYER, share=c.INSERT_WEIGHT, templates=templates, **cls.options(c)
