@@ -168,12 +168,20 @@ class Additions:
         parts = {name: change for (where, name), change in self.changes.items() if where == layer}
         return Change(parts, rows) if parts else None
 
-    def check(self, tower: str, layers: int, width: int, hidden: int, count: int | None = None) -> None:
+    @property
+    def first(self) -> int | None:
+        """The first layer with an addition; None without additions."""
+        tokens = self.tokens.layers[:1] if self.tokens is not None and self.alters else ()
+        return min((*tokens, *(layer for layer, _ in self.changes)), default=None)
+
+    def check(self, tower: str, layers: int, width: int, hidden: int, count: int | None = None, start: int = 0) -> None:
         """Raise UserError for additions that do not fit a tower with so many layers, this width and MLPs of `hidden`
-        numbers, or (if it is given) a call with `count` images or prompts.
+        numbers, or (if it is given) a call with `count` images or prompts, that begins before the layer `start`.
         """
         if self.local and tower == "text":
             raise UserError("Additions to the text tower with local: only the image tower has local tokens.")
+        if self.first is not None and self.first < start:
+            raise UserError(f"Additions to layer {self.first} of the {tower} tower, which begins with layer {start}.")
         if self.tokens is not None:
             self.tokens.check(tower, layers, width)
         counts = {self.sets, 1}

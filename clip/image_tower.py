@@ -65,7 +65,9 @@ class ImageTower:
         weight = self.visual.conv1.weight  # (W, 3, patch, patch)
         return len(self.visual.transformer.resblocks), weight.shape[0], weight.shape[-1]
 
-    def check(self, added: Additions, attention: Collection[int] = (), count: int | None = None) -> None:
+    def check(
+        self, added: Additions, attention: Collection[int] = (), count: int | None = None, start: int = 0
+    ) -> None:
         """Raise UserError for additions that do not fit this tower, and for layers in `attention` that do not exist."""
         kept = added.tokens is not None and added.tokens.keep
         if added.alters or attention or kept:
@@ -73,16 +75,27 @@ class ImageTower:
             if wrong := [layer for layer in attention if not 0 <= layer < layers]:
                 raise UserError(f"Attention of layer {wrong[0]}: the image tower has layers 0 to {layers - 1}.")
             hidden = self.visual.transformer.resblocks[0].mlp.c_fc.out_features
-            added.check("image", layers, W, hidden, count)
+            added.check("image", layers, W, hidden, count, start)
         elif added.local and not self._reads_class_token and not isinstance(self.visual, ModifiedResNet):
             raise UserError(
                 f"Backbone {self.clip.name} has no local tokens: its image tower is a {type(self.visual).__name__}."
             )
 
+    @torch.no_grad()
+    def before(self, images: Tensor, layer: int) -> Tensor:
+        """Tokens (B, 1 + P, W), [CLS] and patches, that have passed the layers before `layer`."""
+        self.require_prompts()
+        x = self.visual._embeds(images.to(self.visual.conv1.weight.dtype))
+        for block in self.visual.transformer.resblocks[:layer]:
+            x = _block(block, x)
+        return x
+
     def __call__(
-        self, images: Tensor, added: Additions | None = None, attention: Collection[int] = ()
+        self, images: Tensor, added: Additions | None = None, attention: Collection[int] = (), start: int = 0
     ) -> Tensor | tuple[Tensor, ...]:
         """Compute image features (B, d) with the additions of a method.
+
+        With `start` > 0, `images` are the tokens of `before(images, start)`, and the tower begins with layer `start`.
 
         Returns a tuple if more outputs are requested, in this order:
         - the features (B, d);
@@ -93,12 +106,12 @@ class ImageTower:
 
         Raises UserError for images whose size differs from the backbone's, and for additions that do not fit the tower.
         """
-        if images.shape[-2:] != (self.size, self.size):
+        if not start and images.shape[-2:] != (self.size, self.size):
             raise UserError(size_error(self.clip.name, self.size, tuple(images.shape[-2:])))
         added = added or Additions()
-        self.check(added, attention, len(images))
+        self.check(added, attention, len(images), start)
         if self._reads_class_token:
-            found = self._tokens(images.to(self.visual.conv1.weight.dtype), added, attention)
+            found = self._tokens(images.to(self.visual.conv1.weight.dtype), added, attention, start)
             return found if len(found) > 1 else found[0]
         images = images.to(self.clip.dtype)
         if not added.local:
@@ -106,10 +119,12 @@ class ImageTower:
         tokens = self._attention_pool(images)
         return tokens[:, 0], tokens[:, 1:]
 
-    def _tokens(self, images: Tensor, added: Additions, attention: Collection[int]) -> tuple:
+    def _tokens(self, images: Tensor, added: Additions, attention: Collection[int], start: int) -> tuple:
         """Outputs of `__call__` for a ViT. In the last layer, only the outputs that are used are computed."""
         v, seen = self.visual, {}
-        x = v._embeds(images)  # (B, 1 + P, W): [CLS], patches; tokens that pass on to the next layer come last
+        x = (
+            images if start else v._embeds(images)
+        )  # (B, 1 + P, W): [CLS], patches; tokens that pass on to the next layer come last
         (B, count, _), blocks, tokens, group = x.shape, v.transformer.resblocks, added.tokens, added.group
         if tokens is not None and 0 in tokens.values.shape[1:3]:
             tokens = None
@@ -120,7 +135,7 @@ class ImageTower:
         rows = None
         if added.grouped_changes:
             rows = torch.arange(B, device=x.device)[:, None] if group is None else group[:, None]
-        for i, block in enumerate(blocks):
+        for i, block in list(enumerate(blocks))[start:]:
             new, own, last = None if tokens is None else tokens.at(i), group_of_tokens, i + 1 == len(blocks)
             change, go_on, queries = added.at(i, rows), False, None
             if new is not None:

@@ -38,18 +38,20 @@ class Prompts:
     suffix (N, S, D): the rest of each prompt, [EOS] last, padded to the longest suffix.
     group (N,): index of each prompt's prefix.
     length (N,): number of tokens in each suffix, up to and including [EOS].
+    start: number of layers that the tokens have already passed, see `TextTower.before`.
     """
 
     prefix: Tensor
     suffix: Tensor
     group: Tensor
     length: Tensor
+    start: int = 0
 
     def part(self, index: Tensor) -> Prompts:
         """Select the prompts `index` (M,), with only the prefixes that they use."""
         groups, group = self.group[index].unique(return_inverse=True)
         length = self.length[index]
-        return Prompts(self.prefix[groups], self.suffix[index, : int(length.max())], group, length)
+        return Prompts(self.prefix[groups], self.suffix[index, : int(length.max())], group, length, self.start)
 
     @property
     def num_tokens(self) -> int:
@@ -107,6 +109,17 @@ class TextTower:
         return Prompts(table[:1, :shared], table[:, shared:], group, (length - shared).to(self.device))
 
     @torch.no_grad()
+    def before(self, prompts: Prompts, layer: int) -> Prompts:
+        """Prompts whose tokens have passed the layers before `layer`: constants, if nothing is added before it."""
+        with self.autocast():
+            packed = self._pass(_Packed(self, prompts, Additions()), Additions(), range(layer))
+        rows, longest = packed.G * packed.P, int(prompts.length.max())
+        suffix = packed.x.new_zeros(len(prompts.group) * longest, self.width)
+        suffix = suffix.index_copy(0, packed.layout.real, packed.x[rows:]).view(-1, longest, self.width)
+        prefix = packed.x[:rows].view(packed.G, packed.P, self.width)
+        return Prompts(prefix, suffix, prompts.group, prompts.length, layer)
+
+    @torch.no_grad()
     def encode(self, texts: list[str], batch: int = 512) -> Tensor:
         """Encode plain texts without gradients: N strings -> (N, d)."""
         return torch.cat([self(self.texts(texts[start : start + batch])) for start in range(0, len(texts), batch)])
@@ -132,7 +145,7 @@ class TextTower:
                 f"A prompt of {P + longest + inserted} tokens does not fit the context of {self.context_length}: "
                 "use fewer context tokens (N_CTX) or a shorter class name."
             )
-        added.check("text", len(self.blocks), self.width, self.blocks[0].mlp.c_fc.out_features, count)
+        added.check("text", len(self.blocks), self.width, self.blocks[0].mlp.c_fc.out_features, count, prompts.start)
         if added.sets > 1 and added.group is None:
             added = added.take(torch.arange(count, device=self.device))
         if not 0 < self.chunk < count:
@@ -152,9 +165,19 @@ class TextTower:
 
     def _encode(self, prompts: Prompts, added: Additions) -> tuple[Tensor, ...]:
         """Run the forward pass: features (N, d) and, if tokens are kept, their outputs (N, K, D)."""
-        packed = _Packed(self, prompts, added)
+        packed = self._pass(_Packed(self, prompts, added), added, range(prompts.start, len(self.blocks)))
+        tokens, count = added.tokens, len(prompts.group)
+        x = norm(self.clip.ln_final, packed.x)
+        features = project(x[:count], self.clip.text_projection)
+        if tokens is None or not tokens.keep:
+            return (features,)
+        return features, x[count:].view(count, -1, self.width)
+
+    def _pass(self, packed: _Packed, added: Additions, layers: range) -> _Packed:
+        """Pass the packed tokens through `layers`. After the last layer of the tower, only used rows are left."""
         tokens = added.tokens
-        for i, block in enumerate(self.blocks):
+        for i in layers:
+            block = self.blocks[i]
             if tokens is not None and i in tokens.layers:
                 packed.put(tokens, i)
             change = added.at(i, packed.sets)
@@ -169,11 +192,7 @@ class TextTower:
                 x = (x + block.ls_1(attention(block.attn, normed, layout, change))).index_select(0, used)
                 change = change and change.pick(used)
             packed.x = x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x), change))
-        x, count = norm(self.clip.ln_final, packed.x), len(prompts.group)
-        features = project(x[:count], self.clip.text_projection)
-        if tokens is None or not tokens.keep:
-            return (features,)
-        return features, x[count:].view(count, -1, self.width)
+        return packed
 
 
 class _Packed:
@@ -197,10 +216,13 @@ class _Packed:
         self.prefix_set: Tensor | None = None  # (G,) set of each prefix, once groups are split
         self._in_suffix = False  # whether added tokens are the first tokens of the suffixes
         self._lay_out()
-        position, longest = at_least_fp32(tower.clip.positional_embedding), int(prompts.length.max())
-        tokens = (prompts.suffix[:, :longest] + position[self.P : self.P + longest]).flatten(0, 1)  # (N * longest, D)
-        start = (prompts.prefix + position[: self.P]).flatten(0, 1)
-        self.x = torch.cat([start, tokens.index_select(0, self.layout.real)]).to(self.dtype)
+        longest = int(prompts.length.max())
+        tokens, start = prompts.suffix[:, :longest], prompts.prefix
+        if not prompts.start:
+            position = at_least_fp32(tower.clip.positional_embedding)
+            tokens, start = tokens + position[self.P : self.P + longest], start + position[: self.P]
+        tokens = tokens.flatten(0, 1).index_select(0, self.layout.real)  # (N * longest, D) without padding
+        self.x = torch.cat([start.flatten(0, 1), tokens]).to(self.dtype)
         if self.grouped_changes:
             self._part()
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
-from dassl.config import at_least, between, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, read_json
@@ -28,9 +28,11 @@ from .settings import declare_shared
 
 KEY = "TRAINER.COPROMPT."
 declare_shared("COPROMPT", PREC="fp16", N_CTX=2, CTX_INIT="a photo of a")
-declare(KEY + "PROMPT_DEPTH", 12, allowed=at_least(-1), help="J, layers of each tower with prompts; -1: all layers")
+declare(
+    KEY + "PROMPT_DEPTH", 12, allowed=between(-1, 1000), help="J, layers of each tower with prompts; -1: all layers"
+)
 declare_deep("COPROMPT")
-declare(KEY + "W", 8.0, allowed=at_least(0), help="weight of the distances to frozen features")
+declare(KEY + "W", 8.0, allowed=between(0, 1e6), help="weight of the distances to frozen features")
 declare(KEY + "DISTILL", "cosine", allowed=("cosine", "mse"), help="distance of normalised features")
 declare(KEY + "IMAGE_ADAPTER", 0.1, allowed=between(0, 1), help="share of the adapter in image features")
 declare(KEY + "TEXT_ADAPTER", 0.2, allowed=between(0, 1), help="share of the adapter in text features")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from clip.additions import Additions, Tokens, TowerAdditions
 from clip.clip import tokenizer
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
@@ -99,15 +99,17 @@ def declare_generated(section: str) -> None:
     declare(
         key + "TASK_N_CTX",
         0,
-        allowed=at_least(0),
+        allowed=between(0, 1000),
         help="M, number of learnable context tokens of the task prompts, shared by tasks; 0: task features are fixed",
     )
     declare(
         key + "PG_TYPE", "lin", allowed=("lin", "mlp", "transformer"), help="meta network of SHARING soft, as in MTCoOp"
     )
-    declare(key + "PG_HIDDEN", 0, allowed=at_least(0), help="hidden width of mlp (0: D_u // 8), transformer (0: D_u)")
-    declare(key + "PG_HEADS", 8, allowed=at_least(1), help="attention heads of transformer")
-    declare(key + "PG_LAYERS", 1, allowed=at_least(1), help="layers of transformer")
+    declare(
+        key + "PG_HIDDEN", 0, allowed=between(0, 16_384), help="hidden width of mlp (0: D_u // 8), transformer (0: D_u)"
+    )
+    declare(key + "PG_HEADS", 8, allowed=between(1, 1024), help="attention heads of transformer")
+    declare(key + "PG_LAYERS", 1, allowed=between(1, 100), help="layers of transformer")
 
 
 def generated_problems(key: str, c) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
-from dassl.config import at_least, between, declare, one_of
+from dassl.config import between, declare, one_of
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -29,7 +29,7 @@ declare(
     KEY + "BASE", "CoOp", allowed=one_of(TRAINER_REGISTRY.registered_names), help="the method beside the classifier"
 )
 declare(KEY + "LINEAR_WEIGHT", 0.7, allowed=between(0, 1), help="share of the classifier in loss and prediction")
-declare(KEY + "LR_SCALE", 6.5, allowed=at_least(0), help="factor on OPTIM.LR for the classifier and its maps")
+declare(KEY + "LR_SCALE", 6.5, allowed=between(0, 1e6), help="factor on OPTIM.LR for the classifier and its maps")
 
 
 class ChannelMap(OwnedRows):

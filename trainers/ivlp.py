@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
@@ -36,12 +36,12 @@ def declare_independent(section: str, prompts: int, depth: int) -> None:
     """Declare the settings of independent prompts in cfg.TRAINER.<section>."""
     key = f"TRAINER.{section}."
     declare_shared(section, PREC="fp16", CTX_INIT="a photo of a")
-    declare(key + "N_CTX_TEXT", prompts, allowed=at_least(1), help="text prompts per layer")
-    declare(key + "N_CTX_VISION", prompts, allowed=at_least(1), help="visual prompts per layer")
+    declare(key + "N_CTX_TEXT", prompts, allowed=between(1, 1000), help="text prompts per layer")
+    declare(key + "N_CTX_VISION", prompts, allowed=between(1, 1000), help="visual prompts per layer")
     text = "layers of the text tower with prompts, 1: the input only, -1: all, 0: none (hand-made prompts)"
-    declare(key + "PROMPT_DEPTH_TEXT", depth, allowed=at_least(-1), help=text)
+    declare(key + "PROMPT_DEPTH_TEXT", depth, allowed=between(-1, 1000), help=text)
     text = "layers of the image tower with prompts, 1: the input only, -1: all, 0: none (frozen features)"
-    declare(key + "PROMPT_DEPTH_VISION", depth, allowed=at_least(-1), help=text)
+    declare(key + "PROMPT_DEPTH_VISION", depth, allowed=between(-1, 1000), help=text)
     declare_deep(section)
 
 

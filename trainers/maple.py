@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
@@ -33,7 +33,7 @@ declare_shared("MAPLE", PREC="fp16", N_CTX=2, CTX_INIT="a photo of a")
 declare(
     KEY + "PROMPT_DEPTH",
     9,
-    allowed=at_least(-1),
+    allowed=between(-1, 1000),
     help="J, layers of each tower with prompts; 1: the input only, -1: all",
 )
 declare_deep("MAPLE")

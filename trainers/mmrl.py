@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from clip.additions import Additions, Tokens, TowerAdditions
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
-from dassl.config import at_least, between, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -35,12 +35,12 @@ def declare_representation(section: str) -> None:
     """Declare the settings that MMRL and MMRL++ share."""
     key = f"TRAINER.{section}."
     declare_shared(section, PREC="amp", TSC=False)
-    declare(key + "N_REP_TOKENS", 5, allowed=at_least(1), help="K, tokens of the representation space")
-    declare(key + "REP_DIM", 512, allowed=at_least(1), help="r, width of the representation space")
+    declare(key + "N_REP_TOKENS", 5, allowed=between(1, 1000), help="K, tokens of the representation space")
+    declare(key + "REP_DIM", 512, allowed=between(1, 16_384), help="r, width of the representation space")
     declare(key + "REP_LAYERS", (6, 7, 8, 9, 10, 11, 12), help="layers of both towers with tokens, counted from 1")
     declare(key + "ALPHA", 0.7, allowed=between(0, 1), help="share of the class token in loss and prediction")
-    declare(key + "REG_WEIGHT", 0.5, allowed=at_least(0), help="weight of the distances to frozen features")
-    declare(key + "SCALE", 0.0, allowed=at_least(0), help="scale of the cosines; 0: CLIP's own; published: 100")
+    declare(key + "REG_WEIGHT", 0.5, allowed=between(0, 1e6), help="weight of the distances to frozen features")
+    declare(key + "SCALE", 0.0, allowed=between(0, 1e6), help="scale of the cosines; 0: CLIP's own; published: 100")
 
 
 class RepresentationSpace(nn.Module):
@@ -83,7 +83,8 @@ class RepresentationLearner(Learner):
         super().__init__(tower, space)
         self.sets, self.layers, self.share, self.alpha, self._scale = sets, layers, share, alpha, scale
         names = [task.templates[0].format(name.replace("_", " ")) for task in space.tasks for name in task.classnames]
-        self.sentences = tower.texts(names)
+        # nothing is added before the first of the layers, so the tokens of the sentences are constants there
+        self.sentences = tower.before(tower.texts(names), layers[0])
 
     @property
     def scale(self) -> Tensor:

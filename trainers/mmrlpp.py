@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dassl.config import at_least, between, declare
+from dassl.config import between, declare
 from dassl.engine import TRAINER_REGISTRY
 
 from .mmrl import RepresentationTrainer, declare_representation
@@ -22,8 +22,8 @@ from .mmrl import RepresentationTrainer, declare_representation
 KEY = "TRAINER.MMRLPP."
 declare_representation("MMRLPP")
 declare(KEY + "BETA", 0.9, allowed=between(0, 1), help="weight of new tokens in later layers; 1: as in MMRL")
-declare(KEY + "ALIGNER_RANK", 4, allowed=at_least(1), help="rank of the maps' own part")
-declare(KEY + "PROJ_RANK", 64, allowed=at_least(1), help="rank of the change of CLIP's image projection")
+declare(KEY + "ALIGNER_RANK", 4, allowed=between(1, 16_384), help="rank of the maps' own part")
+declare(KEY + "PROJ_RANK", 64, allowed=between(1, 16_384), help="rank of the change of CLIP's image projection")
 
 
 def low_rank(rows: int, rank: int, columns: int) -> tuple[nn.Parameter, nn.Parameter]:

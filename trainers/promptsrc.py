@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clip.text_tower import TextTower
-from dassl.config import at_least, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
@@ -27,13 +27,18 @@ from .zsclip import ENSEMBLE
 
 KEY = "TRAINER.PROMPTSRC."
 declare_independent("PROMPTSRC", prompts=4, depth=9)
-declare(KEY + "TEXT_LOSS_WEIGHT", 25.0, allowed=at_least(0), help="weight of the distance of text features")
-declare(KEY + "IMAGE_LOSS_WEIGHT", 10.0, allowed=at_least(0), help="weight of the distance of image features")
-declare(KEY + "GPA_MEAN", 15.0, help="mean of the Gaussian weights of the epochs, which are counted from 1")
+declare(KEY + "TEXT_LOSS_WEIGHT", 25.0, allowed=between(0, 1e6), help="weight of the distance of text features")
+declare(KEY + "IMAGE_LOSS_WEIGHT", 10.0, allowed=between(0, 1e6), help="weight of the distance of image features")
+declare(
+    KEY + "GPA_MEAN",
+    15.0,
+    allowed=between(-1e6, 1e6),
+    help="mean of the Gaussian weights of the epochs, which are counted from 1",
+)
 declare(
     KEY + "GPA_STD",
     1.0,
-    allowed=(lambda value: value > 0, "a number > 0"),
+    allowed=between(1e-3, 1e6),
     help="standard deviation of the Gaussian weights",
 )
 declare(KEY + "TEMPLATES", (), help="templates of the frozen text features; (): the first 60 of CLIP's for ImageNet")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from clip.additions import Additions, Tokens
 from clip.text_tower import TextTower
-from dassl.config import at_least, between, declare
+from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
@@ -47,8 +47,10 @@ PUBLISHED = {
 
 KEY = "TRAINER.TCP."
 declare_shared("TCP", PREC="fp16", N_CTX=4, CTX_INIT="", TSC=False)
-declare(KEY + "W", 8.0, allowed=at_least(0), help="weight of the distance to the frozen text features")
-declare(KEY + "INSERT_LAYER", 8, allowed=at_least(1), help="layer, from 0, in front of which the class tokens enter")
+declare(KEY + "W", 8.0, allowed=between(0, 1e6), help="weight of the distance to the frozen text features")
+declare(
+    KEY + "INSERT_LAYER", 8, allowed=between(1, 1000), help="layer, from 0, in front of which the class tokens enter"
+)
 declare(KEY + "INSERT_WEIGHT", 1.0, allowed=between(0, 1), help="share of the class tokens; the rest stays as it was")
 declare(
     KEY + "TEMPLATES",
