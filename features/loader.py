@@ -51,6 +51,8 @@ class FeatureLoader:
         what: name of the images in messages and in the progress bar.
         view_bytes: size of one view's feature in bytes.
         batch_size: images per call of `encode`; default: that of the loader.
+        key: name of the features in the batches.
+        beside: another loader of features of the same views, which the batches contain, too.
     """
 
     def __init__(
@@ -62,7 +64,10 @@ class FeatureLoader:
         what: str,
         view_bytes: int = 0,
         batch_size: int | None = None,
+        key: str = "features",
+        beside: FeatureLoader | None = None,
     ):
+        self.stores = {key: store} | ({} if beside is None else beside.stores)
         self.loader, self.store, self.view_bytes = loader, store, view_bytes
         self.encode_batch_size = batch_size or loader.batch_size
         self.dataset, self.batch_size, self.epoch = loader.dataset, loader.batch_size, loader.epoch
@@ -127,9 +132,9 @@ class FeatureLoader:
     def __iter__(self) -> Iterator[dict]:
         for indices in self.loader.batch_sampler:
             epoch = 0 if self.seed is None else self.epoch.value
-            items = [self.items[i] for i in indices]
+            items, names = [self.items[i] for i in indices], [self.name(epoch, i) for i in indices]
             yield {
-                "features": torch.from_numpy(self.store.rows([self.name(epoch, i) for i in indices])),  # (B, ...)
+                **{key: torch.from_numpy(store.rows(names)) for key, store in self.stores.items()},  # (B, ...) each
                 "label": torch.tensor([self._labels[i][1] for i in indices]),
                 "task": torch.tensor([self._labels[i][0] for i in indices]),
                 "domain": torch.tensor([item.domain for item in items]),
@@ -188,9 +193,12 @@ def size(count: int) -> str:
 
 
 def store_for(
-    loader: DataLoader, cfg, clip, device: torch.device, local: bool = False, shape: tuple[int, ...] | None = None
+    loader: DataLoader, cfg, clip, device: torch.device, features: str = "", shape: tuple[int, ...] | None = None
 ) -> FeatureStore:
-    """Store for the features of `shape` that `clip` computes under this loader's transform; `local`: one per patch."""
+    """Store for the features of `shape` that `clip` computes under this loader's transform.
+
+    `features`: "" for the joint features, "local" for one feature per patch, "tokens <l>" for tokens before layer l.
+    """
     kind = {
         "weights": clip.weights_hash,
         "precision": clip.precision,
@@ -198,8 +206,8 @@ def store_for(
         "transform": repr(loader.dataset.dataset.transform),
         "versions": [version(package) for package in ("torch", "torchvision", "pillow")],
     }
-    if local:
-        kind["features"] = "local"
+    if features:
+        kind["features"] = features
     if cfg.INPUT.EXIF_ROTATE:
         kind["exif"] = "rotated"
     return FeatureStore(kind, cfg.DATALOADER.FEATURE_CACHE_DIR or None, shape)

@@ -108,6 +108,8 @@ class MultiTaskTrainer(BuiltTrainer):
         """
         batch, more = _first_view(batch)
         images, features, label, task = self._parse(batch)
+        if self.start and "tokens" in batch:
+            images = batch["tokens"].to(self.device)
         columns = self.training_columns(task, label).to(self.device)  # (N',)
         target = torch.searchsorted(columns, self.space.column(task, label))  # (B,)
         added = self.model.additions()
@@ -133,6 +135,8 @@ class MultiTaskTrainer(BuiltTrainer):
         """Output of the image tower with the additions: (B, d), or the tuple of the tower if more is requested."""
         if self.frozen:
             return features if features is not None else self.frozen_features(images)
+        if images is not None and images.ndim == 3:  # tokens from the bank
+            return self.image_tower(images, (added or Additions()).take(task), start=self.start)
         if images is None:
             raise ValueError(f"{type(self).__name__} changes the image tower: expected images, found features")
         return self.image_tower(images.to(self.device), (added or Additions()).take(task))

@@ -39,6 +39,8 @@ class BuiltTrainer(TrainerX):
         model: the learner.
         frozen: whether features of the frozen image tower serve, because the learner adds nothing to it.
         local: whether the learner requests local features (B, P, d).
+        start: layer of the image tower from which on images are encoded: 0, or with the feature bank the first layer
+            with an addition, since the tokens before it are those of the frozen tower.
     """
 
     section = ""  # cfg.TRAINER.<section> holds the method's settings, PREC among them
@@ -84,9 +86,11 @@ class BuiltTrainer(TrainerX):
         if found:
             raise ConfigError("\n".join(found))
 
-    def image_problems(self, cfg) -> list[str]:
-        """Problems of a method that adds to the image tower: a backbone without additions, or the feature bank."""
-        found = [_bank_problem(cfg)] if cfg.DATALOADER.FEATURE_BANK else []
+    def image_problems(self, cfg, first: int = 0) -> list[str]:
+        """Problems of a method that adds to the image tower from layer `first` on: a backbone without additions, or
+        the feature bank where there are no frozen layers before.
+        """
+        found = [_bank_problem(cfg)] if cfg.DATALOADER.FEATURE_BANK and not first else []
         name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
         if not self.reads_weights and (weights or os.path.isfile(name)):
             return found
@@ -108,7 +112,7 @@ class BuiltTrainer(TrainerX):
     def build_on(self, clip: CLIP, space: TaskSpace) -> None:
         """Build all parts of the method from a loaded CLIP (on `self.device`) and the tasks of `space`."""
         cfg = self.cfg
-        self.clip, self.space, self._prepared, self._initialised = clip, space, None, False
+        self.clip, self.space, self._prepared, self._initialised, self.start = clip, space, None, False, 0
         self.image_tower = ImageTower(clip, checkpoint=cfg.MODEL.IMAGE_CHECKPOINT)
         self.text_tower = TextTower(clip, cfg.MODEL.TEXT_CHUNK)
         self.scale = clip.logit_scale.exp()
@@ -122,7 +126,7 @@ class BuiltTrainer(TrainerX):
                 "an object that is not a module, such as ImageTower(tower.clip), or copy the weight"
             )
         self._settle_additions()
-        if cfg.DATALOADER.FEATURE_BANK and not self.frozen:
+        if cfg.DATALOADER.FEATURE_BANK and not self.frozen and not self._first:
             raise ConfigError(_bank_problem(cfg))
         if self.learns:
             self.register_learner()
@@ -138,7 +142,7 @@ class BuiltTrainer(TrainerX):
                     f"tasks, or one for each of the {self.space.num_tasks} tasks"
                 )
         self.image_tower.check(image)
-        self.frozen, self.local = not image.alters, image.local
+        self.frozen, self.local, self._first = not image.alters, image.local, image.first or 0
 
     def register_learner(self) -> None:
         """Register the learner, with optimiser and schedule if it has parameters to train by gradients."""
@@ -215,6 +219,11 @@ class BuiltTrainer(TrainerX):
             found = self.image_tower(images.to(self.device), Additions(local=local))
         return found[1] if local else found
 
+    def frozen_tokens(self, images: Tensor) -> Tensor:
+        """Tokens (B, 1 + P, W) of images (B, 3, H, W) before the first layer of the image tower with an addition."""
+        with self.autocast():
+            return self.image_tower.before(images.to(self.device), self._first)
+
     def autocast(self):
         """Context manager: matrix products in fp16 if PREC is amp; otherwise without effect."""
         return self.text_tower.autocast()
@@ -230,18 +239,27 @@ class BuiltTrainer(TrainerX):
             if epochs is not None:
                 print(f"DATALOADER.FEATURE_BANK is not used: {reason}")
             return loader
+        with_tokens = epochs is not None and not self.frozen
         if one_view(loader, self.cfg):
             epochs = None
         local = self.local if local is None else local
-        encode = partial(self.frozen_features, local=local)
-        shape = encode(torch.zeros(1, 3, *self.cfg.INPUT.SIZE)).shape[1:]
-        view_bytes = 4 * shape.numel()  # kept in fp32
-        if reason := too_large(loader, epochs, view_bytes, self.cfg):
+        parts = {"features": ("local" if local else "", partial(self.frozen_features, local=local))}
+        if with_tokens:
+            parts["tokens"] = f"tokens {self._first}", self.frozen_tokens
+        blank = torch.zeros(1, 3, *self.cfg.INPUT.SIZE)
+        shapes = {key: encode(blank).shape[1:] for key, (_, encode) in parts.items()}
+        view_bytes = {key: 4 * shape.numel() for key, shape in shapes.items()}  # kept in fp32
+        if reason := too_large(loader, epochs, sum(view_bytes.values()), self.cfg):
             print(f"DATALOADER.FEATURE_{'CACHE' if epochs is None else 'BANK'} is not used: {reason}")
             return loader
-        store = store_for(loader, self.cfg, self.clip, self.device, local, tuple(shape))
         batch_size = self.cfg.DATALOADER.TEST.BATCH_SIZE if epochs is None else loader.batch_size
-        loader = FeatureLoader(loader, store, epochs, encode, what, view_bytes, batch_size)
+        found = None
+        for key, (kind, encode) in parts.items():
+            store = store_for(loader, self.cfg, self.clip, self.device, kind, tuple(shapes[key]))
+            found = FeatureLoader(loader, store, epochs, encode, what, view_bytes[key], batch_size, key, found)
+        if with_tokens:
+            self.start = self._first
+        loader = found
         keep_limit(self.cfg)
         return loader
 

@@ -64,7 +64,7 @@ def test_no_two_kinds_of_features_share_a_store(run, tmp_path, weights):
 
     def folder(local=False, device="cpu", **changes):
         model = SimpleNamespace(**{"weights_hash": "w", "precision": "fp32", **changes})
-        return store_for(built.test_loader, built.cfg, model, torch.device(device), local).folder
+        return store_for(built.test_loader, built.cfg, model, torch.device(device), "local" if local else "").folder
 
     kinds = [folder(), folder(weights_hash="v"), folder(device="cuda"), folder(local=True)]
     kinds += [folder(precision=precision) for precision in ("fp16", "amp", "bf16")]
@@ -160,7 +160,7 @@ def test_where_the_bank_cannot_serve(run, capsys):
     live = run("live", "DATALOADER.RETURN_IMG0", True, "DATALOADER.FEATURE_BANK", True)
     assert live[2] == 2 * 40 + 18
     assert "FEATURE_BANK is not used: DATALOADER.K_TRANSFORMS or RETURN_IMG0" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="K_TRANSFORMS 2: SoftCPT-NATA takes one view"):
+    with pytest.raises(ConfigError, match="K_TRANSFORMS 2: SoftCPT-NATA takes 1 view"):
         run("views", "DATALOADER.K_TRANSFORMS", 2)
 
 

@@ -287,3 +287,20 @@ def test_image_only_prompts_keep_the_features_of_hand_made_prompts(build):
     assert torch.equal(trainer.text_features(), trainer.model.hand_features())
     text_only = build("IVLP", "TRAINER.IVLP.PROMPT_DEPTH_VISION", 0, folder="text")
     assert text_only.frozen and not trainer.frozen
+
+
+@pytest.mark.parametrize("transforms", [("random_resized_crop", "normalize"), ("center_crop", "normalize")])
+def test_a_bank_of_tokens_gives_the_same_training(transforms, build):
+    """The layers before the first tokens are those of the frozen tower."""
+    opts = ("INPUT.TRANSFORMS", transforms)
+    live, kept = (build("MMRL", *opts, folder=str(bank), DATALOADER__FEATURE_BANK=bank) for bank in (False, True))
+    for trainer in (live, kept):
+        trainer.train()
+    assert (live.start, kept.start) == (0, 1)
+    for one, other in zip(live.model.parameters(), kept.model.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_a_method_that_changes_the_first_layer_has_no_bank(build):
+    with pytest.raises(ConfigError, match="FEATURE_BANK"):
+        build("MaPLe", DATALOADER__FEATURE_BANK=True)
