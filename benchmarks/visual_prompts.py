@@ -1,6 +1,7 @@
 """Prompts in the image tower: forward and backward pass of a batch of images from several tasks.
 
 python -m benchmarks.visual_prompts --backbone ViT-B/16 --images 32 --tasks 10
+python -m benchmarks.visual_prompts --images 32 --tasks 1 --n-ctx 5 --first 5 --bank    # MMRL with the feature bank
 
 The plain side inserts the prompts among the tokens of each image and computes all tokens in all layers of open_clip's
 frozen tower with autograd. Ours is `clip/image_tower.py`. Both compute the gradient of the prompts of each task.
@@ -58,9 +59,13 @@ class Pass:
         size = clip.visual.input_resolution
         self.images = torch.randn(images, 3, size, size).to(args.device)
         self.weight = torch.randn(images, clip.visual.output_dim).to(args.device)
+        self.start = {}
+        if side == "ours" and args.bank:  # as in training, the tokens of the views were computed before
+            self.images, self.start = self.tower.before(self.images, args.first), {"start": args.first}
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        features = self.tower(self.images, Additions(Tokens(self.tokens, self.layers), group=self.group)).float()
+        added = Additions(Tokens(self.tokens, self.layers), group=self.group)
+        features = self.tower(self.images, added, **self.start).float()
         (gradient,) = torch.autograd.grad((features * self.weight).sum(), self.tokens)
         return features.detach(), gradient
 
@@ -72,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", type=positive, default=10, help="T, tasks, each with its own prompts")
     parser.add_argument("--layers", type=int, default=0, help="layers with new prompts; 1: shallow, 0: all (deep)")
     parser.add_argument("--first", type=int, default=0, help="layer of the first prompts")
+    parser.add_argument("--bank", action="store_true", help="our side begins with the tokens before layer --first")
     parser.add_argument(
         "--checkpoint", action="store_true", help="our side recomputes activations in the backward pass"
     )
@@ -88,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--first {args.first} --layers {args.layers}: {args.backbone} has layers 0 to {layers - 1}; "
             f"expected --first from 0 to {layers - 1} and --layers from 0 (all layers from --first) to {layers} - FIRST"
         )
+    if args.bank and not args.first:
+        raise UserError("--bank needs --first: the tokens of the first layer are the image's own")
     tokens = 1 + args.n_ctx + (clip.visual.input_resolution // patch) ** 2
     one = KEPT * layers * tokens * W * clip.dtype.itemsize  # bytes of one image on the plain side
     wanted = args.plain_images or max(1, int(0.7 * free_memory(torch.device(args.device)) / one))
