@@ -119,7 +119,9 @@ def test_cocoop(capsys):
     assert run(cocoop, [*argv, "--plain-images", "1"], capsys)["plain_images"] == 1
 
 
-@pytest.mark.parametrize("more", [[], ["--layers", "1", "--first", "2"], ["--checkpoint", "--plain-images", "2"]])
+@pytest.mark.parametrize(
+    "more", [[], ["--layers", "1", "--first", "2", "--bank"], ["--checkpoint", "--plain-images", "2"]]
+)
 def test_visual_prompts(more, capsys):
     found = run(visual_prompts, [*TINY, "--images", "3", "--tasks", "2", "--no-memory", *more], capsys)
     assert (found["layers"], found["tokens_per_image"]) == (1 if "--layers" in more else 6, 1 + 4 + 64)
