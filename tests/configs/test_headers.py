@@ -18,12 +18,13 @@ def header(path):
 def test_a_header_names_the_command_that_uses_the_file(path):
     commands = [line for line in header(path) if line.startswith("#   ")]
     assert len(commands) == 1
-    script, dataset, config = re.fullmatch(
-        r"#   (?:SHOTS=4 )?sh scripts/(\S+) (\S+) (\S+)(?: .*)?", commands[0]
-    ).groups()
+    script, *words = re.fullmatch(r"#   (?:SHOTS=4 )?sh scripts/(.*)", commands[0])[1].split()
+    if script in ("method.sh", "method_base2new.sh"):
+        assert words.pop(0) == path.parent.name
+    else:
+        assert re.search(rf"\b{path.parent.name}\b", (REPO / "scripts" / script).read_text(encoding="utf-8"))
+    dataset, config = words[:2]
     assert config == path.stem and (REPO / f"configs/datasets/{dataset}.yaml").is_file()
-    launcher = (REPO / "scripts" / script).read_text(encoding="utf-8")
-    assert re.search(rf"\b{path.parent.name}\b", launcher)
 
 
 def test_expected_scores_are_those_of_the_pages():
