@@ -32,7 +32,7 @@ declare(KEY + "IMAGE_LOSS_WEIGHT", 10.0, allowed=between(0, 1e6), help="weight o
 declare(
     KEY + "GPA_MEAN",
     15.0,
-    allowed=between(-1e6, 1e6),
+    allowed=between(0, 1e6),
     help="mean of the Gaussian weights of the epochs, which are counted from 1",
 )
 declare(
