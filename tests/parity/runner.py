@@ -58,10 +58,8 @@ def relative_error(found: Tensor, expected: np.ndarray) -> float:
 def run_case(path: Path) -> dict[str, tuple[float, float]]:
     """Errors of one case: {quantity: (relative error, tolerance)}. `path`: its json file. Raises NotHere."""
     case = json.loads(path.read_text())
-    with np.load(path.with_suffix(".npz")) as stored:
-        data = {name: stored[name] for name in stored.files}
     if case.get("method") == "promptsrc_gpa":
-        return dict(_aggregation_errors(case, data))
+        return dict(_aggregation_errors(case, _arrays(path)))
     if "trainer" in case:
         method = Method(case["trainer"], {})
         options = {**CASE_DEFAULTS.get(case["trainer"], {}), **case["opts"]}
@@ -72,9 +70,14 @@ def run_case(path: Path) -> dict[str, tuple[float, float]]:
         raise NotHere(case["method"])
     if method.trainer not in TRAINER_REGISTRY.registered_names():
         raise NotHere(method.trainer)
-    clip = load_clip(path.parent / f"clip_{case['clip']}.npz")
+    clip, data = load_clip(path.parent / f"clip_{case['clip']}.npz"), _arrays(path)
     names = None if method.names is None else method.names(case)
     return dict(_errors(_trainer(method.trainer, options, case, clip), case, data, names))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path.with_suffix(".npz")) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def _space(case: dict) -> TaskSpace:

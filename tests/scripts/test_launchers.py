@@ -352,6 +352,9 @@ def test_examples_name_config_files_that_exist():
         trainer = next(line for line in text.splitlines() if line.startswith("TRAINER=")).split("=")[1]
         if path.name.endswith("_base2new_test.sh"):
             continue  # it has the arguments of the other half
-        dataset, config = re.search(rf"^# +.*sh {path.name} (\S+) (\S+)", text, re.MULTILINE).groups()
+        words = re.search(rf"^# +.*sh {path.name} (.+)", text, re.MULTILINE)[1].split()
+        if trainer == "${1:-}":  # the name of the method is an argument
+            trainer = words.pop(0)
+        dataset, config = words[:2]
         assert (REPOSITORY / f"configs/datasets/{dataset}.yaml").is_file(), path
         assert (REPOSITORY / f"configs/trainers/{trainer}/{config}.yaml").is_file(), path
