@@ -9,6 +9,8 @@ CE + W [(1 - mean_c cos(g'_c, Q_mc)) + (1 - mean_b cos(f'_b, F(x2_b)))], or squa
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,11 +20,12 @@ from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError, read_json
+from dassl.utils.errors import near_path
 
 from .base import MultiTaskTrainer, Step
-from .deep import DeepLearner, build_deep, declare_deep, deep_critical_settings, deep_problems
+from .deep import DeepLearner, build_deep, declare_deep, deep_critical_settings
 from .losses import class_weights
-from .maple import Coupling
+from .maple import Coupling, coupled_problems
 from .rows import OwnedRows, task_owners
 from .settings import declare_shared
 
@@ -99,6 +102,7 @@ def read_sentences(path: str, space: TaskSpace) -> list[list[list[str]]]:
     setting, given, found = f"{KEY}SENTENCES {path}", read_json(path), []
     for task in space.tasks:
         own = given.get(task.key, given.get(task.name, given)) if isinstance(given, dict) else {}
+        own = own if isinstance(own, dict) else given  # the list of a class that is called like the task
         own = {str(name).replace("_", " ").lower(): rows for name, rows in own.items()}
         rows = [own.get(name.replace("_", " ").lower()) for name in task.classnames]
         for name, sentences in zip(task.classnames, rows, strict=True):
@@ -122,8 +126,11 @@ class CoPrompt(MultiTaskTrainer):
     views = 2
 
     def problems(self, cfg) -> list[str]:
-        c, found = cfg.TRAINER.COPROMPT, self.image_problems(cfg)
-        return found + deep_problems(KEY, c, c.N_CTX)
+        c = cfg.TRAINER.COPROMPT
+        found = self.image_problems(cfg) + coupled_problems(KEY, c)
+        if c.SENTENCES and not os.path.isfile(c.SENTENCES):
+            found.append(f"{KEY}SENTENCES {c.SENTENCES}: no such file{near_path(c.SENTENCES)}")
+        return found
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return deep_critical_settings(c) | {"IMAGE_ADAPTER": c.IMAGE_ADAPTER, "TEXT_ADAPTER": c.TEXT_ADAPTER}

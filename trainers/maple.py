@@ -39,6 +39,12 @@ declare(
 declare_deep("MAPLE")
 
 
+def coupled_problems(key: str, c) -> list[str]:
+    """Contradictions among the settings of the section `c` of coupled prompts, whose keys begin with `key`."""
+    found = [] if c.PROMPT_DEPTH else [f"{key}PROMPT_DEPTH 0: nothing would be learned; -1 stands for all layers"]
+    return found + deep_problems(key, c, c.N_CTX)
+
+
 class Coupling(nn.Module):
     """Maker of coupled prompts: text prompts (J, n, D) stay, visual prompts are F_i(P_i) with `weight` and `bias`.
 
@@ -73,9 +79,7 @@ class MaPLe(MultiTaskTrainer):
     section = "MAPLE"
 
     def problems(self, cfg) -> list[str]:
-        c = cfg.TRAINER.MAPLE
-        found = [] if c.PROMPT_DEPTH else [f"{KEY}PROMPT_DEPTH 0: nothing would be learned; -1 stands for all layers"]
-        return found + self.image_problems(cfg) + deep_problems(KEY, c, c.N_CTX)
+        return self.image_problems(cfg) + coupled_problems(KEY, cfg.TRAINER.MAPLE)
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return deep_critical_settings(c)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dassl.config import between, declare
 from dassl.engine import TRAINER_REGISTRY
 
-from .mmrl import RepresentationTrainer, declare_representation
+from .representation import RepresentationTrainer, declare_representation
 
 KEY = "TRAINER.MMRLPP."
 declare_representation("MMRLPP")
@@ -60,8 +60,12 @@ class SharedSpace(nn.Module):
         self.image = Aligner(layers, width, W, c.ALIGNER_RANK)
         self.A, self.B = low_rank(W, c.PROJ_RANK, d)
 
-    def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.text(self.rep), self.image(self.rep), self.frozen[0].float() + self.A @ self.B
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.text(self.rep), self.image(self.rep)
+
+    @property
+    def projection(self) -> Tensor:
+        return self.frozen[0].float() + self.A @ self.B
 
 
 @TRAINER_REGISTRY.register()

@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 
 from dassl import program
-from dassl.runs import checkpoints
+from dassl.runs import checkpoint_file, checkpoints
 from dassl.utils import get_rng_state, preserved_rng, save_checkpoint, set_rng_state
 from dassl.utils.errors import NonFiniteLossError, UserError
 
@@ -174,7 +174,7 @@ class TrainerBase:
                 "scheduler": scheduler.state_dict() if scheduler is not None else None,
                 **common,
             }
-            save_checkpoint(checkpoints.plain(state), os.path.join(directory, name), is_best, model_name=model_name)
+            save_checkpoint(checkpoint_file.plain(state), os.path.join(directory, name), is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory):
         """Restore the newest epoch for which every registered model has an undamaged checkpoint.
@@ -190,7 +190,7 @@ class TrainerBase:
         for epoch in reversed(checkpoints.saved_epochs(directory, names) if names else []):
             paths = {name: checkpoints.checkpoint_path(directory, name, epoch) for name in names}
             try:
-                loaded = {name: checkpoints.load_saved(path, epoch) for name, path in paths.items()}
+                loaded = {name: checkpoint_file.load_saved(path, epoch) for name, path in paths.items()}
             except UserError as error:
                 print(f"WARNING: the checkpoint of epoch {epoch} is skipped: {error}")
                 damage = damage or error
@@ -214,11 +214,11 @@ class TrainerBase:
             self._load_weights(name, checkpoint["state_dict"], paths[name])
             for part, state in ((self._optims[name], "optimizer"), (self._scheds[name], "scheduler")):
                 if part is not None and checkpoint.get(state) is not None and id(part) not in restored:
-                    checkpoints.load_state(part, checkpoint[state], paths[name], state)
+                    checkpoint_file.load_state(part, checkpoint[state], paths[name], state)
                     restored.add(id(part))
         name, first = next(iter(loaded.items()))
         if self.scaler is not None and first.get("scaler"):
-            checkpoints.load_state(self.scaler, first["scaler"], paths[name], "scaler")
+            checkpoint_file.load_state(self.scaler, first["scaler"], paths[name], "scaler")
         if first.get("best_result") is not None:
             self.best_result = first["best_result"]
         self.seconds.update(first.get("seconds") or {})
@@ -251,13 +251,13 @@ class TrainerBase:
             epoch = checkpoints.saved_epochs(directory, names)[-1]
         for name in names:
             path = checkpoints.checkpoint_path(directory, name, epoch)
-            checkpoint = checkpoints.load_saved(path, epoch)
+            checkpoint = checkpoint_file.load_saved(path, epoch)
             self._load_weights(name, checkpoint["state_dict"], path)
             self.epochs_done = checkpoint["epoch"]
             print(f"Loaded {path} (epoch {checkpoint['epoch']})")
 
     def _load_weights(self, name, state_dict, source):
-        checkpoints.load_state(self._models[name], state_dict, source)
+        checkpoint_file.load_state(self._models[name], state_dict, source)
 
     # ---- scalars ----
 

@@ -34,7 +34,7 @@ ELSEWHERE = {
     "read_image": "dassl.data.images",
     **dict.fromkeys(TOOLS, "dassl.utils.tools"),
     **dict.fromkeys(("AverageMeter", "MetricMeter"), "dassl.utils.meters"),
-    **dict.fromkeys(CHECKPOINTS, "dassl.runs.checkpoints"),
+    **dict.fromkeys(CHECKPOINTS, "dassl.runs.checkpoint_file"),
     **dict.fromkeys(LAYERS, "dassl.utils.torchtools"),
 }
 

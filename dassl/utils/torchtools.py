@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from dassl.runs.checkpoints import (
+from dassl.runs.checkpoint_file import (
     load_checkpoint,
     load_pretrained_weights,
     resume_from_checkpoint,

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from dassl import utils
-from dassl.runs import checkpoints
+from dassl.runs import checkpoint_file
 from dassl.utils.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("first", ["dassl.runs.checkpoints", "dassl.runs.open", "dassl.utils"])
+@pytest.mark.parametrize("first", ["dassl.runs.checkpoint_file", "dassl.runs.open", "dassl.utils"])
 def test_the_names_of_dassl_utils_do_not_depend_on_the_order_of_imports(first):
     names = "load_checkpoint, load_pretrained_weights, resume_from_checkpoint, save_checkpoint"
     code = f"import {first}; from dassl.utils import {names}"
@@ -180,15 +180,15 @@ def test_checkpoints_of_another_structure_are_one_error(tmp_path, content, text)
     path = tmp_path / "model.pth.tar-3"
     torch.save(content, path)
     with pytest.raises(UserError, match=text) as caught:
-        checkpoints.load_saved(str(path), 3)
+        checkpoint_file.load_saved(str(path), 3)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_reduced_to_its_weights_takes_the_epoch_of_its_name(tmp_path):
     for epoch in (None, 0):
         torch.save({"state_dict": WEIGHTS, "epoch": epoch}, tmp_path / "a")
-        assert checkpoints.load_saved(tmp_path / "a", 7)["epoch"] == 7
-        assert checkpoints.load_saved(tmp_path / "a")["epoch"] == 0
+        assert checkpoint_file.load_saved(tmp_path / "a", 7)["epoch"] == 7
+        assert checkpoint_file.load_saved(tmp_path / "a")["epoch"] == 0
 
 
 STATES = [
@@ -204,7 +204,7 @@ STATES = [
 @pytest.mark.parametrize(("state", "text"), STATES)
 def test_weights_of_another_model_are_one_line(state, text):
     with pytest.raises(UserError, match=text) as caught:
-        checkpoints.load_state(nn.Linear(3, 2), state, "FILE")
+        checkpoint_file.load_state(nn.Linear(3, 2), state, "FILE")
     assert str(caught.value).startswith("FILE") and "state_dict" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -213,7 +213,7 @@ def test_optimiser_states_of_something_else_are_one_line():
     optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=1.0)
     for state in ({}, {"state": {}, "param_groups": []}, {"state": 3, "param_groups": [{}]}, {"param_groups": None}):
         with pytest.raises(UserError, match="FILE does not fit the optimizer"):
-            checkpoints.load_state(optimizer, state, "FILE", "optimizer")
+            checkpoint_file.load_state(optimizer, state, "FILE", "optimizer")
 
 
 def test_histories_and_schedules_with_odd_values_are_one_line():
@@ -224,15 +224,17 @@ def test_histories_and_schedules_with_odd_values_are_one_line():
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     good = optimizer.state_dict()
-    checkpoints.load_state(optimizer, good, "FILE", "optimizer")
-    checkpoints.load_state(schedule, {}, "FILE", "scheduler")  # the state of another version may lack parts
+    checkpoint_file.load_state(optimizer, good, "FILE", "optimizer")
+    checkpoint_file.load_state(schedule, {}, "FILE", "scheduler")  # the state of another version may lack parts
     for value in ("x", -1.0, float("nan"), None):
         state = {**good, "param_groups": [{**good["param_groups"][0], "lr": value}]}
         with pytest.raises(UserError, match="FILE does not fit the optimizer.*lr is"):
-            checkpoints.load_state(optimizer, state, "FILE", "optimizer")
+            checkpoint_file.load_state(optimizer, state, "FILE", "optimizer")
     for value in (torch.zeros(7), "x"):
         with pytest.raises(UserError, match="momentum_buffer is"):
-            checkpoints.load_state(optimizer, {**good, "state": {0: {"momentum_buffer": value}}}, "FILE", "optimizer")
+            checkpoint_file.load_state(
+                optimizer, {**good, "state": {0: {"momentum_buffer": value}}}, "FILE", "optimizer"
+            )
     for name, value in (("last_epoch", "x"), ("base_lrs", 3), ("step", 5)):
         with pytest.raises(UserError, match=f"FILE does not fit the scheduler.*{name} is"):
-            checkpoints.load_state(schedule, {name: value}, "FILE", "scheduler")
+            checkpoint_file.load_state(schedule, {name: value}, "FILE", "scheduler")

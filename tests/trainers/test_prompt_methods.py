@@ -256,6 +256,8 @@ def test_sentences_of_a_file_are_checked(build, tmp_path):
     [
         ("MaPLe", {"MAPLE.PROMPT_DEPTH": 4}, "this CLIP has 3 layers"),
         ("MaPLe", {"MAPLE.PROMPT_DEPTH": 0}, "nothing would be learned"),
+        ("CoPrompt", {"COPROMPT.PROMPT_DEPTH": 0}, "nothing would be learned"),
+        ("CoPrompt", {"COPROMPT.SENTENCES": "nowhere.json"}, "nowhere.json: no such file"),
         ("MaPLe", {"MAPLE.N_CTX": 5}, "has 4 tokens for 5 text prompts"),
         ("MaPLe", {"MAPLE.TSC": True, "MAPLE.SHARING": "soft"}, "exclude each other"),
         ("MaPLe", {"MAPLE.PG_TYPE": "mlp"}, "needs TRAINER.MAPLE.SHARING soft"),
