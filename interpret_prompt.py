@@ -93,7 +93,7 @@ def interpret(trainer, topk: int = 5, metric: str = "euclidean", classes: int = 
     with torch.no_grad():
         found = [(name, context.float().cpu()) for name, context in named_contexts(trainer.model, select)]
     if not found:
-        raise UserError(f"{method_name(trainer.cfg)} learns no context: there is no prompt to interpret")
+        raise UserError(f"{method_name(trainer.cfg)} learns no context, so no prompt can be interpreted")
     vocabulary = Vocabulary(trainer.clip.token_embedding.weight)
     return [{"name": name, "tokens": vocabulary.nearest(context, topk, metric)} for name, context in found]
 

@@ -50,7 +50,7 @@ def open_run(
         if check is not None:
             check(cfg, trainer, space)
         elif not trainer.learns:
-            raise UserError(f"{folder} is a run of {method_name(cfg)}, which learns nothing: there is no context in it")
+            raise UserError(f"{folder} is a run of {method_name(cfg)}, which learns nothing and has no context")
         if root:
             cfg.DATASET.ROOT = root
         cfg.freeze()

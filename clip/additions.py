@@ -67,7 +67,7 @@ class Tokens:
             other = "image" if tower == "text" else "text"
             raise UserError(f"Tokens of the {tower} tower with {found[0]}: only the {other} tower reads it.")
         if self.keep and 0 in self.values.shape[1:3]:
-            raise UserError(f"Tokens of shape {tuple(self.values.shape)} with keep: there are no tokens to keep.")
+            raise UserError(f"Tokens of shape {tuple(self.values.shape)} with keep: expected K > 0 tokens.")
         if self.values.shape[-1] != width:
             raise UserError(f"Tokens of width {self.values.shape[-1]}: the {tower} tower has width {width}.")
         if self.layers and not 0 <= self.layers[0] <= self.layers[-1] < layers:

@@ -98,7 +98,7 @@ def refuse_training(cfg) -> None:
         return  # a dataset class written for Dassl, of which nothing is known before it is built
     if test_only := [name for name, source in wanted.sources.items() if getattr(source, "test_only", False)]:
         raise UserError(
-            f"{', '.join(test_only)}: for testing only, there are no training images. Train on another dataset, e.g. "
+            f"{', '.join(test_only)}: for testing only, without training images. Train on another dataset, e.g. "
             "ImageNet, and test that model here: --eval-only --model-dir FOLDER_OF_THE_RUN"
         )
     rows = {name: source for name, source in wanted.sources.items() if getattr(source, "train_folders", ())}

@@ -140,7 +140,7 @@ def expand(entries: Sequence[str | Mapping]) -> list[SuiteTask]:
         name, _, key = entry.partition("/")
         if name not in known:
             hint = f"; own data are listed as {{ROOT: {entry}}}" if os.path.exists(entry) else nearest(name, known)
-            raise UserError(f"DATASET.TASKS: there is no dataset {name!r}{hint}")
+            raise UserError(f"DATASET.TASKS: unknown dataset {name!r}{hint}")
         keys = known[name].task_keys
         if key and key not in keys:
             raise UserError(f"DATASET.TASKS: {name} has no task {key!r}{nearest(key, keys)}")

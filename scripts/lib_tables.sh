@@ -17,7 +17,7 @@ methods() {
                 *" $methods_name "*) methods_row=$methods_name ;;
             esac
         done
-        if [ -z "$methods_row" ]; then stop "METHODS: there is no row \"$METHOD\"; rows: $*"; fi
+        if [ -z "$methods_row" ]; then stop "METHODS: unknown row \"$METHOD\"; rows: $*"; fi
         METHODS="$METHODS${METHODS:+ }$methods_row"
     done
 }

@@ -147,9 +147,9 @@ def test_a_broken_image_is_reported_and_the_others_are_classified(finished, tmp_
         (("{run}", "{image}", "--topk", "0"), "--topk 0: expected at least 1"),
         (
             ("{empty}", "{image}"),
-            "is not the folder of a run, there is no config.yaml in it; expected",
+            "is not the folder of a run: config.yaml is missing; expected",
         ),
-        (("{above}", "{image}"), "there is no config.yaml in it; it contains the runs run"),
+        (("{above}", "{image}"), "config.yaml is missing; it contains the runs run"),
     ],
 )
 def test_mistakes(finished, tmp_path, arguments, expected, capsys):

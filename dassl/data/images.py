@@ -96,7 +96,7 @@ def read_header(path: str | os.PathLike) -> tuple[str, bool]:
             exif = image.getexif() if "exif" in image.info else {}  # otherwise a PNG would be decoded to search for it
             return "", exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
     except (FileNotFoundError, NotADirectoryError):
-        return "there is no such file", False
+        return "no such file", False
     except Exception as e:
         return _reason(path, e), False
 

@@ -209,7 +209,7 @@ class TaskSpace:
         tasks = list(tasks)
         bad = [t for t in tasks if not 0 <= t < self.num_tasks]
         if bad:
-            raise ValueError(f"there is no task {bad[0]}: this suite has tasks 0 to {self.num_tasks - 1}")
+            raise ValueError(f"unknown task {bad[0]}: this suite has tasks 0 to {self.num_tasks - 1}")
         if len(set(tasks)) != len(tasks):
             raise ValueError(f"a task may be chosen only once, found {tasks}")
         return TaskSpace(tuple(self.tasks[t] for t in tasks))

@@ -294,7 +294,7 @@ class SimpleTrainer(TrainerBase):
         """Train on the batches of one epoch: the inner loop of all trainers."""
         self.set_model_mode("train")
         if not self.num_batches:
-            raise UserError(f"{self.cfg.DATASET.NAME} has no training images, so there is no batch to train on")
+            raise UserError(f"{self.cfg.DATASET.NAME} has no training images, so no batch can be formed")
         meter = EpochMeter(self)
         for self.batch_idx, batch in enumerate(batches):
             meter.data_ready()

@@ -166,7 +166,7 @@ def refuse_blocked(cfg, learn):
         if name in folders and not os.access(path, os.W_OK | os.X_OK):
             raise UserError(f"{there}nothing can be written to this folder; change its permissions or move it away")
         if name not in folders and not os.path.isfile(path):
-            raise UserError(f"{there}the run needs a file of this name; move away what is there")
+            raise UserError(f"{there}the run needs a file of this name; move it away")
 
 
 def log_path(directory):

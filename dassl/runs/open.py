@@ -39,9 +39,9 @@ def read_setup(folder, epoch=None):
         runs = [name for name in sorted(os.listdir(folder)) if has_config(os.path.join(folder, name))]
         if status := status_of(folder):
             why = error_of(folder)
-            raise UserError(f"{folder}: the run is {status}" + (f" ({why})" if why else "") + f"; there is no {CONFIG}")
+            raise UserError(f"{folder}: the run is {status}" + (f" ({why})" if why else "") + f"; {CONFIG} is missing")
         hint = f"it contains the runs {', '.join(runs)}" if runs else "expected the --output-dir of a run"
-        raise UserError(f"{folder} is not the folder of a run, there is no {CONFIG} in it; {hint}")
+        raise UserError(f"{folder} is not the folder of a run: {CONFIG} is missing; {hint}")
     cfg = get_cfg_default()
     load(cfg, [os.path.join(folder, CONFIG)])
     cfg.MODEL.INIT_WEIGHTS = cfg.RESUME = ""  # the weights that training started from are not needed any more

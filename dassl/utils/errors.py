@@ -41,7 +41,7 @@ SYSTEM_ERRORS = {
     errno.ELOOP: "remove the symbolic link that leads back to itself",
     errno.EMFILE: "raise the limit of open files (ulimit -n), or use fewer DATALOADER.NUM_WORKERS",
     errno.ENFILE: "the machine has too many open files; end other programs",
-    errno.ENOMEM: "there is not enough memory; end other programs",
+    errno.ENOMEM: "memory is full; end other programs",
     errno.EACCES: RIGHTS,
     errno.EPERM: RIGHTS,
     errno.ENOENT: "",
@@ -108,7 +108,7 @@ def describe(error):
         return f"a file could not be written: the disk is full, or a limit is reached; {SPACE}"
     if _of_memory(error):
         return (
-            "there is not enough memory; end other programs, or choose a smaller batch (DATALOADER.TRAIN_X.BATCH_SIZE, "
+            "not enough memory; end other programs, or choose a smaller batch (DATALOADER.TRAIN_X.BATCH_SIZE, "
             f"DATALOADER.TEST.BATCH_SIZE) or backbone: {next(iter(str(error).splitlines()), '') or 'MemoryError'}"
         )
     if isinstance(error, ValueError) and NUL.search(str(error)):
@@ -117,8 +117,11 @@ def describe(error):
 
 
 def near_path(path):
-    """The end of a message about a missing file or folder: a similar name beside it, or beside the folder that is
-    missing, or what is there in place of a file; else "". At most 2,000 names are compared."""
+    """The end of a message about a missing file or folder; "" if nothing can be said.
+
+    It names a similar file or folder beside the missing one (at most 2,000 names are compared), or says that the path
+    is a folder or a device.
+    """
     path = os.path.abspath(os.path.expanduser(path))
     if os.path.lexists(path):
         return f"; it is a {'folder' if os.path.isdir(path) else 'pipe, a device or a link to nothing'}"

@@ -62,12 +62,12 @@ def _read(cfg, path: Path) -> str:
     if not os.path.isfile(path):
         near = CONFIGS / path.name
         hint = f"; did you mean {near}?" if os.path.isfile(near) else near_path(path)
-        raise UserError(f"there is no file {path}{hint}")
+        raise UserError(f"file not found: {path}{hint}")
     load(cfg, [str(path)], only=("DATASET", "DATALOADER"))
     name = cfg.DATASET.NAME
     if not cfg.DATASET.TASKS and name not in (*SUITES, *SOURCES, *_classes()):
         hint = _did_you_mean(name) if name else ", and DATASET.TASKS is empty"
-        raise UserError(f"{path}: there is no suite or dataset {name!r} (DATASET.NAME){hint}")
+        raise UserError(f"{path}: unknown suite or dataset {name!r} (DATASET.NAME){hint}")
     return name or path.stem
 
 
@@ -85,7 +85,7 @@ def _unknown(name: str) -> str:
     elif os.path.isdir(name):
         hint = f"; {name} is a folder: own data are described by a YAML file (docs/own-data.md)"
     lists = [_wrapped("suites: ", SUITES), _wrapped("datasets: ", SOURCES), "  or give a YAML file with DATASET.TASKS"]
-    return "\n".join([f"there is no suite or dataset {name!r}{hint}", *lists])
+    return "\n".join([f"unknown suite or dataset {name!r}{hint}", *lists])
 
 
 def _wrapped(head: str, names: Iterable[str]) -> str:

@@ -241,7 +241,7 @@ def refusal(label: str, reports: list[Report], sources: Mapping[str, Any], root:
         own = [report for report in bad if not hasattr(sources[report.name], "row")]
         bad = own + [report for report in bad if report not in own and sources[report.name].missing(right)]
     elif rows and root and not os.path.isdir(root):
-        text.append(_line("mistake", f"there is no folder {root}{near_path(root)}"))
+        text.append(_line("mistake", f"folder not found: {root}{near_path(root)}"))
     if brief and rows:
         text.append(_line("root", "the launchers in scripts/ take it from the variable YOUR_DATA_PATH"))
     if len(reports) == 1 and reports == bad:

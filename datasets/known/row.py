@@ -84,7 +84,7 @@ class Row:
         if self.rule not in RULES:
             hint = did_you_mean(self.rule, list(RULES))
             raise UserError(
-                f"datasets/known: {self.name}: there is no split rule {self.rule!r}{hint}; known: {', '.join(RULES)}"
+                f"datasets/known: {self.name}: unknown split rule {self.rule!r}{hint}; known: {', '.join(RULES)}"
             )
 
     @property

@@ -245,7 +245,7 @@ def test_mistakes():
         (Additions(changes={(0, "query"): low}), "projection 'query' in layer 0: expected one of q, k, v, out"),
         (Additions(Tokens(torch.zeros(1, 1, K, 64), normed=True)), "text tower with normed: only the image tower"),
         (Additions(Tokens(torch.zeros(1, 1, K, 64), dropout=0.1)), "text tower with dropout: only the image tower"),
-        (Additions(Tokens(torch.zeros(1, 1, 0, 64), keep=True)), "there are no tokens to keep"),
+        (Additions(Tokens(torch.zeros(1, 1, 0, 64), keep=True)), "expected K > 0 tokens"),
         (Additions(local=True), "only the image tower has local tokens"),
     ):
         with pytest.raises(UserError, match=message):
@@ -253,7 +253,7 @@ def test_mistakes():
     with pytest.raises(UserError, match="in layers 0 to 3 of the image tower"):
         visual(images, Additions(changes={(4, "fc"): low}))
     width = visual.visual.conv1.weight.shape[0]
-    for options, message in (({"insert": True}, "image tower with insert: only the text"), ({"keep": True}, "to keep")):
+    for options, message in (({"insert": True}, "image tower with insert: only the text"), ({"keep": True}, "expected K > 0 tokens")):
         with pytest.raises(UserError, match=message):
             visual(images, Additions(Tokens(torch.zeros(1, 1, K if "insert" in options else 0, width), **options)))
     with pytest.raises(UserError, match="shape .2, 64.: expected .G, I, K, W."):

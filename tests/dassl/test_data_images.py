@@ -219,7 +219,7 @@ def test_broken_files_are_one_clear_line(tmp_path):
         assert "\n" not in str(caught.value)
         assert name in ("cut.png", "noise.png") or text in read_header(tmp_path / name)[0]
     assert read_header(tmp_path / "whole.png") == ("", False)
-    assert read_header(tmp_path / "none.png") == ("there is no such file", False)
+    assert read_header(tmp_path / "none.png") == ("no such file", False)
 
 
 def test_missing_files_are_one_clear_line(tmp_path, archive):

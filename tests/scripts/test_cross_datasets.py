@@ -100,7 +100,7 @@ MISTAKES = [
     ("xd_train.sh", UPT, {"TASK": "3"}, "give the number of a task as TASKID"),
     ("xd_train.sh", [], {}, "trains METHOD on the source"),
     ("upt_table1.sh", ["icon5", "tiny_ep20"], {}, "DATASET icon5_colour, icon13_colour or imagenet"),
-    ("upt_table1.sh", [], {"METHODS": "CoOp MaPLe"}, 'METHODS: there is no row "MaPLe"'),
+    ("upt_table1.sh", [], {"METHODS": "CoOp MaPLe"}, 'METHODS: unknown row "MaPLe"'),
 ]
 
 

@@ -152,7 +152,7 @@ REFUSED = {
     "OPTIM.LRR: no such setting; did you mean OPTIM.LR?": ["OPTIM.LRR", "1"],
     "DATASET.NUM_SHOTS = four: expected an integer": ["DATASET.NUM_SHOTS", "four"],
     "this suite has no task 'task9'": ["DATASET.SUBSAMPLE_TASKS", "task9"],
-    "there is no dataset 'OxfordCats'": ["DATASET.TASKS", "[OxfordCats]"],
+    "unknown dataset 'OxfordCats'": ["DATASET.TASKS", "[OxfordCats]"],
     "exclude each other": ["TRAINER.COOP.CSC", "True", "TRAINER.COOP.TSC", "True"],
     "for testing only": ["DATASET.TASKS", "[ImageNetA]"],
     "unknown backbone 'RN49'": ["MODEL.BACKBONE.NAME", "RN49"],

@@ -77,7 +77,7 @@ def test_rows_of_the_paper_for_each_task_by_itself(clone):
     [
         ("icon6 tiny_ep20", {}, 'DATASET a file of configs/datasets; found "icon6 tiny_ep20"'),
         ("icon5 rn50_ep50", {"METHODS": "VPT-deep"}, "VPT-deep: none of rn50_ep50 is a config file in"),
-        ("", {"METHODS": "UPT CLIP"}, 'there is no row "CLIP"; rows: CoOp VPT-shallow'),
+        ("", {"METHODS": "UPT CLIP"}, 'unknown row "CLIP"; rows: CoOp VPT-shallow'),
         ("", {"PER_TASK": "True"}, 'PER_TASK has to be yes or no; found "True"'),
         ("", {"SHOTS": "few"}, 'SHOTS has to be a whole number of images per class (0 or -1: all images); found "few"'),
         ("", {"TASK": "2"}, "TASK=2 is set, which this script does not support"),

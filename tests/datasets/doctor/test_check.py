@@ -236,12 +236,12 @@ def test_deep_shows_how_far_it_is(capsys, monkeypatch):
 @pytest.mark.parametrize(
     "args, text",
     [
-        (["Genral10", "--root", "."], "there is no suite or dataset 'Genral10'; did you mean General10?"),
+        (["Genral10", "--root", "."], "unknown suite or dataset 'Genral10'; did you mean General10?"),
         (["EuroSat10", "--root", "."], "did you mean EuroSAT?"),
         (["Icon13/facets"], "Icon13 has no task 'facets'; did you mean 'faces'?"),
         (["General10"], "General10 needs --root DATA"),
         ([], "needs --root DATA"),
-        (["none.yaml"], "there is no file none.yaml"),
+        (["none.yaml"], "file not found: none.yaml"),
     ],
 )
 def test_wrong_arguments(capsys, args, text):
@@ -260,8 +260,8 @@ def test_a_file_or_folder_of_that_name(tmp_path, capsys, monkeypatch):
     (tmp_path / "photos").mkdir()
     assert "; photos is a folder: own data are described by a YAML file (docs/own-data.md)" in refused(capsys, "photos")
     (tmp_path / "photos.yaml").write_text("DATASET: {}")
-    assert "there is no suite or dataset 'photos'; did you mean the file photos.yaml?" in refused(capsys, "photos")
-    assert "there is no file icon5.yaml; did you mean " in refused(capsys, "icon5.yaml")
+    assert "unknown suite or dataset 'photos'; did you mean the file photos.yaml?" in refused(capsys, "photos")
+    assert "file not found: icon5.yaml; did you mean " in refused(capsys, "icon5.yaml")
 
 
 def test_names_as_the_launchers_take_them(tmp_path, capsys):
@@ -272,7 +272,7 @@ def test_names_as_the_launchers_take_them(tmp_path, capsys):
 @pytest.mark.parametrize(
     "content, text",
     [
-        ("DATASET:\n  TASKS: [OxfordPet]\n", "there is no dataset 'OxfordPet'; did you mean 'OxfordPets'?"),
+        ("DATASET:\n  TASKS: [OxfordPet]\n", "unknown dataset 'OxfordPet'; did you mean 'OxfordPets'?"),
         ("DATASET:\n  NAME: Genral10\n", "did you mean General10?"),
         ("DATASET:\n  NAMES: General10\n", "NAMES"),
         ("DATASET: [\n", "suite.yaml"),

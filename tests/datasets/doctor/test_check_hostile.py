@@ -30,16 +30,16 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("", "there is no suite or dataset ''"),
-        (".", "there is no suite or dataset '.'"),
-        ("a\nb", r"there is no suite or dataset 'a\\nb'"),
-        (LONG, "there is no suite or dataset 'xxx"),
-        ("a\0b", r"there is no suite or dataset 'a\\x00b'"),
-        ("a\0b.yaml", "there is no file"),
-        (f"{LONG}.yaml", "there is no file"),
-        ("\udcff.yaml", "there is no file"),
-        ("pipe.yaml", "there is no file|a pipe, not a file"),
-        ("circle.yaml", "there is no file"),
+        ("", "unknown suite or dataset ''"),
+        (".", "unknown suite or dataset '.'"),
+        ("a\nb", r"unknown suite or dataset 'a\\nb'"),
+        (LONG, "unknown suite or dataset 'xxx"),
+        ("a\0b", r"unknown suite or dataset 'a\\x00b'"),
+        ("a\0b.yaml", "file not found"),
+        (f"{LONG}.yaml", "file not found"),
+        ("\udcff.yaml", "file not found"),
+        ("pipe.yaml", "file not found|a pipe, not a file"),
+        ("circle.yaml", "file not found"),
         ("here", "own data are described by a YAML file"),
         ("Icon13/nope", "has no task 'nope'"),
     ],
@@ -145,9 +145,7 @@ def test_a_class_written_for_dassl(tmp_path, capsys, monkeypatch):
 
 
 def test_a_misspelt_split_rule():
-    with pytest.raises(
-        UserError, match="Mine: there is no split rule 'per-clas'; did you mean per-class.; known: per-"
-    ):
+    with pytest.raises(UserError, match="Mine: unknown split rule 'per-clas'; did you mean per-class.; known: per-"):
         Row("Mine", "mine", "", 2, print, "per-clas", "a", "b")
 
 
@@ -157,7 +155,7 @@ def test_near_names(tmp_path, capsys, monkeypatch):
     assert f"did you mean {tmp_path}/Photos?" in checked(capsys, tmp_path / "mine.yaml")[1]
     assert f"did you mean {tmp_path}/mine.yaml?" in refused(capsys, tmp_path / "mein.yaml")
     text = checked(capsys, "EuroSAT", "--root", tmp_path / "photo")[1]
-    assert field(text, "mistake") == [f"there is no folder {tmp_path}/photo; did you mean {tmp_path}/Photos?"]
+    assert field(text, "mistake") == [f"folder not found: {tmp_path}/photo; did you mean {tmp_path}/Photos?"]
     assert near_path(tmp_path / "fotos/cats/a.jpg") == f"; did you mean {tmp_path}/Photos?"
     assert near_path(tmp_path / "Photos/cat") == f"; did you mean {tmp_path}/Photos/cats?"
     assert near_path(tmp_path / "quite/other") == "" == near_path(f"/{LONG}/{LONG}")

@@ -174,4 +174,4 @@ def test_a_wrong_data_root(tmp_path, capsys, given):
 def test_a_data_root_that_is_not_there(tmp_path, capsys):
     status, text = checked(capsys, "EuroSAT", "--root", tmp_path / "nowhere")
     assert status == 1
-    assert f"there is no folder {tmp_path / 'nowhere'}" in field(text, "mistake")[0]
+    assert f"folder not found: {tmp_path / 'nowhere'}" in field(text, "mistake")[0]

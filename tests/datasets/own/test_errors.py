@@ -102,7 +102,7 @@ def test_names():
     assert "OxfordPets is a registered dataset" in refused({"ROOT": "a", "NAME": "OxfordPets"})
     assert "both have a task 'faces'" in refused({"ROOT": "a", "NAME": "faces"}, "Icon13/faces")
     assert "a registered dataset is listed as its name alone" in refused({"NAME": "OxfordPets"})
-    assert "there is no dataset 'OxfordPet'; did you mean 'OxfordPets'?" in refused("OxfordPet", {"ROOT": "a"})
+    assert "unknown dataset 'OxfordPet'; did you mean 'OxfordPets'?" in refused("OxfordPet", {"ROOT": "a"})
 
 
 def test_a_folder_that_is_not_there(tmp_path):
@@ -115,7 +115,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_a_folder_that_is_given_as_a_name(tmp_path, monkeypatch):
     class_folders(tmp_path / "my" / "photos")
     monkeypatch.chdir(tmp_path)
-    assert "there is no dataset 'my'; own data are listed as {ROOT: my/photos}" in refused("my/photos")
+    assert "unknown dataset 'my'; own data are listed as {ROOT: my/photos}" in refused("my/photos")
 
 
 def test_folders_without_classes(tmp_path):

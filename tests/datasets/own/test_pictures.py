@@ -103,7 +103,7 @@ def test_images_to_test_on_alone_are_not_trained_on(tmp_path, yaml_of, trained):
     for part in ("val", "test"):
         class_folders(tmp_path / "photos" / part, count=2)
     status, out, err = trained(yaml_of(tmp_path / "photos"))
-    assert status == 2 and err == "error: Suite has no training images, so there is no batch to train on\n"
+    assert status == 2 and err == "error: Suite has no training images, so no batch can be formed\n"
 
 
 # ---- broken files --------------------------------------------------------------------------------------------------
