@@ -10,11 +10,15 @@ The numbers come from results.json, or else from the newest log (log.txt, log.tx
 validation results never count. The standard deviation is that of the population (ddof = 0, numpy's default).
 """
 
+from dassl import program  # isort: skip
+
+if __name__ == "__main__":
+    program.begin()  # before all other imports
+
 import argparse
 import sys
 from pathlib import Path
 
-from dassl import program
 from dassl.utils.arguments import Parser, add_seeds
 from reporting.about import about_text, named_label
 from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table

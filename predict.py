@@ -4,7 +4,10 @@ Prints one line per image and task: image, task, the most probable classes. Exit
 message. Images that cannot be read are reported, and the other images are classified.
 """
 
-from dassl import program  # isort: skip  first, because it handles signals
+from dassl import program  # isort: skip
+
+if __name__ == "__main__":
+    program.begin()  # before all other imports
 
 import contextlib
 import csv

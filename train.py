@@ -4,7 +4,10 @@ Exit code: 0: done, 1: an internal error (with a traceback), 2: a user error (on
 143: by SIGTERM, 129: by SIGHUP. An interrupted run ends after its batch, or at once if it is interrupted again.
 """
 
-from dassl import program  # isort: skip  first, because it handles signals
+from dassl import program  # isort: skip
+
+if __name__ == "__main__":
+    program.begin()  # before all other imports
 
 import os
 import re

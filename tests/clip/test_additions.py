@@ -253,7 +253,10 @@ def test_mistakes():
     with pytest.raises(UserError, match="in layers 0 to 3 of the image tower"):
         visual(images, Additions(changes={(4, "fc"): low}))
     width = visual.visual.conv1.weight.shape[0]
-    for options, message in (({"insert": True}, "image tower with insert: only the text"), ({"keep": True}, "expected K > 0 tokens")):
+    for options, message in (
+        ({"insert": True}, "image tower with insert: only the text"),
+        ({"keep": True}, "expected K > 0 tokens"),
+    ):
         with pytest.raises(UserError, match=message):
             visual(images, Additions(Tokens(torch.zeros(1, 1, K if "insert" in options else 0, width), **options)))
     with pytest.raises(UserError, match="shape .2, 64.: expected .G, I, K, W."):
