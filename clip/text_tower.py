@@ -111,6 +111,8 @@ class TextTower:
     @torch.no_grad()
     def before(self, prompts: Prompts, layer: int) -> Prompts:
         """Prompts whose tokens have passed the layers before `layer`: constants, if nothing is added before it."""
+        if layer == 0:  # without positions, which the tower adds to prompts that begin with the first layer
+            return prompts
         with self.autocast():
             packed = self._pass(_Packed(self, prompts, Additions()), Additions(), range(layer))
         rows, longest = packed.G * packed.P, int(prompts.length.max())

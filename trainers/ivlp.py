@@ -36,8 +36,8 @@ def declare_independent(section: str, prompts: int, depth: int) -> None:
     """Declare the settings of independent prompts in cfg.TRAINER.<section>."""
     key = f"TRAINER.{section}."
     declare_shared(section, PREC="fp16", CTX_INIT="a photo of a")
-    declare(key + "N_CTX_TEXT", prompts, allowed=between(1, 1000), help="text prompts per layer")
-    declare(key + "N_CTX_VISION", prompts, allowed=between(1, 1000), help="visual prompts per layer")
+    declare(key + "N_CTX_TEXT", prompts, allowed=between(0, 1000), help="text prompts per layer")
+    declare(key + "N_CTX_VISION", prompts, allowed=between(0, 1000), help="visual prompts per layer")
     text = "layers of the text tower with prompts, 1: the input only, -1: all, 0: none (hand-made prompts)"
     declare(key + "PROMPT_DEPTH_TEXT", depth, allowed=between(-1, 1000), help=text)
     text = "layers of the image tower with prompts, 1: the input only, -1: all, 0: none (frozen features)"
@@ -81,6 +81,9 @@ class IndependentTrainer(MultiTaskTrainer):
     def problems(self, cfg) -> list[str]:
         c, key = cfg.TRAINER[self.section], f"TRAINER.{self.section}."
         found = self.image_problems(cfg) if c.PROMPT_DEPTH_VISION else []
+        for kind in ("TEXT", "VISION"):
+            if c[f"PROMPT_DEPTH_{kind}"] and not c[f"N_CTX_{kind}"]:
+                found.append(f"{key}N_CTX_{kind} 0 needs {key}PROMPT_DEPTH_{kind} 0, found {c[f'PROMPT_DEPTH_{kind}']}")
         if not c.PROMPT_DEPTH_TEXT and not c.PROMPT_DEPTH_VISION:
             found.append(f"{key}PROMPT_DEPTH_TEXT 0 and {key}PROMPT_DEPTH_VISION 0: nothing would be learned")
         return found + deep_problems(key, c, c.N_CTX_TEXT if c.PROMPT_DEPTH_TEXT else 0)

@@ -49,7 +49,7 @@ KEY = "TRAINER.TCP."
 declare_shared("TCP", PREC="fp16", N_CTX=4, CTX_INIT="", TSC=False)
 declare(KEY + "W", 8.0, allowed=between(0, 1e6), help="weight of the distance to the frozen text features")
 declare(
-    KEY + "INSERT_LAYER", 8, allowed=between(1, 1000), help="layer, from 0, in front of which the class tokens enter"
+    KEY + "INSERT_LAYER", 8, allowed=between(0, 1000), help="layer, from 0, in front of which the class tokens enter"
 )
 declare(KEY + "INSERT_WEIGHT", 1.0, allowed=between(0, 1), help="share of the class tokens; the rest stays as it was")
 declare(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from clip.model import CLIP
+
 
 @dataclass(frozen=True)
 class Method:
@@ -28,6 +30,23 @@ class Method:
 
 
 LEARNER = "prompt_learner."
+
+
+def as_read(case: dict, data: dict, clip: CLIP) -> dict:
+    """The case with its settings as the published code reads them. `data`: its arrays."""
+    case, layers = dict(case), len(clip.transformer.resblocks)
+    for key in case.keys() & {"prompt_depth", "depth_text", "depth_vision"}:  # prompts of deeper layers are not used
+        case[key] = min(case[key], layers)
+    n_ctx, words = case.get("n_ctx_text", case.get("n_ctx", 0)), case.get("ctx_init", "").replace("_", " ").split()
+    if case["method"] in ("dept_coop", "dept_kgcoop") and words:
+        case["n_ctx"] = len(words)
+    elif case["method"] != "tcp" and n_ctx > 4:
+        case["ctx_init"] = ""
+    if case["method"] == "coprompt":
+        names = ("image", "text")
+        case["without_adapter"] = [name for name in names if f"init.adapter_{name}.fc.0.weight" not in data]
+        case |= {f"{name}_adapter": 0.0 for name in case["without_adapter"]}
+    return case
 
 
 def context(case: dict) -> dict:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -24,7 +25,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerBase
 from trainers.base import MultiTaskTrainer
 from trainers.promptsrc import gaussian_weights
 
-from .published import METHODS, Method
+from .published import METHODS, Method, as_read
 
 CASE_DEFAULTS = {"MTCoOp": {"N_CTX": 6, "TASK_N_CTX": 4}, "MTCoOpHard": {"N_CTX": 6}}
 FEATURES, GRADIENTS = 1e-5, 1e-4  # tolerated relative errors in fp32 on a CPU
@@ -64,13 +65,15 @@ def run_case(path: Path) -> dict[str, tuple[float, float]]:
         method = Method(case["trainer"], {})
         options = {**CASE_DEFAULTS.get(case["trainer"], {}), **case["opts"]}
     elif case["method"] in METHODS:
-        method = METHODS[case["method"]]
-        options = {**method.fixed, **{key: case[own] for own, key in method.settings.items() if own in case}}
+        method, options = METHODS[case["method"]], {}
     else:
         raise NotHere(case["method"])
     if method.trainer not in TRAINER_REGISTRY.registered_names():
         raise NotHere(method.trainer)
     clip, data = load_clip(path.parent / f"clip_{case['clip']}.npz"), _arrays(path)
+    if "method" in case:
+        case = as_read(case, data, clip)
+        options = {**method.fixed, **{key: case[own] for own, key in method.settings.items() if own in case}}
     names = None if method.names is None else method.names(case)
     return dict(_errors(_trainer(method.trainer, options, case, clip), case, data, names))
 
@@ -85,7 +88,8 @@ def _space(case: dict) -> TaskSpace:
     if "tasks" in case:
         names = zip(case["tasks"], case["classes"], strict=True)
         return TaskSpace(tuple(Task(key=name, name=name, classnames=tuple(classes)) for name, classes in names))
-    template = case.get("fixed_template") or case.get("template", "a photo of a {}.")
+    words = (case.get("ctx_init") or "a photo of a").replace("_", " ")  # without text prompts: the words stay
+    template = case.get("fixed_template") or case.get("template") or words + " {}."
     return TaskSpace((Task("only", "only", tuple(case["classes"]), templates=(template,)),))
 
 
@@ -95,22 +99,23 @@ def _optimiser(case: dict) -> dict:
     if "momentum" in case:
         found["MOMENTUM"] = case["momentum"]
     if "betas" in case:
-        found |= {"ADAM_BETA1": case["betas"][0], "ADAM_BETA2": case["betas"][1], "ADAM_EPS": case["eps"]}
+        found |= {"ADAM_BETA1": case["betas"][0], "ADAM_BETA2": case["betas"][1]}
+    if "eps" in case:
+        found["ADAM_EPS"] = case["eps"]
     return {f"OPTIM.{key}": value for key, value in found.items()}
 
 
 def _trainer(name: str, options: dict, case: dict, clip: CLIP) -> MultiTaskTrainer:
     """The trainer `name` on the case's model and tasks, without data: all that it does in a step is its own."""
     cls, cfg = TRAINER_REGISTRY.get(name), get_cfg_default()
-    n_ctx = options.get("N_CTX_TEXT") or options.get("N_CTX") or 0
-    if n_ctx > len(options.get("CTX_INIT", "").split()):
-        options = {**options, **({"CTX_INIT": ""} if "CTX_INIT" in options else {})}  # published: then not used
     if "DEPT.BASE" in options:
         cfg.TRAINER.DEPT.BASE = options["DEPT.BASE"]
         cls = cls.chosen(cfg)
     settings = {f"TRAINER.{_full(key, cls.section)}": value for key, value in options.items()} | _optimiser(case)
     if "param_groups" in case:
-        settings["TRAINER.DEPT.LR_SCALE"] = case["param_groups"][1]["lr"] / case["param_groups"][0]["lr"]
+        rates = {name: group["lr"] for group in case["param_groups"] for name in group["names"]}
+        settings["OPTIM.LR"] = rates["prompt_learner.ctx"]
+        settings["TRAINER.DEPT.LR_SCALE"] = rates["linear_probe_proj.weight"] / rates["prompt_learner.ctx"]
     with NamedTemporaryFile("w", suffix=".json") as templates:
         if "sentences" in case:
             json.dump(dict(zip(case["classes"], case["sentences"], strict=True)), templates)
@@ -156,7 +161,8 @@ def _errors(trainer: MultiTaskTrainer, case: dict, data: dict, names) -> Iterato
     learner, tensors = trainer.model, _Tensors(data, names)
     initial = {name: torch.from_numpy(value) for name, value in tensors.all("init").items()}
     learned = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
-    if names is not None and learned != initial.keys():
+    unused = {f"adapt_{name}.{part}" for name in case.get("without_adapter", ()) for part in ("down", "up")}
+    if names is not None and learned - unused != initial.keys():
         raise AssertionError(f"learned {sorted(learned)}, stored {sorted(initial)}")
     learner.load_state_dict({**learner.state_dict(), **initial} if names else initial)
     images = torch.from_numpy(data["images"])
@@ -173,10 +179,12 @@ def _errors(trainer: MultiTaskTrainer, case: dict, data: dict, names) -> Iterato
     yield from _logit_errors(trainer, images, data, "", FEATURES, first)
     losses, size = [], case.get("batch_size", len(images))
     trainer.max_epoch = case.get("epochs", 1)
+    if names is not None:
+        trainer.gradients = partial(_all_gradients, trainer.gradients, learner)
     for step, columns in enumerate(selected):
         if columns is not everything:
             trainer.training_columns = lambda *_, columns=columns: torch.tensor(columns).sort().values
-        start = step * size % len(images)
+        start = step % case.get("batches_per_epoch", 1) * size
         rows = slice(start, start + size)
         batch = {"img": images[rows], "label": label[rows], "task": task[rows]}
         if "images_2" in data:
@@ -194,11 +202,20 @@ def _errors(trainer: MultiTaskTrainer, case: dict, data: dict, names) -> Iterato
             yield from _parameter_errors(learner, tensors, "last" if last else f"epoch{trainer.epoch + 1}")
             trainer.aggregate()
     yield "losses", (relative_error(torch.tensor(losses), np.array(case["losses"])), GRADIENTS)
-    yield from _parameter_errors(learner, tensors, "after3")
+    yield from _parameter_errors(learner, tensors, f"after{steps}")
     yield from _parameter_errors(learner, tensors, "aggregated")
-    if "logits_aggregated" in data:
-        data["logits_after_3_steps"] = data["logits_aggregated"]
-    yield from _logit_errors(trainer, images, data, "_after_3_steps", GRADIENTS, everything)
+    when = "_aggregated" if "logits_aggregated" in data else f"_after_{steps}_steps"
+    yield from _logit_errors(trainer, images, data, when, GRADIENTS, everything)
+
+
+def _all_gradients(gradients, learner, loss, step) -> None:
+    """Gradients of a step, 0 where a tensor has no effect: published modules multiply by 0 what they leave out, so the
+    weight decay applies to it.
+    """
+    gradients(loss, step)
+    for parameter in learner.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def _parameter_errors(learner, tensors: _Tensors, kind: str) -> Iterator[tuple[str, tuple[float, float]]]:
