@@ -226,7 +226,7 @@ def test_a_suite_of_one_s_own(data_root):
 @pytest.mark.parametrize(
     "tasks, text",
     [
-        (["OxfordPet"], "no dataset 'OxfordPet'; did you mean 'OxfordPets'?"),
+        (["OxfordPet"], "unknown dataset 'OxfordPet'; did you mean 'OxfordPets'?"),
         (["Icon13/face"], "Icon13 has no task 'face'; did you mean 'faces'?"),
         (["Icon13", "Icon13/faces"], "more than once: Icon13/faces"),
         ([], "DATASET.TASKS is empty"),
