@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -112,7 +113,7 @@ def build(method: Method, clip: CLIP, space: TaskSpace, device: str):
 
 
 class Batch:
-    """B images of a suite's tasks: pixels, features and local features, the same for all methods."""
+    """B images of a suite's tasks: pixels and all outputs of the frozen image tower, the same for all methods."""
 
     def __init__(self, clip: CLIP, space: TaskSpace, size: int, device: str):
         torch.manual_seed(0)
@@ -122,19 +123,20 @@ class Batch:
         resolution = clip.visual.input_resolution
         self.images = torch.randn(size, 3, resolution, resolution).to(device)
         self.tower = ImageTower(clip)
-        self.features, self.local = self.encode(local=True)
+        features, local = self.encode("local")
+        self.parts = {"": features, "local": local, "unprojected": self.encode("unprojected")}
 
     @torch.no_grad()
-    def encode(self, local: bool = False):
+    def encode(self, part: str = ""):
         """A pass of the frozen image tower, as a step takes it when no features are given."""
-        return self.tower(self.images, Additions(local=local))
+        return self.tower(self.images, Additions(**({part: True} if part else {})))
 
     def of(self, trainer) -> dict:
         """What the trainer gets from its loader."""
         batch = {"label": self.label, "task": self.task}
         if not trainer.frozen:
             return {"img": self.images, **batch}
-        return {"features": self.local if trainer.local else self.features, **batch}
+        return {"features": self.parts[trainer.part], **batch}
 
 
 def samples(space: TaskSpace, shots: int, width: int, seed: int) -> list[Samples]:
@@ -173,7 +175,7 @@ def measure(names: Sequence[str], args) -> dict:
     built = {name: build(ALL[name], clip, space, device) for name in names}
     fitted = {name: trainer for name, trainer in built.items() if isinstance(trainer, FittedTrainer)}
     sides = {name: stepping(trainer, batch) for name, trainer in built.items() if name not in fitted}
-    towers = {"images": batch.encode, "local": lambda: batch.encode(local=True)}
+    towers = {"images": batch.encode} | {part: partial(batch.encode, part) for part in ("local", "unprojected")}
     clock = CLOCKS[args.clock]
     seconds = alternate(sides | towers, args.repeat, torch.device(device), clock=clock)
 
@@ -185,7 +187,7 @@ def measure(names: Sequence[str], args) -> dict:
             fit = fitting(trainer, space, args.shots, clock)
             row |= {"fit_seconds": fit, "fit": fit / step}
         elif trainer.frozen:
-            live = seconds[name] + seconds["local" if trainer.local else "images"]
+            live = seconds[name] + seconds[trainer.part or "images"]
             row |= {"seconds": seconds[name], "relative": seconds[name] / step}
             row |= {"live_seconds": live, "live_relative": live / (step + tower)}
         else:

@@ -135,12 +135,15 @@ class Additions:
         group: set of each image (B,) or prompt (N,), for additions in several sets. None: one set for all, or one set
             per image or prompt, in the same order.
         local: (image) the tower also returns the local tokens (B, P, d), one per patch.
+        unprojected: (image) the tower returns the features before its last projection (B, W) in place of the features;
+            see `ImageTower.projection`.
     """
 
     tokens: Tokens | None = None
     changes: Mapping[tuple[int, str], LowRank] = field(default_factory=dict)
     group: Tensor | None = None
     local: bool = False
+    unprojected: bool = False
 
     @property
     def sets(self) -> int:
@@ -178,8 +181,9 @@ class Additions:
         """Raise UserError for additions that do not fit a tower with so many layers, this width and MLPs of `hidden`
         numbers, or (if it is given) a call with `count` images or prompts, that begins before the layer `start`.
         """
-        if self.local and tower == "text":
-            raise UserError("Additions to the text tower with local: only the image tower has local tokens.")
+        if tower == "text" and (self.local or self.unprojected):
+            name, what = ("local", "local tokens") if self.local else ("unprojected", "unprojected features")
+            raise UserError(f"Additions to the text tower with {name}: only the image tower has {what}.")
         if self.first is not None and self.first < start:
             raise UserError(f"Additions to layer {self.first} of the {tower} tower, which begins with layer {start}.")
         if self.tokens is not None:

@@ -65,11 +65,36 @@ class ImageTower:
         weight = self.visual.conv1.weight  # (W, 3, patch, patch)
         return len(self.visual.transformer.resblocks), weight.shape[0], weight.shape[-1]
 
+    def projection(self) -> tuple[Tensor, Tensor | None]:
+        """Copies of the last projection: (weight (W, d), bias (d,) or None), in fp32.
+
+        A feature (B, d) is x @ weight + bias for the unprojected feature x (B, W): a ViT's class token after the last
+        LayerNorm, or the output of a ResNet's attention pool before its output projection. Raises UserError for a tower
+        without it.
+        """
+        self._require_projection()
+        if isinstance(self.visual, ModifiedResNet):
+            layer = self.visual.attnpool.c_proj
+            return layer.weight.detach().t().float().clone(), layer.bias.detach().float().clone()
+        return self.visual.proj.detach().float().clone(), None
+
+    def _require_projection(self) -> None:
+        if isinstance(self.visual, ModifiedResNet) or (self._reads_class_token and self.visual.proj is not None):
+            return
+        raise UserError(
+            f"Backbone {self.clip.name}: this method needs the last projection of the image tower, and a "
+            f"{type(self.visual).__name__} lacks it. Use a ViT or ResNet of CLIP, such as ViT-B/16."
+        )
+
     def check(
         self, added: Additions, attention: Collection[int] = (), count: int | None = None, start: int = 0
     ) -> None:
         """Raise UserError for additions that do not fit this tower, and for layers in `attention` that do not exist."""
         kept = added.tokens is not None and added.tokens.keep
+        if added.unprojected:
+            self._require_projection()
+            if added.local:
+                raise UserError("Additions with local and unprojected: ask for one of the two outputs.")
         if added.alters or attention or kept:
             layers, W, _ = self.require_prompts()
             if wrong := [layer for layer in attention if not 0 <= layer < layers]:
@@ -98,7 +123,7 @@ class ImageTower:
         With `start` > 0, `images` are the tokens of `before(images, start)`, and the tower begins with layer `start`.
 
         Returns a tuple if more outputs are requested, in this order:
-        - the features (B, d);
+        - the features (B, d), or with `added.unprojected` (B, W);
         - with `added.local`, the local tokens (B, P, d);
         - with kept tokens, their outputs (B, K, W) after the last LayerNorm, not projected;
         - with `attention`, a collection of layers counted from 0, {layer: weights (B, h, S, S)} without gradient. Rows
@@ -114,9 +139,12 @@ class ImageTower:
             found = self._tokens(images.to(self.visual.conv1.weight.dtype), added, attention, start)
             return found if len(found) > 1 else found[0]
         images = images.to(self.clip.dtype)
-        if not added.local:
+        if not added.local and not added.unprojected:
             return self.visual(images)
-        tokens = self._attention_pool(images)
+        pooled, project = self._attention_pool(images), self.visual.attnpool.c_proj
+        if added.unprojected:
+            return pooled[:, 0]
+        tokens = F.linear(pooled, project.weight, project.bias)
         return tokens[:, 0], tokens[:, 1:]
 
     def _tokens(self, images: Tensor, added: Additions, attention: Collection[int], start: int) -> tuple:
@@ -155,7 +183,7 @@ class ImageTower:
         kept = tokens is not None and tokens.keep
         x = norm(v.ln_post, x if added.local or kept else x[:, 0])
         feature, K = x[:, 0] if x.ndim == 3 else x, tokens.values.shape[2] if kept else 0
-        found = [feature if v.proj is None else feature @ v.proj]
+        found = [feature if v.proj is None or added.unprojected else feature @ v.proj]
         if added.local:
             local = x[:, 1:count]
             found.append(local if v.proj is None else local @ v.proj)
@@ -174,7 +202,7 @@ class ImageTower:
         )
 
     def _attention_pool(self, images: Tensor) -> Tensor:
-        """All outputs of the ResNet's attention pool, the pooled output first: (B, 1 + P, d)."""
+        """All outputs of the ResNet's attention pool before its projection, the pooled one first: (B, 1 + P, W)."""
         v, pool = self.visual, self.visual.attnpool
         x = v.layer4(v.layer3(v.layer2(v.layer1(v.stem(images)))))  # (B, W, h, w)
         x = x.flatten(2).transpose(1, 2)  # (B, P, W)
@@ -183,8 +211,7 @@ class ImageTower:
             F.linear(x, layer.weight, layer.bias).unflatten(-1, (pool.num_heads, -1)).transpose(1, 2)
             for layer in (pool.q_proj, pool.k_proj, pool.v_proj)
         )  # (B, heads, 1 + P, W / heads)
-        x = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return F.linear(x, pool.c_proj.weight, pool.c_proj.bias)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def _block(

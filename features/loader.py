@@ -9,7 +9,7 @@ need the same features share them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 
 import torch
@@ -46,7 +46,7 @@ class FeatureLoader:
     Args:
         loader: the image loader, as `build_data_loader` makes it.
         store: the store for the features of the loader's views.
-        epochs: the epochs whose views are needed (training); None if each image has a single view.
+        epochs: the epochs whose views are needed (training), without repetition; None: each image has a single view.
         encode: function from images (B, 3, H, W) to features (B, ...).
         what: name of the images in messages and in the progress bar.
         view_bytes: size of one view's feature in bytes.
@@ -59,7 +59,7 @@ class FeatureLoader:
         self,
         loader: DataLoader,
         store: FeatureStore,
-        epochs: range | None,
+        epochs: Sequence[int] | None,
         encode: Callable[[Tensor], Tensor],
         what: str,
         view_bytes: int = 0,
@@ -84,7 +84,16 @@ class FeatureLoader:
         """Key in the store of the feature of image `index` in `epoch`."""
         if self.seed is None:
             return digest(self._stamps[index])
-        return digest(self._stamps[index], self.seed, epoch, self._keys[index])
+        return digest(self._stamps[index], self.seed, self.dataset.view(epoch), self._keys[index])
+
+    def rows(self, epoch: int) -> Tensor:
+        """Features (M, ...) of all images in `epoch`, in the order of `items`."""
+        return torch.from_numpy(self.store.rows([self.name(epoch, i) for i in range(len(self.items))]))
+
+    @property
+    def labels(self) -> Tensor:
+        """(M, 2): task and label within the task of each image."""
+        return torch.tensor(self._labels).view(-1, 2)
 
     def _fill(self, pairs: list[tuple[int, int]], encode: Callable[[Tensor], Tensor], what: str) -> None:
         """Compute the features of the (epoch, index) `pairs` that are missing from the store."""
@@ -178,7 +187,7 @@ def one_view(loader: DataLoader, cfg) -> bool:
     return repr(loader.dataset.dataset.transform) == repr(build_transform(cfg, is_train=False))
 
 
-def too_large(loader: DataLoader, epochs: range | None, view_bytes: int, cfg) -> str:
+def too_large(loader: DataLoader, epochs: Sequence[int] | None, view_bytes: int, cfg) -> str:
     """Reason why the features are not stored (they would exceed the size limit), or "" if they fit."""
     needed = len(loader.dataset) * view_bytes * (1 if epochs is None else len(epochs))
     limit = cfg.DATALOADER.FEATURE_CACHE_GB
@@ -197,7 +206,8 @@ def store_for(
 ) -> FeatureStore:
     """Store for the features of `shape` that `clip` computes under this loader's transform.
 
-    `features`: "" for the joint features, "local" for one feature per patch, "tokens <l>" for tokens before layer l.
+    `features`: "" for the joint features, "local" for one feature per patch, "unprojected" for features before the last
+    projection, "tokens <l>" for tokens before layer l.
     """
     kind = {
         "weights": clip.weights_hash,

@@ -18,8 +18,9 @@ from dassl.evaluation import ClassificationMT
 from dassl.utils import UserError
 
 from .building import BuiltTrainer
+from .choices import Choices
 from .losses import multitask_cross_entropy, present_columns
-from .samples import StartSamples, read_samples
+from .samples import StartSamples, Views, read_samples
 from .zero_shot import ZeroShotCheck
 
 
@@ -169,7 +170,7 @@ class MultiTaskTrainer(BuiltTrainer):
     def compares_features(self) -> bool:
         """Whether the method compares one text feature per class with one feature per image."""
         text = self._ready()[1]
-        return text is not None and text.ndim == 2 and not self.local
+        return text is not None and text.ndim == 2 and not self.part
 
     @property
     def by_task(self) -> bool:
@@ -229,6 +230,12 @@ class MultiTaskTrainer(BuiltTrainer):
         if self.cfg.DATALOADER.FEATURE_CACHE and self.frozen:
             name = f"{split or self.cfg.TEST.SPLIT}_loader"
             setattr(self, name, self.from_features(getattr(self, name), f"{name[:-7]} images"))
+        chosen = {}
+        for part in self.model.modules():
+            if isinstance(part, Choices):
+                chosen |= part.record()
+        if chosen:
+            self.run_extra["chosen"] = chosen
         if split or not self._compared():
             return super().test(split)
         try:
@@ -247,7 +254,7 @@ class MultiTaskTrainer(BuiltTrainer):
     def _compared(self) -> bool:
         """Whether to compare with zero-shot CLIP: only trained models on the frozen tower's own features."""
         trained = self.learns and self.epochs_done > 0
-        own = self.frozen and not self.local and isinstance(self.evaluator, ClassificationMT)
+        own = self.frozen and not self.part and isinstance(self.evaluator, ClassificationMT)
         return trained and own and self.cfg.TEST.ZERO_SHOT_CHECK
 
     # ---- the start of a learner
@@ -276,10 +283,23 @@ class MultiTaskTrainer(BuiltTrainer):
         else:
             self._start()
 
+    @cached_property
+    def samples(self) -> StartSamples:
+        """Frozen features for the start and the end of the learner."""
+        return StartSamples(lambda split: read_samples(self, split), lambda count: Views(self, count))
+
     @torch.no_grad()
     def _start(self) -> None:
-        self.model.start(StartSamples(lambda split: read_samples(self, split)))
+        self.model.start(self.samples)
         self._prepared = None
+
+    def after_epoch(self) -> None:
+        last = self.epoch + 1 == self.max_epoch
+        if self._by_gradients and self.model.finishes and (last or self.cfg.TEST.FINAL_MODEL == "best_val"):
+            with torch.no_grad():
+                self.model.finish(self.samples)
+            self._prepared = None
+        super().after_epoch()
 
 
 class FittedTrainer(MultiTaskTrainer):

@@ -38,7 +38,8 @@ class BuiltTrainer(TrainerX):
         space: the tasks.
         model: the learner.
         frozen: whether features of the frozen image tower serve, because the learner adds nothing to it.
-        local: whether the learner requests local features (B, P, d).
+        part: the output of the frozen image tower that the learner requests: "" for the features (B, d), "local" for
+            local features (B, P, d), "unprojected" for features before the last projection (B, W).
         start: layer of the image tower from which on images are encoded: 0, or with the feature bank the first layer
             with an addition, since the tokens before it are those of the frozen tower.
     """
@@ -111,10 +112,14 @@ class BuiltTrainer(TrainerX):
 
     def build_on(self, clip: CLIP, space: TaskSpace) -> None:
         """Build all parts of the method from a loaded CLIP (on `self.device`) and the tasks of `space`."""
+        image_tower = ImageTower(clip, checkpoint=self.cfg.MODEL.IMAGE_CHECKPOINT)
+        self.build_on_towers(clip, image_tower, TextTower(clip, self.cfg.MODEL.TEXT_CHUNK), space)
+
+    def build_on_towers(self, clip: CLIP, image_tower: ImageTower, text_tower: TextTower, space: TaskSpace) -> None:
+        """Build all parts of the method from the towers of a CLIP."""
         cfg = self.cfg
         self.clip, self.space, self._prepared, self._initialised, self.start = clip, space, None, False, 0
-        self.image_tower = ImageTower(clip, checkpoint=cfg.MODEL.IMAGE_CHECKPOINT)
-        self.text_tower = TextTower(clip, cfg.MODEL.TEXT_CHUNK)
+        self.image_tower, self.text_tower = image_tower, text_tower
         self.scale = clip.logit_scale.exp()
         self.task_of_column = space.task_of_column.to(self.device)
         self.all_columns = torch.arange(space.num_classes, device=self.device)
@@ -142,7 +147,8 @@ class BuiltTrainer(TrainerX):
                     f"tasks, or one for each of the {self.space.num_tasks} tasks"
                 )
         self.image_tower.check(image)
-        self.frozen, self.local, self._first = not image.alters, image.local, image.first or 0
+        self.frozen, self._first = not image.alters, image.first or 0
+        self.part = "local" if image.local else "unprojected" if image.unprojected else ""
 
     def register_learner(self) -> None:
         """Register the learner, with optimiser and schedule if it has parameters to train by gradients."""
@@ -209,15 +215,12 @@ class BuiltTrainer(TrainerX):
             same = torch.tensor([task.key in keys for task in self.space.tasks])
             self.model.known_data = same.to(self.device)[self.task_of_column]
 
-    def frozen_features(self, images: Tensor, local: bool | None = None) -> Tensor:
-        """Features of the frozen image tower for images (B, 3, H, W): (B, d), or local features (B, P, d).
-
-        `local`: which of the two; default the ones that the method requests.
-        """
-        local = self.local if local is None else local
+    def frozen_features(self, images: Tensor, part: str | None = None) -> Tensor:
+        """Output `part` of the frozen image tower for images (B, 3, H, W); default: what the method requests."""
+        part = self.part if part is None else part
         with torch.no_grad(), self.autocast():
-            found = self.image_tower(images.to(self.device), Additions(local=local))
-        return found[1] if local else found
+            found = self.image_tower(images.to(self.device), Additions(**({part: True} if part else {})))
+        return found[1] if part == "local" else found
 
     def frozen_tokens(self, images: Tensor) -> Tensor:
         """Tokens (B, 1 + P, W) of images (B, 3, H, W) before the first layer of the image tower with an addition."""
@@ -228,9 +231,10 @@ class BuiltTrainer(TrainerX):
         """Context manager: matrix products in fp16 if PREC is amp; otherwise without effect."""
         return self.text_tower.autocast()
 
-    def from_features(self, loader, what: str, epochs: range | None = None, local: bool | None = None):
+    def from_features(self, loader, what: str, epochs: range | None = None, part: str | None = None):
         """Wrap `loader` so that it yields frozen features in place of images.
 
+        `epochs`: the epochs of a training loader. `part`: see `frozen_features`.
         Returns `loader` unchanged if it cannot be wrapped or already is.
         """
         if loader is None or isinstance(loader, FeatureLoader):
@@ -242,8 +246,10 @@ class BuiltTrainer(TrainerX):
         with_tokens = epochs is not None and not self.frozen
         if one_view(loader, self.cfg):
             epochs = None
-        local = self.local if local is None else local
-        parts = {"features": ("local" if local else "", partial(self.frozen_features, local=local))}
+        if epochs is not None and (cycle := self.cfg.DATALOADER.VIEWS):
+            epochs = sorted({epoch % cycle for epoch in epochs})
+        part = self.part if part is None else part
+        parts = {"features": (part, partial(self.frozen_features, part=part))}
         if with_tokens:
             parts["tokens"] = f"tokens {self._first}", self.frozen_tokens
         blank = torch.zeros(1, 3, *self.cfg.INPUT.SIZE)

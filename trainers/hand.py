@@ -26,19 +26,28 @@ class HandPrompts(nn.Module):
         space: the tasks and their classes.
         templates: one tuple of templates per task; "{}" stands for the class name, in which underscores become spaces.
             Default: the first template of each task.
+        raw: the mean over templates of the features as the tower gives them, without normalisation.
+        underscores: keep the underscores of class names.
 
     Attributes:
-        features: (N, d), normalised.
+        features: (N, d), normalised unless `raw`.
     """
 
-    def __init__(self, tower: TextTower, space: TaskSpace, templates: list[tuple[str, ...]] | None = None):
+    def __init__(
+        self,
+        tower: TextTower,
+        space: TaskSpace,
+        templates: list[tuple[str, ...]] | None = None,
+        raw: bool = False,
+        underscores: bool = False,
+    ):
         super().__init__()
         parts = []
         templates = [task.templates[:1] for task in space.tasks] if templates is None else templates
         for task, own in zip(space.tasks, templates, strict=True):
-            names = [name.replace("_", " ") for name in task.classnames]
+            names = [name if underscores else name.replace("_", " ") for name in task.classnames]
             features = torch.stack([tower.encode([t.format(name) for name in names]).float() for t in own])
-            parts.append(F.normalize(F.normalize(features, dim=-1).mean(0), dim=-1))  # (C, d)
+            parts.append(features.mean(0) if raw else F.normalize(F.normalize(features, dim=-1).mean(0), dim=-1))
         self.features = torch.cat(parts)  # (N, d)
 
     def forward(self, select: Tensor) -> Tensor:
@@ -76,19 +85,40 @@ def read_templates(path: str, setting: str = "TRAINER.ZSCLIP.TEMPLATES") -> dict
     return found
 
 
+def task_templates(value: str, setting: str, space: TaskSpace) -> list[tuple[str, ...]]:
+    """Templates of each task that `value` of a shared setting TEMPLATES selects; see `settings.SHARED`."""
+    if is_template(value):
+        return [(value,)] * space.num_tasks
+    if value == "all":
+        return [task.templates for task in space.tasks]
+    return _from_file(value, setting, space, [task.templates[:1] for task in space.tasks])
+
+
+def check_templates(value: str, setting: str) -> None:
+    """Raise the errors of `read_templates` for a value of a shared setting TEMPLATES that names a file."""
+    if value != "all" and not is_template(value):
+        read_templates(value, setting)
+
+
 def own_templates(cfg, space: TaskSpace) -> list[tuple[str, ...]]:
     """Templates of each task: from the file TRAINER.ZSCLIP.TEMPLATES if it contains the task, else the dataset's."""
-    given = read_templates(cfg.TRAINER.ZSCLIP.TEMPLATES)
+    path = cfg.TRAINER.ZSCLIP.TEMPLATES
+    return _from_file(path, "TRAINER.ZSCLIP.TEMPLATES", space, [task.templates for task in space.tasks])
+
+
+def _from_file(path: str, setting: str, space: TaskSpace, default: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Templates of each task: from the file `path` of a setting if it contains the task, else the `default`."""
+    given = read_templates(path, setting)
     found = []
-    for task in space.tasks:
+    for task, own in zip(space.tasks, default, strict=True):
         names = [name for name in (task.key.lower(), task.name.lower()) if name in given]
-        found.append(given[names[0]] if names else task.templates)
+        found.append(given[names[0]] if names else own)
     if given:
         known = {name for task in space.tasks for name in (task.key.lower(), task.name.lower())}
         changed = [task.key for task in space.tasks if {task.key.lower(), task.name.lower()} & given.keys()]
         unused = ", ".join(name for name in given if name not in known)
         print(
-            f"Templates of {', '.join(changed) or 'no task'} from {cfg.TRAINER.ZSCLIP.TEMPLATES}"
+            f"Templates of {', '.join(changed) or 'no task'} from {path}"
             + (f"; not among the tasks of this run: {unused}" if unused else "")
         )
     return found

@@ -37,6 +37,7 @@ class Learner(nn.Module):
     """
 
     by_task = False
+    fixed_scale = 0.0  # scale of the cosines; 0: CLIP's own
 
     def __init__(self, tower: TextTower, space: TaskSpace):
         super().__init__()
@@ -86,6 +87,13 @@ class Learner(nn.Module):
         Called before the first epoch. For methods without parameters to train by gradients, no epochs follow.
         """
 
+    def finish(self, samples: StartSamples) -> None:
+        """Compute what follows the steps, such as settings that are chosen on validation images.
+
+        Called after the last epoch, before its checkpoint; with TEST.FINAL_MODEL best_val after every epoch, so what it
+        sets must not change the training.
+        """
+
     def parameter_groups(self) -> list[dict]:
         """Parameter groups for the optimiser: dicts with "params" and the options of the group.
 
@@ -101,13 +109,19 @@ class Learner(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """CLIP's scale of the cosines, exp(logit_scale)."""
-        return self.tower.clip.logit_scale.exp()
+        """Scale of the cosines: `fixed_scale`, or CLIP's own, exp(logit_scale)."""
+        own = self.tower.clip.logit_scale.exp()
+        return torch.full_like(own, self.fixed_scale) if self.fixed_scale else own
 
     @property
     def starts(self) -> bool:
         """Whether the method computes something from the training images before the first epoch."""
         return type(self).start is not Learner.start
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the method computes something after its last step."""
+        return type(self).finish is not Learner.finish
 
     @property
     def serves_new_classes(self) -> bool:

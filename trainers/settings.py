@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clip.backbones import PRECISIONS
-from dassl.config import between, declare, settings
+from dassl.config import at_least, between, declare, settings
 
 POSITIONS = ("end", "middle", "front")  # positions of the class name, as in CoOp: at the end, …
 
@@ -15,6 +15,16 @@ SHARED = {  # name: (allowed values, help)
     "CSC": (None, "one context per class"),
     "TSC": (None, "one context per task of a suite"),
     "CLASS_TOKEN_POSITION": (POSITIONS, "position of the class name"),
+    "SCALE": (at_least(0), "scale of the cosines; 0: CLIP's own, which is 100 in OpenAI's models"),
+    "TEMPLATES": (
+        None,
+        "hand-made templates: '' the first of each task; all: all of each task; a text with {} for all tasks; or a "
+        "YAML or JSON file {key or name of a task: templates}",
+    ),
+    "CHOSEN_ON": (
+        ("val", "test"),
+        "split whose images choose the settings that the method searches; test: as published, and marked in all tables",
+    ),
     "DROPOUT": (between(0, 0.9), "dropout rate of what the method adds to the towers, in training"),
 }
 

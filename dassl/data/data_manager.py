@@ -62,6 +62,12 @@ declare(
     help="start method of workers; '': default",
 )
 declare("DATALOADER.K_TRANSFORMS", 1, allowed=between(1, 100), help="views of each training image per batch")
+declare(
+    "DATALOADER.VIEWS",
+    0,
+    allowed=at_least(0),
+    help="number of different augmented views of a training image, which recur in this order; 0: a new view per epoch",
+)
 declare("DATALOADER.RETURN_IMG0", False, help="add the image without augmentation as img0")
 declare("DATALOADER.OLD_DATA_PATH", "", help="beginning of image paths that is replaced by NEW_DATA_PATH")
 declare("DATALOADER.NEW_DATA_PATH", "", help="replacement of OLD_DATA_PATH")
@@ -228,6 +234,7 @@ def build_data_loader(
         tasks=tasks,
         places=places,
         advice=advice,
+        cycle=cfg.DATALOADER.VIEWS if is_train else 0,
     )
     workers = cfg.DATALOADER.NUM_WORKERS
     with warnings.catch_warnings():

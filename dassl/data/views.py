@@ -145,12 +145,13 @@ class KeyedViews(Dataset):
         tasks: T names of the tasks, for messages.
         places: M texts with the position of each item in its split, for messages; () if unknown.
         advice: command that lists all unreadable images, for messages.
+        cycle: number of different views of an image, which recur in this order; 0: a new view in every epoch.
 
     Raises (from `__getitem__`):
         BrokenImageError, MissingImageError: the text adds dataset, task and class.
     """
 
-    _own = ("dataset", "seed", "epoch", "image_root", "name", "tasks", "places", "advice", "changes")
+    _own = ("dataset", "seed", "epoch", "image_root", "name", "tasks", "places", "advice", "cycle", "changes")
 
     def __init__(
         self,
@@ -163,11 +164,13 @@ class KeyedViews(Dataset):
         tasks: Sequence[str] = (),
         places: Sequence[str] = (),
         advice: str = "",
+        cycle: int = 0,
     ):
         self.dataset = dataset
         self.__dict__["data_source"] = data_source
         self.seed, self.epoch, self.image_root = seed, epoch, image_root
         self.name, self.tasks, self.places, self.advice = name, tuple(tasks), places, advice
+        self.cycle = cycle
         self.changes = 0
 
     def __len__(self):
@@ -182,6 +185,10 @@ class KeyedViews(Dataset):
         with kept_generators():
             return [self._make(index, index.epoch) for index in indices]
 
+    def view(self, epoch: int | str) -> int | str:
+        """The view of all images in `epoch`: the epoch itself, or with `cycle` its remainder."""
+        return epoch % self.cycle if self.cycle and isinstance(epoch, int) else epoch
+
     def views(self, pairs: Sequence[tuple[int, int]]) -> list:
         """Items of the given (epoch, index) pairs, regardless of the current epoch."""
         with kept_generators(), decoded_once():
@@ -190,7 +197,7 @@ class KeyedViews(Dataset):
     def _make(self, index: int, epoch: int | str):
         if self.epoch is None and not self.changes:
             epoch = 0
-        seed_generators(view_seed(self.seed, epoch, image_key(self.data_source[index], self.image_root)))
+        seed_generators(view_seed(self.seed, self.view(epoch), image_key(self.data_source[index], self.image_root)))
         return self._item(index)
 
     def _item(self, index: int):

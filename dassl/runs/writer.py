@@ -82,6 +82,7 @@ def describe(cfg):
         "tasks": [],
         "mean": dict.fromkeys(("value", *METRICS.registered_names())),
         "zero_shot": None,
+        "chosen": None,
         "seconds": {"train": 0.0, "test": 0.0},
         "peak_memory_bytes": None,
         "versions": versions(),

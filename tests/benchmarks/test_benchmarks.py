@@ -144,7 +144,7 @@ def test_methods(capsys):
 def test_a_step_of_a_method_is_that_of_its_trainer():
     clip_model, space = tiny_vit(), suite("plant6", 0.05)
     batch = methods.Batch(clip_model, space, 4, "cpu")
-    assert relative(batch.features, batch.encode()) < 1e-5 and batch.local.shape == (4, 16, 48)
+    assert relative(batch.parts[""], batch.encode()) < 1e-5 and batch.parts["local"].shape == (4, 16, 48)
     for name in ("SoftCPT-CATA", "PLOT", "UPT"):
         trainer = methods.build(methods.ALL[name], clip_model, space, "cpu")
         before = {key: value.clone() for key, value in trainer.model.named_parameters()}

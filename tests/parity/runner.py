@@ -25,9 +25,11 @@ from dassl.engine import TRAINER_REGISTRY, TrainerBase
 from trainers.base import MultiTaskTrainer
 from trainers.promptsrc import gaussian_weights
 
+from . import on_features
 from .published import METHODS, Method, as_read
 
 CASE_DEFAULTS = {"MTCoOp": {"N_CTX": 6, "TASK_N_CTX": 4}, "MTCoOpHard": {"N_CTX": 6}}
+ADAPTERS = ("clip_adapter", "taskres", "clap", "clip_lora")  # their templates are those of the task
 FEATURES, GRADIENTS = 1e-5, 1e-4  # tolerated relative errors in fp32 on a CPU
 
 
@@ -59,6 +61,8 @@ def relative_error(found: Tensor, expected: np.ndarray) -> float:
 def run_case(path: Path) -> dict[str, tuple[float, float]]:
     """Errors of one case: {quantity: (relative error, tolerance)}. `path`: its json file. Raises NotHere."""
     case = json.loads(path.read_text())
+    if case.get("method") in on_features.METHODS:
+        return dict(on_features.METHODS[case["method"]](case, _arrays(path)))
     if case.get("method") == "promptsrc_gpa":
         return dict(_aggregation_errors(case, _arrays(path)))
     if "trainer" in case:
@@ -90,12 +94,14 @@ def _space(case: dict) -> TaskSpace:
         return TaskSpace(tuple(Task(key=name, name=name, classnames=tuple(classes)) for name, classes in names))
     words = (case.get("ctx_init") or "a photo of a").replace("_", " ")  # without text prompts: the words stay
     template = case.get("fixed_template") or case.get("template") or words + " {}."
-    return TaskSpace((Task("only", "only", tuple(case["classes"]), templates=(template,)),))
+    templates = tuple(case["templates"]) if case["method"] in ADAPTERS and "templates" in case else (template,)
+    return TaskSpace((Task("only", "only", tuple(case["classes"]), templates=templates),))
 
 
 def _optimiser(case: dict) -> dict:
     """Settings OPTIM.* of a case."""
-    found = {"NAME": case.get("optimizer", "sgd"), "LR": case["lr"], "WEIGHT_DECAY": case["weight_decay"]}
+    name = case.get("optimizer") or case.get("optimiser", "sgd")  # the key of adapters
+    found = {"NAME": name.lower(), "LR": case["lr"], "WEIGHT_DECAY": case["weight_decay"]}
     if "momentum" in case:
         found["MOMENTUM"] = case["momentum"]
     if "betas" in case:
