@@ -25,10 +25,11 @@ def about_text(experiments: list[Experiment]) -> str:
 
 
 def named_label(experiment: Experiment) -> str:
-    """The label with the name of the method, if the method has another name than its trainer, as folders have."""
+    """The marked label with the name of the method, if it has another name than its trainer, as folders have."""
     found = {(run.settings.get("trainer"), run.settings.get("method")) for run in experiment.finished}
     trainer, method = found.pop() if len(found) == 1 else (None, None)
-    return experiment.label if method in (None, trainer, experiment.label) else f"{experiment.label} ({method})"
+    named = experiment.label if method in (None, trainer, experiment.label) else f"{experiment.label} ({method})"
+    return named + experiment.mark
 
 
 def changes_text(experiments: list[Experiment]) -> str:

@@ -125,7 +125,7 @@ def halves_table(pair: Halves, choice: Choice, ci95: bool = False) -> str:
 
 def pairs_table(pairs: list[Halves], choice: Choice, ci95: bool = False) -> str:
     """Markdown table with a row per experiment: overall values."""
-    rows = [[pair.label or "-", *map(cell, pair.overall(choice, ci95))] for pair in pairs]
+    rows = [[(pair.label or "-") + pair.base.mark, *map(cell, pair.overall(choice, ci95))] for pair in pairs]
     return render(["base to new", "base", "new", "H"], rows)
 
 

@@ -156,7 +156,7 @@ def header(rows: list[Row], cross: bool) -> list[str]:
 
 def as_table(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> str:
     """Markdown table with a row per method."""
-    cells = [[row.label, *map(cell, row.numbers(choice, cross, ci95))] for row in rows]
+    cells = [[row.label + row.source.mark, *map(cell, row.numbers(choice, cross, ci95))] for row in rows]
     return render(["method", *header(rows, cross)], cells)
 
 

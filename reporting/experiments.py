@@ -23,6 +23,7 @@ from dassl.utils.errors import UserError
 from reporting.per_task import join, place
 
 RECORDED = ("OPTIM.MAX_EPOCH", "MODEL.BACKBONE.NAME")  # overrides that are among SETTINGS under other names
+CHOSEN_ON_TEST = "‡ test images chose settings of the method, as published: the number is too high to be compared"
 Seeds = list[int] | None  # the expected seeds; None: see `missing_seeds`
 
 
@@ -57,6 +58,11 @@ class Experiment:
     def unfinished(self) -> list[Run]:
         return [run for run in self.runs if not run.finished]
 
+    @property
+    def mark(self) -> str:
+        """The mark of labels in tables, see CHOSEN_ON_TEST."""
+        return " ‡" if any(run.chosen_on_test for run in self.finished) else ""
+
     def tasks(self) -> list[TaskResult]:
         """The distinct tasks of all finished runs, ordered by number."""
         tasks: dict[tuple, TaskResult] = {}
@@ -69,7 +75,7 @@ class Experiment:
 
     def notes(self) -> list[str]:
         """Notes below a table: missing and unfinished seeds, differing settings and tasks."""
-        notes = list(self.remarks)
+        notes = [*self.remarks, *([CHOSEN_ON_TEST] if self.mark else [])]
         if self.missing:
             notes.append("missing: " + ", ".join(f"seed {seed}" for seed in self.missing))
         notes += [f"unfinished: {run.label} ({run.problem})" for run in self.unfinished]

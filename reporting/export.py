@@ -9,7 +9,20 @@ from collections.abc import Callable, Sequence
 
 from reporting.experiments import Choice, Experiment, Stat, stat
 
-COLUMNS = ("experiment", "task_id", "task", "metric", "images", "n", "mean", "spread", "seeds", "missing", "unfinished")
+COLUMNS = (
+    "experiment",
+    "task_id",
+    "task",
+    "metric",
+    "images",
+    "n",
+    "mean",
+    "spread",
+    "seeds",
+    "missing",
+    "unfinished",
+    "chosen_on",
+)
 
 
 def plain(value: Stat | None) -> dict:
@@ -47,6 +60,7 @@ def describe(experiment: Experiment, choice: Choice, ci95: bool) -> dict:
         "missing": experiment.missing,
         "unfinished": {run.label: run.problem for run in experiment.unfinished},
         "notes": experiment.notes(),
+        "chosen_on": "test" if experiment.mark else "",
     }
 
 
@@ -82,6 +96,7 @@ def as_csv(
             " ".join(data["overall"]["values"]),
             " ".join(str(seed) for seed in data["missing"]),
             " ".join(data["unfinished"]),
+            data["chosen_on"],
         )
         overall = data["overall"]
         rows = [("", "", number.number, "", overall)] if number.task is None else []
@@ -94,7 +109,7 @@ def as_csv(
         for row in (*pair["tasks"], *overall):
             value = row["harmonic"] or plain(None)
             numbers = (value["n"], value["mean"], value["spread"])
-            writer.writerow([label, row["id"], row["name"], choice.number, "", *numbers, "", "", ""])
+            writer.writerow([label, row["id"], row["name"], choice.number, "", *numbers, "", "", "", ""])
     return text.getvalue()
 
 

@@ -116,7 +116,7 @@ def experiments_table(
     experiment with the overall value only. Tasks are shown if all experiments have the same ones. Where labels make a
     layout too wide, numbers replace them and a legend follows. `labels` replace those of the experiments.
     """
-    labels = labels or [experiment.label for experiment in experiments]
+    labels = labels or [experiment.label + experiment.mark for experiment in experiments]
     names = [str(number) for number in range(1, len(labels) + 1)]
     title = mean_title(choice, max((len(experiment.tasks()) for experiment in experiments), default=0))
     columns = [(title, [stat([choice.overall(run) for run in x.finished], ci95) for x in experiments])]
@@ -159,7 +159,9 @@ def wide_table(
         runs = experiment.finished
         values = [stat([choice.of_task(run, identity) for run in runs], ci95) for identity, _ in tasks]
         overall = stat([choice.overall(run) for run in runs], ci95)
-        rows.append([experiment.label, str(overall.n if overall else 0), *map(cell, values), cell(overall)])
+        rows.append(
+            [experiment.label + experiment.mark, str(overall.n if overall else 0), *map(cell, values), cell(overall)]
+        )
         row = published.row(experiment) if published else {}
         if any(task.key in row for _, task in tasks):
             there = [cell(row.get(task.key)) for _, task in tasks]
@@ -178,7 +180,7 @@ def comparison_table(experiments: list[Experiment], choice: Choice, published: P
     same = all(published.same_data(experiment) for experiment, _ in found)
     for experiment, number in found:
         here = stat([choice.overall(run) for run in experiment.finished], ci95)
-        rows.append([experiment.label, cell(here), cell(number)])
+        rows.append([experiment.label + experiment.mark, cell(here), cell(number)])
         if same:
             rows[-1].append(f"{here.mean - number.mean:+.2f}" if here else "-")
     if not same:

@@ -271,3 +271,21 @@ def test_tables_need_a_label_of_its_own_for_each_folder(three, capsys):
         assert table.main(given) == 2
         found = capsys.readouterr()
         assert message in found.err and not found.out
+
+
+def test_numbers_whose_settings_were_chosen_on_test_images_are_marked(tmp_path, capsys):
+    chosen = {"k0": {"alpha": 1.0, "chosen_on": "val"}, "k1": {"alpha": 2.0, "chosen_on": "test"}}
+    write(tmp_path / "TipAdapter/seed1", results=result(70.0, chosen=chosen))
+    write(tmp_path / "CoOp/seed1", results=result(60.0, chosen={"k0": chosen["k0"]}))
+    note = "test images chose settings of the method, as published"
+    status, out, _ = parse(capsys, tmp_path, "--multi-exp")
+    assert status == 0 and "TipAdapter ‡" in out and "CoOp ‡" not in out and out.count(note) == 1
+    _, out, _ = parse(capsys, tmp_path / "TipAdapter")
+    assert note in out
+    _, out, _ = parse(capsys, tmp_path / "CoOp")
+    assert note not in out
+    _, out, err = parse(capsys, tmp_path, "--multi-exp", "--csv")
+    rows = {line.split(",")[0]: line.split(",")[-1] for line in out.splitlines()}
+    assert rows == {"experiment": "chosen_on", "TipAdapter": "test", "CoOp": ""} and note in err
+    write(tmp_path / "odd/seed1", results=result(60.0, chosen=["test"]))
+    assert parse(capsys, tmp_path / "odd")[0] == 0

@@ -223,6 +223,7 @@ class Run:
         overrides: {key: value} of the settings that differ from the run's configuration files.
         costs: the known values of "parameters", "train" and "test" in seconds, and "memory" in bytes.
         suite_tasks: keys of all tasks of the suite; () if not known.
+        chosen_on_test: whether the images of the test chose settings of the method, as some papers do.
     """
 
     folder: Path
@@ -238,6 +239,7 @@ class Run:
     notes: tuple[str, ...] = ()
     costs: dict[str, float] = field(default_factory=dict)
     suite_tasks: tuple[str, ...] = ()
+    chosen_on_test: bool = False
 
 
 def canonical(name):
@@ -309,6 +311,7 @@ def _from_results(folder, data, notes):
         notes=notes,
         costs=_costs(data),
         suite_tasks=tuple(map(str, suite)) if isinstance(suite, list) else (),
+        chosen_on_test=_chosen_on_test(data),
     )
 
 
@@ -364,6 +367,12 @@ def _overrides(data):
     """{key: value as text} of the settings that differ from the configuration files."""
     found = data.get("overrides")
     return {str(key): str(value)[:100] for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _chosen_on_test(data):
+    chosen = data.get("chosen")
+    entries = chosen.values() if isinstance(chosen, dict) else ()
+    return any(isinstance(entry, dict) and entry.get("chosen_on") == "test" for entry in entries)
 
 
 def _costs(data):
