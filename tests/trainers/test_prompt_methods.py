@@ -262,7 +262,7 @@ def test_sentences_of_a_file_are_checked(build, tmp_path):
         ("MaPLe", {"MAPLE.TSC": True, "MAPLE.SHARING": "soft"}, "exclude each other"),
         ("MaPLe", {"MAPLE.PG_TYPE": "mlp"}, "needs TRAINER.MAPLE.SHARING soft"),
         ("IVLP", {"IVLP.PROMPT_DEPTH_TEXT": 0, "IVLP.PROMPT_DEPTH_VISION": 0}, "nothing would be learned"),
-        ("IVLP", {"IVLP.N_CTX_VISION": 0}, "needs TRAINER.IVLP.PROMPT_DEPTH_VISION 0, found 12"),
+        ("IVLP", {"IVLP.N_CTX_VISION": 0}, "needs TRAINER.IVLP.PROMPT_DEPTH_VISION 0, found -1"),
         ("TCP", {"TCP.INSERT_LAYER": 3}, "layers 0 to 2"),
         ("TCP", {"TCP.TEMPLATES": "nowhere.yaml"}, "nowhere.yaml does not exist"),
         ("MMRL", {"MMRL.REP_LAYERS": (3, 2)}, "rising order"),
