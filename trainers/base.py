@@ -19,7 +19,7 @@ from dassl.utils import UserError
 
 from .building import BuiltTrainer
 from .choices import Choices
-from .losses import multitask_cross_entropy, present_columns
+from .losses import class_weights, multitask_cross_entropy, present_columns
 from .samples import StartSamples, Views, read_samples
 from .zero_shot import ZeroShotCheck
 
@@ -77,6 +77,10 @@ class MultiTaskTrainer(BuiltTrainer):
         """Cross-entropy of logits (B, N') over `columns` (N',); each image is classified within its task."""
         smoothing = self.cfg.TRAINER.LABEL_SMOOTHING
         return multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing)
+
+    def class_mean(self, values: Tensor, step: Step) -> Tensor:
+        """Mean of `values` (N',) over the classes of a step, where tasks weigh as in the cross-entropy."""
+        return class_weights(self.task_of_column[step.columns], step.task) @ values
 
     def gradients(self, loss: Tensor, step: Step) -> None:
         """Compute the gradients of `loss`. Methods that change gradients (ProGrad) override it."""

@@ -1,9 +1,9 @@
-"""Learners with one fitted row per class, which never predict classes without training images."""
+"""Rows of classes: learners with one fitted row per class, and linear classifiers trained by gradients."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clip.text_tower import TextTower
 from dassl.data.tasks import TaskSpace
@@ -47,3 +47,13 @@ class ClassRows(OwnedRows, Learner):
     def predict(self, features: Tensor, columns: Tensor) -> Tensor:
         """Logits (B, N') of image features (B, d) over the classes in `columns` (N',)."""
         raise TypeError(f"{type(self).__name__} has no predict")
+
+
+class ClassLinear(OwnedRows):
+    """A linear classifier with one row per class: `weight` (N, d), `bias` (N,), as torch initialises them."""
+
+    def __init__(self, d: int, owners: list[str]):
+        super().__init__()
+        drawn = nn.Linear(d, len(owners))
+        self.weight, self.bias = drawn.weight, drawn.bias
+        self.own(owners, "class", "row of the classifier", new="initial")

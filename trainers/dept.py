@@ -19,7 +19,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 
 from .base import FittedTrainer, MultiTaskTrainer, Step
-from .learner import Learner
+from .class_rows import ClassLinear
+from .learner import Learner, WrappedLearner
 from .rows import OwnedRows, class_owners, task_owners
 from .settings import declare_shared
 
@@ -41,43 +42,17 @@ class ChannelMap(OwnedRows):
         self.own(owners, "task", "channel-wise map")
 
 
-class ClassifierRows(OwnedRows):
-    """The linear classifier: `weight` (N, d), `bias` (N,), as torch initialises them."""
-
-    def __init__(self, d: int, owners: list[str]):
-        super().__init__()
-        drawn = nn.Linear(d, len(owners))
-        self.weight, self.bias = drawn.weight, drawn.bias
-        self.own(owners, "class", "row of the classifier", new="initial")
-
-
-class Decoupled(Learner):
+class Decoupled(WrappedLearner):
     """The learner `base` of another method, and the classifier with its maps of image and text features."""
 
     fuses = True  # False in training steps, whose loss adds the classifier itself
 
     def __init__(self, base: Learner, share: float, lr_scale: float, per_task: bool):
-        super().__init__(base.tower, base.space)
-        owners = task_owners(base.space) if per_task else None
-        d = base.tower.output_dim
-        self.base, self.share, self.lr_scale, self.by_task = base, share, lr_scale, base.by_task
+        super().__init__(base)
+        owners, d = task_owners(base.space) if per_task else None, base.tower.output_dim
+        self.share, self.lr_scale = share, lr_scale
         self.film_image, self.film_text = ChannelMap(d, owners), ChannelMap(d, owners)
-        self.head = ClassifierRows(d, class_owners(base.space))
-
-    def __getattr__(self, name: str):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:  # what the base trainer expects of its learner
-            return getattr(super().__getattr__("base"), name)
-
-    def additions(self):
-        return self.base.additions()
-
-    def text(self, select, added=None):
-        return self.base.text(select, added)
-
-    def image(self, features, task=None):
-        return self.base.image(features, task)
+        self.head = ClassLinear(d, class_owners(base.space))
 
     def linear(self, features: Tensor, film: ChannelMap, columns: Tensor) -> Tensor:
         """Logits z_l (B, N') of features (B, d). The map of a class's task is applied to the class's row."""
@@ -86,7 +61,7 @@ class Decoupled(Learner):
         return features.float() @ (film.scale[task] * weight).t() + (film.bias[task] * weight).sum(-1) + bias
 
     def logits(self, image, text, columns, task=None):
-        z = self.base.logits(image, text, columns, task)
+        z = super().logits(image, text, columns, task)
         if not self.fuses:
             return z
         fused = (1 - self.share) * z + self.share * self.linear(image, self.film_image, columns)
@@ -95,7 +70,7 @@ class Decoupled(Learner):
     def parameter_groups(self) -> list[dict]:
         parts = (self.film_image, self.film_text, self.head)
         own = [parameter for part in parts for parameter in part.parameters()]
-        return [*self.base.parameter_groups(), {"params": own, "lr_scale": self.lr_scale}]
+        return [*super().parameter_groups(), {"params": own, "lr_scale": self.lr_scale}]
 
 
 @TRAINER_REGISTRY.register()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from clip.text_tower import TextTower
 from dassl.config import declare, read_yaml
-from dassl.data.tasks import TaskSpace, is_template
+from dassl.data.tasks import Task, TaskSpace, is_template
 from dassl.utils import UserError, read_json
 
 declare(
@@ -100,6 +100,20 @@ def check_templates(value: str, setting: str) -> None:
         read_templates(value, setting)
 
 
+def template_problems(path: str, setting: str) -> list[str]:
+    """The error of `read_templates`, if it raises one."""
+    try:
+        read_templates(path, setting)
+    except (UserError, FileNotFoundError) as error:
+        return [str(error)]
+    return []
+
+
+def of_task(given: dict[str, tuple[str, ...]], task: Task) -> tuple[str, ...]:
+    """Templates of a task among those of `read_templates`; (): none."""
+    return given.get(task.key.lower()) or given.get(task.name.lower(), ())
+
+
 def own_templates(cfg, space: TaskSpace) -> list[tuple[str, ...]]:
     """Templates of each task: from the file TRAINER.ZSCLIP.TEMPLATES if it contains the task, else the dataset's."""
     path = cfg.TRAINER.ZSCLIP.TEMPLATES
@@ -109,10 +123,7 @@ def own_templates(cfg, space: TaskSpace) -> list[tuple[str, ...]]:
 def _from_file(path: str, setting: str, space: TaskSpace, default: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Templates of each task: from the file `path` of a setting if it contains the task, else the `default`."""
     given = read_templates(path, setting)
-    found = []
-    for task, own in zip(space.tasks, default, strict=True):
-        names = [name for name in (task.key.lower(), task.name.lower()) if name in given]
-        found.append(given[names[0]] if names else own)
+    found = [of_task(given, task) or own for task, own in zip(space.tasks, default, strict=True)]
     if given:
         known = {name for task in space.tasks for name in (task.key.lower(), task.name.lower())}
         changed = [task.key for task in space.tasks if {task.key.lower(), task.name.lower()} & given.keys()]

@@ -8,28 +8,15 @@ prompts). Published settings: 2 + 2 prompts in all 12 layers (MaPLe's repository
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from clip.image_tower import ImageTower
 from clip.text_tower import TextTower
 from dassl.config import between, declare
-from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import MultiTaskTrainer
-from .deep import (
-    DeepLearner,
-    build_deep,
-    declare_deep,
-    deep_critical_settings,
-    deep_problems,
-    depth_of,
-    first_words,
-)
+from .deep_trainer import DeepTrainer, declare_deep, depth_of, drawn, first_words
 from .settings import declare_shared
-
-KEY = "TRAINER.IVLP."
 
 
 def declare_independent(section: str, prompts: int, depth: int) -> None:
@@ -46,37 +33,46 @@ def declare_independent(section: str, prompts: int, depth: int) -> None:
 
 
 class Independent(nn.Module):
-    """Maker of independent prompts: text (I_t, n_t, D) and visual (I_v, n_v, W), or None where the depth is 0."""
+    """Maker of independent prompts: text (I_t, n_t, D) and visual (I_v, n_v, W), or None where the depth is 0.
 
-    def __init__(self, tower: TextTower, c):
+    `text`, `visual`: (depth, prompts per layer) of each tower.
+    """
+
+    def __init__(self, tower: TextTower, text: tuple[int, int], visual: tuple[int, int], init: str):
         super().__init__()
-        self.start = None
-        self.text = self.visual = False
-        self.shapes = []
-        if c.PROMPT_DEPTH_TEXT:
-            depth = depth_of("PROMPT_DEPTH_TEXT", c.PROMPT_DEPTH_TEXT, len(tower.blocks))
-            self.shapes.append((depth, c.N_CTX_TEXT, tower.width))
-            self.text, self.start = True, first_words(tower, c.N_CTX_TEXT, c.CTX_INIT)[0]
-        if c.PROMPT_DEPTH_VISION:
+        self.start, self.shapes, self.text, self.visual = None, [], bool(text[0]), bool(visual[0])
+        if self.text:
+            depth = depth_of("PROMPT_DEPTH_TEXT", text[0], len(tower.blocks))
+            self.shapes.append((depth, text[1], tower.width))
+            self.start = first_words(tower, text[1], init)[0]
+        if self.visual:
             layers, W, _ = ImageTower(tower.clip).require_prompts()
-            depth = depth_of("PROMPT_DEPTH_VISION", c.PROMPT_DEPTH_VISION, layers)
-            self.shapes.append((depth, c.N_CTX_VISION, W))
-            self.visual = True
+            self.shapes.append((depth_of("PROMPT_DEPTH_VISION", visual[0], layers), visual[1], W))
 
     def initial(self) -> list[nn.Parameter]:
-        found = [torch.empty(*shape).normal_(std=0.02) for shape in self.shapes]
-        if self.start is not None:
-            found[0][0] = self.start
-        return [nn.Parameter(prompts) for prompts in found]
+        return drawn(self.shapes, self.start)
 
     def forward(self, *raw: Tensor) -> tuple[Tensor | None, Tensor | None]:
         return raw[0] if self.text else None, raw[-1] if self.visual else None
 
 
-class IndependentTrainer(MultiTaskTrainer):
-    """Trainer of independent prompts; subclasses set `section`."""
+declare_independent("IVLP", prompts=2, depth=12)
 
-    learner = DeepLearner
+
+@TRAINER_REGISTRY.register()
+class IVLP(DeepTrainer):
+    """Independent prompts: one set for all tasks, one per task (TSC), or generated from task names (SHARING soft)."""
+
+    section = "IVLP"
+
+    @classmethod
+    def maker(cls, c, tower: TextTower) -> Independent:
+        text, visual = (c.PROMPT_DEPTH_TEXT, c.N_CTX_TEXT), (c.PROMPT_DEPTH_VISION, c.N_CTX_VISION)
+        return Independent(tower, text, visual, c.CTX_INIT)
+
+    @classmethod
+    def text_prompts(cls, c) -> int:
+        return c.N_CTX_TEXT if c.PROMPT_DEPTH_TEXT else 0
 
     def problems(self, cfg) -> list[str]:
         c, key = cfg.TRAINER[self.section], f"TRAINER.{self.section}."
@@ -86,22 +82,4 @@ class IndependentTrainer(MultiTaskTrainer):
                 found.append(f"{key}N_CTX_{kind} 0 needs {key}PROMPT_DEPTH_{kind} 0, found {c[f'PROMPT_DEPTH_{kind}']}")
         if not c.PROMPT_DEPTH_TEXT and not c.PROMPT_DEPTH_VISION:
             found.append(f"{key}PROMPT_DEPTH_TEXT 0 and {key}PROMPT_DEPTH_VISION 0: nothing would be learned")
-        return found + deep_problems(key, c, c.N_CTX_TEXT if c.PROMPT_DEPTH_TEXT else 0)
-
-    def load_critical_settings(self, c) -> dict[str, object]:
-        return deep_critical_settings(c)
-
-    @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> DeepLearner:
-        c = cfg.TRAINER[cls.section]
-        return build_deep(c, tower, space, lambda: Independent(tower, c), c.N_CTX_TEXT, cls.learner)
-
-
-declare_independent("IVLP", prompts=2, depth=12)
-
-
-@TRAINER_REGISTRY.register()
-class IVLP(IndependentTrainer):
-    """Independent prompts: one set for all tasks, one per task (TSC), or generated from task names (SHARING soft)."""
-
-    section = "IVLP"
+        return found + super().problems(cfg)

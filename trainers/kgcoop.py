@@ -16,7 +16,6 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import Step
 from .contexts import ContextTrainer
-from .losses import class_weights
 from .settings import declare_shared
 
 KEY = "TRAINER.KGCOOP."
@@ -33,6 +32,5 @@ class KgCoOp(ContextTrainer):
 
     def loss(self, step: Step) -> Tensor:
         hand = self.model.hand_features()[step.columns]
-        weight = class_weights(self.task_of_column[step.columns], step.task)
-        distance = weight @ (1 - F.cosine_similarity(step.text.float(), hand.float(), dim=-1))
+        distance = self.class_mean(1 - F.cosine_similarity(step.text.float(), hand.float(), dim=-1), step)
         return super().loss(step) + self.cfg.TRAINER.KGCOOP.W * distance

@@ -147,3 +147,32 @@ class Learner(nn.Module):
             if part is not None and part.tokens is not None and len(part.tokens.values) == self.space.num_tasks:
                 found[title] = part.tokens.values
         return found
+
+
+class WrappedLearner(Learner):
+    """A learner around the learner `base` of another method: hooks and attributes that it lacks are those of `base`."""
+
+    def __init__(self, base: Learner):
+        super().__init__(base.tower, base.space)
+        self.base, self.by_task = base, base.by_task
+
+    def __getattr__(self, name: str):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:  # what the base method's trainer expects of its learner
+            return getattr(super().__getattr__("base"), name)
+
+    def additions(self) -> TowerAdditions:
+        return self.base.additions()
+
+    def text(self, select: Tensor, added=None) -> Tensor | None:
+        return self.base.text(select, added)
+
+    def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
+        return self.base.image(features, task)
+
+    def logits(self, image: Tensor, text: Tensor, columns: Tensor, task: Tensor | None = None):
+        return self.base.logits(image, text, columns, task)
+
+    def parameter_groups(self) -> list[dict]:
+        return self.base.parameter_groups()

@@ -28,7 +28,7 @@ class RepresentationSpace(nn.Module):
     published code.
     """
 
-    def __init__(self, clip, layers: int, count: int, width: int, c):
+    def __init__(self, clip, layers: int, count: int, width: int):
         super().__init__()
         self.rep = nn.Parameter(torch.empty(count, width).normal_(std=0.02))
         W, d = clip.visual.proj.shape

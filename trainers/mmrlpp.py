@@ -51,14 +51,14 @@ class Aligner(nn.Module):
 class SharedSpace(nn.Module):
     """R, one `Aligner` per tower, and the change A B of CLIP's projection; see `mmrl.RepresentationSpace`."""
 
-    def __init__(self, clip, layers: int, count: int, width: int, c):
+    def __init__(self, clip, layers: int, count: int, width: int, aligner_rank: int, proj_rank: int):
         super().__init__()
         self.frozen = [clip.visual.proj]  # in a list, so that it is not a parameter of this module
         self.rep = nn.Parameter(torch.empty(count, width).normal_(std=0.02))
         W, d = clip.visual.proj.shape
-        self.text = Aligner(layers, width, clip.ln_final.weight.shape[0], c.ALIGNER_RANK)
-        self.image = Aligner(layers, width, W, c.ALIGNER_RANK)
-        self.A, self.B = low_rank(W, c.PROJ_RANK, d)
+        self.text = Aligner(layers, width, clip.ln_final.weight.shape[0], aligner_rank)
+        self.image = Aligner(layers, width, W, aligner_rank)
+        self.A, self.B = low_rank(W, proj_rank, d)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.text(self.rep), self.image(self.rep)
@@ -74,6 +74,10 @@ class MMRLpp(RepresentationTrainer):
 
     section = "MMRLPP"
     representation_space = SharedSpace
+
+    @classmethod
+    def space_options(cls, c) -> dict:
+        return {"aligner_rank": c.ALIGNER_RANK, "proj_rank": c.PROJ_RANK}
 
     @classmethod
     def share(cls, c) -> float:

@@ -13,8 +13,8 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .deep import (
-    DeepLearner,
+from .deep import DeepLearner
+from .prompt_sets import (
     GeneratedPrompts,
     declare_generated,
     generated_critical_settings,

@@ -96,6 +96,14 @@ class NameTokens:
         return Prompts(prefix, tokens, owner, length)
 
 
+def prompt_parts(template: str, n_ctx: int) -> tuple[str, str]:
+    """Words between context and class name, and the text after the name, of a template whose first words the context
+    replaces: "X X X X person {}." -> ("person", "."). With fewer words than `n_ctx` in front of the name: none remain.
+    """
+    before, after = template.split("{}")
+    return " ".join(before.split()[n_ctx:]), after
+
+
 def _insert(tokens: Tensor, position: Tensor, piece: Tensor) -> Tensor:
     """Insert `piece` (N, K, D) into `tokens` (N, S, D) before the `position` (N,) of each row: (N, S + K, D)."""
     (_, S, D), K = tokens.shape, piece.shape[1]

@@ -21,8 +21,8 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import Step
 from .deep import DeepLearner
-from .ivlp import IndependentTrainer, declare_independent
-from .losses import class_weights, cosine_logits, divergence
+from .ivlp import IVLP, declare_independent
+from .losses import cosine_logits, divergence
 from .zsclip import ENSEMBLE
 
 KEY = "TRAINER.PROMPTSRC."
@@ -79,7 +79,7 @@ class SelfRegulated(DeepLearner):
 
 
 @TRAINER_REGISTRY.register()
-class PromptSRC(IndependentTrainer):
+class PromptSRC(IVLP):
     """Independent prompts near frozen CLIP, averaged over epochs."""
 
     section = "PROMPTSRC"
@@ -93,10 +93,8 @@ class PromptSRC(IndependentTrainer):
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
         c, target = self.cfg.TRAINER.PROMPTSRC, self.model.target[step.columns]
         text, image, frozen = (F.normalize(x.float(), dim=-1) for x in (step.text, step.image, step.frozen))
-        task_of_column = self.task_of_column[step.columns]
-        apart = class_weights(task_of_column, step.task) @ (text - target).abs().mean(-1)
-        moved = (image - frozen).abs().mean()
-        own = task_of_column == step.task[:, None]
+        apart, moved = self.class_mean((text - target).abs().mean(-1), step), (image - frozen).abs().mean()
+        own = self.task_of_column[step.columns] == step.task[:, None]
         kl = divergence(cosine_logits(frozen, target, self.scale), step.logits, own)  # (B,)
         kl = (kl / own.sum(-1) if c.LEGACY_KL else kl).mean()
         total = super().loss(step) + c.TEXT_LOSS_WEIGHT * apart + c.IMAGE_LOSS_WEIGHT * moved + kl

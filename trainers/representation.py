@@ -16,9 +16,9 @@ from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
 from .base import MultiTaskTrainer, Step
-from .deep import TaskPrompts
 from .learner import Learner
-from .losses import class_weights, cosine_logits
+from .losses import cosine_logits
+from .prompt_sets import TaskPrompts
 from .rows import task_owners
 from .settings import declare_shared
 
@@ -91,7 +91,7 @@ class RepresentationLearner(Learner):
 class RepresentationTrainer(MultiTaskTrainer):
     """Trainer of MMRL and MMRL++; subclasses set `section`, `representation_space` and `share`."""
 
-    representation_space: type[nn.Module]  # called with (clip, number of layers, K, r, section of the settings)
+    representation_space: type[nn.Module]  # called with (clip, number of layers, K, r, **space_options(c))
 
     def problems(self, cfg) -> list[str]:
         layers, key = list(cfg.TRAINER[self.section].REP_LAYERS), f"TRAINER.{self.section}.REP_LAYERS"
@@ -101,6 +101,11 @@ class RepresentationTrainer(MultiTaskTrainer):
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return {"REP_LAYERS": list(c.REP_LAYERS)}
+
+    @classmethod
+    def space_options(cls, c) -> dict:
+        """Further keyword arguments of `representation_space` from the section `c`."""
+        return {}
 
     @classmethod
     def share(cls, c) -> float:
@@ -116,8 +121,10 @@ class RepresentationTrainer(MultiTaskTrainer):
                 f"TRAINER.{cls.section}.REP_LAYERS {list(c.REP_LAYERS)}: this CLIP has {deepest} layers, counted from 1"
             )
 
+        options = cls.space_options(c)
+
         def make() -> nn.Module:
-            return cls.representation_space(tower.clip, len(c.REP_LAYERS), c.N_REP_TOKENS, c.REP_DIM, c)
+            return cls.representation_space(tower.clip, len(c.REP_LAYERS), c.N_REP_TOKENS, c.REP_DIM, **options)
 
         sets = TaskPrompts(make, task_owners(space) if c.TSC else None, "representation space")
         layers = [layer - 1 for layer in c.REP_LAYERS]
@@ -130,7 +137,7 @@ class RepresentationTrainer(MultiTaskTrainer):
             for logits in self.model.both(step.image, step.text)
         )
         moved = 1 - F.cosine_similarity(step.image[0].float(), step.frozen.float(), dim=-1).mean()
-        apart = 1 - F.cosine_similarity(step.text.float(), self.model.hand_features()[step.columns], dim=-1)
-        apart = class_weights(self.task_of_column[step.columns], step.task) @ apart
+        cosine = F.cosine_similarity(step.text.float(), self.model.hand_features()[step.columns], dim=-1)
+        apart = self.class_mean(1 - cosine, step)
         total = c.ALPHA * ce + (1 - c.ALPHA) * ce_rep + c.REG_WEIGHT * (moved + apart)
         return total, {"rep": ce_rep.item(), "image": moved.item(), "text": apart.item()}

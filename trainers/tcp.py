@@ -24,26 +24,11 @@ from dassl.utils import UserError
 
 from .base import Step
 from .contexts import ContextLearner, ContextTrainer
-from .hand import HandPrompts, read_templates
-from .losses import class_weights
+from .hand import HandPrompts, template_problems
+from .prompts import prompt_parts
 from .rows import TaskModules, task_owners
+from .sentences import template_pairs
 from .settings import declare_shared
-
-# Published templates by data set: the sentence whose first four words are replaced, and the sentence of the frozen
-# feature.
-PUBLISHED = {
-    "Caltech101": ("X X X X {}.", "a photo of a {}."),
-    "DescribableTextures": ("X X X X {} texture.", "a photo of a {}, a type of texture."),
-    "EuroSAT": ("X X X X {}.", "a centered satellite photo of {}."),
-    "FGVCAircraft": ("X X X X {}, a type of aircraft.", "a photo of an aircraft {}."),
-    "Food101": ("X X X X {}, a type of food.", "a photo of a {}, a type of food."),
-    "OxfordFlowers": ("X X X X {}, a type of flower.", "a photo of a {}, a type of flower."),
-    "OxfordPets": ("X X X X {}, a type of pet.", "a photo of a {}, a type of pet."),
-    "StanfordCars": ("X X X X {}, a type of car", "a photo of a {}."),
-    "SUN397": ("X X X X {}.", "a photo of a {}."),
-    "UCF101": ("a photo of a person doing {}.",) * 2,
-    **dict.fromkeys(("ImageNet", "ImageNetA", "ImageNetR", "ImageNetSketch", "ImageNetV2"), ("a photo of a {}.",) * 2),
-}
 
 KEY = "TRAINER.TCP."
 declare_shared("TCP", PREC="fp16", N_CTX=4, CTX_INIT="", TSC=False)
@@ -71,36 +56,21 @@ class ClassNetwork(nn.Module):
         return self.linear2(self.act(self.linear1(features))).unflatten(-1, (self.n_ctx, -1))
 
 
-def prompt_parts(template: str, n_ctx: int) -> tuple[str, str]:
-    """Words between context and class name, and the text after the name, of a template whose first words the context
-    replaces: "X X X X person {}." -> ("person", "."). With fewer words than `n_ctx` in front of the name: none remain.
-    """
-    before, after = template.split("{}")
-    return " ".join(before.split()[n_ctx:]), after
-
-
 class ClassAware(ContextLearner):
-    """Learner with contexts, and one network for all tasks or (TSC) one per task. `templates`: (prompt, fixed) each."""
+    """Learner with contexts, and one network for all tasks or (TSC) one per task.
+
+    `templates`: (prompt, fixed) template of each task.
+    """
 
     def __init__(
-        self,
-        tower: TextTower,
-        space: TaskSpace,
-        *,
-        n_ctx: int,
-        layer: int,
-        share: float,
-        templates: list[tuple[str, str]],
-        sharing: str = "all",
-        **options,
+        self, tower: TextTower, space: TaskSpace, *, n_ctx: int, layer: int, share: float, templates, **options
     ):
         if layer >= len(tower.blocks):
             raise UserError(f"{KEY}INSERT_LAYER {layer}: the text tower has layers 0 to {len(tower.blocks) - 1}")
-        around = []
-        for task, (form, _) in zip(space.tasks, templates, strict=True):
-            around += [prompt_parts(form, n_ctx)] * len(task.classnames)
-        super().__init__(tower, space, n_ctx=n_ctx, sharing=sharing, around=around, **options)
-        owners = task_owners(space) if sharing == "task" else None
+        parts = [prompt_parts(form, n_ctx) for form, _ in templates]
+        around = [parts[task] for task in space.task_of_column.tolist()]
+        super().__init__(tower, space, n_ctx=n_ctx, around=around, **options)
+        owners = task_owners(space) if self.prompt_learner.sharing == "task" else None
         self.nets = TaskModules(lambda: ClassNetwork(tower.output_dim, n_ctx, tower.width), owners, "network")
         self.hand = HandPrompts(tower, space, [(fixed,) for _, fixed in templates])
         self.layer, self.share = layer, share
@@ -126,12 +96,7 @@ class TCP(ContextTrainer):
     position = ""
 
     def problems(self, cfg) -> list[str]:
-        found = super().problems(cfg)
-        try:
-            read_templates(cfg.TRAINER.TCP.TEMPLATES, KEY + "TEMPLATES")
-        except (UserError, FileNotFoundError) as error:
-            found.append(str(error))
-        return found
+        return super().problems(cfg) + template_problems(cfg.TRAINER.TCP.TEMPLATES, KEY + "TEMPLATES")
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return {"INSERT_LAYER": c.INSERT_LAYER, "INSERT_WEIGHT": c.INSERT_WEIGHT}
@@ -139,17 +104,12 @@ class TCP(ContextTrainer):
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ClassAware:
         c = cfg.TRAINER.TCP
-        given = read_templates(c.TEMPLATES, KEY + "TEMPLATES")
-        templates = []
-        for task in space.tasks:
-            own = given.get(task.key.lower()) or given.get(task.name.lower())
-            own = own or PUBLISHED.get(task.key, task.templates[:1])
-            templates.append((own[0], own[-1]))
+        templates = template_pairs(c.TEMPLATES, space, KEY + "TEMPLATES")
         return ClassAware(
             tower, space, layer=c.INSERT_LAYER, share=c.INSERT_WEIGHT, templates=templates, **cls.options(c)
         )
 
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
-        apart = 1 - F.cosine_similarity(step.text.float(), self.model.hand(step.columns), dim=-1)
-        apart = class_weights(self.task_of_column[step.columns], step.task) @ apart
+        cosine = F.cosine_similarity(step.text.float(), self.model.hand(step.columns), dim=-1)
+        apart = self.class_mean(1 - cosine, step)
         return super().loss(step) + self.cfg.TRAINER.TCP.W * apart, {"apart": apart.item()}

@@ -14,7 +14,8 @@ from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
-from .deep import DeepLearner, LearnedPrompts, TaskPrompts
+from .deep import DeepLearner
+from .prompt_sets import LearnedPrompts, TaskPrompts
 from .rows import task_owners
 from .settings import declare_shared, unread_problems
 

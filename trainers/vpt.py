@@ -18,9 +18,9 @@ from dassl.data.tasks import TaskSpace, is_template
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .deep import TaskPrompts
 from .hand import HandPrompts
 from .learner import Learner
+from .prompt_sets import TaskPrompts
 from .rows import task_owners
 from .settings import declare_shared
 

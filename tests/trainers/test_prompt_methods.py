@@ -20,8 +20,8 @@ from dassl.engine.build import method_of
 from dassl.utils import UserError
 from tests.models import state_dict, tiny_vit
 from tests.suite import TASKS, config
+from trainers.prompts import prompt_parts
 from trainers.promptsrc import gaussian_weights
-from trainers.tcp import prompt_parts
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 

@@ -15,7 +15,8 @@ from dassl.engine import build_trainer
 from tests.models import relative, state_dict, tiny_vit, uneven_vit
 from tests.plain import image_features, text_features
 from tests.suite import TASKS, config
-from trainers.deep import DeepLearner, LearnedPrompts
+from trainers.deep import DeepLearner
+from trainers.prompt_sets import LearnedPrompts
 from trainers.prompts import named_contexts
 from trainers.unified import MODES, UnifiedTransformer, Unify
 
