@@ -174,5 +174,23 @@ class WrappedLearner(Learner):
     def logits(self, image: Tensor, text: Tensor, columns: Tensor, task: Tensor | None = None):
         return self.base.logits(image, text, columns, task)
 
+    def start(self, samples: StartSamples) -> None:
+        self.base.start(samples)
+
+    def finish(self, samples: StartSamples) -> None:
+        self.base.finish(samples)
+
     def parameter_groups(self) -> list[dict]:
         return self.base.parameter_groups()
+
+    @property
+    def starts(self) -> bool:
+        return self.base.starts
+
+    @property
+    def finishes(self) -> bool:
+        return self.base.finishes
+
+    @property
+    def scale(self) -> Tensor:
+        return self.base.scale

@@ -50,14 +50,10 @@ class RepresentationLearner(Learner):
 
     def __init__(self, tower: TextTower, space: TaskSpace, sets, layers, share: float, alpha: float, scale: float):
         super().__init__(tower, space)
-        self.sets, self.layers, self.share, self.alpha, self._scale = sets, layers, share, alpha, scale
+        self.sets, self.layers, self.share, self.alpha, self.fixed_scale = sets, layers, share, alpha, scale
         names = [task.templates[0].format(name.replace("_", " ")) for task in space.tasks for name in task.classnames]
         # nothing is added before the first of the layers, so the tokens of the sentences are constants there
         self.sentences = tower.before(tower.texts(names), layers[0])
-
-    @property
-    def scale(self) -> Tensor:
-        return torch.tensor(self._scale) if self._scale else super().scale
 
     def additions(self) -> TowerAdditions:
         with torch.autocast(self.tower.device.type, enabled=False):  # the same result in a step and in a test
