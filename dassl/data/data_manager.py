@@ -77,6 +77,11 @@ for _part in ("TRAIN_X", "TRAIN_U"):
     )
     declare(f"DATALOADER.{_part}.BATCH_SIZE", 32, allowed=between(1, 100_000), help="images per step")
     declare(
+        f"DATALOADER.{_part}.DROP_LAST",
+        True,
+        help="leave out a last batch of fewer images than BATCH_SIZE, unless it is the only one",
+    )
+    declare(
         f"DATALOADER.{_part}.N_DOMAIN", 0, allowed=at_least(0), help="RandomDomainSampler: domains per batch; 0: all"
     )
     declare(f"DATALOADER.{_part}.N_INS", 16, allowed=between(1, 100_000), help="RandomClassSampler: images per class")
@@ -185,12 +190,12 @@ def build_data_loader(
     places: Sequence[str] = (),
     advice: str = "",
     space: TaskSpace | None = None,
+    drop_last: bool = True,
 ) -> DataLoader:
     """Build a loader over `data_source`. Its order and its views are functions of (seed, epoch).
 
     Call `loader.epoch.set(n)` (`dassl.data.views.Epoch`) before each pass. Another loader over `loader.dataset` gets
-    new views in each pass, see `dassl.data.views`. Training loaders drop a last short batch unless it is the only one,
-    and keep their workers between epochs.
+    new views in each pass, see `dassl.data.views`. Training loaders keep their workers between epochs.
 
     Args:
         data_source: M items, at least one.
@@ -202,6 +207,7 @@ def build_data_loader(
         places: M texts with the position of each item in its split, for messages.
         advice: command that lists all unreadable images, for messages.
         space: the tasks, for items with lists of labels.
+        drop_last: whether a training loader drops a last short batch, unless it is the only one.
 
     Raises:
         ValueError: `data_source` is empty, or the sampler cannot fill a batch from it.
@@ -246,7 +252,7 @@ def build_data_loader(
             sampler=sampler,
             num_workers=workers,
             worker_init_fn=ignore_interrupts,
-            drop_last=is_train and len(data_source) >= batch_size,
+            drop_last=drop_last and is_train and len(data_source) >= batch_size,
             pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
             persistent_workers=is_train and workers > 0,
             multiprocessing_context=(cfg.DATALOADER.START_METHOD or None) if workers > 0 else None,
@@ -287,7 +293,9 @@ class DataManager:
             items = getattr(dataset, part)
             if not items:
                 return None
-            groups = {"n_domain": settings.N_DOMAIN, "n_ins": settings.N_INS} if is_train else {}
+            groups = {}
+            if is_train:
+                groups = {"n_domain": settings.N_DOMAIN, "n_ins": settings.N_INS, "drop_last": settings.DROP_LAST}
             extra = {**groups, **shared, "places": getattr(dataset, "places", {}).get(part, ())}
             return build_data_loader(
                 cfg, settings.SAMPLER, items, settings.BATCH_SIZE, tfm=tfm, is_train=is_train, **extra

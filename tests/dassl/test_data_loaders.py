@@ -125,6 +125,9 @@ def test_the_last_short_batch(cfg):
     assert sum(len(b["label"]) for b in dm.test_loader) == 7
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32
     assert [len(b["label"]) for b in DataManager(cfg).train_loader_x] == [21]
+    cfg.DATALOADER.TRAIN_X.DROP_LAST = False
+    cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 6
+    assert [len(batch["label"]) for batch in DataManager(cfg).train_loader_x] == [6, 6, 6, 3]
 
 
 def test_order_and_views_are_functions_of_seed_and_epoch(cfg):
