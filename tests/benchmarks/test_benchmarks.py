@@ -129,6 +129,15 @@ def test_visual_prompts(more, capsys):
     assert set(found["difference"]) == {"features", "gradients"}
 
 
+def test_visual_prompts_of_each_method(capsys, monkeypatch):
+    monkeypatch.setattr(measuring, "peak_over_base", lambda run, device: 2**20)
+    found = run(visual_prompts, [*TINY, "--images", "2", "--tasks", "1", "--methods"], capsys)["methods"]
+    assert found.keys() == visual_prompts.METHODS.keys() >= {"MaPLe", "IVLP", "PromptSRC", "CoPrompt", "MMRL"}
+    for one in found.values():
+        assert positive(one["ms_per_image"]) and one["memory_mib_per_image"] == {"plain": 0.5, "ours": 0.5}
+        assert max(one["difference"].values()) < 1e-3
+
+
 def test_methods(capsys):
     found = run(methods, [*TINY, "--scale", "0.02", "--batch", "3", "--shots", "2"], capsys)
     rows = {row["method"]: row for row in found["rows"]}
@@ -200,3 +209,5 @@ def test_what_cannot_be_measured_is_said_before_anything_runs(program, flag, cap
 def test_layers_that_the_tower_does_not_have():
     with pytest.raises(UserError, match="tiny has layers 0 to 5"):
         visual_prompts.main([*TINY, "--first", "6"])
+    with pytest.raises(UserError, match="--methods sets"):
+        visual_prompts.main([*TINY, "--first", "1", "--methods"])
