@@ -62,6 +62,7 @@ VARIANTS = {
         "KgCoOp": ("TRAINER.DEPT.BASE", "KgCoOp", "TRAINER.KGCOOP.TSC", True, "TRAINER.DEPT.TSC", True),
         "CoCoOp": ("TRAINER.DEPT.BASE", "CoCoOp"),
     },
+    "CLIPAdapter": {"": (), "TSC": ("TRAINER.CLIPADAPTER.TSC", True)},
     "MTCoOpHard": {"MT": (), "CA": ("TRAINER.MTCOOPH.TSC", True), "CS": ("TRAINER.MTCOOPH.CSC", True)},
     "MTCoOp": {
         "NATA": (),

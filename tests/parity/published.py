@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from clip.model import CLIP
+from trainers.losses import cosine_logits
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Method:
         settings: {key of the case: name in the section of the trainer, or <section>.<name>}.
         fixed: settings that the published code does not name.
         names: see the module; None: ours are the published ones.
+        more: {name of an array of the case: function from the trainer and the images to our value}.
     """
 
     trainer: str
     settings: dict[str, str]
     fixed: dict[str, object] = field(default_factory=dict)
     names: Callable[[dict], dict] | None = None
+    more: dict[str, Callable] = field(default_factory=dict)
 
 
 LEARNER = "prompt_learner."
@@ -122,6 +125,10 @@ def coprompt(case: dict) -> dict:
     return own | maple(case)
 
 
+def bottleneck(case: dict) -> dict:
+    return {f"adapters.0.{ours}.weight": f"adapter.fc.{i}.weight" for ours, i in (("down", 0), ("up", 2))}
+
+
 PROMPTS = {"n_ctx_text": "N_CTX_TEXT", "n_ctx_vision": "N_CTX_VISION"}
 PROMPTS |= {"depth_text": "PROMPT_DEPTH_TEXT", "depth_vision": "PROMPT_DEPTH_VISION", "ctx_init": "CTX_INIT"}
 REGULATED = {**PROMPTS, "text_loss_weight": "TEXT_LOSS_WEIGHT", "image_loss_weight": "IMAGE_LOSS_WEIGHT"}
@@ -154,4 +161,17 @@ METHODS = {
     ),
     "coprompt": Method("CoPrompt", {**TOKENS, **CONSISTENT}, names=coprompt),
     "tcp": Method("TCP", {**TOKENS, **INSERTED}, names=tcp),
+    "clip_adapter": Method(
+        "CLIPAdapter",
+        {"ratio": "RATIO", "reduction": "REDUCTION"},
+        {"TEMPLATES": "all"},
+        bottleneck,
+        {
+            "image_features": lambda trainer, images: trainer.frozen_features(images),
+            "adapter_output": lambda trainer, images: trainer.model.adapted(trainer.frozen_features(images)),
+            "zero_shot_logits": lambda trainer, images: cosine_logits(
+                trainer.frozen_features(images), trainer.text_features(), trainer.model.scale
+            ),
+        },
+    ),
 }

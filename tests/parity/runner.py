@@ -30,7 +30,7 @@ from .published import METHODS, Method, as_read
 
 CASE_DEFAULTS = {"MTCoOp": {"N_CTX": 6, "TASK_N_CTX": 4}, "MTCoOpHard": {"N_CTX": 6}}
 ADAPTERS = ("clip_adapter", "taskres", "clap", "clip_lora")  # their templates are those of the task
-FEATURES, GRADIENTS = 1e-5, 1e-4  # tolerated relative errors in fp32 on a CPU
+FEATURES, GRADIENTS, MOVED = 1e-5, 1e-4, 2e-3  # tolerated relative errors in fp32 on a CPU
 
 
 class NotHere(Exception):
@@ -79,7 +79,7 @@ def run_case(path: Path) -> dict[str, tuple[float, float]]:
         case = as_read(case, data, clip)
         options = {**method.fixed, **{key: case[own] for own, key in method.settings.items() if own in case}}
     names = None if method.names is None else method.names(case)
-    return dict(_errors(_trainer(method.trainer, options, case, clip), case, data, names))
+    return dict(_errors(_trainer(method.trainer, options, case, clip), case, data, names, method.more))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -163,7 +163,9 @@ class _Tensors:
         return found
 
 
-def _errors(trainer: MultiTaskTrainer, case: dict, data: dict, names) -> Iterator[tuple[str, tuple[float, float]]]:
+def _errors(
+    trainer: MultiTaskTrainer, case: dict, data: dict, names, more
+) -> Iterator[tuple[str, tuple[float, float]]]:
     learner, tensors = trainer.model, _Tensors(data, names)
     initial = {name: torch.from_numpy(value) for name, value in tensors.all("init").items()}
     learned = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
@@ -180,7 +182,10 @@ def _errors(trainer: MultiTaskTrainer, case: dict, data: dict, names) -> Iterato
     steps = case.get("epochs", 1) * case.get("batches_per_epoch", len(case["losses"]))
     selected = case.get("selected_classes_per_step") or [everything] * steps
 
-    yield from _feature_errors(trainer, images, data)
+    yield from _feature_errors(trainer, images, data, more)
+    if case.get("method") in ADAPTERS and "text_features" in data:  # stored without normalisation
+        expected = F.normalize(torch.from_numpy(data["text_features"]), dim=-1).numpy()
+        yield "text_features", (relative_error(F.normalize(trainer.text_features(), dim=-1), expected), FEATURES)
     first = selected[0]  # the logits of classes that a step leaves out are never read
     yield from _logit_errors(trainer, images, data, "", FEATURES, first)
     losses, size = [], case.get("batch_size", len(images))
@@ -209,6 +214,8 @@ def _errors(trainer: MultiTaskTrainer, case: dict, data: dict, names) -> Iterato
             trainer.aggregate()
     yield "losses", (relative_error(torch.tensor(losses), np.array(case["losses"])), GRADIENTS)
     yield from _parameter_errors(learner, tensors, f"after{steps}")
+    if case.get("method") in ADAPTERS:  # small steps
+        yield from _moved_errors(learner, tensors, f"after{steps}")
     yield from _parameter_errors(learner, tensors, "aggregated")
     when = "_aggregated" if "logits_aggregated" in data else f"_after_{steps}_steps"
     yield from _logit_errors(trainer, images, data, when, GRADIENTS, everything)
@@ -229,12 +236,22 @@ def _parameter_errors(learner, tensors: _Tensors, kind: str) -> Iterator[tuple[s
         yield f"{kind}.{name}", (relative_error(learner.get_parameter(name), expected), GRADIENTS)
 
 
-def _feature_errors(trainer, images: Tensor, data: dict) -> Iterator[tuple[str, tuple[float, float]]]:
+def _moved_errors(learner, tensors: _Tensors, kind: str) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Errors of how far the parameters moved from their initial values."""
+    initial = tensors.all("init")
+    for name, expected in tensors.all(kind).items():
+        moved = learner.get_parameter(name).detach() - torch.from_numpy(initial[name])
+        yield f"moved.{name}", (relative_error(moved, expected - initial[name]), MOVED)
+
+
+@torch.no_grad()
+def _feature_errors(trainer, images: Tensor, data: dict, more: dict) -> Iterator[tuple[str, tuple[float, float]]]:
     """Errors of the features that the case stores; `encode_images` may return several features per image."""
     expected = {
         "image_features": lambda: image,
         "prompted_image_features": lambda: F.normalize(image, dim=-1),
         "prompted_text_features": lambda: F.normalize(trainer.text_features(), dim=-1),
+        **{name: partial(function, trainer, images) for name, function in more.items()},
     }
     image = trainer.encode_images(images)
     image = image[0] if isinstance(image, tuple) else image
