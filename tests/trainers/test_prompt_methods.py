@@ -139,26 +139,33 @@ def test_a_test_between_epochs_changes_nothing(build):
     assert torch.equal(plain.model_inference(IMAGES), tested.model_inference(IMAGES))
 
 
-@pytest.mark.parametrize("name", ["MMRL", "MMRLpp"])
-def test_new_classes_are_predicted_by_the_class_token_alone(name, build, tmp_path):
-    base = build(name, "DATASET.SUBSAMPLE_CLASSES", "base")
+@pytest.mark.parametrize("name", ["MMRL", "MMRLpp", "DePT"])
+def test_only_classes_of_training_are_predicted_by_both_parts(name, build, tmp_path):
+    """Base classes, new classes, both together, and another data set."""
+    one = ("DATASET.SUBSAMPLE_TASKS", TASKS[0].key)
+    base = build(name, *one, "DATASET.SUBSAMPLE_CLASSES", "base")
     base.train()
 
     def logits(trainer):
-        of_class, of_rep = trainer.encode_images(IMAGES)
-        text = F.normalize(trainer.text_features(), dim=-1)
-        return [trainer.model.scale * F.normalize(x, dim=-1) @ text.t() for x in (of_class, of_rep)]
+        found = trainer.encode_images(IMAGES)
+        image = found if name == "DePT" else found[0]
+        text, model = F.normalize(trainer.text_features(), dim=-1), trainer.model
+        z = model.scale * F.normalize(image, dim=-1) @ text.t()
+        if name == "DePT":
+            x = model.film_image.scale * image + model.film_image.bias
+            return z, 0.3 * z + 0.7 * (x @ model.head.weight.t() + model.head.bias)
+        return z, 0.7 * z + 0.3 * model.scale * F.normalize(found[1], dim=-1) @ text.t()
 
-    z, z_r = logits(base)
-    assert torch.allclose(base.model_inference(IMAGES), 0.7 * z + 0.3 * z_r, atol=1e-4)
-    for classes in ("new", "all"):
-        tested = build(name, "DATASET.SUBSAMPLE_CLASSES", classes, folder=classes)
+    assert torch.allclose(base.model_inference(IMAGES), logits(base)[1], atol=1e-4)
+    tests = {classes: (*one, "DATASET.SUBSAMPLE_CLASSES", classes) for classes in ("base", "new", "all")}
+    tests["other"] = ("DATASET.SUBSAMPLE_TASKS", TASKS[2].key)
+    for kind, opts in tests.items():
+        tested = build(name, *opts, folder=kind)
         tested.load_model(str(tmp_path / "one/run"))
-        z, z_r = logits(tested)
         known = tested.model.known
-        assert known.any() == (classes == "all") and not known.all()
-        expected = torch.where(known, 0.7 * z + 0.3 * z_r, z)
-        assert torch.allclose(tested.model_inference(IMAGES), expected, atol=1e-4)
+        assert (bool(known.any()), bool(known.all())) == (kind in ("base", "all"), kind == "base")
+        z, fused = logits(tested)
+        assert torch.allclose(tested.model_inference(IMAGES), torch.where(known, fused, z), atol=1e-4)
 
 
 def test_a_shifted_test_set_counts_as_another_data_set(tmp_path):
