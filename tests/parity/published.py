@@ -152,10 +152,12 @@ METHODS = {
     "ivlp": Method("IVLP", PROMPTS, names=independent),
     "promptsrc": Method("PromptSRC", REGULATED, {"LEGACY_KL": True}, independent),
     "promptsrc_run": Method("PromptSRC", REGULATED, {"LEGACY_KL": True}, independent),
-    "mmrl": Method("MMRL", REPRESENTED, names=mmrl),
-    "mmrlpp": Method("MMRLpp", {**REPRESENTED, **MIXED}, names=mmrlpp),
+    "mmrl": Method("MMRL", REPRESENTED, {"SCALE": 100.0}, mmrl),
+    "mmrlpp": Method("MMRLpp", {**REPRESENTED, **MIXED}, {"SCALE": 100.0}, mmrlpp),
     "dept_coop": Method("DePT", {**TOKENS, **HEAD}, {"DEPT.BASE": "CoOp"}, dept(context)),
-    "dept_kgcoop": Method("DePT", {**TOKENS, **HEAD, "kg_weight": "W"}, {"DEPT.BASE": "KgCoOp"}, dept(context)),
+    "dept_kgcoop": Method(
+        "DePT", {**TOKENS, **HEAD, "kg_weight": "W"}, {"DEPT.BASE": "KgCoOp", "W": 2.0}, dept(context)
+    ),
     "dept_maple": Method(
         "DePT", {**TOKENS, **HEAD, "prompt_depth": "PROMPT_DEPTH"}, {"DEPT.BASE": "MaPLe"}, dept(maple)
     ),

@@ -189,13 +189,14 @@ def _errors(
     first = selected[0]  # the logits of classes that a step leaves out are never read
     yield from _logit_errors(trainer, images, data, "", FEATURES, first)
     losses, size = [], case.get("batch_size", len(images))
+    batches = case.get("batches_per_epoch", max(len(images) // size, 1))
     trainer.max_epoch = case.get("epochs", 1)
     if names is not None:
         trainer.gradients = partial(_all_gradients, trainer.gradients, learner)
     for step, columns in enumerate(selected):
         if columns is not everything:
             trainer.training_columns = lambda *_, columns=columns: torch.tensor(columns).sort().values
-        start = step % case.get("batches_per_epoch", 1) * size
+        start = step % batches * size
         rows = slice(start, start + size)
         batch = {"img": images[rows], "label": label[rows], "task": task[rows]}
         if "images_2" in data:
@@ -207,18 +208,18 @@ def _errors(
                 if (expected := tensors.all("grad").get(name)) is not None:
                     gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                     yield f"grad.{name}", (relative_error(gradient, expected), GRADIENTS)
+        yield from _parameter_errors(learner, tensors, f"after{step + 1}")
+        yield from _logit_errors(trainer, images, data, f"_after_{step + 1}_steps", GRADIENTS, everything)
         if "epochs" in case and (step + 1) % case["batches_per_epoch"] == 0:
             trainer.epoch = step // case["batches_per_epoch"]
             last = trainer.epoch + 1 == trainer.max_epoch
             yield from _parameter_errors(learner, tensors, "last" if last else f"epoch{trainer.epoch + 1}")
             trainer.aggregate()
     yield "losses", (relative_error(torch.tensor(losses), np.array(case["losses"])), GRADIENTS)
-    yield from _parameter_errors(learner, tensors, f"after{steps}")
     if case.get("method") in ADAPTERS:  # small steps
         yield from _moved_errors(learner, tensors, f"after{steps}")
     yield from _parameter_errors(learner, tensors, "aggregated")
-    when = "_aggregated" if "logits_aggregated" in data else f"_after_{steps}_steps"
-    yield from _logit_errors(trainer, images, data, when, GRADIENTS, everything)
+    yield from _logit_errors(trainer, images, data, "_aggregated", GRADIENTS, everything)
 
 
 def _all_gradients(gradients, learner, loss, step) -> None:
