@@ -8,7 +8,7 @@ from clip.text_tower import TextTower
 from dassl.config import ConfigError
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from tests.models import relative, state_dict, tiny_vit
+from tests.models import relative, tiny_vit
 from tests.suite import config
 from tests.trainers import published
 from trainers import cocoop
@@ -16,13 +16,6 @@ from trainers import cocoop
 IMAGES = torch.randn(7, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 TASK = torch.tensor([2, 0, 0, 1, 2, 0, 2])
 LABEL = torch.tensor([3, 4, 0, 0, 1, 2, 0])
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 @pytest.fixture

@@ -9,20 +9,13 @@ import torch
 from dassl.config import ConfigError, get_cfg_default, load
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from tests.models import relative, state_dict, tiny_vit
+from tests.models import relative
 from tests.suite import config
 from tests.trainers import published
 
 REPO = Path(__file__).resolve().parents[2]
 FILES = sorted(path for name in ("CoOp", "CoCoOp", "KgCoOp") for path in (REPO / "configs/trainers" / name).iterdir())
 BACKBONES = {"rn50": "RN50", "rn101": "RN101", "vit_b16": "ViT-B/16", "vit_b32": "ViT-B/32", "tiny": "tiny"}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.utils import UserError
 from dassl.utils.errors import NonFiniteLossError
-from tests.models import state_dict, tiny_vit
+from tests.models import tiny_vit
 from tests.suite import TestSuite, config
 from trainers.protonet import Prototypes
 
@@ -23,13 +23,6 @@ METHODS = [
     ("ProtoNet", ("TRAINER.PROTONET.METRIC", "euclidean")),
 ]
 every_method = pytest.mark.parametrize(("name", "options"), METHODS, ids=["LP", "cosine", "euclidean"])
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 @pytest.fixture()

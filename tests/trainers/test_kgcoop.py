@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from clip import clip
 from dassl.engine import build_trainer
-from tests.models import relative, state_dict, tiny_vit
+from tests.models import relative
 from tests.suite import config
 from tests.trainers import published
 from trainers.losses import class_weights
@@ -14,13 +14,6 @@ from trainers.losses import class_weights
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 TASK = torch.tensor([2, 0, 0, 2, 0, 0])
 LABEL = torch.tensor([3, 4, 0, 1, 2, 0])
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from tests.models import state_dict, tiny_vit
 from tests.suite import config
 from tests.trainers.test_protonet import feature
 from trainers.samples import Samples
@@ -25,13 +24,6 @@ METRICS = {"overall_acc": accuracy_score, "mean_acc": balanced_accuracy_score}
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 @pytest.fixture()

@@ -9,7 +9,6 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.utils import UserError
 from tests.docs.method_tables import RN50Text
-from tests.models import state_dict, tiny_vit
 from tests.suite import config
 from trainers.meta_networks import build_meta_network, reads
 from trainers.mtcoop import MTCoOp
@@ -111,13 +110,6 @@ def test_contexts_begin_small_and_differ_between_tasks(kind):
 # ---- through the trainer ----
 
 SPACE = TaskSpace(tuple(Task(f"t{i}", f"task {i}", ("a", "b")) for i in range(8)))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 def options(**settings):

@@ -8,17 +8,9 @@ import torch.nn.functional as F
 
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from tests.models import state_dict, tiny_vit
 from tests.suite import config
 
 KEY = "TRAINER.MTCOOP."
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 @pytest.fixture

@@ -18,19 +18,12 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.engine.build import method_of
 from dassl.utils import UserError
-from tests.models import state_dict, tiny_vit
+from tests.models import tiny_vit
 from tests.suite import TASKS, config
 from trainers.prompts import prompt_parts
 from trainers.promptsrc import gaussian_weights
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(3))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    file = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), file)
-    return file
 
 
 @pytest.fixture

@@ -9,17 +9,10 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import build_trainer
 from dassl.metrics import METRICS
 from dassl.utils import UserError
-from tests.models import state_dict, tiny_rn, tiny_vit
+from tests.models import tiny_rn, tiny_vit
 from tests.suite import config
 from trainers.choices import Choices, first_best, samples_to_choose, scores
 from trainers.samples import Samples, StartSamples
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 @pytest.fixture()

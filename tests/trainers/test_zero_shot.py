@@ -3,23 +3,14 @@
 import json
 
 import pytest
-import torch
 
 import trainers  # noqa: F401
 from dassl.engine import build_trainer
 from dassl.runs.logs import final_test_block
-from tests.models import state_dict, tiny_vit
 from tests.suite import config
 from trainers.zero_shot import ZeroShotCheck
 
 LEARNED = ("MTCoOpHard", "LinearProbe")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    file = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), file)
-    return file
 
 
 def results(tmp_path, name, trainer, weights, *opts):

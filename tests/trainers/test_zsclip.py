@@ -13,7 +13,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.tasks import TaskSpace
 from dassl.engine import build_trainer
 from dassl.utils import UserError
-from tests.models import relative, state_dict, tiny_vit
+from tests.models import relative
 from tests.suite import TestSuite, config
 
 IMAGENET = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
@@ -32,13 +32,6 @@ class SuiteWithTemplates(TestSuite):
     def space(self):
         tasks = super().space.tasks
         return TaskSpace(tuple(type(task)(**{**vars(task), "templates": OWN[task.key]}) for task in tasks))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "vit.pt"
-    torch.save(state_dict(tiny_vit()), path)
-    return path
 
 
 @pytest.fixture()
