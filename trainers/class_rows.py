@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
-from dassl.data.tasks import TaskSpace
+from dassl.data.tasks import Task, TaskSpace
 
 from .learner import Learner
 from .rows import OwnedRows, class_owners
@@ -28,15 +28,9 @@ class ClassRows(OwnedRows, Learner):
 
     def start(self, samples: StartSamples) -> None:
         for position, (task, train) in enumerate(zip(self.space.tasks, samples.train, strict=True)):
-            seen = torch.zeros(len(task.classnames), dtype=torch.bool)
-            seen[train.labels] = True
+            seen = torch.bincount(train.labels, minlength=len(task.classnames)) > 0
+            warn_of_missing(task, seen, "which are never predicted")
             self.seen[self.space.columns(position)] = seen.to(self.seen.device)
-            if missing := (~seen).nonzero()[:, 0].tolist():
-                names = ", ".join(task.classnames[label] for label in missing[:5]) + (", ..." if missing[5:] else "")
-                print(
-                    f"WARNING: task {task.id} ({task.name}) has classes without training images, which are never "
-                    f"predicted: {names}"
-                )
 
     def text(self, select: Tensor, added=None) -> None:
         """Return None: image features are compared with the rows; no text is encoded."""
@@ -57,3 +51,13 @@ class ClassLinear(OwnedRows):
         drawn = nn.Linear(d, len(owners))
         self.weight, self.bias = drawn.weight, drawn.bias
         self.own(owners, "class", "row of the classifier", new="initial")
+
+
+def warn_of_missing(task: Task, seen: Tensor, otherwise: str) -> None:
+    """Print the names of the classes of a task without training images; `otherwise` says what happens to them.
+
+    seen (C,): whether a class has training images.
+    """
+    if missing := (~seen).nonzero()[:, 0].tolist():
+        names = ", ".join(task.classnames[label] for label in missing[:5]) + (", ..." if missing[5:] else "")
+        print(f"WARNING: task {task.id} ({task.name}) has classes without training images, {otherwise}: {names}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,14 +47,21 @@ class HandPrompts(nn.Module):
         parts = []
         templates = [task.templates[:1] for task in space.tasks] if templates is None else templates
         for task, own in zip(space.tasks, templates, strict=True):
-            names = [name if underscores else name.replace("_", " ") for name in task.classnames]
-            features = torch.stack([tower.encode([t.format(name) for name in names]).float() for t in own])
+            features = encode_templates(tower, task.classnames, own, underscores)
             parts.append(features.mean(0) if raw else F.normalize(F.normalize(features, dim=-1).mean(0), dim=-1))
         self.features = torch.cat(parts)  # (N, d)
 
     def forward(self, select: Tensor) -> Tensor:
         """Features (N', d) of the classes in the columns `select` (N',)."""
         return self.features[select]
+
+
+def encode_templates(
+    tower: TextTower, classnames: Sequence[str], templates: Sequence[str], underscores: bool = False
+) -> Tensor:
+    """Features (M, C, d) of C classes under M templates, not normalised. `underscores`: keep those of class names."""
+    names = [name if underscores else name.replace("_", " ") for name in classnames]
+    return torch.stack([tower.encode([t.format(name) for name in names]).float() for t in templates])
 
 
 def read_templates(path: str, setting: str = "TRAINER.ZSCLIP.TEMPLATES") -> dict[str, tuple[str, ...]]:

@@ -121,12 +121,19 @@ class SampleRows(nn.Module):
     """One row per training image: `keys` (M, d) and the class `column` (M,) of each image.
 
     The data determine M; loading a checkpoint sets M. Rows of classes that are not in this run are dropped.
+
+    Args:
+        space: the tasks.
+        width: d.
+        owners: owners of the rows if they are not the classes, such as `task_owners(space)`: then `column` is the
+            position of each image's task.
+        learned: whether the keys are trained.
     """
 
-    def __init__(self, space: TaskSpace, width: int):
+    def __init__(self, space: TaskSpace, width: int, owners: Sequence[str] | None = None, learned: bool = True):
         super().__init__()
-        self.owners = unique(class_owners(space))
-        self.keys = nn.Parameter(torch.zeros(0, width))
+        self.owners = unique(class_owners(space) if owners is None else owners)
+        self.keys = nn.Parameter(torch.zeros(0, width), requires_grad=learned)
         self.register_buffer("column", torch.zeros(0, dtype=torch.long))
 
     def fill(self, keys: Tensor, column: Tensor) -> None:

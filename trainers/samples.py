@@ -8,11 +8,14 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torchvision.transforms import Compose, RandomHorizontalFlip
 
 from dassl.config import method_name
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets.base_dataset import label_of
+from dassl.data.tasks import Task
 from dassl.data.transforms import build_transform
+from dassl.data.views import view_seed
 from dassl.engine.progress import progress
 from dassl.utils import UserError, preserved_rng
 from dassl.utils.errors import NonFiniteLossError
@@ -53,6 +56,11 @@ class StartSamples:
         return self._read("val")
 
     @cached_property
+    def mirrored(self) -> list[Samples]:
+        """The training images under the test transform, then mirrored."""
+        return self._read("mirrored")
+
+    @cached_property
     def test(self) -> list[Samples]:
         """For published searches on test images only; see `choices`."""
         return self._read("test")
@@ -67,21 +75,25 @@ class StartSamples:
 
 
 def read_samples(trainer, split: str) -> list[Samples]:
-    """Read the images of a split under the test transform: one `Samples` per task.
+    """Read the images of a split under the test transform: one `Samples` per task. `mirrored`: of training, mirrored.
 
     Raises UserError without training images, and NonFiniteLossError for infinite or NaN features, which a mean would
     hide.
     """
     cfg, dataset = trainer.cfg, trainer.dm.dataset
-    what = {"train": "training", "val": "validation", "test": "test"}[split] + " images"
+    kinds = {"train": "training", "mirrored": "mirrored training", "val": "validation", "test": "test"}
+    what = kinds[split] + " images"
     loader = trainer.dm.val_loader if split == "val" else trainer.dm.test_loader
-    if split == "train":
+    if split in ("train", "mirrored"):
         _require_images(trainer)
+        transform = build_transform(cfg, is_train=False)
+        if split == "mirrored":
+            transform = Compose([*transform.transforms, RandomHorizontalFlip(p=1.0)])
         loader = build_data_loader(
             cfg,
             data_source=dataset.train_x,
             batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-            tfm=build_transform(cfg, is_train=False),
+            tfm=transform,
             is_train=False,
             image_root=getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
             tasks=[f"{task.id} ({task.key})" for task in dataset.space.tasks],
@@ -138,6 +150,11 @@ class Views(Sequence):
         for first in range(0, len(views), self.batch_size):
             pairs = [(view, i) for i in range(first, min(first + self.batch_size, len(views)))]
             yield self.encode(torch.stack([item["img"] for item in views.views(pairs)])).float().cpu()
+
+
+def task_generator(seed: int, task: Task) -> torch.Generator:
+    """Random numbers of one task in a run with this seed; they do not depend on the other tasks of the run."""
+    return torch.Generator().manual_seed(view_seed(seed, 0, task.owner))
 
 
 def _by_task(features: Tensor, labels: Tensor, tasks: Tensor, num_tasks: int) -> list[Samples]:

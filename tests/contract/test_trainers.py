@@ -23,6 +23,7 @@ NAMES = [
     if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
 ]
 FITTED = [name for name in NAMES if issubclass(TRAINER_REGISTRY.get(name), FittedTrainer)]
+TRAINING_FREE = ("GDA",)  # fitted in closed form: nothing counts as learned
 # Methods trained by gradient steps; tests/trainers/test_fitted.py tests the other methods.
 LEARNING = [name for name in NAMES if TRAINER_REGISTRY.get(name).learns and name not in FITTED]
 # Settings of the variants of each method. Variants learn different parameters, so each is tested separately.
@@ -269,6 +270,8 @@ def test_results_file(name, weights, tmp_path):
     assert found["tasks"][0]["value"] == found["tasks"][0]["overall_acc"]
     assert found["mean"]["value"] == pytest.approx(sum(task["value"] for task in found["tasks"]) / 3)
     learned = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
-    assert found["learnable_parameters"] == learned and (learned > 0) == (name in (*LEARNING, *FITTED))
+    assert found["learnable_parameters"] == learned and (learned > 0) == (
+        name in {*LEARNING, *FITTED} - {*TRAINING_FREE}
+    )
     assert len(found["hashes"]["weights"]) == 64 and found["precision"] == "fp32"
     assert Path(tmp_path / "run" / "config.yaml").is_file()

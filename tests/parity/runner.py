@@ -25,7 +25,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerBase
 from trainers.base import MultiTaskTrainer
 from trainers.promptsrc import gaussian_weights
 
-from . import on_features
+from . import on_features, probes  # noqa: F401
 from .published import METHODS, Method, as_read
 
 CASE_DEFAULTS = {"MTCoOp": {"N_CTX": 6, "TASK_N_CTX": 4}, "MTCoOpHard": {"N_CTX": 6}}

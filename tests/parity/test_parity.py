@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.parity import on_features
 from tests.parity.runner import METHODS, NotHere, run_case
 
 CASES = Path(__file__).parent / "cases"
@@ -23,6 +24,16 @@ def test_case(path):
     steps = len(json.loads(path.read_text())["losses"])
     epochs = {"losses", "epoch1", "last", "aggregated", "logits_aggregated"}  # a case of several epochs
     assert kinds >= {"logits", "losses", "grad", f"after{steps}"} or kinds >= epochs
+    assert {name: error for name, (error, limit) in errors.items() if not error <= limit} == {}
+
+
+ON_FEATURES = [path for path in ALL if json.loads(path.read_text()).get("method") in on_features.METHODS]
+
+
+@pytest.mark.parametrize("path", ON_FEATURES, ids=[path.stem for path in ON_FEATURES])
+def test_case_on_features(path):
+    errors = run_case(path)
+    assert "logits" in errors
     assert {name: error for name, (error, limit) in errors.items() if not error <= limit} == {}
 
 
