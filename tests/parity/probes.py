@@ -6,8 +6,10 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from trainers.blended_probe import Probe, descend, initial, rates
 from trainers.gaussian import around_texts
 
 from . import on_features
@@ -55,7 +57,7 @@ def fitted_gda(case: dict, data: dict, covariance: str, **more):
     learner, seen = trainer.model, []
     learner.grid, fit = tuple(case["alpha_grid"]), learner.fit
     learner.fit = lambda position, task, moments: (seen.append(moments), fit(position, task, moments))
-    with redirect_stdout(None):
+    with redirect_stdout(None), torch.no_grad():
         learner.start(given_samples(data, views="train_views"))
     return trainer, seen[0]
 
@@ -101,3 +103,76 @@ def gda_base_to_new(case: dict, data: dict) -> Errors:
     logits = predict(new, data["test_features_new"])
     yield from compared({**found, "logits_new": logits}, data, CLOSE)
     yield from compared({"new_test_accuracy": accuracy(logits, data["test_labels_new"])}, case, EXACT)
+
+
+# ---- LP++
+
+
+@on_features.runs("lp_plus_plus")
+def lp_plus_plus(case: dict, data: dict) -> Errors:
+    settings = {"TRAINER.LPPLUSPLUS.EPOCHS": case["epochs"], "TRAINER.LPPLUSPLUS.LEGACY_ACCUMULATED_ALPHA": True}
+    trainer = given_trainer("LPPlusPlus", settings, case["classes"], data["text_features"])
+    learner = trainer.model
+    learner.schedule = {"momentum": case["momentum"], "alpha_every": case["alpha_every"]}
+    learner.first_bias = lambda task: torch.from_numpy(data["init.classifier.bias"]).clone()
+    with redirect_stdout(None), torch.no_grad():
+        learner.start(given_samples({**data, "one": data["train_features"][None]}, views="one"))
+    yield from of_probe("selected", Probe(learner.weight, learner.bias, learner.alpha), data)
+    logits, epoch = predict(trainer, data["test_features"]), learner.choices.epoch.item()
+    yield from compared({"selected_test_logits": logits}, data, LOOSE)
+    chosen = {"val_accuracy_best": accuracy(predict(trainer, data["val_features"]), data["val_labels"])}
+    chosen |= {"best_epoch": epoch - 1, "test_accuracy_at_best": accuracy(logits, data["test_labels"])}
+    yield from compared(chosen, case, EXACT)
+    yield from lp_plus_plus_steps(case, data, learner.schedule)
+
+
+def lp_plus_plus_steps(case: dict, data: dict, schedule: dict) -> Errors:
+    """Rates, initial values, gradients, and the parameters after some steps."""
+    images, test = (F.normalize(torch.from_numpy(data[f"{name}_features"]), dim=-1) for name in ("train", "test"))
+    labels, texts = torch.from_numpy(data["labels"]), torch.from_numpy(data["text_features"])
+
+    def first(dtype=torch.float32) -> tuple[Probe, Tensor, Tensor, Tensor]:
+        given = images.to(dtype), labels, texts.to(dtype)
+        return initial(*given, torch.from_numpy(data["init.classifier.bias"]).to(dtype).clone()), *given
+
+    lr, unit = rates(images, texts)
+    yield from compared({"lr_w": lr, "lr_alpha": unit / 4, "init_alpha": first()[0].alpha[0]}, case, CLOSE)
+    yield from of_probe("init", first()[0], data, CLOSE)
+    yield from compared({"logits": first()[0].logits(images, texts)}, data, CLOSE)
+
+    exact = {"lr": 1.0, "lr_alpha": 1.0, "momentum": 0.0, "alpha_every": 1, "epochs": 1, "accumulated": False}
+    before = first(torch.float64)[0]
+    (_, after), *_ = descend(*first(torch.float64), **exact)
+    yield from of_probe("grad", Probe(*(old - new for old, new in zip(before, after, strict=True))), data)
+    every = schedule["alpha_every"]
+    *_, (_, after) = descend(
+        *first(torch.float64), **{**exact, **schedule, "lr": lr, "epochs": every, "accumulated": True}
+    )
+    accumulated = {f"grad_accumulated_at_{every}.alpha": (before.alpha - after.alpha)[None]}
+    yield from compared(accumulated, data, LOOSE)
+
+    how = {"lr": lr, "lr_alpha": unit / 4, **schedule, "epochs": case["epochs"]}
+    losses, start = [], first()[0]
+    for step, (loss, probe) in enumerate(descend(*first(), **how, accumulated=True), 1):
+        losses.append(loss)
+        yield from of_probe(f"after{step}", probe, data)
+        moved = Probe(*(new - old for new, old in zip(probe, start, strict=True)))
+        expected = {
+            name: value - data[f"init.{name.partition('.')[2]}"]
+            for name, value in data.items()
+            if name.startswith(f"after{step}.")
+        }
+        for name, (found, _) in of_probe(f"after{step}", moved, expected):
+            yield f"moved.{name}", (found, 2e-3)
+        yield from compared({f"logits_after_{step}_steps": probe.logits(images, texts)}, data, LOOSE)
+    yield "losses", (error(losses[: len(case["losses"])], case["losses"]), LOOSE)
+    if "all_losses" in case:
+        yield "all_losses", (error(losses, case["all_losses"]), LOOSE)
+    yield from compared({"test_logits_final": probe.logits(test, texts)}, data, LOOSE)
+    *_, (_, probe) = descend(*first(), **how, accumulated=False)
+    yield from compared({"alpha_final_if_reset": probe.alpha[None]}, data, LOOSE)
+
+
+def of_probe(kind: str, probe: Probe, data: dict, limit: float = LOOSE) -> Errors:
+    found = {"classifier.weight": probe.weight, "classifier.bias": probe.bias, "alpha": probe.alpha[None]}
+    yield from compared({f"{kind}.{name}": value.detach() for name, value in found.items()}, data, limit)
