@@ -63,6 +63,7 @@ VARIANTS = {
         "KgCoOp": ("TRAINER.DEPT.BASE", "KgCoOp", "TRAINER.KGCOOP.TSC", True, "TRAINER.DEPT.TSC", True),
         "CoCoOp": ("TRAINER.DEPT.BASE", "CoCoOp"),
     },
+    "CLAP": {"": (), "adaptative": ("TRAINER.CLAP.CONSTRAINT", "adaptative")},
     "CLIPAdapter": {"": (), "TSC": ("TRAINER.CLIPADAPTER.TSC", True)},
     "MTCoOpHard": {"MT": (), "CA": ("TRAINER.MTCOOPH.TSC", True), "CS": ("TRAINER.MTCOOPH.CSC", True)},
     "MTCoOp": {
@@ -79,6 +80,7 @@ VARIANTS = {
 }
 NEED_VIT = ("VPT", "UPT", "MTUPT", "MaPLe", "IVLP", "PromptSRC", "CoPrompt", "MMRL", "MMRLpp")
 NO_NEW_CLASSES = {"TRAINER.MTCOOPH.CSC", "TRAINER.MTCOOP.CLASS_CSC", "TRAINER.PLOT.CSC"}  # one context per class
+ZERO_SHOT_ON_NEW = ("TaskRes", "CLAP")  # new classes are predicted as by zero-shot CLIP
 CASES = [
     pytest.param(name, options, id=f"{name}-{variant}")
     for name in LEARNING
@@ -203,7 +205,8 @@ def assert_new_names(trainer):
     assert words in ([], [names])
     expected = trainer.clip.encode_text(tokenize([f"a photo of a {name}." for name in names]))
     for features in (trainer.model.hand_features(), *(module.features for module in hand)):
-        torch.testing.assert_close(features, torch.nn.functional.normalize(expected), rtol=1e-4, atol=1e-5)
+        found = torch.nn.functional.normalize(features)
+        torch.testing.assert_close(found, torch.nn.functional.normalize(expected), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -220,7 +223,7 @@ def test_base_to_new(name, options, weights, tmp_path):
         return
     fresh = logits(new)
     new.load_model(str(tmp_path / "base" / "run"))
-    assert not torch.allclose(logits(new), fresh)
+    assert torch.allclose(logits(new), fresh, atol=1e-4) == (name in ZERO_SHOT_ON_NEW)
     assert_new_names(new)
     assert 0 <= new.test_and_record() <= 100
     report = json.loads((tmp_path / "new" / "run" / "results.json").read_text())

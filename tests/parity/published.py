@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from clip.model import CLIP
 from trainers.losses import cosine_logits
 
@@ -45,6 +47,9 @@ def as_read(case: dict, data: dict, clip: CLIP) -> dict:
         case["n_ctx"] = len(words)
     elif case["method"] != "tcp" and n_ctx > 4:
         case["ctx_init"] = ""
+    if case["method"] in ("taskres", "clap"):
+        case["underscores"] = not case["underscores_replaced"]
+        case["constraint"] = case.get("constraint", "").removeprefix("l2_")
     if case["method"] == "coprompt":
         names = ("image", "text")
         case["without_adapter"] = [name for name in names if f"init.adapter_{name}.fc.0.weight" not in data]
@@ -129,6 +134,19 @@ def bottleneck(case: dict) -> dict:
     return {f"adapters.0.{ours}.weight": f"adapter.fc.{i}.weight" for ours, i in (("down", 0), ("up", 2))}
 
 
+def residuals(case: dict) -> dict:
+    return {"rows": LEARNER + "text_feature_residuals"}
+
+
+def prototypes(case: dict) -> dict:
+    return {"rows": "adapter.prototypes"}
+
+
+def penalty(trainer, images) -> Tensor:
+    """The constraint of CLAP."""
+    return (trainer.model.multiplier * trainer.model.distances(trainer.all_columns)).mean()
+
+
 PROMPTS = {"n_ctx_text": "N_CTX_TEXT", "n_ctx_vision": "N_CTX_VISION"}
 PROMPTS |= {"depth_text": "PROMPT_DEPTH_TEXT", "depth_vision": "PROMPT_DEPTH_VISION", "ctx_init": "CTX_INIT"}
 REGULATED = {**PROMPTS, "text_loss_weight": "TEXT_LOSS_WEIGHT", "image_loss_weight": "IMAGE_LOSS_WEIGHT"}
@@ -142,6 +160,20 @@ CONSISTENT = {"prompt_depth": "PROMPT_DEPTH", "weight": "W", "distance": "DISTIL
 CONSISTENT |= {"image_adapter": "IMAGE_ADAPTER", "text_adapter": "TEXT_ADAPTER"}
 MIXED = {"beta": "BETA", "aligner_rank": "ALIGNER_RANK", "proj_rank": "PROJ_RANK"}
 TRANSPORT = {"n_prompts": "N", "eps": "EPS", "max_iter": "MAX_ITER", "threshold": "THRESH"}
+
+TEXT_ROWS = {
+    "image_features": lambda trainer, images: trainer.frozen_features(images),
+    "base_text_features": lambda trainer, images: trainer.model.base,
+    "zero_shot_logits": lambda trainer, images: cosine_logits(
+        trainer.frozen_features(images), trainer.model.base, trainer.model.scale
+    ),
+}
+CONSTRAINED = {
+    **TEXT_ROWS,
+    "class_weights": lambda trainer, images: trainer.model.multiplier,
+    "constraint_at_init": penalty,
+    "constraint": penalty,
+}
 
 METHODS = {
     "cocoop": Method("CoCoOp", {"n_ctx": "N_CTX"}),
@@ -175,5 +207,19 @@ METHODS = {
                 trainer.frozen_features(images), trainer.text_features(), trainer.model.scale
             ),
         },
+    ),
+    "taskres": Method(
+        "TaskRes",
+        {"alpha": "ALPHA", "underscores": "LEGACY_UNDERSCORES"},
+        {"TEMPLATES": "all"},
+        residuals,
+        TEXT_ROWS,
+    ),
+    "clap": Method(
+        "CLAP",
+        {"constraint": "CONSTRAINT", "underscores": "LEGACY_UNDERSCORES"},
+        {"TEMPLATES": "all"},
+        prototypes,
+        CONSTRAINED,
     ),
 }

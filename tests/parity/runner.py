@@ -24,6 +24,7 @@ from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY, TrainerBase
 from trainers.base import MultiTaskTrainer
 from trainers.promptsrc import gaussian_weights
+from trainers.samples import Samples, StartSamples
 
 from . import on_features, probes  # noqa: F401
 from .published import METHODS, Method, as_read
@@ -182,6 +183,10 @@ def _errors(
     steps = case.get("epochs", 1) * case.get("batches_per_epoch", len(case["losses"]))
     selected = case.get("selected_classes_per_step") or [everything] * steps
 
+    if learner.starts:
+        features = trainer.encode_images(images)
+        with torch.no_grad():
+            learner.start(StartSamples(None, lambda count: [[Samples(features, label)]]))
     yield from _feature_errors(trainer, images, data, more)
     if case.get("method") in ADAPTERS and "text_features" in data:  # stored without normalisation
         expected = F.normalize(torch.from_numpy(data["text_features"]), dim=-1).numpy()
@@ -209,7 +214,10 @@ def _errors(
                     gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                     yield f"grad.{name}", (relative_error(gradient, expected), GRADIENTS)
         yield from _parameter_errors(learner, tensors, f"after{step + 1}")
-        yield from _logit_errors(trainer, images, data, f"_after_{step + 1}_steps", GRADIENTS, everything)
+        when = f"_after_{step + 1}_steps"
+        yield from _logit_errors(trainer, images, data, when, GRADIENTS, everything)
+        for name in more.keys() & {key.removesuffix(when) for key in data if key.endswith(when)}:
+            yield name + when, (relative_error(more[name](trainer, images), data[name + when]), GRADIENTS)
         if "epochs" in case and (step + 1) % case["batches_per_epoch"] == 0:
             trainer.epoch = step // case["batches_per_epoch"]
             last = trainer.epoch + 1 == trainer.max_epoch
