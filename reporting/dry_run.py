@@ -47,8 +47,10 @@ def look(arguments: list[str]) -> tuple[str, list[str], str]:
     try:
         cfg = configuration(arguments)
         if option(arguments, "--load-epoch") == LAST:
-            arguments = list(arguments)
-            arguments[arguments.index(LAST)] = str(cfg.OPTIM.MAX_EPOCH)
+            arguments, place = list(arguments), arguments.index(LAST)
+            arguments[place - 1 : place + 1] = ["--load-epoch", str(cfg.OPTIM.MAX_EPOCH)]
+            if cfg.OPTIM.STEPS_PER_SHOT:  # the data tell the number of epochs; the newest model is the default
+                del arguments[place - 1 : place + 1]
         rest = [word for word in arguments if word != "--overwrite"]
         return state(folder, [] if "--overwrite" in arguments else rest), arguments, ""
     except Exception as error:

@@ -175,7 +175,8 @@ class BuiltTrainer(TrainerX):
                 group["lr"] = factor * cfg.OPTIM.LR
         self.optim = build_optimizer(groups, cfg.OPTIM)
         batches = len(getattr(self, "train_loader_x", None) or ())
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM, batches)
+        length = {"epochs": self.max_epoch, "steps": self.max_steps} if batches else {}
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM, batches, **length)
         self.register_model("prompt_learner", self.model, self.optim, self.sched)
         self.scaler = torch.amp.GradScaler("cuda") if self.clip.precision == "amp" else None
 

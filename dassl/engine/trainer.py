@@ -3,6 +3,7 @@
 import os
 import time
 from datetime import timedelta
+from itertools import islice
 from types import SimpleNamespace
 
 import torch
@@ -17,7 +18,7 @@ from dassl.engine.progress import EpochMeter, progress, run_bar
 from dassl.engine.several_tasks import check_tasks_read, watched
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
-from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.optim import build_lr_scheduler, build_optimizer, run_length
 from dassl.runs import checkpoints
 from dassl.runs.compare import changed_settings, split_change
 from dassl.runs.folder import TENSORBOARD, replace_run, replacing, settle_seed
@@ -57,6 +58,7 @@ class SimpleTrainer(TrainerBase):
     Attributes:
         dm, train_loader_x, train_loader_u, val_loader, test_loader: the data and its loaders.
         num_classes, num_source_domains, lab2cname: properties of the data.
+        max_epoch, max_steps: length of the run; max_steps is 0 unless OPTIM.STEPS_PER_SHOT sets the number of steps.
         device: torch.device, the GPU if there is one and USE_CUDA is set. Always one device.
         evaluator, output_dir.
 
@@ -70,7 +72,6 @@ class SimpleTrainer(TrainerBase):
         self.check_cfg(cfg)
         self.cfg = cfg
         self.device = torch.device("cuda:0" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-        self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         seed = settle_seed(cfg)
         set_random_seed(seed)
@@ -79,6 +80,8 @@ class SimpleTrainer(TrainerBase):
             self._check_splits()
         else:
             self.set_tasks(space)
+        tasks = getattr(getattr(self.dm, "space", None), "num_tasks", 1)
+        self.max_epoch, self.max_steps = run_length(cfg, tasks, len(self.train_loader_x or ()))
         set_random_seed(seed)  # the model's initial values do not depend on what reading the data drew
         self.build_model()
         self.evaluator = self.build_evaluator()
@@ -113,7 +116,7 @@ class SimpleTrainer(TrainerBase):
             load_pretrained_weights(self.model, self.cfg.MODEL.INIT_WEIGHTS)
         self.model.to(self.device)
         self.optim = build_optimizer(self.model, self.cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM, epochs=self.max_epoch)
         self.register_model("model", self.model, self.optim, self.sched)
 
     def build_evaluator(self):
@@ -333,7 +336,10 @@ class TrainerX(SimpleTrainer):
 
     def run_epoch(self):
         self.num_batches = len(self.train_loader_x) if self.train_loader_x is not None else 0
-        self.learn(start(self.train_loader_x) if self.num_batches else ())
+        batches = start(self.train_loader_x) if self.num_batches else ()
+        if self.max_steps:
+            batches = islice(batches, self.max_steps - self.epoch * self.num_batches)
+        self.learn(batches)
 
     def parse_batch_train(self, batch):
         """(images (B, 3, H, W), labels (B,), domains (B,)) on the device."""

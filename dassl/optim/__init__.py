@@ -1,4 +1,4 @@
 """Optimisers and learning-rate schedules."""
 
-from dassl.optim.lr_scheduler import build_lr_scheduler
+from dassl.optim.lr_scheduler import build_lr_scheduler, run_length
 from dassl.optim.optimizer import build_optimizer

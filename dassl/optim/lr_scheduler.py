@@ -1,5 +1,7 @@
 """build_lr_scheduler: a schedule of the learning rate, per epoch or per step, with an optional warm-up."""
 
+import math
+
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
 
 from dassl.config import at_least, declare, declare_contradictions, each
@@ -26,6 +28,12 @@ declare(
 )
 declare("OPTIM.GAMMA", 0.1, allowed=at_least(0), help="factor of each decay of single_step and multi_step")
 declare("OPTIM.MAX_EPOCH", 10, allowed=at_least(1), help="number of epochs, and half the period of the cosine")
+declare(
+    "OPTIM.STEPS_PER_SHOT",
+    0,
+    allowed=at_least(0),
+    help="steps per shot and task, in place of MAX_EPOCH epochs: 500 with 16 shots and 2 tasks give 16000 steps",
+)
 declare(
     "OPTIM.WARMUP_EPOCH", -1, allowed=at_least(-1), help="epochs of warm-up before the schedule begins; -1, 0: none"
 )
@@ -65,6 +73,11 @@ declare(
 @declare_contradictions
 def _schedule_problems(cfg):
     c = cfg.OPTIM
+    if c.STEPS_PER_SHOT and cfg.DATASET.NUM_SHOTS < 1:
+        return [
+            f"OPTIM.STEPS_PER_SHOT {c.STEPS_PER_SHOT} needs shots, found DATASET.NUM_SHOTS {cfg.DATASET.NUM_SHOTS}: "
+            "set NUM_SHOTS, or OPTIM.STEPS_PER_SHOT 0 and the number of epochs in OPTIM.MAX_EPOCH"
+        ]
     by_steps = c.LR_PER == "step" and c.WARMUP_STEPS
     if by_steps or c.WARMUP_EPOCH <= c.MAX_EPOCH:
         return []
@@ -72,7 +85,21 @@ def _schedule_problems(cfg):
     return [f"{epochs}, so the learning rate would never leave the warm-up; expected at most {c.MAX_EPOCH}"]
 
 
-def build_lr_scheduler(optimizer, optim_cfg, batches=0):
+def run_length(cfg, tasks, batches):
+    """Length of a run: (epochs, steps) with OPTIM.STEPS_PER_SHOT, (MAX_EPOCH, 0) without it or without batches.
+
+    Args:
+        cfg: configuration.
+        tasks: number of tasks.
+        batches: steps of a whole epoch. The last epoch ends with the last step.
+    """
+    steps = cfg.OPTIM.STEPS_PER_SHOT * max(cfg.DATASET.NUM_SHOTS, 0) * tasks
+    if not steps or not batches:
+        return cfg.OPTIM.MAX_EPOCH, 0
+    return math.ceil(steps / batches), steps
+
+
+def build_lr_scheduler(optimizer, optim_cfg, batches=0, epochs=0, steps=0):
     """Build the schedule OPTIM.LR_SCHEDULER for `optimizer`.
 
     Call its step() once after each epoch, or with OPTIM.LR_PER step once after each step of the optimiser.
@@ -81,6 +108,7 @@ def build_lr_scheduler(optimizer, optim_cfg, batches=0):
         optimizer: the optimiser.
         optim_cfg: cfg.OPTIM.
         batches: steps per epoch, for OPTIM.LR_PER step.
+        epochs, steps: length of the run if it is not MAX_EPOCH epochs, see `run_length`.
 
     Raises:
         UserError: unknown schedule or warm-up, or multi_step without a list of epochs.
@@ -88,11 +116,12 @@ def build_lr_scheduler(optimizer, optim_cfg, batches=0):
     check_availability(optim_cfg.LR_SCHEDULER, AVAIL_SCHEDS)
     per_step = optim_cfg.LR_PER == "step"
     unit = max(batches, 1) if per_step else 1  # what one epoch of the settings counts
+    epochs = epochs or optim_cfg.MAX_EPOCH
     sizes = optim_cfg.STEPSIZE
     sizes = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
     if optim_cfg.LR_SCHEDULER == "single_step":
         size = sizes[-1] if sizes else -1
-        size = unit * (size if size > 0 else optim_cfg.MAX_EPOCH)
+        size = unit * (size if size > 0 else epochs)
         scheduler = StepLR(optimizer, step_size=size, gamma=optim_cfg.GAMMA)
     elif optim_cfg.LR_SCHEDULER == "multi_step":
         if not sizes or min(sizes) <= 0:
@@ -101,7 +130,7 @@ def build_lr_scheduler(optimizer, optim_cfg, batches=0):
             )
         scheduler = MultiStepLR(optimizer, milestones=[unit * size for size in sizes], gamma=optim_cfg.GAMMA)
     else:
-        period = float(unit * optim_cfg.MAX_EPOCH)
+        period = float(steps if per_step and steps else unit * epochs)
         scheduler = CosineAnnealingLR(optimizer, T_max=period, eta_min=optim_cfg.LR_MIN)
     warmup = (optim_cfg.WARMUP_STEPS if per_step else 0) or unit * optim_cfg.WARMUP_EPOCH
     if warmup <= 0:

@@ -108,7 +108,7 @@ def write_results(trainer, status, report=None):
     }
     record.update(
         status=status,
-        epochs=trainer.cfg.OPTIM.MAX_EPOCH if trainer.learns else 0,
+        epochs=trainer.max_epoch if trainer.learns else 0,
         epoch=trainer.epochs_done,
         models=trainer.get_model_names(),
         learnable_parameters=count_num_param(params=parameters.values()),
