@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip.layers import at_least_fp32
 from clip.text_tower import TextTower
 from dassl.config import declare, read_yaml
 from dassl.data.tasks import Task, TaskSpace, is_template
@@ -61,7 +62,7 @@ def encode_templates(
 ) -> Tensor:
     """Features (M, C, d) of C classes under M templates, not normalised. `underscores`: keep those of class names."""
     names = [name if underscores else name.replace("_", " ") for name in classnames]
-    return torch.stack([tower.encode([t.format(name) for name in names]).float() for t in templates])
+    return torch.stack([at_least_fp32(tower.encode([t.format(name) for name in names])) for t in templates])
 
 
 def read_templates(path: str, setting: str = "TRAINER.ZSCLIP.TEMPLATES") -> dict[str, tuple[str, ...]]:

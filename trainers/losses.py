@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip.layers import at_least_fp32
 from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 
@@ -29,7 +30,7 @@ def multitask_cross_entropy(
     e / C on each of the C columns of its task. Returns a scalar.
     """
     others = task_of_column != task[:, None]  # (B, N')
-    masked = logits.float().masked_fill(others, float("-inf"))
+    masked = at_least_fp32(logits).masked_fill(others, float("-inf"))
     loss = F.cross_entropy(masked, target)
     if smoothing == 0:
         return loss
@@ -65,8 +66,9 @@ def sampled_columns(space: TaskSpace, task: Tensor, label: Tensor, rate: float) 
 
 
 def cosine_logits(image_features: Tensor, text_features: Tensor, scale: Tensor) -> Tensor:
-    """Compute scale * cos(image, text) in fp32: (B, d), (N, d) -> (B, N)."""
-    return scale.float() * F.normalize(image_features.float(), dim=-1) @ F.normalize(text_features.float(), dim=-1).t()
+    """Compute scale * cos(image, text) in fp32 or more: (B, d), (N, d) -> (B, N)."""
+    image, text = (F.normalize(at_least_fp32(part), dim=-1) for part in (image_features, text_features))
+    return at_least_fp32(scale) * image @ text.t()
 
 
 def class_weights(task_of_column: Tensor, task: Tensor) -> Tensor:

@@ -55,6 +55,10 @@ VARIANTS = {
     },
     "PromptSRC": {"": (), "TSC": ("TRAINER.PROMPTSRC.TSC", True), "soft": ("TRAINER.PROMPTSRC.SHARING", "soft")},
     "CoPrompt": {"TSC": ("TRAINER.COPROMPT.TSC", True), "mse": ("TRAINER.COPROMPT.DISTILL", "mse")},
+    "CLIPLoRA": {
+        "TSC": ("TRAINER.CLIPLORA.TSC", True),
+        "soft": ("TRAINER.CLIPLORA.SHARING", "soft", "TRAINER.CLIPLORA.PARAMS", ("v", "out", "fc")),
+    },
     "TCP": {"": (), "TSC": ("TRAINER.TCP.TSC", True)},
     "MMRL": {"": (), "TSC": ("TRAINER.MMRL.TSC", True)},
     "MMRLpp": {"": (), "TSC": ("TRAINER.MMRLPP.TSC", True)},
@@ -78,7 +82,7 @@ VARIANTS = {
         "transformer": ("TRAINER.MTCOOP.PG_TYPE", "transformer", "TRAINER.LABEL_SMOOTHING", 0.1),
     },
 }
-NEED_VIT = ("VPT", "UPT", "MTUPT", "MaPLe", "IVLP", "PromptSRC", "CoPrompt", "MMRL", "MMRLpp")
+NEED_VIT = ("VPT", "UPT", "MTUPT", "MaPLe", "IVLP", "PromptSRC", "CoPrompt", "MMRL", "MMRLpp", "CLIPLoRA")
 NO_NEW_CLASSES = {"TRAINER.MTCOOPH.CSC", "TRAINER.MTCOOP.CLASS_CSC", "TRAINER.PLOT.CSC"}  # one context per class
 ZERO_SHOT_ON_NEW = ("TaskRes", "CLAP")  # new classes are predicted as by zero-shot CLIP
 CASES = [
@@ -139,6 +143,7 @@ def test_training_changes_only_the_learner(name, options, weights, tmp_path):
     unused = {"task_prompt_learner.ctx"} if "lincls" in options else set()  # lincls ignores task features
     # The task with one class has zero loss: the weights of its set only decay, and its biases stay zero.
     unused |= {key for key in trained if key.startswith("sets.1.") and key.endswith(("bias", ".B"))}
+    unused |= {key for key in trained if key.startswith("sets.1.up.")}
     for key in trained - unused:
         assert not torch.equal(before[key], after[key]), f"{key} did not move"
     assert all(torch.equal(value, towers[key]) for key, value in trainer.clip.state_dict().items())

@@ -50,6 +50,10 @@ def as_read(case: dict, data: dict, clip: CLIP) -> dict:
     if case["method"] in ("taskres", "clap"):
         case["underscores"] = not case["underscores_replaced"]
         case["constraint"] = case.get("constraint", "").removeprefix("l2_")
+    if case["method"] == "clip_lora":
+        case["alpha"] = case.get("scaling", case["alpha"] * case["rank"] ** -0.5) * case["rank"] ** 0.5
+        if case["encoder"] != "both":
+            case.pop("vision_layers" if case["encoder"] == "text" else "text_layers", None)
     if case["method"] == "coprompt":
         names = ("image", "text")
         case["without_adapter"] = [name for name in names if f"init.adapter_{name}.fc.0.weight" not in data]
@@ -147,6 +151,25 @@ def penalty(trainer, images) -> Tensor:
     return (trainer.model.multiplier * trainer.model.distances(trainer.all_columns)).mean()
 
 
+def low_rank(case: dict) -> dict:
+    published, found = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "proj"}, {}
+    for tower, key, prefix in (("text", "text_layers", ""), ("image", "vision_layers", "visual.")):
+        for name in _changed(case) if case["encoder"] in ("both", {"image": "vision"}.get(tower, tower)) else ():
+            there = [f"{prefix}transformer.resblocks.{layer}.attn.{published[name]}" for layer in sorted(case[key])]
+            found[f"sets.0.down.{tower}_{name}"] = [f"{part}.w_lora_A" for part in there]
+            found[f"sets.0.up.{tower}_{name}"] = [f"{part}.w_lora_B" for part in there]
+    return found
+
+
+def zero_shot(trainer, images):
+    """Logits of the CLIP without what is learned."""
+    return cosine_logits(trainer.frozen_features(images, ""), trainer.model.hand_features(), trainer.model.scale)
+
+
+def _changed(case: dict) -> list[str]:
+    return ["out" if name == "o" else name for name in case["params"]]
+
+
 PROMPTS = {"n_ctx_text": "N_CTX_TEXT", "n_ctx_vision": "N_CTX_VISION"}
 PROMPTS |= {"depth_text": "PROMPT_DEPTH_TEXT", "depth_vision": "PROMPT_DEPTH_VISION", "ctx_init": "CTX_INIT"}
 REGULATED = {**PROMPTS, "text_loss_weight": "TEXT_LOSS_WEIGHT", "image_loss_weight": "IMAGE_LOSS_WEIGHT"}
@@ -159,6 +182,8 @@ HEAD = {"linear_weight": "DEPT.LINEAR_WEIGHT"}
 CONSISTENT = {"prompt_depth": "PROMPT_DEPTH", "weight": "W", "distance": "DISTILL"}
 CONSISTENT |= {"image_adapter": "IMAGE_ADAPTER", "text_adapter": "TEXT_ADAPTER"}
 MIXED = {"beta": "BETA", "aligner_rank": "ALIGNER_RANK", "proj_rank": "PROJ_RANK"}
+FACTORS = {"rank": "R", "alpha": "ALPHA", "dropout": "DROPOUT", "encoder": "ENCODER", "params": "PARAMS"}
+FACTORS |= {"text_layers": "LAYERS_TEXT", "vision_layers": "LAYERS_VISION", "logit_scale": "SCALE"}
 TRANSPORT = {"n_prompts": "N", "eps": "EPS", "max_iter": "MAX_ITER", "threshold": "THRESH"}
 
 TEXT_ROWS = {
@@ -222,4 +247,5 @@ METHODS = {
         prototypes,
         CONSTRAINED,
     ),
+    "clip_lora": Method("CLIPLoRA", FACTORS, {"TEMPLATES": "all"}, low_rank, {"zero_shot_logits": zero_shot}),
 }

@@ -19,10 +19,13 @@ from torch import Tensor
 import trainers  # noqa: F401  (registers the methods and declares their settings)
 from clip.backbones import build_model
 from clip.model import CLIP
+from clip.text_tower import TextTower
 from dassl.config import get_cfg_default, load
 from dassl.data.tasks import Task, TaskSpace
 from dassl.engine import TRAINER_REGISTRY, TrainerBase
 from trainers.base import MultiTaskTrainer
+from trainers.hand import HandPrompts
+from trainers.losses import cosine_logits
 from trainers.promptsrc import gaussian_weights
 from trainers.samples import Samples, StartSamples
 
@@ -109,6 +112,9 @@ def _optimiser(case: dict) -> dict:
         found |= {"ADAM_BETA1": case["betas"][0], "ADAM_BETA2": case["betas"][1]}
     if "eps" in case:
         found["ADAM_EPS"] = case["eps"]
+    if "cosine_steps" in case:
+        found |= {"LR_SCHEDULER": "cosine", "LR_PER": "step", "MAX_EPOCH": case["cosine_steps"]}
+        found["LR_MIN"] = case.get("cosine_eta_min", 0.0)
     return {f"OPTIM.{key}": value for key, value in found.items()}
 
 
@@ -193,8 +199,9 @@ def _errors(
         yield "text_features", (relative_error(F.normalize(trainer.text_features(), dim=-1), expected), FEATURES)
     first = selected[0]  # the logits of classes that a step leaves out are never read
     yield from _logit_errors(trainer, images, data, "", FEATURES, first)
-    losses, size = [], case.get("batch_size", len(images))
+    losses, rates, size = [], [], case.get("batch_size", len(images))
     batches = case.get("batches_per_epoch", max(len(images) // size, 1))
+    after = 1e-3 if case.get("init_B") == "zero" else GRADIENTS  # Adam amplifies rounding of tiny gradients
     trainer.max_epoch = case.get("epochs", 1)
     if names is not None:
         trainer.gradients = partial(_all_gradients, trainer.gradients, learner)
@@ -207,13 +214,14 @@ def _errors(
         if "images_2" in data:
             batch["img"] = [images[rows], torch.from_numpy(data["images_2"])[rows]]
             trainer.draw = lambda step=step: [case["sentence_of_step"][step]]
+        rates.append(trainer.optim.param_groups[0]["lr"])
         losses.append(trainer.forward_backward(batch)["loss"])
         if step == 0:
             for name, parameter in learner.named_parameters():
                 if (expected := tensors.all("grad").get(name)) is not None:
                     gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                     yield f"grad.{name}", (relative_error(gradient, expected), GRADIENTS)
-        yield from _parameter_errors(learner, tensors, f"after{step + 1}")
+        yield from _parameter_errors(learner, tensors, f"after{step + 1}", after)
         when = f"_after_{step + 1}_steps"
         yield from _logit_errors(trainer, images, data, when, GRADIENTS, everything)
         for name in more.keys() & {key.removesuffix(when) for key in data if key.endswith(when)}:
@@ -223,11 +231,23 @@ def _errors(
             last = trainer.epoch + 1 == trainer.max_epoch
             yield from _parameter_errors(learner, tensors, "last" if last else f"epoch{trainer.epoch + 1}")
             trainer.aggregate()
+    if "cosine_steps" in case and "lr_per_step" in case:
+        yield "lr_per_step", (relative_error(torch.tensor(rates), np.array(case["lr_per_step"])), FEATURES)
     yield "losses", (relative_error(torch.tensor(losses), np.array(case["losses"])), GRADIENTS)
     if case.get("method") in ADAPTERS:  # small steps
         yield from _moved_errors(learner, tensors, f"after{steps}")
     yield from _parameter_errors(learner, tensors, "aggregated")
     yield from _logit_errors(trainer, images, data, "_aggregated", GRADIENTS, everything)
+    if (name := f"logits_after_{steps}_steps_merged") in data:
+        yield name, (relative_error(_merged_logits(trainer, images), data[name]), GRADIENTS)
+
+
+@torch.no_grad()
+def _merged_logits(trainer, images: Tensor) -> Tensor:
+    """Logits of a CLIP with the learned changes in its weights, by its own text and image towers."""
+    clip = trainer.model.merged()
+    text = HandPrompts(TextTower(clip), trainer.space, [task.templates for task in trainer.space.tasks]).features
+    return cosine_logits(clip.encode_image(images), text, trainer.model.scale)
 
 
 def _all_gradients(gradients, learner, loss, step) -> None:
@@ -240,9 +260,11 @@ def _all_gradients(gradients, learner, loss, step) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
-def _parameter_errors(learner, tensors: _Tensors, kind: str) -> Iterator[tuple[str, tuple[float, float]]]:
+def _parameter_errors(
+    learner, tensors: _Tensors, kind: str, limit: float = GRADIENTS
+) -> Iterator[tuple[str, tuple[float, float]]]:
     for name, expected in tensors.all(kind).items():
-        yield f"{kind}.{name}", (relative_error(learner.get_parameter(name), expected), GRADIENTS)
+        yield f"{kind}.{name}", (relative_error(learner.get_parameter(name), expected), limit)
 
 
 def _moved_errors(learner, tensors: _Tensors, kind: str) -> Iterator[tuple[str, tuple[float, float]]]:
