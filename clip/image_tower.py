@@ -28,7 +28,7 @@ from .model import CLIP, is_plain_block
 declare(
     "MODEL.IMAGE_CHECKPOINT",
     False,
-    help="with prompts in the image tower: recompute a layer's activations in the backward pass, to save memory",
+    help="with additions to the image tower: recompute a layer's activations in the backward pass, to save memory",
 )
 
 
@@ -269,6 +269,6 @@ def size_error(name: str, size: int, found: tuple[int, ...]) -> str:
 def prompt_error(name: str, kind: str) -> str:
     """Error text for a backbone whose image tower, of class or kind `kind`, does not support prompts."""
     return (
-        f"MODEL.BACKBONE.NAME {name or 'of the given weights'}: prompts in the image tower need a ViT that uses "
+        f"MODEL.BACKBONE.NAME {name or 'of the given weights'}: additions to the image tower need a ViT that uses "
         f"the [CLS] output, found {kind}; choose ViT-B/16, ViT-B/32, ViT-L/14, tiny or a similar ViT of open_clip"
     )

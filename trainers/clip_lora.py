@@ -30,7 +30,7 @@ PUBLISHED_NAMES = {"o": "out"}
 LAYER = each(lambda layer: type(layer) is int and layer >= 0, "a list of layers, counted from 0")
 
 KEY = "TRAINER.CLIPLORA."
-declare_shared("CLIPLORA", PREC="fp16", DROPOUT=0.25, SCALE=100.0, TEMPLATES="a photo of a {}.", TSC=False)
+declare_shared("CLIPLORA", PREC="amp", DROPOUT=0.25, SCALE=100.0, TEMPLATES="a photo of a {}.", TSC=False)
 declare(KEY + "R", 2, allowed=between(1, 1024), help="r, rank of the changes")
 declare(KEY + "ALPHA", 1.0, allowed=above(0), help="the changes have the factor ALPHA / sqrt(r)")
 declare(KEY + "ENCODER", "both", allowed=("both", "text", "vision"), help="towers that are changed")

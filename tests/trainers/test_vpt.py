@@ -136,7 +136,7 @@ def test_a_resnet_is_refused_in_one_line_before_data_is_read(name, build, tmp_pa
     command = f"--trainer {name} --root {tmp_path}/nothing --output-dir {tmp_path}/run DATASET.NAME OxfordPets"
     assert train.main([*command.split(), "MODEL.BACKBONE.NAME", "RN50"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert "MODEL.BACKBONE.NAME RN50: prompts in the image tower need a ViT" in line
+    assert "MODEL.BACKBONE.NAME RN50: additions to the image tower need a ViT" in line
 
 
 def test_other_mistakes(build):
