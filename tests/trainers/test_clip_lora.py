@@ -355,7 +355,7 @@ def test_wrong_settings(settings, message, weights, tmp_path):
 
 def test_the_feature_bank_needs_frozen_layers_before_the_changes(weights, tmp_path):
     bank = ("DATALOADER.FEATURE_BANK", True)
-    with pytest.raises(ConfigError, match="DATALOADER.FEATURE_BANK True: CLIPLoRA needs the images themselves"):
+    with pytest.raises(ConfigError, match="DATALOADER.FEATURE_BANK True: CLIP-LoRA needs the images themselves"):
         build_trainer(config(tmp_path, "CLIPLoRA", weights / "vit.pt", 32, *bank))
     found = []
     for on in (True, False):
