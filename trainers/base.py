@@ -5,7 +5,8 @@ A training step is `forward_backward`, which calls `step` (towers, text, logits)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -152,13 +153,21 @@ class MultiTaskTrainer(BuiltTrainer):
     def _ready(self) -> tuple[TowerAdditions, Tensor | None]:
         """Additions and text features (N, d) of all classes, cached until the learner changes."""
         if self._prepared is None:
-            training = self.model.training
-            self.model.eval()
-            added = self.model.additions()
-            with self.autocast():
-                self._prepared = added, self.model.text(self.all_columns, added.text)
-            self.model.train(training)
+            with self._evaluating():
+                added = self.model.additions()
+                with self.autocast():
+                    self._prepared = added, self.model.text(self.all_columns, added.text)
         return self._prepared
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Put the learner into evaluation mode."""
+        training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(training)
 
     def additions(self) -> TowerAdditions:
         """Additions of the method to the towers in a test."""
@@ -210,7 +219,8 @@ class MultiTaskTrainer(BuiltTrainer):
         def logits(columns: Tensor, task: Tensor | None) -> Tensor:
             image = self.encode_images(images, task, features)
             own = text if text is None or columns is self.all_columns else text[columns]
-            return _with_numbers(self.model.logits(image, own, columns, task))[0]
+            with self._evaluating():
+                return _with_numbers(self.model.logits(image, own, columns, task))[0]
 
         if not self.by_task:
             return logits(self.all_columns, task)
@@ -274,8 +284,11 @@ class MultiTaskTrainer(BuiltTrainer):
             epochs = range(self.start_epoch, self.max_epoch)
             self.train_loader_x = self.from_features(self.train_loader_x, "training views", epochs)
         if self.model.starts and not self.start_epoch and not self._initialised:
+            unknown = not self.num_learnable()
             self._start()
             self._settle_additions()
+            if unknown:  # one row per training image
+                print(f"Learnable parameters: {self.num_learnable():,}")
         if self.start_epoch < self.max_epoch:
             self.model.known.fill_(True)
             self.model.known_data.fill_(True)

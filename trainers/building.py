@@ -169,7 +169,8 @@ class BuiltTrainer(TrainerX):
             return
         if cfg.MODEL.INIT_WEIGHTS:
             self._initialised = load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
-        print(f"Learnable parameters: {count_num_param(params=[p for group in groups for p in group['params']]):,}")
+        if count := self.num_learnable():
+            print(f"Learnable parameters: {count:,}")
         for group in groups:
             if (factor := group.pop("lr_scale", None)) is not None:
                 group["lr"] = factor * cfg.OPTIM.LR
@@ -179,6 +180,10 @@ class BuiltTrainer(TrainerX):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM, batches, **length)
         self.register_model("prompt_learner", self.model, self.optim, self.sched)
         self.scaler = torch.amp.GradScaler("cuda") if self.clip.precision == "amp" else None
+
+    def num_learnable(self) -> int:
+        """Number of scalars that are trained by gradients."""
+        return count_num_param(params=[p for p in self.model.parameters() if p.requires_grad])
 
     @property
     def _by_gradients(self) -> bool:

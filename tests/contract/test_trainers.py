@@ -69,6 +69,7 @@ VARIANTS = {
     },
     "CLAP": {"": (), "adaptative": ("TRAINER.CLAP.CONSTRAINT", "adaptative")},
     "CLIPAdapter": {"": (), "TSC": ("TRAINER.CLIPADAPTER.TSC", True)},
+    "TipAdapterF": {"": (), "test": ("TRAINER.TIPADAPTERF.CHOSEN_ON", "test")},
     "MTCoOpHard": {"MT": (), "CA": ("TRAINER.MTCOOPH.TSC", True), "CS": ("TRAINER.MTCOOPH.CSC", True)},
     "MTCoOp": {
         "NATA": (),
@@ -83,8 +84,9 @@ VARIANTS = {
     },
 }
 NEED_VIT = ("VPT", "UPT", "MTUPT", "MaPLe", "IVLP", "PromptSRC", "CoPrompt", "MMRL", "MMRLpp", "CLIPLoRA")
+TRAINING_FREE = ("TipAdapter",)  # fitted, without learnable parameters
 NO_NEW_CLASSES = {"TRAINER.MTCOOPH.CSC", "TRAINER.MTCOOP.CLASS_CSC", "TRAINER.PLOT.CSC"}  # one context per class
-ZERO_SHOT_ON_NEW = ("TaskRes", "CLAP")  # new classes are predicted as by zero-shot CLIP
+ZERO_SHOT_ON_NEW = ("TaskRes", "CLAP", "TipAdapterF")  # new classes are predicted as by zero-shot CLIP
 CASES = [
     pytest.param(name, options, id=f"{name}-{variant}")
     for name in LEARNING
@@ -130,7 +132,7 @@ def test_logits_cover_the_classes_of_all_tasks(name, tower, weights, tmp_path):
 def test_training_changes_only_the_learner(name, options, weights, tmp_path):
     trainer = build(tmp_path, name, weights["rn" if takes(name, "rn") else "vit"], *options)
     towers = state_dict(trainer.clip)
-    before = {key: value.clone() for key, value in trainer.model.named_parameters()}
+    before = {key: value.detach().clone() for key, value in trainer.model.named_parameters()}
     trained = {key for key, value in trainer.model.named_parameters() if value.requires_grad}
     steps = {"optimiser": 0, "scheduler": 0}
 
@@ -158,6 +160,8 @@ def test_a_step_under_autocast_agrees_with_full_precision(name, weights, tmp_pat
     for autocast in (False, True):
         trainer = build(tmp_path / str(autocast), name, weights["vit"])
         trainer.text_tower.autocast = lambda on=autocast: torch.autocast("cpu", torch.bfloat16, enabled=on)
+        if trainer.model.starts:
+            trainer._start()
         torch.manual_seed(0)
         loss = trainer.forward_backward(next(iter(trainer.train_loader_x)))["loss"]
         found.append((loss, [p.grad for p in trainer.model.parameters() if p.grad is not None]))
@@ -244,6 +248,9 @@ def test_base_to_new(name, options, weights, tmp_path):
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_loss_that_is_not_finite_is_an_error_with_batch_and_tasks(name, weights, tmp_path):
     trainer = build(tmp_path, name, weights["vit"])
+    if trainer.model.starts:
+        trainer._start()
+        trainer._initialised = True  # no second start
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(float("nan"))
     with pytest.raises(NonFiniteLossError, match=r"epoch 1, batch 1 of 5, tasks of the batch: .*\d \("):

@@ -102,7 +102,7 @@ def _space(case: dict) -> TaskSpace:
     return TaskSpace((Task("only", "only", tuple(case["classes"]), templates=templates),))
 
 
-def _optimiser(case: dict) -> dict:
+def optimiser(case: dict) -> dict:
     """Settings OPTIM.* of a case."""
     name = case.get("optimizer") or case.get("optimiser", "sgd")  # the key of adapters
     found = {"NAME": name.lower(), "LR": case["lr"], "WEIGHT_DECAY": case["weight_decay"]}
@@ -124,7 +124,7 @@ def _trainer(name: str, options: dict, case: dict, clip: CLIP) -> MultiTaskTrain
     if "DEPT.BASE" in options:
         cfg.TRAINER.DEPT.BASE = options["DEPT.BASE"]
         cls = cls.chosen(cfg)
-    settings = {f"TRAINER.{_full(key, cls.section)}": value for key, value in options.items()} | _optimiser(case)
+    settings = {f"TRAINER.{_full(key, cls.section)}": value for key, value in options.items()} | optimiser(case)
     if "param_groups" in case:
         rates = {name: group["lr"] for group in case["param_groups"] for name in group["names"]}
         settings["OPTIM.LR"] = rates["prompt_learner.ctx"]
@@ -312,3 +312,6 @@ def _aggregation_errors(case: dict, data: dict) -> Iterator[tuple[str, tuple[flo
         for weight, prompts in zip(weights.tolist(), torch.from_numpy(data[f"{i}.prompts"]), strict=True):
             total.add_(prompts, alpha=weight)
         yield f"{i}.aggregated", (relative_error(total, data[f"{i}.aggregated"]), FEATURES)
+
+
+from . import caches  # noqa: E402, F401  (registers its methods, and takes functions from here)

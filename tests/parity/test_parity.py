@@ -33,7 +33,7 @@ ON_FEATURES = [path for path in ALL if json.loads(path.read_text()).get("method"
 @pytest.mark.parametrize("path", ON_FEATURES, ids=[path.stem for path in ON_FEATURES])
 def test_case_on_features(path):
     errors = run_case(path)
-    assert "logits" in errors
+    assert any(name.startswith("logits") for name in errors)
     assert {name: error for name, (error, limit) in errors.items() if not error <= limit} == {}
 
 
