@@ -59,7 +59,8 @@ class TestSuite(DatasetBaseMT):
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"], splits["test"])
 
 
-SMALL = {  # settings of methods whose published ones need a CLIP of 12 layers
+SMALL = {  # settings of methods whose published ones need a CLIP of 12 layers, or thousands of steps
+    "CrossModal": ("TRAINER.CROSSMODAL.ITERATIONS", 3),
     "MaPLe": ("TRAINER.MAPLE.PROMPT_DEPTH", -1),
     "IVLP": ("TRAINER.IVLP.PROMPT_DEPTH_TEXT", -1, "TRAINER.IVLP.PROMPT_DEPTH_VISION", -1),
     "PromptSRC": ("TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT", 2, "TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION", 3),

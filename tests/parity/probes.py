@@ -1,4 +1,7 @@
-"""Cases of GDA, LP++ and cross-modal adaptation, which are fitted on features."""
+"""Cases of GDA, LP++ and cross-modal adaptation, which are fitted on features.
+
+A fitted learner runs on the values of the case; what it does not keep is computed by the functions that it calls.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainers.blended_probe import Probe, descend, initial, rates
+from trainers.cross_modal import WARMUP
 from trainers.gaussian import around_texts
+from trainers.mixed_batches import head_logits, learning_rate, train_heads
+from trainers.samples import StartSamples
 
 from . import on_features
-from .on_features import Errors, given_samples, given_trainer
+from .on_features import Errors, given_samples, given_trainer, samples
 
 EXACT, CLOSE, LOOSE = 1e-6, 1e-5, 1e-4  # tolerated errors: of choices and accuracies, of closed forms, after steps
 
@@ -176,3 +182,77 @@ def lp_plus_plus_steps(case: dict, data: dict, schedule: dict) -> Errors:
 def of_probe(kind: str, probe: Probe, data: dict, limit: float = LOOSE) -> Errors:
     found = {"classifier.weight": probe.weight, "classifier.bias": probe.bias, "alpha": probe.alpha[None]}
     yield from compared({f"{kind}.{name}": value.detach() for name, value in found.items()}, data, limit)
+
+
+# ---- cross-modal adaptation
+
+
+@on_features.runs("cross_modal")
+def cross_modal(case: dict, data: dict) -> Errors:
+    """The steps of the case with its batches, then the choice among all of them."""
+    adapter, classes = case["head"] == "adapter", case["num_classes"]
+    texts = np.stack([data["text_features_raw"][data["text_labels"] == k] for k in range(classes)])  # (C, M, d)
+    order = np.stack([np.flatnonzero(data["text_labels"] == k) for k in range(classes)])  # ours are by template
+    place = np.empty(order.size, dtype=int)
+    place[order.T.ravel()] = np.arange(order.size)
+    count, fixed = len(case["losses"]), {"LR": (case["lr"],), "WEIGHT_DECAY": (case["weight_decay"],)}
+    fixed |= {"BATCH_SIZE": (case["batch_size"],), "HEAD": case["head"], "INIT": case["init"], "ITERATIONS": count}
+    settings = {f"TRAINER.CROSSMODAL.{name}": value for name, value in fixed.items()}
+    trainer = given_trainer("CrossModal", settings, case["classes"], texts, case["logit_scale"])
+    learner, seen = trainer.model, []
+    batches = [
+        (torch.tensor(own), torch.from_numpy(place[text]))
+        for own, text in zip(case["image_indices_per_step"], case["text_indices_per_step"], strict=True)
+    ]
+    given = {name.removeprefix("init."): torch.from_numpy(data[name]) for name in data if name.startswith("init.")}
+    names = {"weight": "head.1.weight", "down": "head.0.fc.0.weight", "up": "head.0.fc.2.weight"}
+    names = names if adapter else {"weight": "head.weight"}
+    parts = {own: given[name] for own, name in names.items()}
+
+    def train(_, images, flat, __, **options):
+        options |= {"warmup": case["warmup_iterations"], "total": case["cosine_iterations"]}
+        options |= {"betas": tuple(case["betas"]), "eps": case["eps"]}
+        for losses, heads, gradients in train_heads(parts, images, flat, batches, **options):
+            seen.append((losses.item(), {k: (v.detach()[0].clone(), gradients[k][0]) for k, v in heads.items()}))
+            rows = batches[len(seen) - 1]
+            seen[-1] += (torch.cat([images.features[rows[0]], flat.features[rows[1]]]),)
+            yield losses, heads, gradients
+
+    learner.train_heads, learner.every = train, 1
+    half = len(data["train_features"]) // 2
+    sources = {"train": slice(half), "mirrored": slice(half, None)}
+
+    def read(split: str) -> list:
+        if split in sources:
+            return samples(data["train_features"][sources[split]], data["labels"][sources[split]])
+        return samples(data[f"{split}_features"], data[f"{split}_labels"])
+
+    with redirect_stdout(None), torch.no_grad():
+        learner.start(StartSamples(read))
+    zero_shot = learner.mean_text(learner.texts(0))
+    first = head_logits({name: part[None] for name, part in parts.items()}, seen[0][2], learner.scale)[0]
+    yield from compared({"zero_shot_weights": zero_shot, "logits": first}, data, CLOSE)
+    yield "losses", (error([loss for loss, *_ in seen], case["losses"]), LOOSE)
+    rates = [learning_rate(i, case["lr"], case["warmup_iterations"], case["cosine_iterations"]) for i in range(count)]
+    yield "lr_per_step", (error(rates, case["lr_per_step"]), EXACT)
+    published = "learning_rates_of_the_first_54_iterations_published_schedule"
+    rates = [learning_rate(i, case["lr"], WARMUP, case["cosine_iterations"]) for i in range(len(case[published]))]
+    yield published, (error(rates, case[published]), EXACT)
+    for own, name in names.items():
+        yield from compared({f"grad.{name}": seen[0][1][own][1]}, data, LOOSE)
+        for step, (_, heads, _) in enumerate(seen, 1):
+            found, moved = heads[own][0], heads[own][0] - parts[own]
+            yield from compared({f"after{step}.{name}": found}, data, LOOSE)
+            if f"after{step}.{name}" in data:
+                expected = data[f"after{step}.{name}"] - data[f"init.{name}"]
+                yield f"moved.after{step}.{name}", (error(moved, expected), 2e-3)
+    last = {name: found[None] for name, (found, _) in seen[-1][1].items()}
+    test = F.normalize(torch.from_numpy(data["test_features"]), dim=-1)
+    start = {name: part[None] for name, part in parts.items()}
+    found = {"test_logits": head_logits(start, test, learner.scale)[0]}
+    found[f"test_logits_after_{count}_steps"] = head_logits(last, test, learner.scale)[0]
+    found["wiseft.head.weight"] = last["weight"][0] / 2 + zero_shot / 2
+    yield from compared(found, data, LOOSE)
+    best = accuracy(predict(trainer, data["val_features"]), data["val_labels"]) / 100
+    chosen = {"val_accuracy_best": best, "best_iteration": learner.choices.steps.item() - 1}
+    yield from compared(chosen, case, EXACT)
