@@ -6,6 +6,7 @@ python -m benchmarks.evaluate --suite plant6 --backbone RN50           an evalua
 python -m benchmarks.cocoop --backbone RN50                            text side of a batch of CoCoOp
 python -m benchmarks.visual_prompts --backbone ViT-B/16                prompts in the image tower, several tasks
 python -m benchmarks.visual_prompts --tasks 1 --methods                image side of a step of MaPLe, MMRL, ...
+python -m benchmarks.low_rank --backbone ViT-B/16                      low-rank changes in the image tower
 python -m benchmarks.methods --suite plant6 --backbone RN50            a step of each method relative to CoOp
 python -m benchmarks.growth --suite general10 --backbone RN50          cost against classes, tasks and context length
 

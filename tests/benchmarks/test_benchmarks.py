@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
-from benchmarks import cocoop, evaluate, growth, measuring, methods, text_tower, train_step, visual_prompts
+from benchmarks import cocoop, evaluate, growth, low_rank, measuring, methods, text_tower, train_step, visual_prompts
 from benchmarks.common import NAME_TOKENS, SUITES, PlainTower, reduced, suite
 from clip import clip
 from clip.text_tower import TextTower
@@ -82,7 +82,7 @@ def test_text_tower_with_plain_on_a_part_of_the_classes(capsys):
     assert "plain ran on 12 of the 25 classes: compare times per class" in out and "ms per class" in out
 
 
-@pytest.mark.parametrize("program", [text_tower, train_step, cocoop, visual_prompts])
+@pytest.mark.parametrize("program", [text_tower, train_step, cocoop, visual_prompts, low_rank])
 def test_memory_only(program, monkeypatch, capsys):
     monkeypatch.setattr(measuring, "peak_over_base", lambda run, device: 2**20 * (run() is not None))
     found = run(program, [*(SMALL if program in (text_tower, train_step) else TINY), "--memory-only"], capsys)
@@ -136,6 +136,17 @@ def test_visual_prompts_of_each_method(capsys, monkeypatch):
     for one in found.values():
         assert positive(one["ms_per_image"]) and one["memory_mib_per_image"] == {"plain": 0.5, "ours": 0.5}
         assert max(one["difference"].values()) < 1e-3
+
+
+@pytest.mark.parametrize("more", [["--first", "2"], ["--dropout", "0.25", "--checkpoint", "--plain-images", "2"]])
+def test_low_rank(more, capsys):
+    found = run(low_rank, [*TINY, "--images", "3", "--no-memory", *more], capsys)
+    assert positive(found["ms_per_image"]) and found["plain_images"] == (2 if "--plain-images" in more else 3)
+    assert found["tokens_per_image"] == 65
+    assert set(found.get("difference", ())) == (set() if "--dropout" in more else {"features", "gradients"})
+    for flag, message in ((["--first", "6"], "tiny has layers 0 to 5"), (["--dropout", "1"], "less than 1")):
+        with pytest.raises(UserError, match=message):
+            low_rank.main([*TINY, *flag])
 
 
 def test_methods(capsys):
