@@ -86,7 +86,7 @@ def features_of(trainer, items: Sequence, what: str) -> tuple[Tensor, Tensor, Te
             own = trainer.encode_images(images, task, known)
             own = own[0] if isinstance(own, tuple) else own  # of several features the one of [CLS]
             logits = trainer.model_inference(images, task, known)
-            found.append([part.float().cpu() for part in (frozen, own, logits)])
+            found.append([part.float().cpu() for part in (trainer.joint_features(frozen), own, logits)])
     frozen, own, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
     return torch.nn.functional.normalize(frozen, dim=-1), torch.nn.functional.normalize(own, dim=-1), logits
 

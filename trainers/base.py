@@ -183,7 +183,7 @@ class MultiTaskTrainer(BuiltTrainer):
     def compares_features(self) -> bool:
         """Whether the method compares one text feature per class with one feature per image."""
         text = self._ready()[1]
-        return text is not None and text.ndim == 2 and not self.part
+        return text is not None and text.ndim == 2 and self.part != "local"
 
     @property
     def by_task(self) -> bool:
@@ -237,7 +237,7 @@ class MultiTaskTrainer(BuiltTrainer):
         if self.frozen and features is None:
             features = self.frozen_features(images)
         if self.zero_shot is not None:
-            self.zero_shot.process(features, label, task)
+            self.zero_shot.process(self.joint_features(features), label, task)
         return self.model_inference(images, task, features), [label]
 
     def test(self, split: str | None = None) -> float:
@@ -268,7 +268,7 @@ class MultiTaskTrainer(BuiltTrainer):
     def _compared(self) -> bool:
         """Whether to compare with zero-shot CLIP: only trained models on the frozen tower's own features."""
         trained = self.learns and self.epochs_done > 0
-        own = self.frozen and not self.part and isinstance(self.evaluator, ClassificationMT)
+        own = self.frozen and self.part != "local" and isinstance(self.evaluator, ClassificationMT)
         return trained and own and self.cfg.TEST.ZERO_SHOT_CHECK
 
     # ---- the start of a learner

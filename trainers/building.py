@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -227,6 +227,18 @@ class BuiltTrainer(TrainerX):
         with torch.no_grad(), self.autocast():
             found = self.image_tower(images.to(self.device), Additions(**({part: True} if part else {})))
         return found[1] if part == "local" else found
+
+    def joint_features(self, features: Tensor) -> Tensor:
+        """Features (B, d) of the frozen tower, from `features` (B, W) if the method requests unprojected ones."""
+        if self.part != "unprojected":
+            return features
+        weight, bias = self._projection
+        found = features.float() @ weight
+        return found if bias is None else found + bias
+
+    @cached_property
+    def _projection(self) -> tuple[Tensor, Tensor | None]:
+        return self.image_tower.projection()
 
     def frozen_tokens(self, images: Tensor) -> Tensor:
         """Tokens (B, 1 + P, W) of images (B, 3, H, W) before the first layer of the image tower with an addition."""

@@ -36,7 +36,7 @@ class Choices(OwnedRows, nn.Module):
         super().__init__()
         self.space, self.names = space, tuple(initial)
         for name, value in initial.items():
-            self.register_buffer(name, torch.full((space.num_tasks,), float(value)))
+            self.register_buffer(name, torch.full((space.num_tasks,), float(value), dtype=torch.double))
         self.register_buffer("split", torch.zeros(space.num_tasks, dtype=torch.uint8))
         self.own(task_owners(space), "task", "chosen setting", new="initial")
 

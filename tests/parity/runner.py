@@ -29,7 +29,7 @@ from trainers.losses import cosine_logits
 from trainers.promptsrc import gaussian_weights
 from trainers.samples import Samples, StartSamples
 
-from . import on_features, probes  # noqa: F401
+from . import on_features, probes, projections  # noqa: F401
 from .published import METHODS, Method, as_read
 
 CASE_DEFAULTS = {"MTCoOp": {"N_CTX": 6, "TASK_N_CTX": 4}, "MTCoOpHard": {"N_CTX": 6}}
