@@ -39,6 +39,14 @@ def initial(images: Tensor, labels: Tensor, texts: Tensor, bias: Tensor) -> Prob
     return Probe(weight, bias, alpha.expand(len(texts)).clone())
 
 
+def gradients(probe: Probe, images: Tensor, labels: Tensor, similarity: Tensor) -> tuple[float, Probe]:
+    """Mean cross-entropy of the training images (N, d), and its gradients. similarity (N, C): f t_k."""
+    log_p = (images @ probe.weight.t() + probe.bias + probe.alpha * similarity).log_softmax(1)
+    loss = F.nll_loss(log_p, labels).item()
+    error = (log_p.exp() - F.one_hot(labels, log_p.shape[1])) / len(labels)  # gradient with respect to the logits
+    return loss, Probe(error.t() @ images, error.sum(0), (error * similarity).sum(0))
+
+
 def descend(
     probe: Probe,
     images: Tensor,
@@ -61,16 +69,12 @@ def descend(
         accumulated: alpha's gradient is the sum of all gradients since the first step.
     """
     similarity = images @ texts.t()  # (N, C)
-    target = F.one_hot(labels, len(texts)).to(images)
     speed, alpha_gradient = Probe(*map(torch.zeros_like, probe)), torch.zeros_like(probe.alpha)
     for epoch in range(1, epochs + 1):
-        logits = images @ probe.weight.t() + probe.bias + probe.alpha * similarity
-        loss = F.cross_entropy(logits, labels)
-        error = (logits.softmax(1) - target) / len(labels)  # gradient of the loss with respect to the logits
-        gradient = (error * similarity).sum(0)
-        alpha_gradient = alpha_gradient + gradient if accumulated else gradient
-        for parameter, moving, own in zip(probe[:2], speed[:2], (error.t() @ images, error.sum(0)), strict=True):
+        loss, gradient = gradients(probe, images, labels, similarity)
+        alpha_gradient = alpha_gradient + gradient.alpha if accumulated else gradient.alpha
+        for parameter, moving, own in zip(probe[:2], speed[:2], gradient[:2], strict=True):
             parameter.sub_(moving.mul_(momentum).add_(own), alpha=lr)
         if epoch % alpha_every == 0:
             probe.alpha.sub_(alpha_gradient, alpha=lr_alpha)
-        yield loss.item(), probe
+        yield loss, probe

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .samples import Samples
 
 RATIO, REDUCTION = 0.2, 4  # of the adapter, as published
-TINY = 1e-20  # gradients below it have no effect, but denormal numbers slow a CPU down by a factor of four
+TINY = 1e-30  # gradients below it have no effect, but denormal numbers slow a CPU down by a factor of four
 FIRST_LR = 1e-5  # of the first warm-up step, whatever the learning rate
 
 Parts = dict[str, Tensor]

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainers.blended_probe import Probe, descend, initial, rates
+from trainers.blended_probe import Probe, descend, gradients, initial, rates
 from trainers.cross_modal import WARMUP
 from trainers.gaussian import around_texts
 from trainers.mixed_batches import head_logits, learning_rate, train_heads
@@ -137,30 +137,24 @@ def lp_plus_plus_steps(case: dict, data: dict, schedule: dict) -> Errors:
     images, test = (F.normalize(torch.from_numpy(data[f"{name}_features"]), dim=-1) for name in ("train", "test"))
     labels, texts = torch.from_numpy(data["labels"]), torch.from_numpy(data["text_features"])
 
-    def first(dtype=torch.float32) -> tuple[Probe, Tensor, Tensor, Tensor]:
-        given = images.to(dtype), labels, texts.to(dtype)
-        return initial(*given, torch.from_numpy(data["init.classifier.bias"]).to(dtype).clone()), *given
+    def first() -> tuple[Probe, Tensor, Tensor, Tensor]:
+        bias = torch.from_numpy(data["init.classifier.bias"]).clone()
+        return initial(images, labels, texts, bias), images, labels, texts
 
     lr, unit = rates(images, texts)
     yield from compared({"lr_w": lr, "lr_alpha": unit / 4, "init_alpha": first()[0].alpha[0]}, case, CLOSE)
     yield from of_probe("init", first()[0], data, CLOSE)
     yield from compared({"logits": first()[0].logits(images, texts)}, data, CLOSE)
 
-    exact = {"lr": 1.0, "lr_alpha": 1.0, "momentum": 0.0, "alpha_every": 1, "epochs": 1, "accumulated": False}
-    before = first(torch.float64)[0]
-    (_, after), *_ = descend(*first(torch.float64), **exact)
-    yield from of_probe("grad", Probe(*(old - new for old, new in zip(before, after, strict=True))), data)
-    every = schedule["alpha_every"]
-    *_, (_, after) = descend(
-        *first(torch.float64), **{**exact, **schedule, "lr": lr, "epochs": every, "accumulated": True}
-    )
-    accumulated = {f"grad_accumulated_at_{every}.alpha": (before.alpha - after.alpha)[None]}
-    yield from compared(accumulated, data, LOOSE)
-
     how = {"lr": lr, "lr_alpha": unit / 4, **schedule, "epochs": case["epochs"]}
-    losses, start = [], first()[0]
+    losses, start, similarity = [], first()[0], images @ texts.t()
+    gradient = gradients(start, images, labels, similarity)[1]
+    yield from of_probe("grad", gradient, data)
+    total = gradient.alpha  # the sum of alpha's gradients
     for step, (loss, probe) in enumerate(descend(*first(), **how, accumulated=True), 1):
         losses.append(loss)
+        yield from compared({f"grad_accumulated_at_{step}.alpha": total[None]}, data, LOOSE)
+        total = total + gradients(probe, images, labels, similarity)[1].alpha
         yield from of_probe(f"after{step}", probe, data)
         moved = Probe(*(new - old for new, old in zip(probe, start, strict=True)))
         expected = {
@@ -212,11 +206,11 @@ def cross_modal(case: dict, data: dict) -> Errors:
     def train(_, images, flat, __, **options):
         options |= {"warmup": case["warmup_iterations"], "total": case["cosine_iterations"]}
         options |= {"betas": tuple(case["betas"]), "eps": case["eps"]}
-        for losses, heads, gradients in train_heads(parts, images, flat, batches, **options):
-            seen.append((losses.item(), {k: (v.detach()[0].clone(), gradients[k][0]) for k, v in heads.items()}))
+        for losses, heads, slopes in train_heads(parts, images, flat, batches, **options):
+            seen.append((losses.item(), {k: (v.detach()[0].clone(), slopes[k][0]) for k, v in heads.items()}))
             rows = batches[len(seen) - 1]
             seen[-1] += (torch.cat([images.features[rows[0]], flat.features[rows[1]]]),)
-            yield losses, heads, gradients
+            yield losses, heads, slopes
 
     learner.train_heads, learner.every = train, 1
     half = len(data["train_features"]) // 2
