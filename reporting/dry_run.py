@@ -48,8 +48,8 @@ def look(arguments: list[str]) -> tuple[str, list[str], str]:
         cfg = configuration(arguments)
         if option(arguments, "--load-epoch") == LAST:
             arguments, place = list(arguments), arguments.index(LAST)
-            arguments[place - 1 : place + 1] = ["--load-epoch", str(cfg.OPTIM.MAX_EPOCH)]
-            if cfg.OPTIM.STEPS_PER_SHOT:  # the data tell the number of epochs; the newest model is the default
+            arguments[place] = str(cfg.OPTIM.MAX_EPOCH)
+            if cfg.OPTIM.STEPS_PER_SHOT:  # only the data tell the number of epochs; train.py takes the newest model
                 del arguments[place - 1 : place + 1]
         rest = [word for word in arguments if word != "--overwrite"]
         return state(folder, [] if "--overwrite" in arguments else rest), arguments, ""

@@ -196,9 +196,10 @@ class SimpleTrainer(TrainerBase):
         if self.cfg.RESUME or not replacing(self.output_dir):
             self.start_epoch = self.resume_model_if_exist(directory)
         if self.start_epoch > self.max_epoch:
+            length = "OPTIM.STEPS_PER_SHOT gives" if self.max_steps else "OPTIM.MAX_EPOCH is"
             raise UserError(
-                f"{directory} was trained for {counted(self.start_epoch, 'epoch')}, OPTIM.MAX_EPOCH is "
-                f"{self.max_epoch}; raise it, or choose another --output-dir"
+                f"{directory} was trained for {counted(self.start_epoch, 'epoch')}, {length} {self.max_epoch}; "
+                "raise it, or choose another --output-dir"
             )
 
     def after_epoch(self):
