@@ -91,7 +91,7 @@ class GaussianClassifiers(OwnedRows, Learner):
 
     def logits(self, image: Tensor, text: None, columns: Tensor, task: Tensor | None = None) -> Tensor:
         zero_shot, gaussian = self.both(image, columns)
-        return zero_shot + self.choices.alpha[self.task_of_column[columns]] * gaussian
+        return zero_shot + self.choices.alpha.float()[self.task_of_column[columns]] * gaussian
 
     def both(self, image: Tensor, columns: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Zero-shot and Gaussian logits (B, N') of image features (B, d) over the classes in `columns`."""

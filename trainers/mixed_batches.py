@@ -115,4 +115,5 @@ def train_heads(
             for parameter, gradient in zip(group["params"], gradients, strict=True):
                 parameter.grad = gradient[g]
         optimiser.step()
-        yield -log_p[:, torch.arange(len(x)), labels].mean(1), stacked, dict(zip(stacked, gradients, strict=True))
+        chosen = labels.expand(len(lrs), -1)[..., None]
+        yield -log_p.gather(2, chosen).mean((1, 2)), stacked, dict(zip(stacked, gradients, strict=True))

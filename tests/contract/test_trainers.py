@@ -23,7 +23,7 @@ NAMES = [
     if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
 ]
 FITTED = [name for name in NAMES if issubclass(TRAINER_REGISTRY.get(name), FittedTrainer)]
-TRAINING_FREE = ("GDA",)  # fitted in closed form: nothing counts as learned
+TRAINING_FREE = ("GDA", "TipAdapter")  # fitted in closed form, without learnable parameters
 # Methods trained by gradient steps; tests/trainers/test_fitted.py tests the other methods.
 LEARNING = [name for name in NAMES if TRAINER_REGISTRY.get(name).learns and name not in FITTED]
 # Settings of the variants of each method. Variants learn different parameters, so each is tested separately.
@@ -84,7 +84,6 @@ VARIANTS = {
     },
 }
 NEED_VIT = ("VPT", "UPT", "MTUPT", "MaPLe", "IVLP", "PromptSRC", "CoPrompt", "MMRL", "MMRLpp", "CLIPLoRA")
-TRAINING_FREE = ("TipAdapter",)  # fitted, without learnable parameters
 NO_NEW_CLASSES = {"TRAINER.MTCOOPH.CSC", "TRAINER.MTCOOP.CLASS_CSC", "TRAINER.PLOT.CSC"}  # one context per class
 ZERO_SHOT_ON_NEW = ("TaskRes", "CLAP", "TipAdapterF")  # new classes are predicted as by zero-shot CLIP
 CASES = [

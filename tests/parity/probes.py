@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainers.blended_probe import Probe, descend, gradients, initial, rates
-from trainers.cross_modal import WARMUP
 from trainers.gaussian import around_texts
 from trainers.mixed_batches import head_logits, learning_rate, train_heads
+from trainers.mixed_classifiers import WARMUP
 from trainers.samples import StartSamples
 
 from . import on_features

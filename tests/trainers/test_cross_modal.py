@@ -19,8 +19,8 @@ from tests.docs.method_tables import RN50Text
 from tests.models import tiny_vit
 from tests.suite import config
 from trainers.choices import scores
-from trainers.cross_modal import MixedClassifiers
 from trainers.mixed_batches import mixed_rows, shuffled
+from trainers.mixed_classifiers import MixedClassifiers
 from trainers.samples import Samples, StartSamples, task_generator
 
 TEMPLATES = ("a photo of a {}.", "a drawing of a {}.", "my {}.")
