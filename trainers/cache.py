@@ -135,7 +135,7 @@ class Cache(Learner):
 
     def weights(self) -> tuple[Tensor, Tensor]:
         """alpha (T,) and beta (T,)."""
-        return self.chosen.alpha, self.chosen.beta
+        return self.chosen.alpha.float(), self.chosen.beta.float()
 
     @property
     def kept(self) -> SampleRows:
