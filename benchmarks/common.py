@@ -128,7 +128,7 @@ def options(description: str, n_ctx: int = 16, repeat: int = 5, suites: bool = T
         parser.add_argument("--n-ctx", type=positive, default=n_ctx, help="L, context tokens")
     parser.add_argument("--repeat", type=positive, default=repeat, help="rounds; the median is reported")
     parser.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=measured_device, default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     return parser
 
@@ -153,7 +153,8 @@ def positive(text: str) -> int:
     return value
 
 
-def _device(name: str) -> str:
+def measured_device(name: str) -> str:
+    """Type of a flag: a device of torch that exists here."""
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -61,9 +61,10 @@ def _wait(device: torch.device) -> None:
 # ---- memory ----
 
 
-def peak_over_base(run: Callable, device: torch.device) -> int:
+def peak_over_base(run: Callable, device: torch.device, warm_up: bool = True) -> int:
     """Peak memory of `run` in bytes, minus the memory in use before it."""
-    run()  # a first pass, so that one-time allocations of the libraries are not counted
+    if warm_up:
+        run()  # a first pass, so that one-time allocations of the libraries are not counted
     if device.type == "cuda":
         base = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

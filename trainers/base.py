@@ -284,11 +284,11 @@ class MultiTaskTrainer(BuiltTrainer):
             epochs = range(self.start_epoch, self.max_epoch)
             self.train_loader_x = self.from_features(self.train_loader_x, "training views", epochs)
         if self.model.starts and not self.start_epoch and not self._initialised:
-            unknown = not self.num_learnable()
+            known = self.num_learnable()
             self._start()
             self._settle_additions()
-            if unknown:  # one row per training image
-                print(f"Learnable parameters: {self.num_learnable():,}")
+            if (count := self.num_learnable()) != known:  # rows of training images
+                print(f"Learnable parameters: {count:,}")
         if self.start_epoch < self.max_epoch:
             self.model.known.fill_(True)
             self.model.known_data.fill_(True)

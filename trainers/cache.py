@@ -209,6 +209,7 @@ def cache_predictions(
     """
     order, classes = values.argsort(stable=True), len(text)
     keys, counts = keys[order], torch.bincount(values, minlength=classes)
+    even = bool((counts == counts[0]).all())
     found = torch.empty(len(betas), len(alphas), len(features), dtype=torch.int16 if classes < 2**15 else torch.int32)
     size = max(1, LIMITS.get(keys.device.type, LIMITS["cpu"]) // max(len(keys), len(alphas) * classes))
     for first in range(0, len(features), size):
@@ -217,7 +218,10 @@ def cache_predictions(
         affinity = torch.empty_like(similarity)
         for i, beta in enumerate(betas):
             torch.mul(similarity, beta, out=affinity).exp_()
-            votes = torch.segment_reduce(affinity, "sum", lengths=counts, axis=0)  # (C, part)
+            if even:  # as many keys in each class: several times as fast
+                votes = affinity.view(classes, -1, affinity.shape[1]).sum(1)  # (C, part)
+            else:
+                votes = torch.segment_reduce(affinity, "sum", lengths=counts, axis=0)
             found[i, :, first : first + size] = _winners(zero_shot, votes, alphas).to(found)
     return found
 

@@ -7,7 +7,18 @@ from collections import Counter
 import pytest
 import torch
 
-from benchmarks import cocoop, evaluate, growth, low_rank, measuring, methods, text_tower, train_step, visual_prompts
+from benchmarks import (
+    cache_search,
+    cocoop,
+    evaluate,
+    growth,
+    low_rank,
+    measuring,
+    methods,
+    text_tower,
+    train_step,
+    visual_prompts,
+)
 from benchmarks.common import NAME_TOKENS, SUITES, PlainTower, reduced, suite
 from clip import clip
 from clip.text_tower import TextTower
@@ -208,6 +219,7 @@ def test_wrong_flags_are_refused(program, flag, capsys):
         (cocoop, ["--images", "-1"]),
         (visual_prompts, ["--tasks", "0"]),
         (text_tower, ["--plain-classes", "0"]),
+        (cache_search, ["--classes", "0"]),
         (text_tower, ["--backbone", "roberta-ViT-B-32"]),
     ],
 )
@@ -222,3 +234,15 @@ def test_layers_that_the_tower_does_not_have():
         visual_prompts.main([*TINY, "--first", "6"])
     with pytest.raises(UserError, match="--methods sets"):
         visual_prompts.main([*TINY, "--first", "1", "--methods"])
+
+
+def test_the_search_of_a_cache_predicts_as_the_plain_loop(capsys):
+    small = ["--classes", "7", "--shots", "2", "--views", "2", "--images", "30", "--width", "16"]
+    cache_search.main([*small, "--ends", "30", "30", "--device", "cpu", "--json"])
+    result = json.loads(capsys.readouterr().out)
+    assert (result["keys"], result["pairs"], result["predictions"]) == (14, 4000, 60)
+    assert result["different_predictions"] == 0 and min(result["seconds"].values()) > 0
+    cache_search.show(result)
+    assert "4,000 pairs on 30 images" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cache_search.main(["--plain-pairs", "201"])
