@@ -72,7 +72,7 @@ class TrainedCache(Cache):
         for position, own in enumerate(samples_to_choose(samples, self.chosen_on, self.space, self.fixed)):
             pair = [self.init_beta[position].item()], [self.init_alpha[position].item()]
             score = self.scores(self.rows, position, own, *pair)
-            if score is not None and score.float() > self.accuracy.value[position].cpu():
+            if score is not None and score.item() > self.accuracy.value[position].item():
                 mine = self.task_of_column[self.rows.column] == position
                 self.best.keys.data[mine] = self.rows.keys.detach()[mine]
                 self.accuracy.choose(position, "", value=score.item())
@@ -82,8 +82,8 @@ class TrainedCache(Cache):
         self.choose(samples)
 
     def settle(self, position: int, own: Samples, alpha: float, beta: float, score: float) -> None:
-        if self.by_epoch and torch.tensor(score) <= (before := self.accuracy.value[position].cpu()):
-            alpha, beta, score = self.init_alpha[position].item(), self.init_beta[position].item(), before.item()
+        if self.by_epoch and score <= (before := self.accuracy.value[position].item()):
+            alpha, beta, score = self.init_alpha[position].item(), self.init_beta[position].item(), before
         super().settle(position, own, alpha, beta, score)
 
 

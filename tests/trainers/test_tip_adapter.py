@@ -137,8 +137,9 @@ def test_a_model_serves_some_tasks_in_another_order_and_new_classes():
     samples = given()
     whole.start(samples)
     whole.keep_best(samples, 1)
-    whole.rows.keys.data.mul_(-1)  # worse than the epoch before
-    whole.keep_best(samples, 2)
+    whole.keep_best(samples, 2)  # no better
+    whole.rows.keys.data.mul_(-1)  # worse
+    whole.keep_best(samples, 3)
     whole.finish(samples)
     assert whole.chosen.epoch.tolist() == [1, 1, 1] and torch.equal(whole.best.keys, -whole.rows.keys)
     part = trained(TaskSpace((TASKS[2], TASKS[0])), chosen_on="test")
