@@ -189,10 +189,11 @@ def test_the_published_mode_keeps_the_initial_weights_if_the_search_is_no_better
 def test_the_first_of_equally_good_epochs_is_kept():
     model, samples = trained(chosen_on="test"), given()
     model.start(samples)
-    model.scores = lambda *more: torch.tensor([200 / 3], dtype=torch.double)  # larger than itself in fp32
+    model.scores = lambda *more: torch.tensor([1400 / 15], dtype=torch.double)  # fp32 would round it up
     for epoch in (1, 2):
         model.keep_best(samples, epoch)
-    assert model.chosen.epoch.tolist() == [1, 1, 1]
+    model.settle(0, samples.test[0], 9.0, 9.0, 1400 / 15)  # a search that is no better than the epoch
+    assert model.chosen.epoch.tolist() == [1, 1, 1] and model.chosen.alpha[0] == 1.5
 
 
 def test_training_has_its_own_weights():
