@@ -80,6 +80,9 @@ class TrainedCache(Cache):
 
     def finish(self, samples: StartSamples) -> None:
         self.choose(samples)
+        if self.by_epoch:  # test images chose the epoch, also if alpha and beta are given
+            for position in (self.accuracy.value >= 0).nonzero()[:, 0].tolist():
+                self.chosen.choose(position, self.chosen_on)
 
     def settle(self, position: int, own: Samples, alpha: float, beta: float, score: float) -> None:
         if self.by_epoch and score <= (before := self.accuracy.value[position].item()):

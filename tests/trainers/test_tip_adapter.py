@@ -186,6 +186,16 @@ def test_the_published_mode_keeps_the_initial_weights_if_the_search_is_no_better
     assert model.chosen.beta.tolist() == [1.0] * 3
 
 
+def test_an_epoch_that_test_images_chose_is_recorded_though_alpha_and_beta_are_given():
+    model, samples = trained(chosen_on="test", grids=[([2.0], [3.0])] * 3), given()
+    with torch.no_grad():
+        model.start(samples)
+        model.keep_best(samples, 1)
+        model.finish(samples)
+    expected = {"alpha": 3.0, "beta": 2.0, "epoch": 1.0, "chosen_on": "test"}
+    assert model.chosen.record() == dict.fromkeys(("shades", "one", "marks"), expected)
+
+
 def test_the_first_of_equally_good_epochs_is_kept():
     model, samples = trained(chosen_on="test"), given()
     model.start(samples)
