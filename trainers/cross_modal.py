@@ -51,7 +51,13 @@ class CrossModal(FittedTrainer):
     def problems(self, cfg) -> list[str]:
         c = cfg.TRAINER.CROSSMODAL
         check_templates(c.TEMPLATES, KEY + "TEMPLATES")
-        return super().problems(cfg) + unread_problems(KEY, c, "HEAD", {"WISE_FT": ("linear",)})
+        found = super().problems(cfg) + unread_problems(KEY, c, "HEAD", {"WISE_FT": ("linear",)})
+        if c.STEPS > c.ITERATIONS:
+            found.append(
+                f"{KEY}STEPS {c.STEPS}: the schedule ends after {KEY}ITERATIONS {c.ITERATIONS} steps; expected as many "
+                "or fewer"
+            )
+        return found
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return {"HEAD": c.HEAD, "SCALE": c.SCALE}

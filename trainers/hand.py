@@ -105,9 +105,13 @@ def task_templates(value: str, setting: str, space: TaskSpace) -> list[tuple[str
 
 
 def check_templates(value: str, setting: str) -> None:
-    """Raise the errors of `read_templates` for a value of a shared setting TEMPLATES that names a file."""
+    """Raise the errors of `read_templates` for a value of a shared setting TEMPLATES that is not a template."""
     if value != "all" and not is_template(value):
-        read_templates(value, setting)
+        try:
+            read_templates(value, setting)
+        except FileNotFoundError as error:
+            expected = 'a file, "all", or a text with one {} for the class name and no other braces'
+            raise FileNotFoundError(f"{error}; expected {expected}") from None
 
 
 def template_problems(path: str, setting: str) -> list[str]:

@@ -32,7 +32,8 @@ def refuse_other_model(folder, cfg, section, weights_hash, critical):
         critical: callable(settings of the method) -> {name: value} that a checkpoint's shapes do not reveal.
 
     Raises:
-        UserError: the model was trained with another CLIP, or with other values of critical settings.
+        UserError: the model was trained with another CLIP, or with other values of critical settings. Other values
+            of other settings of the method are a warning.
     """
     there, backbone = hash_of(folder, "weights"), known_results(folder).get("backbone")
     if there and weights_hash and there != weights_hash:
@@ -51,7 +52,8 @@ def refuse_other_model(folder, cfg, section, weights_hash, critical):
     group, own = f"TRAINER.{section}.", cfg.TRAINER[section]
     other = own.clone()
     other.defrost()
-    other.update({key: recorded[group + key] for key in own if group + key in recorded})
+    changed = {key: recorded[group + key] for key in own if group + key in recorded}
+    other.update(changed)
     then, now = critical(other), critical(own)
     for key in now:
         if key in then and now[key] != then[key]:
@@ -59,6 +61,12 @@ def refuse_other_model(folder, cfg, section, weights_hash, critical):
                 f"{folder} was trained with {group}{key} {then[key]}, and this run has {now[key]}. The learned tensors "
                 f"have the same shapes but another meaning; expected {group}{key} {then[key]}"
             )
+    if changed:
+        print(
+            f"WARNING: {folder} was trained with "
+            + ", ".join(f"{group}{key} {value} (here {own[key]})" for key, value in changed.items())
+            + "; what was learned or chosen in training is kept"
+        )
 
 
 def split_change(trainer, directory):

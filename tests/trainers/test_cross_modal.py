@@ -238,6 +238,11 @@ def test_wrong_settings():
     trainer = TRAINER_REGISTRY.get("CrossModal")
     problems = trainer.problems(trainer.__new__(trainer), cfg)
     assert len(problems) == 1 and "WISE_FT 0.5 is read by TRAINER.CROSSMODAL.HEAD linear only" in problems[0]
+    load(cfg, [], ["TRAINER.CROSSMODAL.HEAD", "linear", "TRAINER.CROSSMODAL.STEPS", 13_000])
+    problems = trainer.problems(trainer.__new__(trainer), cfg)
+    assert (
+        len(problems) == 1 and "STEPS 13000: the schedule ends after TRAINER.CROSSMODAL.ITERATIONS 12800" in problems[0]
+    )
     for name, value in (("LR", (-1.0,)), ("BATCH_SIZE", (1,)), ("WEIGHT_DECAY", ("a",))):
         with pytest.raises(ConfigError, match="expected a list of"):
             load(get_cfg_default(), [], [f"TRAINER.CROSSMODAL.{name}", value])

@@ -58,10 +58,17 @@ def test_a_default_is_the_number_it_stands_for(build):
     build("b", "UPT", {"HEADS": 1}).load_model(first.output_dir)
 
 
-def test_what_only_training_reads_may_differ(build):
+def test_what_only_training_reads_may_differ(build, capsys):
     first = build("a", "ProGrad", {"LAMBDA": 0.5})
     first.train()
+    capsys.readouterr()
     build("b", "ProGrad", {"LAMBDA": 1.0, "T": 2.0}).load_model(first.output_dir)
+    printed = capsys.readouterr().out
+    assert f"WARNING: {first.output_dir} was trained with TRAINER.PROGRAD.LAMBDA 0.5 (here 1.0), TRAINER.PROGRAD.T" in (
+        printed
+    )
+    build("c", "ProGrad", {"LAMBDA": 0.5}).load_model(first.output_dir)
+    assert "was trained with" not in capsys.readouterr().out
 
 
 def test_another_clip(build, capsys):

@@ -204,6 +204,11 @@ def test_templates_of_tasks(build, tmp_path):
     [
         ("TaskRes", ("TRAINER.TASKRES.ALPHA", 0.0), "TRAINER.TASKRES.ALPHA"),
         ("TaskRes", ("TRAINER.TASKRES.TEMPLATES", "nowhere.yaml"), "TEMPLATES: the file nowhere.yaml does not exist"),
+        (
+            "TaskRes",
+            ("TRAINER.TASKRES.TEMPLATES", "a {} {}"),
+            "exist; expected a file, .all., or a text with one {} for",
+        ),
         ("CLAP", ("TRAINER.CLAP.CONSTRAINT", "l1"), "expected one of l2, constant, balanced"),
     ],
 )
