@@ -215,6 +215,18 @@ def hold(directory):
     _held[directory] = lock
 
 
+def going_on(directory):
+    """Whether a run is going on in a folder: a process, here or on a machine with the same disk, holds its lock."""
+    path = os.path.join(directory, LOCK)
+    if not os.path.exists(path):
+        return False
+    try:
+        with locked(path):
+            return False
+    except Timeout:
+        return True
+
+
 def leave_output():
     """Close the log and release the folders that this process has reserved."""
     with contextlib.suppress(OSError):  # e.g. a full disk, which the run has reported already

@@ -1,0 +1,79 @@
+"""Print the calls of a sweep and check their settings, without data, weights or checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+
+from .calls import COMPLETE, LAST, NONE, REPOSITORY, Call, configuration, option, state
+
+FOLDERS = ("--root", "--output-dir", "--model-dir", "--config-file", "--dataset-config-file")
+
+
+def line(words: list[str]) -> str:
+    """A call of train.py as a line for a shell in the repository."""
+    python = _short(os.environ.get("PYTHON") or sys.executable)
+    short = [_short(word) if before in FOLDERS else word for before, word in zip(["", *words], words, strict=False)]
+    return shlex.join([python, "train.py", *short])
+
+
+def _short(path: str) -> str:
+    return path.removeprefix(f"{REPOSITORY}/") or path
+
+
+def look(words: list[str]) -> tuple[str, list[str], str]:
+    """(state of the output folder, words to print, mistake in the words or "") of a call of train.py."""
+    from dassl.utils.errors import describe, is_user_error
+    from datasets.explain import explained
+
+    try:
+        cfg = configuration(words)
+        if option(words, "--load-epoch") == LAST:
+            words = [str(cfg.OPTIM.MAX_EPOCH) if word == LAST else word for word in words]
+        overwrite = "--overwrite" in words
+        return state(option(words, "--output-dir"), [] if overwrite else words), words, ""
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        return "", words, describe(explained(error))
+
+
+def dry_run(calls: Sequence[Call], overwrite: bool = False, more: Sequence[str] = ()) -> int:
+    """Print all calls as lines for a shell, with comments, and each mistake once to standard error.
+
+    Returns 2 if a call cannot run, else 0.
+    """
+    skipped, mistakes, printed, missing, label = 0, {}, io.StringIO(), None, ""
+    for call in calls:
+        if call.label.partition(", seed")[0] != label:
+            label = call.label.partition(", seed")[0]
+            print("#", label)
+        words = call.planned(overwrite, more)
+        with contextlib.redirect_stdout(printed):
+            found, words, mistake = look(words)
+        if LAST in call.planned() and call.model != missing and call.first:  # once for all tests of this model
+            missing = call.model
+            print(f"# after {call.first}, which has not trained the model of seed {call.seed} yet:")
+        folder = _short(str(call.folder))
+        if mistake:
+            mistakes.setdefault(mistake, []).append(folder)
+        elif found == COMPLETE and "--overwrite" not in words:
+            skipped += 1
+            print(f"# finished already: {folder}")
+            continue
+        elif found != NONE:
+            print(f"# {'removes the run' if '--overwrite' in words else 'continues the run'} in {folder}")
+        print(line(words))
+    for warning in dict.fromkeys(printed.getvalue().splitlines()):
+        print("#", warning)
+    print(f"# {len(calls) - skipped} to run" + (f", {skipped} finished already" if skipped else ""), flush=True)
+    if mistakes:
+        print(f"{sum(map(len, mistakes.values()))} of {len(calls)} cannot run:", file=sys.stderr)
+    for mistake, folders in mistakes.items():
+        rest = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
+        print(f"  {folders[0]}{rest}:\n    " + mistake.replace("\n", "\n    "), file=sys.stderr)
+    return 2 if mistakes else 0

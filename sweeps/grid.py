@@ -1,0 +1,328 @@
+"""A grid of runs, rows × suites × shots × seeds, read from a YAML file of a few lines, and its table."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dassl.config import read_yaml
+from dassl.utils.errors import UserError
+
+from .calls import Call, Place
+from .launchers import (
+    CONFIGS,
+    SHIFTED,
+    Request,
+    _suite_tasks,
+    calls,
+    folder_of,
+    shots_text,
+    transfer_calls,
+    transfer_targets,
+)
+from .rows import Row, chosen, read_rows
+
+GRIDS = CONFIGS / "sweeps"
+PROTOCOLS = ("few-shot", "base-to-new", "transfer")
+TABLE_KEYS = {"published", "per_task_columns", "keyword", "costs"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid of runs. The attributes are the entries of its file.
+
+    Attributes:
+        rows: file of configs/rows, or list of such files; "FILE/ROW" takes one row of a file.
+        suites: files of configs/datasets.
+        config: name of the config file in configs/trainers/METHOD; rows may replace it.
+        shots: numbers of images per class; -1: all.
+        seeds: seeds.
+        protocol: few-shot; base-to-new; or transfer: test the models on other datasets, `targets`.
+        targets: datasets of `transfer`; (): the shifted test sets of the suite.
+        tasks: "joint": one run for all tasks of a suite; "each": one run per task, for methods of single tasks.
+        class_sampling: share of classes in class-sampled training, by suite.
+        settings: {KEY: value} for all runs.
+        vary: {KEY: values}: one experiment for each combination of values.
+        folder: with `vary`, name of the results below output/, with {suite}, {config}, {shots}, {row} and {1}, {2}, ...
+            for the values.
+        table: options of the table: published, per_task_columns, keyword, costs.
+        title: first words of the table's title.
+    """
+
+    rows: tuple[str, ...]
+    suites: tuple[str, ...]
+    config: str
+    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    protocol: str = "few-shot"
+    targets: tuple[str, ...] = ()
+    tasks: str = "joint"
+    class_sampling: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    vary: Mapping[str, Sequence] = field(default_factory=dict)
+    folder: str = ""
+    table: Mapping[str, object] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def chosen_rows(self) -> dict[str, Row]:
+        """{label: row}. Raises UserError."""
+        found: dict[str, Row] = {}
+        for name in self.rows:
+            file, _, label = name.partition("/") if not name.endswith((".yaml", ".yml")) else (name, "", "")
+            rows = read_rows(file)
+            found |= chosen(rows, [label]) if label else rows
+        return found
+
+
+LISTS = ("rows", "suites", "targets")
+NUMBERS = ("shots", "seeds")
+
+
+def read_grid(path: str | Path, changes: Mapping[str, object] | None = None) -> Grid:
+    """Read a grid's file, a path or a name in configs/sweeps; `changes` replace its entries.
+
+    Raises:
+        UserError: an unknown file, entry or value; the message says what is expected.
+    """
+    file = Path(path)
+    if not file.is_file() and (GRIDS / f"{path}.yaml").is_file():
+        file = GRIDS / f"{path}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(each.stem for each in GRIDS.glob("*.yaml")))
+        raise UserError(f"no grid {path}: expected a YAML file, or one of configs/sweeps: {known}")
+    content = read_yaml(str(file))
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a mapping with rows, suites, config, shots, seeds")
+    entries = {**content, **{key: value for key, value in (changes or {}).items() if value not in (None, (), [])}}
+    known = Grid.__dataclass_fields__
+    if odd := [key for key in entries if key not in known]:
+        raise UserError(f"{file}: unknown entry {odd[0]!r}; expected {', '.join(known)}")
+    if missing := [key for key in ("rows", "suites", "config") if not entries.get(key)]:
+        raise UserError(f"{file}: {missing[0]} is missing")
+    for key in (*LISTS, *NUMBERS):
+        if key in entries:
+            value = entries[key]
+            entries[key] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    for key in NUMBERS:
+        if wrong := [v for v in entries.get(key, ()) if not isinstance(v, int) or isinstance(v, bool) or v < -1]:
+            raise UserError(f"{file}: {key} has to be whole numbers, found {wrong[0]!r}")
+    for key, values in (("protocol", PROTOCOLS), ("tasks", ("joint", "each"))):
+        if entries.get(key, values[0]) not in values:
+            raise UserError(f"{file}: {key} has to be one of {', '.join(values)}, found {entries[key]!r}")
+    for key in ("class_sampling", "settings", "vary", "table"):
+        if not isinstance(entries.get(key, {}), Mapping):
+            raise UserError(f"{file}: {key} has to be a mapping, found {entries[key]!r}")
+    if odd := sorted(set(entries.get("table", {})) - TABLE_KEYS):
+        raise UserError(f"{file}: table: unknown option {odd[0]!r}; expected {', '.join(sorted(TABLE_KEYS))}")
+    if bool(entries.get("vary")) != bool(entries.get("folder")):
+        raise UserError(f"{file}: vary and folder go together: the folder names the experiments that differ in values")
+    grid = Grid(**entries)
+    for name in (*grid.suites, *grid.targets):
+        if not (CONFIGS / f"datasets/{name}.yaml").is_file() and name != "others":
+            raise UserError(f"{file}: {name!r} is not a file of configs/datasets")
+    grid.chosen_rows  # noqa: B018  reports mistakes in the rows
+    return grid
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The runs of one row, suite and number of shots: all seeds.
+
+    Attributes:
+        folder: the folder for reporting, perhaps with * for the seed or task.
+        calls: its runs.
+        missing: why there are none: the row has no config file.
+    """
+
+    row: str
+    suite: str
+    shots: int
+    folder: str
+    calls: tuple[Call, ...]
+    missing: str = ""
+
+
+def expand(grid: Grid, place: Place, more: Sequence[str] = (), names: Sequence[str] = ()) -> list[Experiment]:
+    """All experiments of a grid in the order of the table. `more`: further KEY VALUE words; `names`: only these rows.
+
+    A row that does not depend on shots or seeds (zero-shot) has the same single run at all numbers of shots.
+    """
+    rows = chosen(grid.chosen_rows, names, "--rows") if names else grid.chosen_rows
+    return [
+        experiment
+        for suite in grid.suites
+        for shots in grid.shots
+        for row in rows.values()
+        for experiment in _experiments(grid, row, suite, shots, place, tuple(more))
+    ]
+
+
+def _experiments(
+    grid: Grid, row: Row, suite: str, shots: int, place: Place, more: tuple[str, ...]
+) -> Iterator[Experiment]:
+    config, arguments, settings = row.at(suite, shots, grid.config, _own_prompts(grid, suite))
+    if not config:
+        folder = f"configs/trainers/{row.name or _trainer(row)}"
+        yield Experiment(row.label, suite, shots, "", (), f"{folder} has no {grid.config}.yaml")
+        return
+    launcher = row.launcher
+    if row.sampled and suite in grid.class_sampling:
+        launcher, arguments = row.sampled, {**arguments, "CLS_SAMPLE_RATE": str(grid.class_sampling[suite])}
+    values = {"DATASET": suite, "CFG": config, "SHOTS": str(shots), **arguments}
+    if row.name:
+        values["NAME"] = row.name
+    words = tuple(word for key, value in {**grid.settings, **settings}.items() for word in (key, str(value)))
+    request = Request(launcher, values, (*words, *more), grid.seeds, place, trainer=row.trainer, label=row.label)
+    if grid.protocol == "base-to-new":
+        request = replace(request, protocol=grid.protocol)
+    for name, varied in _variants(grid, row, suite, shots):
+        each = replace(request, pairs=(*request.pairs, *varied))
+        yield _experiment(grid, row, suite, shots, each, name)
+
+
+def _experiment(grid: Grid, row: Row, suite: str, shots: int, request: Request, name: str) -> Experiment:
+    once = request.spec.kind in ("once", "classes")
+    requests = [request]
+    if grid.tasks == "each" and request.spec.by_task and not row.joint and not once:
+        requests = [replace(request, task=str(task)) for task in _suite_tasks(suite, request.pairs)]
+    if request.spec.kind == "classes":
+        requests = [replace(request, values={**request.values, "CLASSES": half}) for half in ("base", "new")]
+    found = [call for each in requests for call in calls(each)]
+    top = folder_of(requests[0])
+    if grid.protocol == "transfer":
+        targets = transfer_targets(suite) if not grid.targets else [t for t in grid.targets if t != suite]
+        if once:
+            found += [
+                call for t in targets for call in calls(replace(request, values={**request.values, "DATASET": t}))
+            ]
+        else:
+            found += transfer_calls(request, targets, "the sweep's training runs")
+    if name:
+        place = request.place.output / "output" / name
+        found = [replace(call, folder=place / call.folder.name) for call in found]
+        top = place
+    folder = str(top)
+    if not once and grid.protocol == "few-shot":
+        folder = str(top.parent / "task*") if len(requests) > 1 else str(top / "seed*")
+    elif request.spec.kind == "classes":
+        folder = str(top.parent)
+    return Experiment(name or row.label, suite, shots, folder, tuple(found))
+
+
+def _own_prompts(grid: Grid, suite: str) -> bool:
+    """Whether each task needs prompts of its own: a joint run of several tasks."""
+    if grid.tasks == "each":
+        return False
+    try:
+        return len(_suite_tasks(suite, ())) > 1
+    except ValueError:
+        return True
+
+
+def _trainer(row: Row) -> str:
+    return Request(row.launcher, {}).spec.trainer
+
+
+def _variants(grid: Grid, row: Row, suite: str, shots: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(folder below output/, KEY VALUE words) of each combination of varied values; ("", ()) without."""
+    if not grid.vary:
+        yield "", ()
+        return
+    for values in itertools.product(*grid.vary.values()):
+        words = [re.sub(r"[^A-Za-z0-9._+-]", "-", str(value)) for value in values]
+        numbered = {str(number): word for number, word in enumerate(words, 1)}
+        name = grid.folder
+        for key, word in {"suite": suite, "config": grid.config, "shots": shots, "row": row.label, **numbered}.items():
+            name = name.replace("{" + key + "}", str(word))
+        yield name, tuple(word for key, value in zip(grid.vary, values, strict=True) for word in (key, str(value)))
+
+
+def runs_of(experiments: Sequence[Experiment]) -> list[Call]:
+    """All runs, each once, in the order in which they should be made: runs with most images first.
+
+    They are the longest, and compute the features that the others need.
+    """
+    unique = {call.folder: call for experiment in experiments for call in experiment.calls}
+
+    def images(call: Call) -> float:
+        given = dict(zip(call.pairs[::2], call.pairs[1::2], strict=True))
+        shots = int(given.get("DATASET.NUM_SHOTS", 0)) if not call.eval_only else 0
+        return shots if shots > 0 else (0.0 if call.eval_only else float("inf"))
+
+    return sorted(unique.values(), key=lambda call: (call.model is not None, -images(call)))
+
+
+def selected(calls: Sequence[Call], expression: str) -> list[Call]:
+    """The runs that fit an expression of conditions "NAME=PATTERN[,PATTERN...]", all of which must hold.
+
+    NAME is row, suite, shots, seed or label, or the key of a setting; * and ? in a pattern stand for other characters.
+
+    Raises UserError.
+    """
+    conditions = []
+    for word in expression.split():
+        name, equals, patterns = word.partition("=")
+        if not equals or not patterns:
+            raise UserError(f'--only "{expression}": expected conditions such as "row=SoftCPT* shots=1,4 seed=1"')
+        conditions.append((name, patterns.split(",")))
+
+    def fits(call: Call) -> bool:
+        given = dict(zip(call.pairs[::2], call.pairs[1::2], strict=True))
+        known = {
+            "row": call.row,
+            "suite": call.dataset.stem,
+            "seed": str(call.seed),
+            "shots": given.get("DATASET.NUM_SHOTS", ""),
+            "label": call.label,
+            **given,
+        }
+        return all(any(fnmatch.fnmatchcase(known.get(name, ""), each) for each in some) for name, some in conditions)
+
+    found = [call for call in calls if fits(call)]
+    if calls and not found:
+        rows = ", ".join(dict.fromkeys(call.row for call in calls))
+        raise UserError(f'--only "{expression}" fits none of the {len(calls)} runs; rows: {rows}')
+    return found
+
+
+def show_tables(grid: Grid, experiments: Sequence[Experiment]) -> None:
+    """Print the tables of a grid: one per suite and number of shots."""
+    for (suite, shots), group in itertools.groupby(experiments, key=lambda each: (each.suite, each.shots)):
+        rows = [f"{each.row}={each.folder}" for each in group if each.calls]
+        if rows:
+            title = ", ".join(filter(None, (grid.title or suite, grid.config, shots_text(shots))))
+            print()
+            _table(grid, suite, rows, title)
+
+
+def _table(grid: Grid, suite: str, rows: list[str], title: str) -> None:
+    seeds = ["--seeds", *map(str, grid.seeds)]
+    if grid.protocol == "base-to-new":
+        from reporting.base2new import halves_of_rows
+
+        print(title + "\n" + halves_of_rows(rows))
+        return
+    if grid.protocol == "transfer":
+        from reporting.domain_shift import main
+
+        shifted = list(SHIFTED.get(suite, ()))
+        targets = list(grid.targets) or shifted
+        main([*seeds, "--targets", *targets, "--title", title, *([] if shifted else ["--cross"]), *rows])
+        return
+    from reporting.table import main
+
+    options = []
+    table = dict(grid.table)
+    published = table.get("published")
+    if isinstance(published, Mapping):
+        published = published.get(suite)
+    options += ["--published", str(published)] if published else []
+    options += ["--keyword", str(table["keyword"])] if "keyword" in table else []
+    options += ["--per-task-columns"] if table.get("per_task_columns") else []
+    options += ["--costs"] if table.get("costs", True) else []
+    main([*options, *seeds, "--title", title, *rows])
