@@ -5,13 +5,25 @@ The two halves are sibling folders: `.../base/seed1` and `.../new/seed1`, with t
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from dassl.runs.record import Run, TaskResult
-from reporting.experiments import Choice, Experiment, ReportError, Seeds, Stat, find_experiments, spread, stat
+from dassl.runs.record import Run, TaskResult, is_run
+from reporting.experiments import (
+    Choice,
+    Experiment,
+    ReportError,
+    Seeds,
+    Stat,
+    find_experiments,
+    load_experiment,
+    named_folders,
+    spread,
+    stat,
+)
 from reporting.export import describe
-from reporting.table import cell, mean_title, render
+from reporting.table import cell, mean_title, render, spread_text
 
 TEXT = (
     "H: harmonic mean of the two means, as in published tables; its ± is over the seeds' own harmonic means.\n"
@@ -127,6 +139,23 @@ def pairs_table(pairs: list[Halves], choice: Choice, ci95: bool = False) -> str:
     """Markdown table with a row per experiment: overall values."""
     rows = [[(pair.label or "-") + pair.base.mark, *map(cell, pair.overall(choice, ci95))] for pair in pairs]
     return render(["base to new", "base", "new", "H"], rows)
+
+
+def rows_table(rows: Sequence[str], seeds: Seeds = None) -> str:
+    """The table of LABEL=FOLDER words with its notes; {half} in a folder stands for base and new."""
+    pairs = []
+    for label, folder in named_folders(rows):
+        folders = [Path(str(folder).replace("{half}", half)) for half in ("base", "new")]
+        base, new = (load_experiment(each, label, seeds=_seeds_of(each, seeds)) for each in folders)
+        pairs.append(Halves(label, base, new))
+    text = f"{spread_text(False)}\n\n{pairs_table(pairs, Choice())}\n\n{TEXT}"
+    notes = [f"note: {pair.label}: {note}" for pair in pairs for note in pair.notes()]
+    return "\n".join([text, *notes])
+
+
+def _seeds_of(folder: Path, seeds: Seeds) -> Seeds:
+    """The expected seeds of a folder: none if it is itself a run, as of zero-shot CLIP."""
+    return None if is_run(folder) else seeds
 
 
 def as_plain(pair: Halves, choice: Choice, ci95: bool) -> dict:

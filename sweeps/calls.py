@@ -13,6 +13,7 @@ from dassl.runs.record import RESULTS, command_of, has_config, is_complete, is_r
 from dassl.utils.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = REPOSITORY / "configs"
 LAST = "last"  # value of --load-epoch for a model that another call has yet to train
 NONE, UNFINISHED, COMPLETE = "none", "unfinished", "complete"
 SWITCHES = ("--eval-only", "--no-train", "--overwrite")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,18 +11,9 @@ from pathlib import Path
 from dassl.config import read_yaml
 from dassl.utils.errors import UserError
 
-from .calls import Call, Place
-from .launchers import (
-    CONFIGS,
-    SHIFTED,
-    Request,
-    _suite_tasks,
-    calls,
-    folder_of,
-    shots_text,
-    transfer_calls,
-    transfer_targets,
-)
+from .calls import CONFIGS, Call, Place
+from .launchers import Request, calls, folder_of, shots_text
+from .requests import SHIFTED, suite_tasks, transfer_calls, transfer_targets
 from .rows import Row, chosen, read_rows
 
 GRIDS = CONFIGS / "sweeps"
@@ -44,11 +34,12 @@ class Grid:
         protocol: few-shot; base-to-new; or transfer: test the models on other datasets, `targets`.
         targets: datasets of `transfer`; (): the shifted test sets of the suite.
         tasks: "joint": one run for all tasks of a suite; "each": one run per task, for methods of single tasks.
+        numbers: with "each", numbers of the tasks; (): all tasks of the suite.
         class_sampling: share of classes in class-sampled training, by suite.
         settings: {KEY: value} for all runs.
-        vary: {KEY: values}: one experiment for each combination of values.
-        folder: with `vary`, name of the results below output/, with {suite}, {config}, {shots}, {row} and {1}, {2}, ...
-            for the values.
+        variants: {name: {KEY: value}}: one experiment per variant of a row.
+        folder: name of the results below output/ in place of those of the launchers, with {suite}, {config}, {shots},
+            {row} and {variant} for their values.
         table: options of the table: published, per_task_columns, keyword, costs.
         title: first words of the table's title.
     """
@@ -61,9 +52,10 @@ class Grid:
     protocol: str = "few-shot"
     targets: tuple[str, ...] = ()
     tasks: str = "joint"
+    numbers: tuple[int, ...] = ()
     class_sampling: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
-    vary: Mapping[str, Sequence] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     folder: str = ""
     table: Mapping[str, object] = field(default_factory=dict)
     title: str = ""
@@ -80,7 +72,7 @@ class Grid:
 
 
 LISTS = ("rows", "suites", "targets")
-NUMBERS = ("shots", "seeds")
+NUMBERS = ("shots", "seeds", "numbers")
 
 
 def read_grid(path: str | Path, changes: Mapping[str, object] | None = None) -> Grid:
@@ -114,13 +106,13 @@ def read_grid(path: str | Path, changes: Mapping[str, object] | None = None) -> 
     for key, values in (("protocol", PROTOCOLS), ("tasks", ("joint", "each"))):
         if entries.get(key, values[0]) not in values:
             raise UserError(f"{file}: {key} has to be one of {', '.join(values)}, found {entries[key]!r}")
-    for key in ("class_sampling", "settings", "vary", "table"):
+    for key in ("class_sampling", "settings", "variants", "table"):
         if not isinstance(entries.get(key, {}), Mapping):
             raise UserError(f"{file}: {key} has to be a mapping, found {entries[key]!r}")
     if odd := sorted(set(entries.get("table", {})) - TABLE_KEYS):
         raise UserError(f"{file}: table: unknown option {odd[0]!r}; expected {', '.join(sorted(TABLE_KEYS))}")
-    if bool(entries.get("vary")) != bool(entries.get("folder")):
-        raise UserError(f"{file}: vary and folder go together: the folder names the experiments that differ in values")
+    if entries.get("variants") and "{variant}" not in entries.get("folder", ""):
+        raise UserError(f"{file}: variants need a folder with {{variant}}, so that each has its own")
     grid = Grid(**entries)
     for name in (*grid.suites, *grid.targets):
         if not (CONFIGS / f"datasets/{name}.yaml").is_file() and name != "others":
@@ -189,7 +181,7 @@ def _experiment(grid: Grid, row: Row, suite: str, shots: int, request: Request, 
     once = request.spec.kind in ("once", "classes")
     requests = [request]
     if grid.tasks == "each" and request.spec.by_task and not row.joint and not once:
-        requests = [replace(request, task=str(task)) for task in _suite_tasks(suite, request.pairs)]
+        requests = [replace(request, task=str(task)) for task in grid.numbers or suite_tasks(suite, request.pairs)]
     if request.spec.kind == "classes":
         requests = [replace(request, values={**request.values, "CLASSES": half}) for half in ("base", "new")]
     found = [call for each in requests for call in calls(each)]
@@ -208,9 +200,12 @@ def _experiment(grid: Grid, row: Row, suite: str, shots: int, request: Request, 
         top = place
     folder = str(top)
     if not once and grid.protocol == "few-shot":
-        folder = str(top.parent / "task*") if len(requests) > 1 else str(top / "seed*")
+        several = len(requests) > 1
+        folder = str(top.parent / "task*") if several else str(top if requests[0].task else top / "seed*")
     elif request.spec.kind == "classes":
-        folder = str(top.parent)
+        folder = str(top.parents[1] / "{half}" / top.name)
+    elif grid.protocol == "base-to-new":
+        folder = str(top / "{half}")
     return Experiment(name or row.label, suite, shots, folder, tuple(found))
 
 
@@ -219,7 +214,7 @@ def _own_prompts(grid: Grid, suite: str) -> bool:
     if grid.tasks == "each":
         return False
     try:
-        return len(_suite_tasks(suite, ())) > 1
+        return len(suite_tasks(suite, ())) > 1
     except ValueError:
         return True
 
@@ -229,17 +224,13 @@ def _trainer(row: Row) -> str:
 
 
 def _variants(grid: Grid, row: Row, suite: str, shots: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(folder below output/, KEY VALUE words) of each combination of varied values; ("", ()) without."""
-    if not grid.vary:
-        yield "", ()
-        return
-    for values in itertools.product(*grid.vary.values()):
-        words = [re.sub(r"[^A-Za-z0-9._+-]", "-", str(value)) for value in values]
-        numbered = {str(number): word for number, word in enumerate(words, 1)}
+    """(folder below output/ or "", KEY VALUE words) of each variant of a row."""
+    for variant, settings in (grid.variants or {"": {}}).items():
         name = grid.folder
-        for key, word in {"suite": suite, "config": grid.config, "shots": shots, "row": row.label, **numbered}.items():
+        known = {"suite": suite, "config": grid.config, "shots": shots, "row": row.label, "variant": variant}
+        for key, word in known.items():
             name = name.replace("{" + key + "}", str(word))
-        yield name, tuple(word for key, value in zip(grid.vary, values, strict=True) for word in (key, str(value)))
+        yield name, tuple(word for key, value in settings.items() for word in (key, str(value)))
 
 
 def runs_of(experiments: Sequence[Experiment]) -> list[Call]:
@@ -303,9 +294,9 @@ def show_tables(grid: Grid, experiments: Sequence[Experiment]) -> None:
 def _table(grid: Grid, suite: str, rows: list[str], title: str) -> None:
     seeds = ["--seeds", *map(str, grid.seeds)]
     if grid.protocol == "base-to-new":
-        from reporting.base2new import halves_of_rows
+        from reporting.base2new import rows_table
 
-        print(title + "\n" + halves_of_rows(rows))
+        print(f"{title}\n{rows_table(rows, grid.seeds)}")
         return
     if grid.protocol == "transfer":
         from reporting.domain_shift import main

@@ -11,7 +11,8 @@ from pathlib import Path
 from dassl.config import read_yaml
 from dassl.utils.errors import UserError
 
-from .launchers import CONFIGS, LAUNCHERS
+from .calls import CONFIGS
+from .launchers import LAUNCHERS
 
 ROWS = CONFIGS / "rows"
 KEYS = {"launcher", "name", "arguments", "settings", "config", "cases", "sampled", "trainer", "joint"}

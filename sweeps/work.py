@@ -268,11 +268,11 @@ class Attended(Display):
         elif job.state == ELSEWHERE:
             print(f"another program is making this run, it is waited for: {job.call.folder}", flush=True)
         elif job.state == FAILED and job.status == 2:
-            if job.began:
-                text = f"\n{self.script}: failed with exit status 2: {job.call.folder}\nsee its message above; after fixing the error, run the same (or the corrected) command to continue"
-            else:
-                text = f"{self.script}: {job.why}"
-            print(text, file=sys.stderr)
+            advice = (
+                "see its message above; after fixing the error, run the same (or the corrected) command to continue"
+            )
+            text = f"\n{self.script}: failed with exit status 2: {job.call.folder}\n{advice}"
+            print(text if job.began else f"{self.script}: {job.why}", file=sys.stderr)
         elif job.state == FAILED:
             print(
                 f"\n{self.script}: failed with exit status {job.status}: {job.call.folder}\n{failure_text(job)}\n"

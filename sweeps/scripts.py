@@ -1,0 +1,241 @@
+"""The scripts of scripts/ that make a whole grid: what arguments and environment change in a file of configs/sweeps."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from .arguments import PATTERNS, Reader
+from .calls import CONFIGS, REPOSITORY, Place
+from .dry_run import dry_run
+from .grid import Experiment, Grid, expand, read_grid, runs_of, show_tables
+from .launchers import Launcher, UsageError
+from .local import Local, read_jobs, share_processors
+from .requests import SHIFTED, suite_tasks
+from .rows import chosen
+from .status import left_out_text, runs_text
+from .work import Attended, Lines, summary, work
+
+Plan = tuple[Grid, tuple[str, ...], tuple[str, ...]]  # grid, names of rows, KEY VALUE words
+
+
+def _dataset_and_config(
+    words: Sequence[str], default: tuple[str, ...] = (), known: Callable | None = None, text: str = ""
+):
+    """(DATASET, CFG, KEY VALUE words). Without the first two, `default`."""
+    words = list(words)
+    if default and (not words or words[0][:1].isupper()):
+        words = [*default, *words]
+    known = known or (lambda name: (CONFIGS / f"datasets/{name}.yaml").is_file())
+    if len(words) < 2 or not known(words[0]):
+        both = "[DATASET CFG]" if default else "DATASET CFG"
+        text = text or "DATASET a file of configs/datasets"
+        raise UsageError(f'arguments: {both} [KEY VALUE ...], {text}; found "{" ".join(words)}"')
+    pairs = tuple(words[2:])
+    if len(pairs) % 2:
+        raise UsageError(f"the setting {pairs[-1]} has no value")
+    return words[0], words[1], pairs
+
+
+def _shots(default: str, name: str = "SHOTS") -> tuple[int, ...]:
+    pattern, text = PATTERNS["SHOTS"]
+    words = os.environ.get(name, "").split() or default.split()
+    if wrong := [word for word in words if not re.fullmatch(pattern, word)]:
+        raise UsageError(f'{name} has to be {text}; found "{wrong[0]}"')
+    return tuple(map(int, words))
+
+
+def _seeds(default: tuple[int, ...]) -> tuple[int, ...]:
+    words = os.environ.get("SEEDS", "").split()
+    if wrong := [word for word in words if not word.isdigit()]:
+        raise UsageError(f'SEEDS has to be whole numbers, found "{wrong[0]}"')
+    return tuple(dict.fromkeys(map(int, words))) or default
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(os.environ.get("METHODS", "").split())
+
+
+def _list(name: str, default: str, pattern: str, text: str) -> list[str]:
+    """Words of a variable of the environment."""
+    words = os.environ.get(name, default).split()
+    if not words:
+        raise UsageError(f"{name} is empty: expected {text}")
+    if wrong := [word for word in words if not re.fullmatch(pattern, word)]:
+        raise UsageError(f'{name} has to be {text}, found "{wrong[0]}"')
+    return words
+
+
+def all_methods(words: Sequence[str]) -> Plan:
+    dataset, config, pairs = _dataset_and_config(words)
+    grid = replace(read_grid("softcpt"), suites=(dataset,), config=config, shots=_shots("1 2 4"), class_sampling={})
+    if rate := os.environ.get("CLS_SAMPLE_RATE"):
+        pattern, text = PATTERNS["CLS_SAMPLE_RATE"]
+        if not re.fullmatch(pattern, rate):
+            raise UsageError(f'CLS_SAMPLE_RATE has to be {text}; found "{rate}"')
+        grid = replace(grid, class_sampling={dataset: rate})
+    return grid, _names(), pairs
+
+
+def upt_table1(words: Sequence[str]) -> Plan:
+    dataset, config, pairs = _dataset_and_config(
+        words, ("icon5_colour", "tiny_ep20"), SHIFTED.__contains__, "DATASET icon5_colour, icon13_colour or imagenet"
+    )
+    shots = _shots("16" if dataset == "imagenet" else "4")
+    return replace(read_grid("upt1"), suites=(dataset,), config=config, shots=shots), _names(), pairs
+
+
+def upt_table2(words: Sequence[str]) -> Plan:
+    dataset, config, pairs = _dataset_and_config(words, ("icon5", "tiny_ep20"))
+    if task := os.environ.get("TASK"):
+        raise UsageError(f"TASK={task} is set, which this script does not support; PER_TASK=yes runs each task")
+    each = os.environ.get("PER_TASK", "no")
+    if each not in ("yes", "no"):
+        raise UsageError(f'PER_TASK has to be yes or no; found "{each}"')
+    tasks = "each" if each == "yes" else "joint"
+    numbers = (
+        tuple(map(int, _list("TASKS", " ".join(map(str, suite_tasks(dataset, pairs))), r"\d+", "numbers of tasks")))
+        if tasks == "each"
+        else ()
+    )
+    grid = replace(read_grid("upt2"), suites=(dataset,), config=config, shots=_shots("4"), tasks=tasks, numbers=numbers)
+    return grid, _names(), pairs
+
+
+def demo(words: Sequence[str]) -> Plan:
+    if len(words) % 2:
+        raise UsageError(f"the setting {words[-1]} has no value")
+    return read_grid("demo"), (), tuple(words)
+
+
+def _analysis(name: str, words: Sequence[str]) -> Plan:
+    """An analysis of DATASET CFG [SHOTS]: its own variables of the environment choose the variants."""
+    script, variables = ANALYSES[name]
+    request = Reader(script, Launcher("MTCoOp", kind="grid" if name == "stability" else "seeds", by_task=False)).read(
+        words, os.environ
+    )
+    grid = replace(read_grid(name), suites=(request.values["DATASET"],), config=request.values["CFG"])
+    if name == "stability":
+        return (
+            replace(grid, shots=tuple(map(int, _list("SHOTS_LIST", "1 2 4 8 16", *variables["SHOTS_LIST"])))),
+            (),
+            request.pairs,
+        )
+    chosen = {key: _list(key, "", *rule) for key, rule in variables.items() if key in os.environ}
+    grid = replace(grid, shots=(int(request.values["SHOTS"]),), variants=_variants(name, dict(grid.variants), chosen))
+    return grid, (), request.pairs
+
+
+def _variants(name: str, own: dict, chosen: dict[str, list[str]]) -> dict[str, dict[str, object]]:
+    """The variants of an analysis, with the values that the environment gives in place of those of its file."""
+    if name == "backbones" and "BACKBONES" in chosen:
+        return {re.sub("/", "-", word): {"MODEL.BACKBONE.NAME": word} for word in chosen["BACKBONES"]}
+    if name == "task_features" and "DIMS" in chosen:
+        keys = "TRAINER.MTCOOP.TASK_FEATURE", "TRAINER.MTCOOP.TASK_FEATURE_DIM"
+        return {
+            kind + (f"_dim{dim}" if dim != "0" else ""): dict(zip(keys, (kind, dim), strict=True))
+            for dim in ("0", *chosen["DIMS"])
+            for kind in ("te", "rand")
+        }
+    for prefix, variable, key in (("nctx", "LENGTHS", "N_CTX"), ("tnctx", "TASK_LENGTHS", "TASK_N_CTX")):
+        if name == "lengths" and variable in chosen:
+            new = {f"{prefix}{word}": {f"TRAINER.MTCOOP.{key}": word} for word in chosen[variable]}
+            rest = {label: settings for label, settings in own.items() if not re.match(rf"{prefix}\d", label)}
+            own = {**new, **rest} if prefix == "nctx" else {**rest, **new}
+    return own
+
+
+NUMBER = r"[1-9][0-9]*"
+ANALYSES = {  # grid: (script, {variable: (pattern, description of its words)})
+    "backbones": ("analysis_backbones", {"BACKBONES": (r"[A-Za-z0-9._:/-]+", "names of backbones")}),
+    "lengths": (
+        "analysis_length",
+        dict.fromkeys(("LENGTHS", "TASK_LENGTHS"), (NUMBER, "numbers of tokens")),
+    ),
+    "task_features": ("analysis_task_feature", {"DIMS": (NUMBER, "numbers of dimensions")}),
+    "stability": ("analysis_stability", {"SHOTS_LIST": (NUMBER, "numbers of images per class")}),
+}
+PLANS: dict[str, Callable[[Sequence[str]], Plan]] = {
+    "all_methods": all_methods,
+    "upt_table1": upt_table1,
+    "upt_table2": upt_table2,
+    "demo": demo,
+    **{script: partial(_analysis, name) for name, (script, _) in ANALYSES.items()},
+}
+
+
+def run_script(name: str, words: Sequence[str], preview: bool, overwrite: bool) -> int:
+    """Make the runs of scripts/NAME.sh and print its tables. Returns the exit status.
+
+    Raises:
+        UsageError, UserError.
+    """
+    grid, names, pairs = PLANS[name](words)
+    grid = replace(grid, seeds=_seeds(grid.seeds))
+    if names:
+        chosen(grid.chosen_rows, names, "METHODS")
+    experiments = expand(grid, Place.of_environment(), pairs, names)
+    if "DATASET.SUBSAMPLE_TASKS" in pairs[::2]:
+        raise UsageError(
+            "DATASET.SUBSAMPLE_TASKS: these runs and their table cover a whole suite; for some of its tasks, call the "
+            "launchers directly"
+        )
+    if missing := {each.row: each.missing for each in experiments if each.missing}:
+        print(left_out_text(missing), file=sys.stderr)
+    calls = runs_of(experiments)
+    if preview:
+        return dry_run(calls, overwrite)
+    jobs = read_jobs(os.environ.get("JOBS", "1" if name in ANALYSES_SCRIPTS else ""))
+    more = share_processors(jobs)
+    if jobs > 1:
+        print(runs_text(len(calls), jobs, os.environ["OMP_NUM_THREADS"]), flush=True)
+    display = Lines() if jobs > 1 else Attended(f"{name}.sh")
+    if status := summary(work(calls, Local(jobs), display, overwrite, more)):
+        return status
+    ENDS.get(name, _tables)(grid, experiments)
+    return 0
+
+
+ANALYSES_SCRIPTS = {script for script, _ in ANALYSES.values()}
+
+
+def _tables(grid: Grid, experiments: Sequence[Experiment]) -> None:
+    show_tables(grid, experiments)
+
+
+def _analysis_end(grid: Grid, experiments: Sequence[Experiment]) -> None:
+    folder = os.path.commonpath([each.folder for each in experiments])
+    for part in ("backbones", "length", "task_feature", "stability"):
+        head, found, _ = folder.partition(f"/{part}")
+        folder = head + found if found else folder
+    more = " --relative-std" if folder.endswith("stability") else ""
+    print(f'all results: {sys.executable} {REPOSITORY / "parse_test_res.py"} "{folder}" --multi-exp{more}')
+
+
+def _demo_end(grid: Grid, experiments: Sequence[Experiment]) -> None:
+    from analysis.sweep import main as curve
+
+    show_tables(grid, [each for each in experiments if each.shots == 4])
+    zero_shot = next(each.folder for each in experiments if each.row == "ZeroshotCLIP")
+    of_shots = {each.row: each.folder.removesuffix("/seed*") for each in experiments if each.shots == 4}
+    lines = [
+        f"{row}={folder.replace('_4shots', '_*shots')}" for row, folder in of_shots.items() if row != "ZeroshotCLIP"
+    ]
+    output = Place.of_environment().output
+    print(f"\n{grid.suites[0]}, {grid.config}, mean over the tasks", flush=True)
+    figures = str(output / "output/icon5/figures/demo")
+    curve([*lines, "--zero-shot", zero_shot, "--compare", "SoftCPT-NATA", "--out", figures])
+    best = of_shots["SoftCPT-NATA"].replace("_4shots", "_8shots")
+    print(
+        "\nnext:\n"
+        "    the whole table of the paper: SHOTS=4 sh scripts/all_methods.sh icon5 tiny_ep20\n"
+        "    your own images:              docs/own-data.md\n"
+        f"    classify an image:            {sys.executable} predict.py {best}/seed1 IMAGE"
+    )
+
+
+ENDS = {"demo": _demo_end, **dict.fromkeys(ANALYSES_SCRIPTS, _analysis_end)}
