@@ -25,15 +25,20 @@ def _short(path: str) -> str:
     return path.removeprefix(f"{REPOSITORY}/") or path
 
 
-def look(words: list[str]) -> tuple[str, list[str], str]:
-    """(state of the output folder, words to print, mistake in the words or "") of a call of train.py."""
+def look(words: list[str], checked: dict[tuple[str, ...], int]) -> tuple[str, list[str], str]:
+    """(state of the output folder, words to print, mistake in the words or "") of a call of train.py.
+
+    `checked`: {settings: last epoch}, filled here, because calls that differ in seed and folder are checked once.
+    """
     from dassl.utils.errors import describe, is_user_error
     from datasets.explain import explained
 
+    settings = tuple(_settings(words))
     try:
-        cfg = configuration(words)
+        if settings not in checked or not settings:
+            checked[settings] = configuration(words).OPTIM.MAX_EPOCH
         if option(words, "--load-epoch") == LAST:
-            words = [str(cfg.OPTIM.MAX_EPOCH) if word == LAST else word for word in words]
+            words = [str(checked[settings]) if word == LAST else word for word in words]
         overwrite = "--overwrite" in words
         return state(option(words, "--output-dir"), [] if overwrite else words), words, ""
     except Exception as error:
@@ -42,19 +47,29 @@ def look(words: list[str]) -> tuple[str, list[str], str]:
         return "", words, describe(explained(error))
 
 
+def _settings(words: list[str]) -> list[str]:
+    """The words without seed and output folder; [] for a test of a model that exists, which is checked itself."""
+    epoch = option(words, "--load-epoch")
+    if epoch not in (None, LAST):
+        return []
+    own = ("--seed", "--output-dir", "--model-dir")
+    return [word for before, word in zip(["", *words], words, strict=False) if before not in own and word not in own]
+
+
 def dry_run(calls: Sequence[Call], overwrite: bool = False, more: Sequence[str] = ()) -> int:
     """Print all calls as lines for a shell, with comments, and each mistake once to standard error.
 
     Returns 2 if a call cannot run, else 0.
     """
     skipped, mistakes, printed, missing, label = 0, {}, io.StringIO(), None, ""
+    checked: dict[tuple[str, ...], int] = {}
     for call in calls:
         if call.label.partition(", seed")[0] != label:
             label = call.label.partition(", seed")[0]
             print("#", label)
         words = call.planned(overwrite, more)
         with contextlib.redirect_stdout(printed):
-            found, words, mistake = look(words)
+            found, words, mistake = look(words, checked)
         if LAST in call.planned() and call.model != missing and call.first:  # once for all tests of this model
             missing = call.model
             print(f"# after {call.first}, which has not trained the model of seed {call.seed} yet:")

@@ -292,7 +292,8 @@ class Lines(Display):
 
     def settled(self, job: Job, jobs: Sequence[Job]) -> None:
         print(self.text(job), file=sys.stderr if job.state in (FAILED, REFUSED) else sys.stdout, flush=True)
-        print(f"  {progress_text(jobs, self.began)}", flush=True)
+        if job.state != SKIPPED:
+            print(f"  {progress_text(jobs, self.began)}", flush=True)
 
     def text(self, job: Job) -> str:
         """What is said about a job that has ended."""
