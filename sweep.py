@@ -27,7 +27,7 @@ def build_parser():
     parser.add_argument("grid", metavar="GRID", help="YAML file, or the name of one in configs/sweeps")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings for all runs, e.g. OPTIM.MAX_EPOCH 5")
     parser.add_argument("--engine", choices=("local", "ray", "slurm"), default="local", help="where runs are made")
-    parser.add_argument("--jobs", default=os.environ.get("JOBS", ""), metavar="N", help="runs at a time (local)")
+    parser.add_argument("--jobs", default=os.environ.get("JOBS", ""), metavar="N", help="runs at a time")
     parser.add_argument("--gpus", default="", metavar="0,1", help="numbers of the GPUs to use (local)")
     parser.add_argument("--only", default="", metavar="EXPRESSION", help='some runs: "row=SoftCPT* shots=1,4 seed=1"')
     parser.add_argument(
@@ -40,7 +40,24 @@ def build_parser():
     parser.add_argument("--config", metavar="NAME", help="config file in place of that of the grid")
     for name in ("shots", "seeds"):
         parser.add_argument(f"--{name}", metavar='"1 2"', help=f"{name} in place of those of the grid")
+    add_cluster_options(parser)
     return parser
+
+
+def add_cluster_options(parser):
+    group = parser.add_argument_group(
+        "options of --engine ray and slurm",
+        "OUTPUT and YOUR_DATA_PATH have to be on disks that all machines share (docs/sweeps-cluster.md).",
+    )
+    for name, sign, what in (
+        ("address", "HOST:PORT", "ray: the cluster; default: a running one, else one on this machine"),
+        ("cpus-per-run", "N", "ray, slurm: processors per run; default: 1"),
+        ("gpus-per-run", "X", "ray, slurm: GPUs per run, 0 to 1, e.g. 0.25; default: 1 if Ray has GPUs, SLURM: 0"),
+        ("pack", "N", "slurm: runs per array element; default: 1"),
+        ("partition", "NAME", "slurm: partition"),
+        ("time", "MINUTES", "slurm: minutes per array element; default: 60"),
+    ):
+        group.add_argument(f"--{name}", default="", metavar=sign, help=what)
 
 
 def read(options):
@@ -68,7 +85,6 @@ def read(options):
 def main(argv=None):
     options = build_parser().parse_args(argv)
     with program.starting():
-        from sweeps.dry_run import dry_run
         from sweeps.grid import runs_of, selected, show_tables
         from sweeps.status import left_out_text, show_status
 
@@ -79,22 +95,38 @@ def main(argv=None):
     if options.status:
         return show_status(calls)
     if options.dry_run:
-        return dry_run(calls, options.overwrite)
+        return preview(options, calls)
     status = make(options, calls)
     if not status or any(call.folder.exists() for call in calls):
         show_tables(grid, experiments)
     return status
 
 
+def preview(options, calls):
+    """Print and check the calls, and the batch script for SLURM. Returns the exit status."""
+    from sweeps.dry_run import dry_run
+    from sweeps.engines import check, show_script
+
+    check(options)
+    status = dry_run(calls, options.overwrite)
+    if options.engine == "slurm":
+        show_script(options, len(calls))
+    return status
+
+
 def make(options, calls):
     """Make the runs on the engine. Returns the exit status."""
+    from dassl.utils import counted
     from sweeps.engines import engine_of
     from sweeps.status import Live, runs_text
     from sweeps.work import Lines, summary, work
 
     engine, more = engine_of(options)
     terminal = sys.stdout.isatty() and engine.slots > 1
-    print(runs_text(len(calls), engine.slots, os.environ.get("OMP_NUM_THREADS", "all")), flush=True)
+    if options.engine == "local":
+        print(runs_text(len(calls), engine.slots, os.environ.get("OMP_NUM_THREADS", "all")), flush=True)
+    else:
+        print(f"{counted(len(calls), 'run')}; {engine}", flush=True)
     return summary(work(calls, engine, Live() if terminal else Lines(), options.overwrite, more))
 
 

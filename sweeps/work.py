@@ -24,6 +24,7 @@ from .calls import COMPLETE, NONE, Call, OtherSettings
 WAITING, RUNNING, DONE, SKIPPED, REFUSED, FAILED, ELSEWHERE, LEFT = (
     "waiting", "running", "finished", "skipped", "refused", "failed", "elsewhere", "not made",
 )  # fmt: skip
+GOING_ON = "another run is going on in this folder"  # in the message of train.py, whose other run may have ended since
 LINES = 15  # last lines of a log that are shown after a failure
 
 
@@ -181,10 +182,10 @@ def _begin(job: Job, engine: Engine, display: Display, overwrite: bool, more: Se
 
 def _end(job: Job) -> None:
     """Settle a job whose run has ended."""
-    job.seconds = time.time() - job.began
+    job.seconds = job.seconds or time.time() - job.began  # an engine with a queue has measured them
     if job.status == 0 and is_complete(job.call.folder):
         job.state = DONE
-    elif job.status == 2 and going_on(job.call.folder):
+    elif job.status == 2 and (going_on(job.call.folder) or any(GOING_ON in line for line in job.lines)):
         job.state = ELSEWHERE
     else:
         if job.status == 0:
