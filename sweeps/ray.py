@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 
 import ray
@@ -111,24 +112,36 @@ class Ray:
 def connect(address: str) -> None:
     """Connect this program to a cluster, or start one on this machine. Raises UserError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    if address not in ("", "auto", "local"):
+        refuse_unreachable(address)
     handlers = {number: signal.getsignal(number) for number in program.SIGNALS}
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    # a job of `ray job submit` has brought its code
+    code = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"working_dir": str(REPOSITORY), "excludes": NOT_CODE}
     try:
         if address != "local":
-            # a job of `ray job submit` has brought its code
-            code = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"working_dir": str(REPOSITORY)}
-            environment = {**code, "excludes": NOT_CODE} if code else {}
             try:
-                ray.init(address=address or "auto", runtime_env=environment, **quiet)
+                ray.init(address=address or "auto", runtime_env=code, **quiet)
                 return
             except (ConnectionError, RuntimeError, ValueError) as error:
-                if address or os.environ.get("RAY_ADDRESS") or not isinstance(error, ConnectionError):
-                    where = address or os.environ.get("RAY_ADDRESS") or "the running one"
-                    raise UserError(f"cannot connect to the Ray cluster {where}: {error}") from None
+                if address or not isinstance(error, ConnectionError):
+                    raise UserError(f"cannot connect to the Ray cluster {address}: {error}") from None
         ray.init(address="local", include_dashboard=False, object_store_memory=10**8, **quiet)
     finally:
         for number, handler in handlers.items():  # Ray replaces them
             signal.signal(number, handler)
+
+
+def refuse_unreachable(address: str) -> None:
+    """Check that something answers at an address, for which Ray itself waits for minutes. Raises UserError."""
+    host, _, port = address.rpartition(":")
+    try:
+        if not port.isdigit() or "/" in host:
+            raise OSError("expected HOST:PORT, as `ray start --head` prints it")
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"cannot connect to the Ray cluster {address}: {error}") from None
 
 
 def nodes() -> list[dict]:

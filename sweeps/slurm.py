@@ -8,7 +8,7 @@ import math
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,10 @@ class Pack:
     def __call__(self) -> list[Ended]:
         self.ending, self.going_on = False, []
         with ThreadPoolExecutor(self.beside, initializer=_shield) as pool:
-            return list(pool.map(self.make, self.runs))
+            futures = [pool.submit(self.make, words) for words in self.runs]
+            while wait(futures, timeout=0.5).not_done:  # an endless wait can miss a second signal
+                pass
+            return [future.result() for future in futures]
 
     def make(self, words: list[str]) -> Ended:
         """Make a run. After a SIGTERM to all processes of the job, the run continues if the job does."""
@@ -213,6 +216,7 @@ class Slurm:
                 raise UserError(f"SLURM does not accept the jobs: {error}") from None
             for job, work, pack in zip(jobs, works, some, strict=True):
                 element = Element(job, work.runs, {position: each for position, (each, _) in enumerate(pack)})
+                self.folder.mkdir(parents=True, exist_ok=True)
                 self.record(element).write_text(json.dumps(element.runs))
                 self.elements.append(element)
 

@@ -62,6 +62,10 @@ def attempts(call):
     return path.read_text().splitlines() if path.exists() else []
 
 
+def parent_of(process):
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def alive(process):
     """Whether a process is running."""
     try:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +22,7 @@ from sweeps.ray import Ray  # noqa: E402
 from sweeps.task import Origin  # noqa: E402
 from sweeps.work import DONE, FAILED, SKIPPED, Display, work  # noqa: E402
 
-from .cluster import REPO, alive, attempts, call, repository  # noqa: E402
+from .cluster import REPO, alive, attempts, call, parent_of, repository  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +110,7 @@ def test_a_run_of_a_crashed_worker_is_made_again(engine, tmp_path):
 
     def kill():
         child = attempts(run)[0].split()[0]
-        with open(f"/proc/{child}/stat") as stream:
-            worker = int(stream.read().rpartition(")")[2].split()[1])
+        worker = parent_of(child)
         assert worker != os.getpid()
         os.kill(worker, signal.SIGKILL)
 
@@ -140,10 +141,10 @@ def test_what_no_node_can_hold_is_refused_at_once(cluster, request_, text):
     ray.shutdown()
 
 
-def test_a_wrong_address_is_an_error():
-    with pytest.raises(UserError, match="cannot connect to the Ray cluster nowhere:1"):
-        Ray("nowhere:1")
-    ray.shutdown()
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:10001", "127.0.0.1"])
+def test_a_wrong_address_is_an_error_at_once(address):
+    with pytest.raises(UserError, match=f"cannot connect to the Ray cluster {address}"):
+        Ray(address)
 
 
 def test_results_that_are_not_visible_here_are_one_error(engine, tmp_path, monkeypatch):
@@ -159,10 +160,11 @@ def test_results_that_are_not_visible_here_are_one_error(engine, tmp_path, monke
 def test_a_node_without_the_repository_uses_the_copy_of_the_code(cluster, tmp_path):
     engine = Ray(cluster.address)
     engine.origin = Origin("/nowhere/repository")
-    (job,) = work([call(tmp_path / "run")], engine, Display())
+    run = replace(call(tmp_path / "run"), config=Path("/nowhere/repository/configs/x.yaml"))
+    (job,) = work([run], engine, Display())
     ray.shutdown()
-    text = "\n".join(job.lines)
-    assert job.status == 2 and "/_ray_pkg_" in text and "configs/y.yaml" in text  # the missing config file
+    missing = [line for line in job.lines if line.endswith("configs/x.yaml: no such file")]  # says the real train.py
+    assert job.status == 2 and len(missing) == 1 and "/_ray_pkg_" in missing[0]
 
 
 def test_sweep_refuses_gpus_that_the_cluster_does_not_have(cluster, tmp_path):
