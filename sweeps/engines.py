@@ -37,7 +37,8 @@ def engine_of(options):
         most = read_jobs(options.jobs) if options.jobs else None
         engine = _module("ray").Ray(options.address, cpus, gpus, most)
         return engine, more if not engine.gpus else []
-    return _module("slurm").Slurm(_slurm_folder(), slurm_request(options)), more
+    request = slurm_request(options)
+    return _module("slurm").Slurm(_slurm_folder(), request), more
 
 
 def check(options) -> None:
@@ -54,14 +55,9 @@ def slurm_request(options):
     cpus, gpus = _amount(options, "cpus_per_run", 1), _amount(options, "gpus_per_run", 0)
     if cpus != math.ceil(cpus):
         raise UserError(f"--cpus-per-run has to be a whole number for SLURM, found {options.cpus_per_run}")
-    return _module("slurm").Request(
-        _whole(options, "pack", 1),
-        int(cpus),
-        gpus,
-        _whole(options, "time", 60),
-        options.partition,
-        read_jobs(options.jobs) if options.jobs else None,
-    )
+    asked = (_whole(options, "pack", 1), int(cpus), gpus, _whole(options, "time", 60), options.partition)
+    most = read_jobs(options.jobs) if options.jobs else None
+    return _module("slurm").Request(*asked, most)
 
 
 def show_script(options, runs: int) -> None:
@@ -81,7 +77,7 @@ def _module(name: str):
     try:
         return importlib.import_module(f"sweeps.{name}")
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if (error.name or "").partition(".")[0] != package:
             raise
         raise UserError(
             f"--engine {name} needs the package {package}: pip install -r requirements-{name}.txt"

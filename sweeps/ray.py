@@ -19,6 +19,7 @@ from .task import Ended, Origin, train
 from .work import Job
 
 NOT_CODE = ["/.venv", "/.git", "/output", "/outputd", "/data", "__pycache__"]  # not sent to the nodes
+SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by `ray job submit`
 VISIBLE = 60.0  # seconds after which a result that a node has written has to be visible here
 END = 120.0  # seconds that interrupted runs have to end
 
@@ -38,10 +39,15 @@ class Ray:
         slots: twice as many runs as the cluster can hold, so that no node waits and a growing cluster grows.
 
     Raises:
-        UserError: there is no cluster at the address, or no node can hold a run.
+        UserError: there is no cluster at the address, no node can hold a run, or OUTPUT is missing in a submitted job.
     """
 
     def __init__(self, address: str = "", cpus: float = 1, gpus: float | None = None, most: int | None = None):
+        if SUBMITTED in os.environ and not os.environ.get("OUTPUT"):
+            raise UserError(
+                "OUTPUT is not set. In a job of `ray job submit` its default is a copy of the code, which is removed. "
+                'Add --runtime-env-json \'{"env_vars": {"OUTPUT": "/shared/results"}}\' with a folder on a shared disk.'
+            )
         connect(address)
         self.cpus, self.most = cpus, most
         self.gpus = float(any(_has(node, "GPU") for node in nodes())) if gpus is None else gpus
@@ -73,8 +79,8 @@ class Ray:
         self.slots = min(max(2 * sum(counts), 1), self.most or 10**6)
 
     def __str__(self) -> str:
-        gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
-        return f"Ray: {counted(len(nodes()), 'node')}, {self.held} at a time, {self.cpus:g} CPUs{gpus} each"
+        gpus = f" and {self.gpus:g} GPU" if self.gpus else ""
+        return f"Ray: {counted(len(nodes()), 'node')}, {self.held} at a time, for each {self.cpus:g} CPU{gpus}"
 
     def start(self, job: Job, words: list[str]) -> None:
         self.running[self.task.options(name=job.call.label).remote(words, self.origin)] = job
@@ -118,7 +124,7 @@ def connect(address: str) -> None:
     handlers = {number: signal.getsignal(number) for number in program.SIGNALS}
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     # a job of `ray job submit` has brought its code
-    code = {} if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else {"working_dir": str(REPOSITORY), "excludes": NOT_CODE}
+    code = {} if SUBMITTED in os.environ else {"working_dir": str(REPOSITORY), "excludes": NOT_CODE}
     try:
         if address != "local":
             try:
