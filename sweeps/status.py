@@ -119,7 +119,7 @@ class Live(Lines):
             lines.append(
                 Text(f"  {job.call.label}: {epoch_text(job.call.folder) or 'starts'} ({seconds})", no_wrap=True)
             )
-        return Group(ProgressBar(total=len(self.jobs), completed=done, width=60), *lines)
+        return Group(*lines, ProgressBar(total=len(self.jobs), completed=done, width=60))
 
 
 def left_out_text(missing: dict[str, str]) -> str:
