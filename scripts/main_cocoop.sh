@@ -5,7 +5,4 @@
 #   sh main_cocoop.sh icon5 tiny_ep20 4 False 2
 # Results: output/DATASET/CoCoOp/CFG_SHOTSshots/tsc...[/taskTASKID]/seedS
 
-TRAINER=CoCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_cocoop "$@"

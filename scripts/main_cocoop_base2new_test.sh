@@ -3,7 +3,4 @@
 #   sh main_cocoop_base2new_test.sh icon5 tiny_ep20 4 True
 # Results: output/base2new/DATASET/CoCoOp/CFG_SHOTSshots/tsc...[/taskTASKID]/new/seedS
 
-TRAINER=CoCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_new "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_cocoop_base2new_test "$@"

@@ -4,7 +4,4 @@
 # Then main_cocoop_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/CoCoOp/CFG_SHOTSshots/tsc...[/taskTASKID]/base/seedS
 
-TRAINER=CoCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_base "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_cocoop_base2new_train "$@"

@@ -6,7 +6,4 @@
 # CSC True: one context per class.
 # Results: output/DATASET/CoOp/CFG_SHOTSshots/nctxN_csc..._tsc...[/taskTASKID]/seedS
 
-TRAINER=CoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_coop "$@"

@@ -6,7 +6,4 @@
 # W is the weight of the distance to the hand-made prompts.
 # Results: output/DATASET/KgCoOp/CFG_SHOTSshots/wW_tsc...[/taskTASKID]/seedS
 
-TRAINER=KgCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_kgcoop "$@"

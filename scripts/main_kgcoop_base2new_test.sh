@@ -3,7 +3,4 @@
 #   sh main_kgcoop_base2new_test.sh icon5 tiny_ep20 4 8.0 True
 # Results: output/base2new/DATASET/KgCoOp/CFG_SHOTSshots/wW_tsc...[/taskTASKID]/new/seedS
 
-TRAINER=KgCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_new "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_kgcoop_base2new_test "$@"

@@ -4,7 +4,4 @@
 # Then main_kgcoop_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/KgCoOp/CFG_SHOTSshots/wW_tsc...[/taskTASKID]/base/seedS
 
-TRAINER=KgCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_base "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_kgcoop_base2new_train "$@"

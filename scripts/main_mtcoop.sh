@@ -4,7 +4,4 @@
 # SoftCPT-NATS has TASK_CSC True; -CATA has CLASS_N_CTX 4, CSC True; -CSTA has CLASS_CSC True as well.
 # Results: output/DATASET/MTCoOp/CFG_SHOTSshots/cnctx..._loss/seedS
 
-TRAINER=MTCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_mtcoop "$@"

@@ -3,7 +3,4 @@
 #   sh main_mtcoop_base2new_test.sh icon5 tiny_ep20 4 0 False 4 False 16 False lin 1
 # Results: output/base2new/DATASET/MTCoOp/CFG_SHOTSshots/cnctx..._loss/new/seedS
 
-TRAINER=MTCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_new "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_mtcoop_base2new_test "$@"

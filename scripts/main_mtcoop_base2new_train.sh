@@ -4,7 +4,4 @@
 # Then main_mtcoop_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/MTCoOp/CFG_SHOTSshots/cnctx..._loss/base/seedS
 
-TRAINER=MTCoOp
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_base "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_mtcoop_base2new_train "$@"

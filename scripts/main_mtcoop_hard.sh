@@ -5,7 +5,4 @@
 #   sh main_mtcoop_hard.sh icon5 tiny_ep20 4 16 True False     CoOp-CS, one context per class
 # Results: output/DATASET/MTCoOpHard/CFG_SHOTSshots/nctxN_csc..._tsc.../seedS
 
-TRAINER=MTCoOpHard
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_mtcoop_hard "$@"

@@ -4,7 +4,4 @@
 # SHARING is soft, hard (one set for all tasks) or task (one set per task); MODE and N_CTX as in main_upt.sh.
 # Results: output/DATASET/MTUPT/CFG_SHOTSshots/sharing..._mode..._nctxN[/taskTASKID]/seedS
 
-TRAINER=MTUPT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_mtupt "$@"

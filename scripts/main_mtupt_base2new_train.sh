@@ -5,7 +5,4 @@
 # Then main_mtupt_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/MTUPT/CFG_SHOTSshots/sharing..._mode..._nctxN[/taskTASKID]/base/seedS
 
-TRAINER=MTUPT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_base "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_mtupt_base2new_train "$@"

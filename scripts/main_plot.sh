@@ -6,7 +6,4 @@
 # N is the number of prompts per class; CSC True: each class has its own contexts.
 # Results: output/DATASET/PLOT/CFG_SHOTSshots/nN_nctxL_csc..._tsc...[/taskTASKID]/seedS
 
-TRAINER=PLOT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_plot "$@"

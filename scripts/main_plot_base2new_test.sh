@@ -3,7 +3,4 @@
 #   sh main_plot_base2new_test.sh icon5 tiny_ep20 4 4 16 False True
 # Results: output/base2new/DATASET/PLOT/CFG_SHOTSshots/nN_nctxL_csc..._tsc...[/taskTASKID]/new/seedS
 
-TRAINER=PLOT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_new "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_plot_base2new_test "$@"

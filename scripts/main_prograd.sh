@@ -6,7 +6,4 @@
 # LAMBDA is the share of the conflicting gradient that is removed; CSC True: one context per class.
 # Results: output/DATASET/ProGrad/CFG_SHOTSshots/nctxL_lambda..._csc..._tsc...[/taskTASKID]/seedS
 
-TRAINER=ProGrad
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_prograd "$@"

@@ -3,7 +3,4 @@
 #   sh main_prograd_base2new_test.sh icon5 tiny_ep20 4 16 1.0 False True
 # Results: output/base2new/DATASET/ProGrad/CFG_SHOTSshots/nctxL_lambda..._csc..._tsc...[/taskTASKID]/new/seedS
 
-TRAINER=ProGrad
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_new "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_prograd_base2new_test "$@"

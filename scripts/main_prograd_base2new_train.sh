@@ -4,7 +4,4 @@
 # Then main_prograd_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/ProGrad/CFG_SHOTSshots/nctxL_lambda..._csc..._tsc...[/taskTASKID]/base/seedS
 
-TRAINER=ProGrad
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_base "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_prograd_base2new_train "$@"

@@ -6,7 +6,4 @@
 # MODE is upt, joint, shared or mlp; N_CTX is the number of prompts of both towers together, per layer.
 # Results: output/DATASET/UPT/CFG_SHOTSshots/mode..._nctxN_tsc...[/taskTASKID]/seedS
 
-TRAINER=UPT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_upt "$@"

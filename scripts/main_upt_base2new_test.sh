@@ -3,7 +3,4 @@
 #   sh main_upt_base2new_test.sh icon5 tiny_ep20 4 upt 8 True
 # Results: output/base2new/DATASET/UPT/CFG_SHOTSshots/mode..._nctxN_tsc...[/taskTASKID]/new/seedS
 
-TRAINER=UPT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_new "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_upt_base2new_test "$@"

@@ -4,7 +4,4 @@
 # Then main_upt_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/UPT/CFG_SHOTSshots/mode..._nctxN_tsc...[/taskTASKID]/base/seedS
 
-TRAINER=UPT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_base "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_upt_base2new_train "$@"

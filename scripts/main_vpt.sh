@@ -6,7 +6,4 @@
 # DEEP True: prompts at every layer of the image tower; False: at the first layer only.
 # Results: output/DATASET/VPT/CFG_SHOTSshots/nctxN_deep..._tsc...[/taskTASKID]/seedS
 
-TRAINER=VPT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_vpt "$@"

@@ -4,7 +4,4 @@
 # Then main_vpt_base2new_test.sh with the same arguments.
 # Results: output/base2new/DATASET/VPT/CFG_SHOTSshots/nctxN_deep..._tsc...[/taskTASKID]/base/seedS
 
-TRAINER=VPT
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_base "$@"
+exec sh "$(dirname -- "$0")/launch.sh" main_vpt_base2new_train "$@"

@@ -5,7 +5,4 @@
 # NAME is a folder of configs/trainers. Pairs KEY VALUE change settings and name the folder of the results.
 # Results: output/DATASET/NAME/CFG_SHOTSshots/default (or keyVALUE_keyVALUE...)[/taskTASKID]/seedS
 
-TRAINER=${1:-}
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch_any run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" method "$@"

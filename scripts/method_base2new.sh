@@ -5,7 +5,4 @@
 # The arguments are those of method.sh.
 # Results: output/base2new/DATASET/NAME/CFG_SHOTSshots/default (or keyVALUE_keyVALUE...)[/taskTASKID]/{base,new}/seedS
 
-TRAINER=${1:-}
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch_any run_base_and_new "$@"
+exec sh "$(dirname -- "$0")/launch.sh" method_base2new "$@"

@@ -4,7 +4,4 @@
 # METRIC is cosine or euclidean.
 # Results: output/DATASET/ProtoNet/CFG_SHOTSshots/metricMETRIC[/taskTASKID]/seedS
 
-TRAINER=ProtoNet
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_methods.sh"
-launch run_seeds "$@"
+exec sh "$(dirname -- "$0")/launch.sh" protonet "$@"

@@ -7,30 +7,4 @@
 # icon13_colour. "others": ImageNet and the ten datasets of General-10, without the source.
 # Results: output/DATASET/TRAINER/CFG_SHOTSshots/SETTINGS/xd/TARGET/seedS; python -m reporting.domain_shift reads them
 
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_xd.sh"
-method_first "$@"
-XD_FIRST="sh scripts/xd_train.sh $*"
-shift
-XD_SHIFTED=$(shifted "${1:-}")
-TARGETS=${TARGETS:-$XD_SHIFTED}
-if [ "$TARGETS" = others ]; then
-    TARGETS=
-    for target in imagenet caltech101 dtd eurosat fgvc_aircraft food101 oxford_flowers oxford_pets stanford_cars sun397 ucf101; do
-        if [ "$target" != "${1:-}" ]; then TARGETS="$TARGETS $target"; fi
-    done
-fi
-if [ -z "$TARGETS" ] && [ -f "$REPO/configs/datasets/${1:-}.yaml" ]; then
-    stop "TARGETS (environment) has to be set to the datasets to test on: $1 has no shifted test sets"
-fi
-for target in $TARGETS; do
-    if [ ! -f "$REPO/configs/datasets/$target.yaml" ]; then
-        stop "TARGETS has to be files of configs/datasets, found \"$target\""
-    elif [ "$target" = "${1:-}" ]; then
-        stop "TARGETS: $target is the source, which the training run has already tested"
-    fi
-done
-XD_TARGETS=${TARGETS:-none} # the launcher names a DATASET that is none
-export SEEDS OUTPUT PYTHON XD_TARGETS XD_SHIFTED XD_FIRST
-# shellcheck disable=SC2086  # FLAGS is a list
-attended sh "$SCRIPTS/$LAUNCHER" "$@" $FLAGS
+exec sh "$(dirname -- "$0")/launch.sh" xd_test "$@"

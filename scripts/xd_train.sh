@@ -7,10 +7,4 @@
 # MTCoOpHard, or the name of a row that is trained with one of them, e.g. SoftCPT-NATA, CoOp-CA (configs/methods.yaml).
 # Results: output/DATASET/TRAINER/CFG_SHOTSshots/SETTINGS/seedS, the same as the launcher
 
-. "$(dirname -- "$0")/lib.sh"
-. "$SCRIPTS/lib_xd.sh"
-method_first "$@"
-shift
-export SEEDS OUTPUT PYTHON
-# shellcheck disable=SC2086  # FLAGS is a list
-attended sh "$SCRIPTS/$LAUNCHER" "$@" $FLAGS
+exec sh "$(dirname -- "$0")/launch.sh" xd_train "$@"

@@ -1,28 +1,39 @@
-"""`python -m sweeps NAME ARGUMENT ...`: what scripts/NAME.sh does."""
-
-from dassl import program  # isort: skip
-
-if __name__ == "__main__":
-    program.begin()  # before all other imports
+"""What scripts/NAME.sh does: `python sweeps/__main__.py NAME ARGUMENT ...`, or `python -m sweeps` in the repository."""
 
 import sys
 
-from .arguments import Reader, comment
-from .dry_run import dry_run
-from .launchers import LAUNCHERS, UsageError
-from .local import Local
-from .requests import script_calls
-from .scripts import PLANS, run_script
-from .work import FAILED, REFUSED, Attended, work
+if __name__ == "__main__":  # before all other imports
+    from pathlib import Path
+
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the current folder may have packages of these names
+    from dassl import program
+
+    program.begin()
+
+import re
+
+from dassl import program
+from sweeps.arguments import Reader, comment
+from sweeps.dry_run import dry_run
+from sweeps.launchers import LAUNCHERS, UsageError
+from sweeps.local import Local
+from sweeps.requests import SCRIPTS, script_calls
+from sweeps.scripts import PLANS, help_of, run_script
+from sweeps.work import FAILED, REFUSED, Attended, work
 
 
 @program.entry(resume="the same command continues from the last checkpoints")
 def main(arguments: list[str]) -> int:
-    name, *words = arguments
+    known = (*LAUNCHERS, *SCRIPTS, *PLANS)
+    name, *words = arguments or [""]
+    if name not in known:
+        print(f'expected one of {", ".join(known)}, then its arguments; found "{name}"', file=sys.stderr)
+        return 2
     preview, overwrite = "--dry-run" in words, "--overwrite" in words
     words = [word for word in words if word not in ("--dry-run", "--overwrite")]
     if words[:1] in (["-h"], ["--help"]):
-        print(Reader(name, LAUNCHERS[name]).help() if name in LAUNCHERS else comment(name))
+        spec = LAUNCHERS.get(name)
+        print(Reader(name, spec).help() if spec else help_of(name) if name in PLANS else comment(name))
         return 0
     try:
         if name in PLANS:
@@ -30,7 +41,8 @@ def main(arguments: list[str]) -> int:
         found = script_calls(name, words)
     except UsageError as error:
         text = str(error)
-        print(text if text.startswith(f"{name}.sh: ") else f"{name}.sh: {text}", file=sys.stderr)
+        told = re.match(r"\w+\.sh: ", text) or text.startswith(comment(name))
+        print(text if told else f"{name}.sh: {text}", file=sys.stderr)
         return 2
     if preview:
         return dry_run(found, overwrite)

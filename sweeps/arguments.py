@@ -100,8 +100,8 @@ class Reader:
                 problems.append(f'{name} has to be {expected}, found "{values[name]}"')
         pairs, task = self._pairs(rest, problems, found)
         seeds = environment.get("SEEDS", "").split() or ["1", "2", "3"]
-        problems += [f'SEEDS has to be whole numbers, found "{seed}"' for seed in seeds if not seed.isdigit()]
-        if (only := environment.get("TASK", "")) and not only.isdigit():
+        problems += [f'SEEDS has to be whole numbers, found "{seed}"' for seed in seeds if not is_number(seed)]
+        if (only := environment.get("TASK", "")) and not is_number(only):
             problems.append(f'TASK has to be the number of a task, found "{only}"')
         if problems:
             head = "\n".join(f"{self.script}.sh: {problem}" for problem in problems)
@@ -154,7 +154,7 @@ class Reader:
         trainer = self.spec.trainer or dict(word.partition("=")[::2] for word in found if "=" in word).get("NAME", "")
         lines = [f"usage: sh {self.script}.sh {names} [KEY VALUE ...] [--dry-run] [--overwrite]"]
         lines += [f"found: {' '.join(found)}"] if found else []
-        lines.append(f"example: sh {self.script}.sh {self.spec.usage_example}")
+        lines.append(f"example: sh {self.script}.sh {self.spec.usage_example}".rstrip())
         folders = [] if self.spec.trainer else [("NAME, a folder of configs/trainers", CONFIGS / "trainers")]
         folders.append(("DATASET, a file of configs/datasets", CONFIGS / "datasets"))
         if trainer:
@@ -171,7 +171,7 @@ class Reader:
 
     def help(self) -> str:
         """The comment of the script, its usage, and the meaning of all arguments."""
-        lines = [comment(self.script), self.usage(), "arguments:"]
+        lines = [comment(self.script), "", self.usage(), "arguments:"]
         for item in self.spec.arguments:
             name = item.rstrip("?")
             meaning = MEANINGS.get(f"{self.spec.trainer} {name}", MEANINGS[name])
@@ -183,6 +183,21 @@ class Reader:
         lines.append(f"    {'--dry-run':15} print the commands and check them, run nothing")
         lines.append(f"    {'--overwrite':15} repeat finished and interrupted runs")
         return "\n".join(lines)
+
+
+def is_number(word: str) -> bool:
+    """Whether a word is a number of seeds, tasks or runs: digits only."""
+    return re.fullmatch("[0-9]+", word) is not None
+
+
+def pair_problem(pairs: Sequence[str]) -> str:
+    """What is wrong with KEY VALUE words; "" if nothing is."""
+    for key, *value in (pairs[place : place + 2] for place in range(0, len(pairs), 2)):
+        if not KEY.fullmatch(key):
+            return f'"{key}" is one argument too many, or not the KEY of a KEY VALUE pair'
+        if not value:
+            return f"the setting {key} has no value"
+    return ""
 
 
 def names_in(folder: Path) -> str:
@@ -201,4 +216,4 @@ def comment(script: str) -> str:
         if not line.startswith("#"):
             break
         head.append(re.sub("^# ?", "", line))
-    return "\n".join(head) + "\n"
+    return "\n".join(head)

@@ -187,7 +187,7 @@ def _experiment(grid: Grid, row: Row, suite: str, shots: int, request: Request, 
     found = [call for each in requests for call in calls(each)]
     top = folder_of(requests[0])
     if grid.protocol == "transfer":
-        targets = transfer_targets(suite) if not grid.targets else [t for t in grid.targets if t != suite]
+        targets = _targets(grid, suite)
         if once:
             found += [
                 call for t in targets for call in calls(replace(request, values={**request.values, "DATASET": t}))
@@ -207,6 +207,10 @@ def _experiment(grid: Grid, row: Row, suite: str, shots: int, request: Request, 
     elif grid.protocol == "base-to-new":
         folder = str(top / "{half}")
     return Experiment(name or row.label, suite, shots, folder, tuple(found))
+
+
+def _targets(grid: Grid, suite: str) -> list[str]:
+    return transfer_targets(suite, [name for name in grid.targets if name != suite])
 
 
 def _own_prompts(grid: Grid, suite: str) -> bool:
@@ -236,8 +240,10 @@ def _variants(grid: Grid, row: Row, suite: str, shots: int) -> Iterator[tuple[st
 def runs_of(experiments: Sequence[Experiment]) -> list[Call]:
     """All runs, each once, in the order in which they should be made: runs with most images first.
 
-    They are the longest, and compute the features that the others need.
+    They are the longest, and compute the features that the others need. Raises UserError if there are none.
     """
+    if not any(each.calls for each in experiments):
+        raise UserError("no row has a config file: " + ", ".join(dict.fromkeys(each.missing for each in experiments)))
     unique = {call.folder: call for experiment in experiments for call in experiment.calls}
 
     def images(call: Call) -> float:
@@ -301,9 +307,8 @@ def _table(grid: Grid, suite: str, rows: list[str], title: str) -> None:
     if grid.protocol == "transfer":
         from reporting.domain_shift import main
 
-        shifted = list(SHIFTED.get(suite, ()))
-        targets = list(grid.targets) or shifted
-        main([*seeds, "--targets", *targets, "--title", title, *([] if shifted else ["--cross"]), *rows])
+        cross = [] if suite in SHIFTED else ["--cross"]
+        main([*seeds, "--targets", *_targets(grid, suite), "--title", title, *cross, *rows])
         return
     from reporting.table import main
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import runpy
 import sys
 import tempfile
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from pathlib import Path
 
 from dassl import program
@@ -32,7 +33,7 @@ def read_jobs(text: str) -> int:
     """The number of runs at a time in JOBS or --jobs. Raises UserError."""
     if not text:
         return default_jobs()
-    if not text.isdigit() or int(text) < 1:
+    if not re.fullmatch("0*[1-9][0-9]*", text):
         raise UserError(f'JOBS has to be a number of runs, at least 1; found "{text}"')
     return int(text)
 
@@ -65,9 +66,8 @@ class Local:
         self.slots = slots
         wanted = os.environ.get("PRELOAD") or str(sys.platform == "linux" and not has_gpu())
         forked = (wanted == "True" and not gpus) if forked is None else forked
+        forked = forked and len(os.fsencode(tempfile.gettempdir())) < 64  # the path of a socket has about 100 bytes
         self.context = multiprocessing.get_context("forkserver" if forked else "spawn")
-        if forked:
-            self.context.set_forkserver_preload(["sweeps.preload"])
         self.running: dict[int, tuple[Job, multiprocessing.Process, Path | None]] = {}  # by sentinel
         self.folder = tempfile.TemporaryDirectory(prefix="softcpt.")
         self.free = [gpus[slot % len(gpus)] for slot in range(slots)] if gpus else []
@@ -80,6 +80,8 @@ class Local:
         if self.free:
             self.gpu[job.number] = self.free.pop(0)
             environment["CUDA_VISIBLE_DEVICES"] = str(self.gpu[job.number])
+        if self.context.get_start_method() == "forkserver":
+            _begin_server()
         process = self.context.Process(target=_run, args=(words, log, environment, os.getcwd()))
         process.start()
         self.running[process.sentinel] = job, process, log
@@ -107,6 +109,17 @@ class Local:
                 break
             except KeyboardInterrupt:
                 continue
+
+
+def _begin_server() -> None:
+    """Start the process that runs are forked from, unless it runs. It looks for packages in its current folder."""
+    folder = os.getcwd()
+    os.chdir(REPOSITORY)
+    try:
+        forkserver.set_forkserver_preload(["sweeps.preload"])
+        forkserver.ensure_running()
+    finally:
+        os.chdir(folder)
 
 
 def tail(log: Path | None) -> list[str]:

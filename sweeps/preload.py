@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 
+os.setsid()  # signals of the terminal come to the sweep, which ends its runs and then this process
 os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for a GPU must not start CUDA, which survives no fork
 for name in ("datasets", "trainers", "dassl.engine"):
     importlib.import_module(name)

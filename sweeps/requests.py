@@ -44,6 +44,7 @@ METHODS = {  # first argument of xd_train.sh and xd_test.sh: launcher; other nam
     **dict.fromkeys(("Joint", "Shared", "MLP"), "main_upt"),
     **{f"MTUPT-{sharing}": "main_mtupt" for sharing in ("soft", "hard", "task")},
 }
+SCRIPTS = ("per_task", "xd_train", "xd_test")  # scripts that call a launcher
 TRAINERS = {launcher.trainer for launcher in LAUNCHERS.values()} | {"SoftCPT"}
 
 
@@ -99,17 +100,18 @@ def suite_tasks(dataset: str, pairs: Sequence[str], silent: bool = False) -> lis
 def per_task_calls(words: Sequence[str]) -> list[Call]:
     """Runs of per_task.sh: those of a launcher, once per task."""
     name = Path(words[0]).stem if words else ""
-    dataset = words[1] if len(words) > 1 else ""
     if name not in LAUNCHERS:
-        text = comment("per_task") + "\n" if not words else ""
+        text = f"{comment('per_task')}\nper_task.sh: " if not words else ""
         found = words[0] if words else ""
         raise UsageError(
             f'{text}the first argument has to be a launcher in scripts/, e.g. main_coop.sh; found "{found}"'
         )
     if task := os.environ.get("TASK"):
         raise UsageError(f'TASK={task} is set for one task; TASKS="{task}" restricts this script to it')
+    place = 1 + LAUNCHERS[name].arguments.index("DATASET")
+    dataset = words[place] if len(words) > place else ""
     if not (dataset and (CONFIGS / f"datasets/{dataset}.yaml").is_file()):
-        raise UsageError(f'the second argument has to be a file of configs/datasets; found "{dataset}"')
+        raise UsageError(f'DATASET has to be a file of configs/datasets; found "{dataset}"')
     tasks = os.environ.get("TASKS", "").split()
     tasks = tasks or suite_tasks(dataset, _pairs_in(words))
     found = []
@@ -144,9 +146,12 @@ def transfer_request(words: Sequence[str], script: str) -> Request:
     return replace(request, trainer=row, label=row)
 
 
-def transfer_targets(source: str) -> list[str]:
-    """The datasets of xd_test.sh: TARGETS of the environment, or the shifted test sets of the source."""
-    targets = os.environ.get("TARGETS", "").split() or list(SHIFTED.get(source, ()))
+def transfer_targets(source: str, asked: Sequence[str]) -> list[str]:
+    """The datasets that models of a source are tested on: those asked for, or the shifted test sets of the source.
+
+    "others": ImageNet and the ten datasets of General-10, without the source. Raises UsageError.
+    """
+    targets = list(asked) or list(SHIFTED.get(source, ()))
     if targets == ["others"]:
         targets = [name for name in OTHERS if name != source]
     if not targets:
@@ -187,7 +192,7 @@ def transfer_calls(request: Request, targets: Sequence[str], first: str) -> list
 
 
 def script_calls(name: str, words: Sequence[str]) -> list[Call]:
-    """The runs of scripts/NAME.sh with these words. Raises UsageError."""
+    """The runs of scripts/NAME.sh, a launcher or one of SCRIPTS, with these words. Raises UsageError."""
     if name == "per_task":
         return per_task_calls(words)
     if name == "xd_train":
@@ -195,5 +200,6 @@ def script_calls(name: str, words: Sequence[str]) -> list[Call]:
     if name == "xd_test":
         request = transfer_request(words, name)
         first = f"sh scripts/xd_train.sh {' '.join(words)}"
-        return transfer_calls(request, transfer_targets(request.values["DATASET"]), first)
+        targets = transfer_targets(request.values["DATASET"], os.environ.get("TARGETS", "").split())
+        return transfer_calls(request, targets, first)
     return method_calls(name, words)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from .arguments import PATTERNS, Reader
+from .arguments import PATTERNS, Reader, comment, is_number, pair_problem
 from .calls import CONFIGS, REPOSITORY, Place
 from .dry_run import dry_run
 from .grid import Experiment, Grid, expand, read_grid, runs_of, show_tables
@@ -35,10 +35,14 @@ def _dataset_and_config(
         both = "[DATASET CFG]" if default else "DATASET CFG"
         text = text or "DATASET a file of configs/datasets"
         raise UsageError(f'arguments: {both} [KEY VALUE ...], {text}; found "{" ".join(words)}"')
-    pairs = tuple(words[2:])
-    if len(pairs) % 2:
-        raise UsageError(f"the setting {pairs[-1]} has no value")
-    return words[0], words[1], pairs
+    return words[0], words[1], _pairs(words[2:])
+
+
+def _pairs(words: Sequence[str]) -> tuple[str, ...]:
+    """KEY VALUE words. Raises UsageError unless they are some."""
+    if problem := pair_problem(words):
+        raise UsageError(problem)
+    return tuple(words)
 
 
 def _shots(default: str, name: str = "SHOTS") -> tuple[int, ...]:
@@ -51,7 +55,7 @@ def _shots(default: str, name: str = "SHOTS") -> tuple[int, ...]:
 
 def _seeds(default: tuple[int, ...]) -> tuple[int, ...]:
     words = os.environ.get("SEEDS", "").split()
-    if wrong := [word for word in words if not word.isdigit()]:
+    if wrong := [word for word in words if not is_number(word)]:
         raise UsageError(f'SEEDS has to be whole numbers, found "{wrong[0]}"')
     return tuple(dict.fromkeys(map(int, words))) or default
 
@@ -93,31 +97,25 @@ def upt_table2(words: Sequence[str]) -> Plan:
     dataset, config, pairs = _dataset_and_config(words, ("icon5", "tiny_ep20"))
     if task := os.environ.get("TASK"):
         raise UsageError(f"TASK={task} is set, which this script does not support; PER_TASK=yes runs each task")
-    each = os.environ.get("PER_TASK", "no")
+    each = os.environ.get("PER_TASK") or "no"
     if each not in ("yes", "no"):
         raise UsageError(f'PER_TASK has to be yes or no; found "{each}"')
-    tasks = "each" if each == "yes" else "joint"
-    numbers = (
-        tuple(map(int, _list("TASKS", " ".join(map(str, suite_tasks(dataset, pairs))), r"\d+", "numbers of tasks")))
-        if tasks == "each"
-        else ()
-    )
-    grid = replace(read_grid("upt2"), suites=(dataset,), config=config, shots=_shots("4"), tasks=tasks, numbers=numbers)
+    grid = replace(read_grid("upt2"), suites=(dataset,), config=config, shots=_shots("4"), tasks="joint")
+    if each == "yes":
+        numbers = _list("TASKS", "", "[0-9]+", "numbers of tasks") if os.environ.get("TASKS") else ()
+        numbers = tuple(map(int, numbers)) or tuple(suite_tasks(dataset, pairs))
+        grid = replace(grid, tasks="each", numbers=numbers)
     return grid, _names(), pairs
 
 
 def demo(words: Sequence[str]) -> Plan:
-    if len(words) % 2:
-        raise UsageError(f"the setting {words[-1]} has no value")
-    return read_grid("demo"), (), tuple(words)
+    return read_grid("demo"), (), _pairs(words)
 
 
 def _analysis(name: str, words: Sequence[str]) -> Plan:
     """An analysis of DATASET CFG [SHOTS]: its own variables of the environment choose the variants."""
     script, variables = ANALYSES[name]
-    request = Reader(script, Launcher("MTCoOp", kind="grid" if name == "stability" else "seeds", by_task=False)).read(
-        words, os.environ
-    )
+    request = _reader(script).read(words, os.environ)
     grid = replace(read_grid(name), suites=(request.values["DATASET"],), config=request.values["CFG"])
     if name == "stability":
         return (
@@ -128,6 +126,11 @@ def _analysis(name: str, words: Sequence[str]) -> Plan:
     chosen = {key: _list(key, "", *rule) for key, rule in variables.items() if key in os.environ}
     grid = replace(grid, shots=(int(request.values["SHOTS"]),), variants=_variants(name, dict(grid.variants), chosen))
     return grid, (), request.pairs
+
+
+def _reader(script: str) -> Reader:
+    """The reader of the arguments of an analysis."""
+    return Reader(script, Launcher("MTCoOp", kind="grid" if script == "analysis_stability" else "seeds", by_task=False))
 
 
 def _variants(name: str, own: dict, chosen: dict[str, list[str]]) -> dict[str, dict[str, object]]:
@@ -168,6 +171,11 @@ PLANS: dict[str, Callable[[Sequence[str]], Plan]] = {
 }
 
 
+def help_of(name: str) -> str:
+    """What --help prints for a script of PLANS."""
+    return _reader(name).help() if name in ANALYSES_SCRIPTS else comment(name)
+
+
 def run_script(name: str, words: Sequence[str], preview: bool, overwrite: bool) -> int:
     """Make the runs of scripts/NAME.sh and print its tables. Returns the exit status.
 
@@ -175,6 +183,8 @@ def run_script(name: str, words: Sequence[str], preview: bool, overwrite: bool) 
         UsageError, UserError.
     """
     grid, names, pairs = PLANS[name](words)
+    if task := os.environ.get("TASK"):
+        raise UsageError(f"TASK={task} is set, which this script does not support: its runs cover a whole suite")
     grid = replace(grid, seeds=_seeds(grid.seeds))
     if names:
         chosen(grid.chosen_rows, names, "METHODS")
@@ -187,13 +197,13 @@ def run_script(name: str, words: Sequence[str], preview: bool, overwrite: bool) 
     if missing := {each.row: each.missing for each in experiments if each.missing}:
         print(left_out_text(missing), file=sys.stderr)
     calls = runs_of(experiments)
-    if preview:
-        return dry_run(calls, overwrite)
-    jobs = read_jobs(os.environ.get("JOBS", "1" if name in ANALYSES_SCRIPTS else ""))
+    jobs = read_jobs(os.environ.get("JOBS") or ("1" if name in ANALYSES_SCRIPTS else ""))
     more = share_processors(jobs)
+    if preview:
+        return dry_run(calls, overwrite, more)
     if jobs > 1:
         print(runs_text(len(calls), jobs, os.environ["OMP_NUM_THREADS"]), flush=True)
-    display = Lines() if jobs > 1 else Attended(f"{name}.sh")
+    display = Lines() if jobs > 1 else Attended(f"{name}.sh", several=True)
     if status := summary(work(calls, Local(jobs), display, overwrite, more)):
         return status
     ENDS.get(name, _tables)(grid, experiments)

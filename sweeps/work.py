@@ -95,9 +95,9 @@ def work(
 ) -> list[Job]:
     """Make the runs of `calls` that are not finished. Returns one job per call.
 
-    After a failure the others are made, unless `go_on` is False, or no run has succeeded and the failure is a user
-    error, which the others probably share. A run that tests a model waits for it. A run that somebody else is making is
-    waited for at the end.
+    After a failure the others are made, unless no run has succeeded and the failure is a user error, which the others
+    probably share. Without `go_on`, nothing is made after a failure or a refusal. A run that tests a model waits for
+    it. A run that somebody else is making is waited for at the end.
 
     Args:
         more: KEY VALUE words for all calls, before their own.
@@ -145,9 +145,11 @@ def work(
 
 def _hopeless(jobs: Sequence[Job], go_on: bool) -> bool:
     failed = [job for job in jobs if job.state == FAILED]
+    if not go_on:
+        return bool(failed) or any(job.state == REFUSED for job in jobs)
     if not failed:
         return False
-    return not go_on or (failed[0].status == 2 and not any(job.state in (DONE, SKIPPED) for job in jobs))
+    return failed[0].status == 2 and not any(job.state in (DONE, SKIPPED) for job in jobs)
 
 
 def _ready(jobs: Sequence[Job]) -> list[Job]:
@@ -188,9 +190,9 @@ def _end(job: Job) -> None:
     elif job.status == 2 and (going_on(job.call.folder) or any(GOING_ON in line for line in job.lines)):
         job.state = ELSEWHERE
     else:
-        if job.status == 0:
-            job.status, job.lines = 1, [*job.lines, "train.py succeeded but did not write a complete results.json"]
         job.state, job.why = FAILED, error_of(job.call.folder)
+        if job.status == 0:
+            job.status, job.why = 1, "train.py succeeded but did not write a complete results.json"
 
 
 def _look_elsewhere(jobs: Sequence[Job]) -> None:
@@ -220,7 +222,8 @@ def failure_text(job: Job) -> str:
     else:
         lines = ["it wrote no log", *("    " + line for line in job.lines[-LINES:])]
     text = "\n".join(lines)
-    return text if not job.why or job.why.partition(": ")[2] in text else f"{text}\nerror: {job.why}"
+    reason = job.why.partition(": ")[2] or job.why  # a log has it without the name of the exception
+    return text if reason in text else f"{text}\nerror: {job.why}"
 
 
 def summary(jobs: Sequence[Job]) -> int:
@@ -235,8 +238,8 @@ def summary(jobs: Sequence[Job]) -> int:
         return failed[0].status or 1
     if refused := [job for job in jobs if job.state == REFUSED]:
         print(
-            f"{counted(len(refused), 'run')} of {len(jobs)} were finished before with other settings and are kept. To "
-            "repeat all runs, add --overwrite; to write to another place, set OUTPUT=FOLDER.",
+            f"{len(refused)} of {counted(len(jobs), 'run')} finished before with other settings and kept. To repeat "
+            "all runs, add --overwrite; to write to another place, set OUTPUT=FOLDER.",
             file=sys.stderr,
         )
         return 2
@@ -253,12 +256,16 @@ def first_line(job: Job) -> str:
 
 
 class Attended(Display):
-    """One run at a time, whose output is shown: the launchers."""
+    """One run at a time, whose output is shown: the launchers, and grids with several methods."""
 
-    def __init__(self, script: str):
-        self.script = script
+    def __init__(self, script: str, several: bool = False):
+        self.script, self.several, self.began = script, several, time.time()
 
     def starts(self, job: Job, resumes: bool) -> None:
+        if self.several:
+            print(f"== {job.name}")
+        if job.call.outdated():
+            print(f"the model is newer than its test; the test is repeated: {job.call.folder}")
         print(f"{'resumes' if resumes else 'starts'}: {job.call.folder}", flush=True)
 
     def settled(self, job: Job, jobs: Sequence[Job]) -> None:
@@ -280,6 +287,8 @@ class Attended(Display):
                 "run the same command again to continue from here",
                 file=sys.stderr,
             )
+        if self.several and job.seconds:
+            print(f"  {progress_text(jobs, self.began)}", flush=True)
 
 
 class Lines(Display):
