@@ -6,7 +6,7 @@ import os
 import pytest
 
 import train
-from tests.scripts.clone import split_arguments
+from tests.scripts.project import REPOSITORY, listed, split_arguments
 
 ICONS = ["icon5_colour", "icon5_shaded", "icon5_contrast", "icon5_line", "icon5_solid"]
 IMAGENET = ["imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"]
@@ -15,77 +15,72 @@ UPT = ["UPT", "imagenet", "vit_b16_ep50", "16", "upt", "8", "False"]
 UPT_FOLDER = "output/imagenet/UPT/vit_b16_ep50_16shots/modeupt_nctx8_tscFalse"
 
 
-@pytest.fixture
-def clone(clone):
-    for name in (*ICONS, *IMAGENET, *TEN.split()):
-        clone._touch("configs/datasets", name)
-    clone._touch("configs/trainers/CoOp", "tiny_c4_ep20_ctxv1")
-    return clone
+def runs(project):
+    return [split_arguments(run) for run in project.runs()]
 
 
-def runs(clone):
-    return [split_arguments(run) for run in clone.runs()]
-
-
-def test_a_model_of_imagenet_is_tested_on_its_four_shifted_sets(clone):
+def test_a_model_of_imagenet_is_tested_on_its_four_shifted_sets(project):
     for script in ("xd_train.sh", "xd_test.sh"):
-        done = clone.sh(script, *UPT, SEEDS="2")
+        done = project.sh(script, *UPT, SEEDS="2")
         assert done.returncode == 0, done.stderr
-    (model, settings), *tests = runs(clone)
-    assert model["--output-dir"] == f"{clone.folder}/{UPT_FOLDER}/seed2" and "--eval-only" not in model
+    (model, settings), *tests = runs(project)
+    assert model["--output-dir"] == f"{project.folder}/{UPT_FOLDER}/seed2" and "--eval-only" not in model
     for (options, pairs), target in zip(tests, IMAGENET[1:], strict=True):
         assert "--eval-only" in options and pairs == settings
-        assert options["--dataset-config-file"] == f"{clone.folder}/configs/datasets/{target}.yaml"
+        assert options["--dataset-config-file"] == f"{REPOSITORY}/configs/datasets/{target}.yaml"
         assert options["--model-dir"] == model["--output-dir"]
         assert (options["--load-epoch"], options["--seed"]) == ("20", "2")  # what the model's results.json says
-        assert options["--output-dir"] == f"{clone.folder}/{UPT_FOLDER}/xd/{target}/seed2"
+        assert options["--output-dir"] == f"{project.folder}/{UPT_FOLDER}/xd/{target}/seed2"
 
 
-def test_runs_of_the_launcher_are_taken_over_and_finished_tests_skipped(clone):
-    assert clone.sh("main_upt.sh", *UPT[1:], SEEDS="1").returncode == 0
-    done = clone.sh("xd_train.sh", *UPT, SEEDS="1")
+def test_runs_of_the_launcher_are_taken_over_and_finished_tests_skipped(project):
+    assert project.sh("main_upt.sh", *UPT[1:], SEEDS="1").returncode == 0
+    done = project.sh("xd_train.sh", *UPT, SEEDS="1")
     assert done.returncode == 0 and "skipped, already finished" in done.stdout
-    assert clone.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a").returncode == 0
-    done = clone.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a dtd")
+    assert project.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a").returncode == 0
+    done = project.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a dtd")
     assert done.returncode == 0, done.stderr
-    places = [options["--output-dir"].removeprefix(f"{clone.folder}/{UPT_FOLDER}/") for options, _ in runs(clone)]
+    places = [options["--output-dir"].removeprefix(f"{project.folder}/{UPT_FOLDER}/") for options, _ in runs(project)]
     assert places == ["seed1", "xd/imagenet_a/seed1", "xd/dtd/seed1"]
     # an interrupted test is run again, and so is a test that is older than its model
-    (clone.folder / UPT_FOLDER / "xd/dtd/seed1/results.json").write_text(json.dumps({"status": "running"}))
-    model = clone.folder / UPT_FOLDER / "seed1/results.json"
+    (project.folder / UPT_FOLDER / "xd/dtd/seed1/results.json").write_text(json.dumps({"status": "running"}))
+    model = project.folder / UPT_FOLDER / "seed1/results.json"
     later = model.stat().st_mtime + 100
     os.utime(model, (later, later))
-    done = clone.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a dtd")
+    done = project.sh("xd_test.sh", *UPT, SEEDS="1", TARGETS="imagenet_a dtd")
     assert done.returncode == 0 and "the model is newer than its test" in done.stdout
-    assert len(clone.runs()) == 5 and all("--overwrite" in run for run in clone.runs()[3:])
+    assert len(project.runs()) == 5 and all("--overwrite" in run for run in project.runs()[3:])
 
 
-def test_tests_made_anew_leave_the_model_alone(clone):
-    assert clone.sh("xd_train.sh", *UPT, SEEDS="1").returncode == 0
+def test_tests_made_anew_leave_the_model_alone(project):
+    assert project.sh("xd_train.sh", *UPT, SEEDS="1").returncode == 0
     for _ in range(2):
-        done = clone.sh("xd_test.sh", "--overwrite", *UPT, SEEDS="1", TARGETS="dtd")
+        done = project.sh("xd_test.sh", "--overwrite", *UPT, SEEDS="1", TARGETS="dtd")
         assert done.returncode == 0, done.stderr
-    (model, _), *tests = runs(clone)
+    (model, _), *tests = runs(project)
     assert "--overwrite" not in model and len(tests) == 2
     for options, _ in tests:
         assert "--overwrite" in options and options["--model-dir"] == model["--output-dir"]
         assert options["--output-dir"].endswith("/xd/dtd/seed1")
 
 
-def test_the_other_ten(clone):
-    (clone.folder / "scripts/main_upt.sh").write_text('echo "$XD_TARGETS"\n')
-    assert clone.sh("xd_test.sh", *UPT, TARGETS="others").stdout.split() == TEN.split()
-    done = clone.sh("xd_test.sh", "UPT", "dtd", *UPT[2:], TARGETS="others")
-    assert done.stdout.split() == ["imagenet", *TEN.replace("dtd ", "").split()]
+def test_the_other_ten(project):
+    def targets(source):
+        done = project.sh("xd_test.sh", "UPT", source, *UPT[2:], "--dry-run", SEEDS="1", TARGETS="others")
+        assert done.returncode == 0, done.stderr
+        return [options["--dataset-config-file"].split("/")[-1][:-5] for options, _ in listed(done)[1]]
+
+    assert targets("imagenet") == TEN.split()
+    assert targets("dtd") == ["imagenet", *TEN.replace("dtd ", "").split()]
 
 
-def test_one_task_of_the_source_is_tested_on_that_task_of_its_shifted_sets(clone):
+def test_one_task_of_the_source_is_tested_on_that_task_of_its_shifted_sets(project):
     words = ["VPT", "icon5_colour", "tiny_ep20", "4", "4", "True", "False", "2"]
-    assert clone.sh("xd_train.sh", *words, SEEDS="1").returncode == 0
-    done = clone.sh("xd_test.sh", *words, SEEDS="1")
+    assert project.sh("xd_train.sh", *words, SEEDS="1").returncode == 0
+    done = project.sh("xd_test.sh", *words, SEEDS="1")
     assert done.returncode == 0, done.stderr
-    assert {pairs["DATASET.SUBSAMPLE_TASKS"] for _, pairs in runs(clone)} == {"task2"} and len(clone.runs()) == 5
-    done = clone.sh("xd_test.sh", *words, SEEDS="1", TARGETS="dtd")
+    assert {pairs["DATASET.SUBSAMPLE_TASKS"] for _, pairs in runs(project)} == {"task2"} and len(project.runs()) == 5
+    done = project.sh("xd_test.sh", *words, SEEDS="1", TARGETS="dtd")
     assert done.returncode == 2 and "dtd has other tasks; train on the dataset of that task" in done.stderr
 
 
@@ -105,10 +100,10 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("script", "words", "where", "text"), MISTAKES, ids=[row[3][:35] for row in MISTAKES])
-def test_mistakes(clone, script, words, where, text):
-    done = clone.sh(script, *words, **where)
+def test_mistakes(project, script, words, where, text):
+    done = project.sh(script, *words, **where)
     assert done.returncode == 2
-    assert text in done.stderr + done.stdout and clone.runs() == []
+    assert text in done.stderr + done.stdout and project.runs() == []
 
 
 ROWS = [
@@ -134,30 +129,33 @@ PUBLISHED = [
     [([], ROWS, ICONS, "tiny_ep20"), (["imagenet", "vit_b16_ep50"], PUBLISHED, IMAGENET, "vit_b16")],
     ids=["embedded", "published"],
 )
-def test_rows_of_the_table(clone, words, rows, datasets, config):
-    """What is given to pool.sh: all models, then zero-shot and all tests."""
-    for row in PUBLISHED:
-        trainer, _, name, *_ = row.split()
-        clone._touch(f"configs/trainers/{trainer}", name)
-    clone._touch("configs/trainers/ZeroshotCLIP", "vit_b16")
-    (clone.folder / "scripts/pool.sh").write_text("sed 's/^/LINE /'\n")
-    done = clone.sh("upt_table1.sh", *words, SEEDS="3")
-    lines = [line.split("\t")[1:] for line in done.stdout.splitlines() if line.startswith("LINE ")]
-    models, tests = ([["3", f"{script}.sh {row}"] for row in rows] for script in ("xd_train", "xd_test"))
-    assert lines == [*models, *(["1", f"zeroshot.sh {name} {config}"] for name in datasets), *tests]
-
-
-def test_the_table_by_one_command(clone):
-    where = {"SEEDS": "1", "JOBS": "1", "METHODS": "ZeroshotCLIP VPT-deep"}
-    done = clone.sh("upt_table1.sh", **where)
+def test_rows_of_the_table(project, words, rows, datasets, config):
+    """All models, then zero-shot, then all tests, as the launchers make them."""
+    done = project.sh("upt_table1.sh", *words, SEEDS="3", JOBS="1", TARGETS="dtd")
     assert done.returncode == 0, done.stderr
-    assert len(clone.runs()) == 5 + 5
+    made = list(project.calls)
+    kinds = ["test" if "--model-dir" in run else "zero-shot" if "--eval-only" in run else "model" for run in made]
+    assert kinds == ["model"] * 6 + ["zero-shot"] * 5 + ["test"] * 24
+    for script in ("xd_train.sh", "xd_test.sh"):
+        for row in rows:
+            method = row.split()[0]
+            done = project.sh(script, *row.split(), SEEDS="3")
+            assert done.returncode == 0 and "starts" not in done.stdout, (row, done.stdout, done.stderr)
+    for name in datasets:
+        assert "skipped, already finished" in project.sh("zeroshot.sh", name, config).stdout
+
+
+def test_the_table_by_one_command(project):
+    where = {"SEEDS": "1", "JOBS": "1", "METHODS": "ZeroshotCLIP VPT-deep"}
+    done = project.sh("upt_table1.sh", **where)
+    assert done.returncode == 0, done.stderr
+    assert len(project.runs()) == 5 + 5
     lines = [[part.strip() for part in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
     assert [line[0] for line in lines if not line[0].startswith("-")] == ["method", "ZeroshotCLIP", "VPT-deep"]
     assert lines[0][2:] == [*ICONS[1:], "average", "OOD average"]
     assert {tuple(line[1:]) for line in lines[2:]} == {("51.00",) * 7} and "missing" not in done.stdout
-    again = clone.sh("upt_table1.sh", **where)
-    assert again.returncode == 0 and len(clone.runs()) == 10
+    again = project.sh("upt_table1.sh", **where)
+    assert again.returncode == 0 and len(project.runs()) == 10
 
 
 def test_a_model_with_contexts_of_tasks_on_drawings_in_another_style(tmp_path, capsys):
@@ -183,10 +181,10 @@ def test_a_model_with_contexts_of_tasks_on_drawings_in_another_style(tmp_path, c
     assert status == 2 and "none was learned for 'faces'" in line
 
 
-def test_a_row_of_a_table_names_launcher_and_settings(clone):
+def test_a_row_of_a_table_names_launcher_and_settings(project):
     nats = ["icon5_colour", "tiny_ep20", "4", "0", "False", "4", "True", "16", "False", "lin", "1"]
     for method in ("SoftCPT-NATS", "SoftCPT"):
-        assert clone.sh("xd_train.sh", method, *nats, SEEDS="1", OUTPUT=f"{clone.folder}/{method}").returncode == 0
-    assert [options["--trainer"] for options, _ in runs(clone)] == ["SoftCPT-NATS", "MTCoOp"]
-    done = clone.sh("xd_train.sh", "SoftCPT-NAT", *nats)
+        assert project.sh("xd_train.sh", method, *nats, SEEDS="1", OUTPUT=f"{project.folder}/{method}").returncode == 0
+    assert [options["--trainer"] for options, _ in runs(project)] == ["SoftCPT-NATS", "MTCoOp"]
+    done = project.sh("xd_train.sh", "SoftCPT-NAT", *nats)
     assert done.returncode == 2 and 'such as SoftCPT-NATA or CoOp-CA; found "SoftCPT-NAT"' in done.stderr

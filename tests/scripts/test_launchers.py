@@ -5,10 +5,14 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
-from tests.scripts.clone import REPOSITORY, split_arguments
+from sweeps.launchers import LAUNCHERS
+from sweeps.requests import SCRIPTS as CALLERS
+from sweeps.scripts import PLANS
+from tests.scripts.project import REPOSITORY, split_arguments
 
 SCRIPTS = sorted(path.name for path in (REPOSITORY / "scripts").glob("*.sh"))
 SHELLS = [shell for shell in (["sh"], ["dash"], ["bash", "--posix"], ["busybox", "sh"]) if shutil.which(shell[0])]
@@ -76,24 +80,24 @@ TRAINING = [
 
 
 @pytest.mark.parametrize(("command", "settings", "folder"), TRAINING, ids=[row[0][:40] for row in TRAINING])
-def test_training_commands(clone, command, settings, folder):
+def test_training_commands(project, command, settings, folder):
     script, *arguments = command.split()
-    done = clone.sh(script, *arguments)
+    done = project.sh(script, *arguments)
     assert done.returncode == 0, done.stderr
     trainer = "MTCoOpHard" if "hard" in script else "MTCoOp"
     prefix = "TRAINER.MTCOOPH." if "hard" in script else "TRAINER.MTCOOP."
     dataset, config, shots = arguments[:3]
 
-    runs = [split_arguments(run) for run in clone.runs()]
+    runs = [split_arguments(run) for run in project.runs()]
     assert [options["--seed"] for options, _ in runs] == ["1", "2", "3"]
     for options, pairs in runs:
         assert options == {
-            "--root": f"{clone.folder}/data",
+            "--root": f"{REPOSITORY}/data",
             "--seed": options["--seed"],
             "--trainer": trainer,
-            "--dataset-config-file": f"{clone.folder}/configs/datasets/{dataset}.yaml",
-            "--config-file": f"{clone.folder}/configs/trainers/{trainer}/{config}.yaml",
-            "--output-dir": f"{clone.folder}/{folder}/seed{options['--seed']}",
+            "--dataset-config-file": f"{REPOSITORY}/configs/datasets/{dataset}.yaml",
+            "--config-file": f"{REPOSITORY}/configs/trainers/{trainer}/{config}.yaml",
+            "--output-dir": f"{project.folder}/{folder}/seed{options['--seed']}",
         }
         expected = {prefix + name: value for name, value in settings.items()}
         if "base2new" in script:
@@ -112,16 +116,16 @@ ZEROSHOT = [
 
 
 @pytest.mark.parametrize(("command", "folder", "tasks", "classes"), ZEROSHOT, ids=[row[0] for row in ZEROSHOT])
-def test_zeroshot_commands(clone, command, folder, tasks, classes):
+def test_zeroshot_commands(project, command, folder, tasks, classes):
     script, *arguments = command.split()
-    done = clone.sh(script, *arguments)
+    done = project.sh(script, *arguments)
     assert done.returncode == 0, done.stderr
-    [run] = clone.runs()
+    [run] = project.runs()
     options, pairs = split_arguments(run)
     assert options["--trainer"] == "ZeroshotCLIP"
     assert "--eval-only" in options
-    assert options["--output-dir"] == f"{clone.folder}/{folder}"
-    assert options["--config-file"] == f"{clone.folder}/configs/trainers/ZeroshotCLIP/rn50.yaml"
+    assert options["--output-dir"] == f"{project.folder}/{folder}"
+    assert options["--config-file"] == f"{REPOSITORY}/configs/trainers/ZeroshotCLIP/rn50.yaml"
     expected = {"DATASET.SUBSAMPLE_TASKS": tasks}
     if classes:
         expected["DATASET.SUBSAMPLE_CLASSES"] = classes
@@ -131,12 +135,12 @@ def test_zeroshot_commands(clone, command, folder, tasks, classes):
 BASE2NEW = ["icon5", "tiny_ep20", "4", "0", "False", "4", "False", "16", "False", "lin", "1"]
 
 
-def test_new_classes_are_tested_with_the_base_model_at_its_last_epoch(clone):
-    assert clone.sh("main_mtcoop_base2new_train.sh", *BASE2NEW, SEEDS="1 2").returncode == 0
-    done = clone.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1 2")
+def test_new_classes_are_tested_with_the_base_model_at_its_last_epoch(project):
+    assert project.sh("main_mtcoop_base2new_train.sh", *BASE2NEW, SEEDS="1 2").returncode == 0
+    done = project.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1 2")
     assert done.returncode == 0, done.stderr
-    parent = f"{clone.folder}/output/base2new/icon5/MTCoOp/tiny_ep20_4shots/{NATA_FOLDER}"
-    for seed, run in zip("12", clone.runs()[2:], strict=True):
+    parent = f"{project.folder}/output/base2new/icon5/MTCoOp/tiny_ep20_4shots/{NATA_FOLDER}"
+    for seed, run in zip("12", project.runs()[2:], strict=True):
         options, pairs = split_arguments(run)
         assert options["--model-dir"] == f"{parent}/base/seed{seed}"
         assert options["--load-epoch"] == "20"  # what results.json says, not the published 50
@@ -145,29 +149,29 @@ def test_new_classes_are_tested_with_the_base_model_at_its_last_epoch(clone):
         assert pairs["DATASET.SUBSAMPLE_CLASSES"] == "new"
 
 
-def test_new_classes_are_tested_again_with_another_base_model(clone):
-    assert clone.sh("main_mtcoop_base2new_train.sh", *BASE2NEW, SEEDS="1").returncode == 0
-    assert clone.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1").returncode == 0
-    assert clone.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1").returncode == 0
-    assert len(clone.runs()) == 2
-    parent = clone.folder / f"output/base2new/icon5/MTCoOp/tiny_ep20_4shots/{NATA_FOLDER}"
+def test_new_classes_are_tested_again_with_another_base_model(project):
+    assert project.sh("main_mtcoop_base2new_train.sh", *BASE2NEW, SEEDS="1").returncode == 0
+    assert project.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1").returncode == 0
+    assert project.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1").returncode == 0
+    assert len(project.runs()) == 2
+    parent = project.folder / f"output/base2new/icon5/MTCoOp/tiny_ep20_4shots/{NATA_FOLDER}"
     later = (parent / "new/seed1/results.json").stat().st_mtime + 10
     os.utime(parent / "base/seed1/results.json", (later, later))
-    done = clone.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1")
+    done = project.sh("main_mtcoop_base2new_test.sh", *BASE2NEW, SEEDS="1")
     assert done.returncode == 0, done.stderr
-    assert "--overwrite" in clone.runs()[2]
+    assert "--overwrite" in project.runs()[2]
 
 
-def test_new_classes_without_a_finished_base_run(clone):
-    done = clone.sh("main_mtcoop_base2new_test.sh", *BASE2NEW)
+def test_new_classes_without_a_finished_base_run(project):
+    done = project.sh("main_mtcoop_base2new_test.sh", *BASE2NEW)
     assert done.returncode == 2
     assert "base/seed1" in done.stderr
     assert "first run main_mtcoop_base2new_train.sh" in done.stderr
-    assert clone.runs() == []
+    assert project.runs() == []
 
 
-def test_environment_and_extra_pairs(clone):
-    done = clone.sh(
+def test_environment_and_extra_pairs(project):
+    done = project.sh(
         "main_mtcoop_hard.sh",
         *["icon5", "tiny_ep20", "4", "16", "False", "True", "OPTIM.LR", "0.01", "SEED", "7", "TRAINER.MyMethod.NAME"],
         "two words",
@@ -176,90 +180,115 @@ def test_environment_and_extra_pairs(clone):
         YOUR_DATA_PATH="my data",
     )
     assert done.returncode == 0, done.stderr
-    runs = [split_arguments(run) for run in clone.runs()]
+    runs = [split_arguments(run) for run in project.runs()]
     assert [options["--seed"] for options, _ in runs] == ["0", "12"]
     options, pairs = runs[1]
     # relative to where the script was called
-    assert options["--root"] == f"{clone.record}/my data"
-    assert options["--output-dir"].startswith(f"{clone.record}/out here/output/icon5/")
+    assert options["--root"] == f"{project.record}/my data"
+    assert options["--output-dir"].startswith(f"{project.record}/out here/output/icon5/")
     assert pairs["OPTIM.LR"] == "0.01"
     assert pairs["TRAINER.MyMethod.NAME"] == "two words"
-    assert (clone.record / "out here/output").is_dir()
+    assert (project.record / "out here/output").is_dir()
+
+
+PROGRAMS = ("demo.sh", "install.sh", "test.sh")
+PARTS = ("launch.sh", "python.sh", "set_env.sh")
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_shells(clone, shell):
     for script in SCRIPTS:
         subprocess.run([*shell, "-n", str(clone.folder / "scripts" / script)], check=True)
-    folder = clone.folder / "scripts"
-    arguments = ["icon5", "tiny_ep20", "4", "16", "False", "True"]
-    done = clone.sh("main_mtcoop_hard.sh", *arguments, cwd=folder, shell=shell, SEEDS="1")
+    done = clone.sh("main_coop.sh", "icon5", "two words", "", cwd=clone.folder / "scripts", shell=shell)
     assert done.returncode == 0, done.stderr
-    assert len(clone.runs()) == 1
-    assert clone.sh("zeroshot.sh", "icon5", "nothing", shell=shell).returncode == 2
+    where = [f"{clone.folder}/scripts", "", f"{clone.folder}/data", str(clone.interpreter)]
+    assert clone.calls() == [*where, "main_coop", "icon5", "two words", ""]
+
+
+def test_every_script_hands_its_name_and_arguments_over(clone):
+    launchers = [script for script in SCRIPTS if script not in PARTS + PROGRAMS]
+    assert {f"{name}.sh" for name in (*LAUNCHERS, *CALLERS, *PLANS)} == {*launchers, "demo.sh"}
+    for script in launchers:
+        text = (clone.folder / "scripts" / script).read_text()
+        assert text.splitlines()[-1] == f'exec sh "$(dirname -- "$0")/launch.sh" {script.removesuffix(".sh")} "$@"'
+        assert text.count("\n") <= 12
+    done = clone.sh("method.sh", "--dry-run", "x", YOUR_DATA_PATH="my data", OUTPUT="out here")
+    assert done.returncode == 0, done.stderr
+    where = [str(clone.record), "out here", f"{clone.record}/my data", str(clone.interpreter)]
+    assert clone.calls() == [*where, "method", "--dry-run", "x"]
+
+
+def test_packages_in_the_current_folder_and_a_closed_standard_input_do_not_matter(tmp_path):
+    for name in ("dassl", "sweeps", "datasets"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError")
+    command = ["sh", "-c", 'exec sh "$1" icon5 <&-', "sh", str(REPOSITORY / "scripts/main_coop.sh")]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("main_coop.sh: CFG is missing\n")
 
 
 HARD = ["icon5", "tiny_ep20", "4", "16", "False", "True"]
 HARD_FOLDER = "output/icon5/MTCoOpHard/tiny_ep20_4shots/nctx16_cscFalse_tscTrue"
 
 
-def test_finished_runs_are_skipped_and_others_go_on(clone):
-    folder = clone.folder / HARD_FOLDER
+def test_finished_runs_are_skipped_and_others_go_on(project):
+    folder = project.folder / HARD_FOLDER
     for seed, status in ((1, "complete"), (2, "running")):
         (folder / f"seed{seed}").mkdir(parents=True)
         (folder / f"seed{seed}/results.json").write_text(json.dumps({"status": status}))
     (folder / "seed3").mkdir()  # a folder alone is not a result
-    done = clone.sh("main_mtcoop_hard.sh", *HARD)
+    done = project.sh("main_mtcoop_hard.sh", *HARD)
     assert done.returncode == 0, done.stderr
-    assert [split_arguments(run)[0]["--seed"] for run in clone.runs()] == ["2", "3"]
+    assert [split_arguments(run)[0]["--seed"] for run in project.runs()] == ["2", "3"]
     assert f"skipped, already finished: {folder}/seed1" in done.stdout
     assert f"resumes: {folder}/seed2" in done.stdout
     assert f"starts: {folder}/seed3" in done.stdout
-    assert clone.sh("main_mtcoop_hard.sh", *HARD).returncode == 0
-    assert len(clone.runs()) == 2
+    assert project.sh("main_mtcoop_hard.sh", *HARD).returncode == 0
+    assert len(project.runs()) == 2
 
 
-def test_a_finished_run_with_other_settings_is_not_taken_for_this_one(clone):
-    assert clone.sh("main_mtcoop_hard.sh", *HARD, SEEDS="1").returncode == 0
-    done = clone.sh("main_mtcoop_hard.sh", *HARD, "OPTIM.LR", "0.5", SEEDS="1")
+def test_a_finished_run_with_other_settings_is_not_taken_for_this_one(project):
+    assert project.sh("main_mtcoop_hard.sh", *HARD, SEEDS="1").returncode == 0
+    done = project.sh("main_mtcoop_hard.sh", *HARD, "OPTIM.LR", "0.5", SEEDS="1")
     assert done.returncode == 2
     assert "there: OPTIM.LR (not given)" in done.stderr
     assert "now:   OPTIM.LR 0.5" in done.stderr
-    assert len(clone.runs()) == 1
+    assert len(project.runs()) == 1
 
 
-def test_the_first_failure_stops_and_is_shown(clone):
-    done = clone.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="2")
+def test_the_first_failure_stops_and_is_shown(project):
+    done = project.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="2")
     assert done.returncode == 3
-    assert [split_arguments(run)[0]["--seed"] for run in clone.runs()] == ["1", "2"]
-    assert f"failed with exit status 3: {clone.folder}/{HARD_FOLDER}/seed2" in done.stderr
+    assert [split_arguments(run)[0]["--seed"] for run in project.runs()] == ["1", "2"]
+    assert f"failed with exit status 3: {project.folder}/{HARD_FOLDER}/seed2" in done.stderr
     assert "log line 39" in done.stderr
     assert "log line 20" not in done.stderr
     assert "error: ValueError: the loss is nan" in done.stderr
-    assert clone.sh("main_mtcoop_hard.sh", *HARD).returncode == 0
-    assert [split_arguments(run)[0]["--seed"] for run in clone.runs()] == ["1", "2", "2", "3"]
+    assert project.sh("main_mtcoop_hard.sh", *HARD).returncode == 0
+    assert [split_arguments(run)[0]["--seed"] for run in project.runs()] == ["1", "2", "2", "3"]
 
 
-def test_a_mistake_that_train_has_named_is_not_told_twice(clone):
-    done = clone.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="1", FAIL_STATUS="2")
-    assert done.returncode == 2 and len(clone.runs()) == 1
+def test_a_mistake_that_train_has_named_is_not_told_twice(project):
+    done = project.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="1", FAIL_STATUS="2")
+    assert done.returncode == 2 and len(project.runs()) == 1
     assert "failed with exit status 2" in done.stderr and "see its message above" in done.stderr
     assert "log line" not in done.stderr and "the loss is nan" not in done.stderr
 
 
-def test_an_old_log_is_not_shown_for_a_run_that_wrote_none(clone):
-    assert clone.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="1").returncode == 3
-    done = clone.sh("main_mtcoop_hard.sh", *HARD, REFUSE="1")
+def test_an_old_log_is_not_shown_for_a_run_that_wrote_none(project):
+    assert project.sh("main_mtcoop_hard.sh", *HARD, FAIL_SEED="1").returncode == 3
+    done = project.sh("main_mtcoop_hard.sh", *HARD, REFUSE="1")
     assert done.returncode == 2
-    assert "OPTIM.LRR: no such setting" in done.stderr
+    assert "failed with exit status 2" in done.stderr
     assert "log line" not in done.stderr
 
 
-def test_success_without_results_is_a_failure(clone):
-    done = clone.sh("main_mtcoop_hard.sh", *HARD, SILENT="1")
+def test_success_without_results_is_a_failure(project):
+    done = project.sh("main_mtcoop_hard.sh", *HARD, SILENT="1")
     assert done.returncode == 1
     assert "did not write a complete results.json" in done.stderr
-    assert len(clone.runs()) == 1
+    assert len(project.runs()) == 1
 
 
 MISTAKES = [
@@ -279,18 +308,18 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("script", "arguments", "message"), MISTAKES, ids=[row[2][:40] for row in MISTAKES])
-def test_mistakes_get_a_usage_text(clone, script, arguments, message):
-    done = clone.sh(script, *arguments.split())
+def test_mistakes_get_a_usage_text(project, script, arguments, message):
+    done = project.sh(script, *arguments.split())
     assert done.returncode == 2
     assert message in done.stderr
     assert f"usage: sh {script} DATASET CFG" in done.stderr
     assert f"example: sh {script} icon5 tiny_ep20" in done.stderr
     assert "general10" in done.stderr  # the config files there are
-    assert clone.runs() == []
+    assert project.runs() == []
 
 
-def test_all_mistakes_at_once_with_the_values_found(clone):
-    done = clone.sh("main_mtcoop_hard.sh", *["icon9", "tiny_ep20", "x", "16", "False", "True"], SEEDS="one")
+def test_all_mistakes_at_once_with_the_values_found(project):
+    done = project.sh("main_mtcoop_hard.sh", *["icon9", "tiny_ep20", "x", "16", "False", "True"], SEEDS="one")
     assert done.returncode == 2
     assert 'found "icon9"' in done.stderr
     assert 'found "x"' in done.stderr
@@ -298,16 +327,16 @@ def test_all_mistakes_at_once_with_the_values_found(clone):
     assert "found: DATASET=icon9 CFG=tiny_ep20 SHOTS=x N_CTX=16 CSC=False TSC=True" in done.stderr
 
 
-@pytest.mark.parametrize("script", ["all_methods", "demo", "per_task", "pool", "upt_table1", "upt_table2", "xd_test"])
-def test_scripts_of_several_launchers_show_their_comment(clone, script):
-    done = clone.sh(f"{script}.sh", "--help")
-    assert (done.returncode, done.stderr, clone.runs()) == (0, "", [])
-    head = (clone.folder / "scripts" / f"{script}.sh").read_text().split("\n\n")[0].splitlines()[1:]
+@pytest.mark.parametrize("script", ["all_methods", "demo", "per_task", "upt_table1", "upt_table2", "xd_test"])
+def test_scripts_of_several_launchers_show_their_comment(project, script):
+    done = project.sh(f"{script}.sh", "--help")
+    assert (done.returncode, done.stderr, project.runs()) == (0, "", [])
+    head = (REPOSITORY / "scripts" / f"{script}.sh").read_text().split("\n\n")[0].splitlines()[1:]
     assert done.stdout.splitlines() == [line.removeprefix("#").removeprefix(" ") for line in head]
 
 
-def test_help(clone):
-    done = clone.sh("zeroshot.sh", "--help")
+def test_help(project):
+    done = project.sh("zeroshot.sh", "--help")
     assert done.returncode == 0
     assert "usage: sh zeroshot.sh DATASET CFG [TASKID] [KEY VALUE ...]" in done.stdout
 
@@ -333,10 +362,11 @@ def test_help(clone):
         "linearprob",
         "protonet",
         "zeroshot_base2new",
+        "analysis_length",
     ],
 )
-def test_help_explains_each_argument_with_its_values(clone, script):
-    lines = clone.sh(f"{script}.sh", "-h").stdout.splitlines()
+def test_help_explains_each_argument_with_its_values(project, script):
+    lines = project.sh(f"{script}.sh", "-h").stdout.splitlines()
     usage = next(line for line in lines if line.startswith("usage: ")).split(" [KEY VALUE")[0].split()[3:]
     lines = lines[lines.index("arguments:") + 1 :]
     for name in (word.strip("[]") for word in usage):
@@ -346,15 +376,10 @@ def test_help_explains_each_argument_with_its_values(clone, script):
 
 def test_examples_name_config_files_that_exist():
     for path in (REPOSITORY / "scripts").glob("*.sh"):
-        text = path.read_text()
-        if "\nTRAINER=" not in text:
+        if path.stem not in LAUNCHERS:
             continue
-        trainer = next(line for line in text.splitlines() if line.startswith("TRAINER=")).split("=")[1]
-        if path.name.endswith("_base2new_test.sh"):
-            continue  # it has the arguments of the other half
-        words = re.search(rf"^# +.*sh {path.name} (.+)", text, re.MULTILINE)[1].split()
-        if trainer == "${1:-}":  # the name of the method is an argument
-            trainer = words.pop(0)
+        words = re.search(rf"^# +.*sh {path.name} (.+)", path.read_text(), re.MULTILINE)[1].split()
+        trainer = LAUNCHERS[path.stem].trainer or words.pop(0)
         dataset, config = words[:2]
         assert (REPOSITORY / f"configs/datasets/{dataset}.yaml").is_file(), path
         assert (REPOSITORY / f"configs/trainers/{trainer}/{config}.yaml").is_file(), path

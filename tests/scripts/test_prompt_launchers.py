@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scripts.clone import split_arguments
+from tests.scripts.project import REPOSITORY, split_arguments
 
 # script without main_ and .sh, trainer, arguments, settings of the method, folder below CFG_SHOTSshots
 LAUNCHERS = [
@@ -63,22 +63,22 @@ LAUNCHERS = [
 @pytest.mark.parametrize(
     ("name", "trainer", "arguments", "settings", "folder"), LAUNCHERS, ids=[r[0] for r in LAUNCHERS]
 )
-def test_training_and_base_to_new(clone, name, trainer, arguments, settings, folder, task):
+def test_training_and_base_to_new(project, name, trainer, arguments, settings, folder, task):
     words = [*arguments.split(), *([task] if task else []), "OPTIM.LR", "0.1"]
     for script in (f"main_{name}", f"main_{name}_base2new_train", f"main_{name}_base2new_test"):
-        done = clone.sh(f"{script}.sh", *words, SEEDS="2")
+        done = project.sh(f"{script}.sh", *words, SEEDS="2")
         assert done.returncode == 0, done.stderr
     config, shots = arguments.split()[1:3]
     below = f"general10/{trainer}/{config}_{shots}shots/{folder}" + (f"/task{task}" if task else "")
-    output, pairs = f"{clone.folder}/output", {f"TRAINER.{key}": value for key, value in settings.items()}
+    output, pairs = f"{project.folder}/output", {f"TRAINER.{key}": value for key, value in settings.items()}
     pairs |= {"DATASET.NUM_SHOTS": shots, "OPTIM.LR": "0.1"} | ({"DATASET.SUBSAMPLE_TASKS": "task3"} if task else {})
     for run, place, classes in zip(
-        clone.runs(), ("", "base2new/", "base2new/"), ({}, {"base": "/base"}, {"new": "/new"}), strict=True
+        project.runs(), ("", "base2new/", "base2new/"), ({}, {"base": "/base"}, {"new": "/new"}), strict=True
     ):
         options, found = split_arguments(run)
         half = next(iter(classes), None)
         assert options["--trainer"] == trainer and options["--seed"] == "2"
-        assert options["--config-file"] == f"{clone.folder}/configs/trainers/{trainer}/{config}.yaml"
+        assert options["--config-file"] == f"{REPOSITORY}/configs/trainers/{trainer}/{config}.yaml"
         assert options["--output-dir"] == f"{output}/{place}{below}{classes.get(half, '')}/seed2"
         assert found == pairs | ({"DATASET.SUBSAMPLE_CLASSES": half} if half else {})
         assert ("--eval-only" in options) == (half == "new")
@@ -100,26 +100,26 @@ CSC, KEY = "CSC True: each class learns its own context", "TRAINER.PROGRAD.CSC"
         ("mtcoop", "icon5 tiny_ep20 4 4 False 4 True 16 True lin 1", None),
     ],
 )
-def test_contexts_of_classes_are_refused_before_the_base_classes_are_learned(clone, name, arguments, message):
-    done = clone.sh(f"main_{name}_base2new_train.sh", *arguments.split(), SEEDS="1")
+def test_contexts_of_classes_are_refused_before_the_base_classes_are_learned(project, name, arguments, message):
+    done = project.sh(f"main_{name}_base2new_train.sh", *arguments.split(), SEEDS="1")
     if message is None:
-        assert done.returncode == 0 and len(clone.runs()) == 1
+        assert done.returncode == 0 and len(project.runs()) == 1
         return
-    assert done.returncode == 2 and clone.runs() == []
+    assert done.returncode == 2 and project.runs() == []
     assert done.stderr.startswith(f"main_{name}_base2new_train.sh: {message}, so new classes have no context")
     assert f"main_{name}.sh trains on all classes with it" in done.stderr
-    dry = clone.sh(f"main_{name}_base2new_train.sh", *arguments.split(), "--dry-run")
+    dry = project.sh(f"main_{name}_base2new_train.sh", *arguments.split(), "--dry-run")
     assert dry.returncode == 2 and dry.stderr == done.stderr
 
 
-def test_mistakes(clone):
-    done = clone.sh("main_kgcoop.sh", "icon5", "tiny_ep20", "4", "heavy", "Yes", "faces")
-    assert done.returncode == 2 and clone.runs() == []
+def test_mistakes(project):
+    done = project.sh("main_kgcoop.sh", "icon5", "tiny_ep20", "4", "heavy", "Yes", "faces")
+    assert done.returncode == 2 and project.runs() == []
     assert 'W has to be a number, found "heavy"' in done.stderr and "TSC has to be True or False" in done.stderr
     assert '"faces" is one argument too many' in done.stderr
     assert "usage: sh main_kgcoop.sh DATASET CFG SHOTS W TSC [TASKID] [KEY VALUE ...]" in done.stderr
-    unified = clone.sh("main_mtupt.sh", "icon5", "tiny_ep20", "4", "softly", "upt2", "8")
+    unified = project.sh("main_mtupt.sh", "icon5", "tiny_ep20", "4", "softly", "upt2", "8")
     assert 'SHARING has to be soft, hard or task, found "softly"' in unified.stderr
     assert 'MODE has to be upt, joint, shared or mlp, found "upt2"' in unified.stderr
-    missing = clone.sh("main_cocoop_base2new_test.sh", "icon5", "tiny_ep20", "4", "True")
+    missing = project.sh("main_cocoop_base2new_test.sh", "icon5", "tiny_ep20", "4", "True")
     assert missing.returncode == 2 and "first run main_cocoop_base2new_train.sh" in missing.stderr

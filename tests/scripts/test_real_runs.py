@@ -1,28 +1,46 @@
-"""The launchers with the real train.py, on one task of the embedded suite."""
+"""The scripts with the real train.py, on one task of the embedded suite."""
 
 import json
 import os
 import subprocess
 import sys
 
-from tests.scripts.clone import REPOSITORY
+import pytest
+
+from sweeps.__main__ import main
+from tests.scripts.project import REPOSITORY, VARIABLES
 
 ARGUMENTS = "icon5 tiny_ep20 1 0 False 4 False 16 False lin 1 OPTIM.MAX_EPOCH 1 DATASET.SUBSAMPLE_TASKS task2"
 
 
 def sh(script, output, arguments):
-    environment = {name: value for name, value in os.environ.items() if name != "YOUR_DATA_PATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     environment |= {"PYTHON": sys.executable, "OUTPUT": str(output), "SEEDS": "1", "OMP_NUM_THREADS": "1"}
     command = ["sh", str(REPOSITORY / "scripts" / script), *arguments.split()]
     return subprocess.run(command, cwd=output, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_base_to_new_and_its_table(tmp_path):
+@pytest.fixture
+def here(monkeypatch):
+    """Calls a script in this process: here(NAME, folder of the results, arguments, variable=value, ...)."""
+
+    def call(name, output, arguments, **environment):
+        for variable in VARIABLES:
+            monkeypatch.delenv(variable, raising=False)
+        for variable, value in {"OUTPUT": str(output), "SEEDS": "1", "OMP_NUM_THREADS": "1", **environment}.items():
+            monkeypatch.setenv(variable, value)
+        return main([name, *arguments.split()])
+
+    return call
+
+
+def test_base_to_new_and_its_table(tmp_path, here, capsys):
     output = tmp_path / "some where"
     output.mkdir()
-    for script in ("main_mtcoop_base2new_train.sh", "main_mtcoop_base2new_test.sh"):
-        done = sh(script, output, ARGUMENTS)
-        assert done.returncode == 0, done.stderr
+    done = sh("main_mtcoop_base2new_train.sh", output, ARGUMENTS)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("starts: ") and "mean over 1 task" in done.stdout  # the run's own words
+    assert here("main_mtcoop_base2new_test", output, ARGUMENTS) == 0
     [new] = output.glob("output/base2new/icon5/MTCoOp/tiny_ep20_1shots/cnctx0_*_loss/task2/new/seed1/results.json")
     results = json.loads(new.read_text())
     assert (results["status"], results["protocol"], results["trainer"]) == ("complete", "new", "MTCoOp")
@@ -30,9 +48,9 @@ def test_base_to_new_and_its_table(tmp_path):
 
     # finished: nothing is run again
     before = new.stat().st_mtime_ns
-    done = sh("main_mtcoop_base2new_test.sh", output, ARGUMENTS)
-    assert done.returncode == 0
-    assert "skipped, already finished" in done.stdout
+    capsys.readouterr()
+    assert here("main_mtcoop_base2new_test", output, ARGUMENTS) == 0
+    assert "skipped, already finished" in capsys.readouterr().out
     assert new.stat().st_mtime_ns == before
 
     command = [sys.executable, str(REPOSITORY / "parse_test_res.py"), str(new.parents[1]), "--json"]
@@ -45,10 +63,9 @@ def test_base_to_new_and_its_table(tmp_path):
     assert abs(json.loads(parsed)["experiments"][0]["overall"]["mean"] - results["mean"]["value"]) < 0.00501
 
 
-def test_each_task_by_itself_and_the_mean_of_the_suite(tmp_path):
+def test_each_task_by_itself_and_the_mean_of_the_suite(tmp_path, here):
     arguments = "icon5 tiny 1 euclidean DATASET.TASKS [Icon13/produce,Icon13/dishes]"
-    done = sh("per_task.sh", tmp_path, f"protonet.sh {arguments}")
-    assert done.returncode == 0, done.stderr
+    assert here("per_task", tmp_path, f"protonet.sh {arguments}") == 0
     folder = tmp_path / "output/icon5/ProtoNet/tiny_1shots/metriceuclidean"
     results = [json.loads((folder / f"task{t}/seed1/results.json").read_text()) for t in (0, 1)]
     assert [task["key"] for run in results for task in run["tasks"]] == ["produce", "dishes"]
@@ -62,4 +79,16 @@ def test_a_missing_dataset_is_one_message(tmp_path):
     done = sh("main_mtcoop_hard.sh", tmp_path, "plant6 tiny_ep20 1 16 False True DATASET.ROOT /nowhere")
     assert done.returncode == 2
     assert "/nowhere" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.stderr and "see its message above" in done.stderr
+
+
+def test_forked_runs_and_others_have_the_same_numbers(tmp_path, here):
+    numbers = []
+    for preload in ("True", "False"):
+        settings = "OPTIM.MAX_EPOCH 1 DATALOADER.FEATURE_BANK False DATASET.TASKS [Icon13/produce]"
+        where = {"SEEDS": "1 2", "METHODS": "CoOp-CA", "SHOTS": "1", "JOBS": "2", "PRELOAD": preload}
+        assert here("all_methods", tmp_path / preload, f"icon5 tiny_ep20 {settings}", **where) == 0
+        found = sorted((tmp_path / preload).rglob("results.json"))
+        numbers.append([json.loads(path.read_text())["tasks"] for path in found])
+        assert len(found) == 2
+    assert numbers[0] == numbers[1]

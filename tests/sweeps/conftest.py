@@ -1,0 +1,2 @@
+import datasets  # noqa: F401  registered before tests that put the registries back
+import trainers  # noqa: F401
