@@ -62,6 +62,8 @@ def _probe_calls(request: Request) -> list[Call]:
         raise UsageError(f'SHOTS has to be numbers, each {text}; found "{" ".join(wrong)}"')
     last = request.values.get("MAXTASKID", "")
     tasks = [request.task]
+    if last and request.task:
+        raise UsageError(f"task {request.task} is asked for, and tasks 0 to {last} (MAXTASKID): omit one of them")
     if last:
         known = suite_tasks(request.values["DATASET"], request.pairs, silent=True)
         if known and int(last) > known[-1]:

@@ -44,7 +44,7 @@ def bare(tmp_path_factory):
 
 PROGRAMS = ["train.py --trainer CoOp", "predict.py run image.png", "interpret_prompt.py run", "-m datasets.check icon5"]
 PROGRAMS += ["-m analysis.tasks run", "-m benchmarks.methods", "-m features.store", "-m tools.pretrain_tiny"]
-PROGRAMS += ["-m scripts.suite_tasks configs/datasets/icon5.yaml", "dassl/requirements.py"]
+PROGRAMS += ["sweep.py embedded", "sweeps/__main__.py main_coop icon5", "dassl/requirements.py"]
 
 
 @pytest.mark.parametrize("command", PROGRAMS, ids=str.split)

@@ -7,9 +7,10 @@ import pytest
 
 from dassl.runs import record
 from dassl.runs.open import read_space
+from dassl.runs.record import error_of, last_epoch
 from dassl.utils import read_json, write_json
 from dassl.utils.errors import UserError
-from reporting.run_info import main as run_info
+from sweeps.calls import COMPLETE, NONE, UNFINISHED, state
 from tests.reporting.written import log, parse, result, write
 
 DEEP = "[" * 100_000
@@ -58,9 +59,12 @@ def test_one_damaged_result_does_not_take_the_table_away(tmp_path, capsys, name)
         status, out, err = parse(capsys, tmp_path, *more)
         assert status == 0 and "70" in out and "Traceback" not in err
     assert "unfinished: seed2 (results.json " in parse(capsys, tmp_path)[1]
-    for question in ("state", "last_epoch", "error"):
-        assert run_info([question, str(tmp_path / "seed2")]) in (0, 2)
-        assert len(capsys.readouterr().err.splitlines()) <= 1
+    folder = tmp_path / "seed2"
+    assert state(folder, []) in (NONE, UNFINISHED, COMPLETE) and len(error_of(folder).splitlines()) <= 1
+    try:
+        assert last_epoch(folder) >= 0
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
 
 
 ODD = {
@@ -137,8 +141,9 @@ SETTINGS |= {"not UTF-8": b"a: \xff", "bomb": "a: &a [x, x]\n" + "".join(f"{x}: 
 def test_odd_settings_of_a_finished_run(tmp_path, capsys, name):
     folder = write(tmp_path / "seed1", results=result(70.0, epochs=None))
     (folder / "config.yaml").write_bytes(as_bytes(SETTINGS[name]))
-    assert run_info(["last_epoch", str(folder)]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(UserError) as raised:
+        last_epoch(folder)
+    assert len(str(raised.value).splitlines()) == 1
 
 
 TASKS = ["{}", "[]", "[1]", "5", DEEP, "NaN", '[{"key": 1}]', '[{"key": 1, "name": "a", "classnames": ["b"]}]']

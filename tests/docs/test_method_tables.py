@@ -1,37 +1,31 @@
 """The commands in the table of docs/methods.md are understood, and make what the other columns are about."""
 
-import os
 import re
-import shlex
-import subprocess
-import sys
 
 import trainers  # noqa: F401  registers the methods
 from benchmarks.methods import METHODS
 from dassl.config import get_cfg_default, load
+from sweeps.dry_run import dry_run
+from sweeps.requests import script_calls
 from tests.docs.method_tables import ROWS, costs
-from tests.docs.tables import DOCS, REPO
+from tests.docs.tables import DOCS
 from train import configure, parse
 
 
-def test_every_command_trains_its_row(tmp_path):
-    """One dry run of all of them, with the arguments that the page gives as an example."""
+def test_every_command_trains_its_row(tmp_path, monkeypatch):
+    """With the arguments that the page gives as an example."""
     table = (DOCS / "methods.md").read_text(encoding="utf-8").split("<!-- table: methods -->")[1].split("<!-- end")[0]
     told = re.findall(r"^\| ([^|]+?) \| \[\d\] \| `(\w+)` .*? `([^`]+)` \|$", table, re.MULTILINE)
     assert [row for row, *_ in told] == list(ROWS)
-    lines = [f"{row}\t1\t{command.replace('…', 'icon5 tiny_ep20 4')}\n" for row, _, command in told]
-    done = subprocess.run(
-        ["sh", str(REPO / "scripts/pool.sh"), "--dry-run"],
-        input="".join(lines),
-        env={**os.environ, "PYTHON": sys.executable, "OUTPUT": str(tmp_path), "SHOTS": "4"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    calls = [shlex.split(line) for line in done.stdout.splitlines() if "train.py" in line]
+    for name, value in {"OUTPUT": str(tmp_path), "SHOTS": "4", "SEEDS": "1"}.items():
+        monkeypatch.setenv(name, value)
+    calls = []
+    for _, _, command in told:
+        script, *words = command.replace("…", "icon5 tiny_ep20 4").split()
+        calls += script_calls(script.removesuffix(".sh"), words)
+    assert dry_run(calls) == 0
     for (row, trainer, _), call in zip(told, calls, strict=True):
-        cfg = configure(parse(call[call.index("train.py") + 1 :]))
+        cfg = configure(parse(call.planned()))
         assert trainer == cfg.TRAINER.NAME and cfg.DATASET.NAME == "Icon5", row
         if row not in METHODS:
             continue

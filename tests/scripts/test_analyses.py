@@ -9,7 +9,8 @@ CA = {"TRAINER.MTCOOPH.N_CTX": "16", "TRAINER.MTCOOPH.TSC": "True"}
 FOLDER = "output/analysis/icon5/tiny_ep20_4shots"
 
 
-EQUAL = {"CLASS_N_CTX": "0", "CLASS_CSC": "False", "TASK_CSC": "False", "CSC": "False", "PG_TYPE": "lin", "PG_RATIO": "1"}
+EQUAL = {"CLASS_N_CTX": "0", "CLASS_CSC": "False", "TASK_CSC": "False", "CSC": "False"}  # as in the files of configs
+EQUAL |= {"PG_TYPE": "lin", "PG_RATIO": "1"}
 
 
 def started(project, script, *arguments, **environment):

@@ -138,7 +138,6 @@ def test_rows_of_the_table(project, words, rows, datasets, config):
     assert kinds == ["model"] * 6 + ["zero-shot"] * 5 + ["test"] * 24
     for script in ("xd_train.sh", "xd_test.sh"):
         for row in rows:
-            method = row.split()[0]
             done = project.sh(script, *row.split(), SEEDS="3")
             assert done.returncode == 0 and "starts" not in done.stdout, (row, done.stdout, done.stderr)
     for name in datasets:

@@ -79,7 +79,11 @@ def test_the_flags_of_the_demo(project, jobs):
     assert done.returncode == 0, done.stderr
     comments, calls = listed(done)
     assert comments == [
-        *(f"# {row}, {number} per class" for number in ("8 images", "4 images", "2 images", "1 image") for row in LEARNED),
+        *(
+            f"# {row}, {shots} per class"
+            for shots in ("8 images", "4 images", "2 images", "1 image")
+            for row in LEARNED
+        ),
         "# ZeroshotCLIP",
         "# 13 to run",
     ]
@@ -129,5 +133,3 @@ def test_printed_lines_are_those_that_run(project):
     assert (options["--model-dir"], options["--output-dir"]) == (f"{folder}/base/seed7", f"{folder}/new/seed7")
     assert options["--config-file"] == "configs/trainers/CoOp/tiny_ep20.yaml" and options["--load-epoch"] == "20"
     assert (pairs["INPUT.SIZE"], pairs["OPTIM.LR"]) == ("(64, 64)", "1e-2")
-
-

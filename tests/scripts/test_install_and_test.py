@@ -124,5 +124,6 @@ def test_mistakes_in_the_arguments_of_the_test_command(clone):
     assert done.returncode == 2 and "takes no --dry-run" in done.stderr
     for jobs in ("many", "0"):
         done = clone.sh("test.sh", JOBS=jobs)
-        assert done.returncode == 2 and f'JOBS has to be a number of processes, at least 1; found "{jobs}"' in done.stderr
+        assert done.returncode == 2
+        assert f'JOBS has to be a number of processes, at least 1; found "{jobs}"' in done.stderr
     assert clone.calls() == []

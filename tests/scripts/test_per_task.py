@@ -118,9 +118,9 @@ COOP = "icon5 tiny_ep20 4 16 False True"
 TASK_MISTAKES = {
     f"main_coop.sh {COOP} DATASET.SUBSAMPLE_TASKS faces,task2": "faces,task2 has no folder here. For one task",
     f"main_coop.sh {COOP} 1 DATASET.SUBSAMPLE_TASKS task2": "task2, but this is the folder of task 1: omit",
-    "linearprob.sh icon5 tiny 4 DATASET.SUBSAMPLE_TASKS task2": "task 2 is asked for, and tasks 0 to 4 (MAXTASKID): omit one",
+    "linearprob.sh icon5 tiny 4 DATASET.SUBSAMPLE_TASKS task2": "task 2 is asked for, and tasks 0 to 4 (MAXTASKID)",
     f"per_task.sh main_coop.sh {COOP} DATASET.SUBSAMPLE_TASKS task2": "task2, but this is the folder of task 0: omit",
-    "analysis_length.sh icon5 tiny_ep20 4 DATASET.SUBSAMPLE_TASKS task2": "these runs and their table cover a whole suite",
+    "analysis_length.sh icon5 tiny_ep20 4 DATASET.SUBSAMPLE_TASKS task2": "their table cover a whole suite",
     "demo.sh DATASET.SUBSAMPLE_TASKS task2": "these runs and their table cover a whole suite",
 }
 
@@ -156,7 +156,12 @@ def test_a_launcher_that_does_not_know_tasks_runs_nothing(project):
 
 MISTAKES = [
     ("per_task.sh", "", {}, 'has to be a launcher in scripts/, e.g. main_coop.sh; found ""'),
-    ("per_task.sh", "python.sh icon5 tiny", {}, 'has to be a launcher in scripts/, e.g. main_coop.sh; found "python.sh"'),
+    (
+        "per_task.sh",
+        "python.sh icon5 tiny",
+        {},
+        'has to be a launcher in scripts/, e.g. main_coop.sh; found "python.sh"',
+    ),
     ("per_task.sh", "protonet.sh icon7 tiny", {}, 'has to be a file of configs/datasets; found "icon7"'),
     ("per_task.sh", "method.sh MaPLe icon7 tiny_ep20 4", {}, 'has to be a file of configs/datasets; found "icon7"'),
     ("per_task.sh", "protonet.sh icon5 tiny 4", {}, "protonet.sh: METRIC is missing"),

@@ -1,5 +1,6 @@
-"""Runs as processes on this machine: their output, their end, and signals. A stand-in for train.py does what it is told."""
+"""Runs as processes on this machine: output, end, and signals. A stand-in for train.py does what it is told."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.local import Local, read_jobs, share_processors
-from sweeps.work import DONE, FAILED, Display, Lines, work
+from sweeps.work import DONE, FAILED
 from tests.scripts.project import REPOSITORY, VARIABLES
-from tests.sweeps.called import call
 
 TRAIN = """
 import os, pathlib, sys, time
@@ -45,7 +45,7 @@ def main():
 sys.exit(main())
 """
 SWEEP = """
-import pathlib, sys
+import json, os, pathlib, sys
 from dassl import program
 from sweeps.calls import Call
 from sweeps.local import Local
@@ -53,12 +53,17 @@ from sweeps.work import Lines, work
 
 @program.entry
 def main():
-    out, task = sys.argv[1:]
+    out, *tasks = sys.argv[1:]
     files = {"config": pathlib.Path("c.yaml"), "dataset": pathlib.Path("d.yaml")}
-    calls = [Call(pathlib.Path(out) / name, "CoOp", seed=1, pairs=("DO", task), label=name, **files) for name in "abc"]
-    work(calls, Local(2), Lines())
+    places = [pathlib.Path(out) / str(number) for number in range(len(tasks))]
+    pairs = [("DO", task) for task in tasks]
+    calls = [Call(one, "CoOp", seed=1, pairs=two, label=two[1], **files) for one, two in zip(places, pairs)]
+    gpus = tuple(map(int, os.environ.get("GPUS", "").split()))
+    jobs = work(calls, Local(2, gpus), Lines())
+    pathlib.Path(out, "jobs").write_text(json.dumps([[job.state, job.status, job.lines[-1]] for job in jobs]))
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
 """
 
 
@@ -69,7 +74,7 @@ def copy(tmp_path_factory):
     for name in ("scripts", "sweeps", "dassl", "configs"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "train.py").write_text(TRAIN)
-    (folder / "sweep_of_three.py").write_text(SWEEP)
+    (folder / "a_sweep.py").write_text(SWEEP)
     return folder
 
 
@@ -91,7 +96,8 @@ def started():
     for process in begun:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def alive(process):
@@ -147,10 +153,10 @@ def test_a_script_ends_with_its_run(copy, started, tmp_path, number, preload):
     ids=lambda value: getattr(value, "name", value),
 )
 def test_runs_side_by_side_end_with_their_sweep(copy, started, tmp_path, number, preload):
-    """As a terminal or timeout sends signals: to the whole group of processes. Nothing stays in the folder for files."""
+    """As a terminal sends signals: to the whole group of processes. Nothing stays in the folder for temporary files."""
     out, temporary = tmp_path / "out", tmp_path / "tmp"
     temporary.mkdir()
-    command = [sys.executable, str(copy / "sweep_of_three.py"), str(out), "wait"]
+    command = [sys.executable, str(copy / "a_sweep.py"), str(out), *["wait"] * 3]
     process = started(command, PRELOAD=preload, TMPDIR=str(temporary))
     found = runs(out, 2, process)
     os.killpg(process.pid, number)
@@ -164,7 +170,7 @@ def test_runs_side_by_side_end_with_their_sweep(copy, started, tmp_path, number,
 
 @needs_proc
 def test_a_second_signal_does_not_wait_for_the_batch(copy, started, tmp_path):
-    process = started([sys.executable, str(copy / "sweep_of_three.py"), str(tmp_path), "wait twice"])
+    process = started([sys.executable, str(copy / "a_sweep.py"), str(tmp_path), *["wait twice"] * 3])
     found = runs(tmp_path, 2, process)
     process.send_signal(signal.SIGINT)
     time.sleep(1)  # signals that come together are one
@@ -176,8 +182,8 @@ def test_a_second_signal_does_not_wait_for_the_batch(copy, started, tmp_path):
 
 def test_a_signal_that_is_ignored_stays_ignored(copy, started, tmp_path):
     """As with nohup, when the terminal is closed."""
-    command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, str(copy / "sweep_of_three.py")]
-    process = started([*command, str(tmp_path), "wait"])
+    command = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", sys.executable, str(copy / "a_sweep.py")]
+    process = started([*command, str(tmp_path), *["wait"] * 3])
     found = runs(tmp_path, 2, process)
     for each in (process.pid, *found):
         os.kill(each, signal.SIGHUP)
@@ -188,40 +194,29 @@ def test_a_signal_that_is_ignored_stays_ignored(copy, started, tmp_path):
     assert process.returncode == 143 and gone(found)
 
 
-@pytest.fixture
-def own(copy, monkeypatch):
-    """The stand-in in place of train.py, for runs of this process."""
-    monkeypatch.setattr("sweeps.local.REPOSITORY", copy)
-    monkeypatch.setattr("sweeps.local._begin_server", lambda: None)  # with nothing imported
+def swept(copy, out, *tasks, **environment):
+    """(states of the jobs, what is printed) of runs that end by themselves."""
+    known = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    command = [sys.executable, str(copy / "a_sweep.py"), str(out), *tasks]
+    done = subprocess.run(command, env={**known, **environment}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads((out / "jobs").read_text()), done
 
 
-@pytest.mark.parametrize("forked", [True, False])
-def test_statuses_and_last_words(own, tmp_path, monkeypatch, forked, capsys):
-    # the module of the child processes is that of the project, where train.py is the real one
-    monkeypatch.setattr("sweeps.local._run", stand_in)
-    calls = [call(tmp_path / task, "DO", task) for task in ("0", "3", "raise")]
-    jobs = work(calls, Local(2, forked=forked), Lines())
-    assert [(job.state, job.status) for job in jobs] == [(DONE, 0), (FAILED, 3), (FAILED, 1)]
-    assert jobs[2].lines[-1] == "RuntimeError: broken" and jobs[0].lines[-1] == "to stderr"
-    out, errors = capsys.readouterr()
-    assert "[1/3] 0: finished after" in out and ", 70.00 %" in out and "begins" not in out
-    assert "RuntimeError: broken" in errors
+@pytest.mark.parametrize("preload", ["True", "False"])
+def test_statuses_and_last_words(copy, tmp_path, preload):
+    jobs, done = swept(copy, tmp_path, "0", "3", "raise", PRELOAD=preload)
+    ends = [[DONE, 0, "to stderr"], [FAILED, 3, "to stderr"], [FAILED, 1, "RuntimeError: broken"]]
+    assert jobs == ends
+    assert "[1/3] 0: finished after" in done.stdout and ", 70.00 %" in done.stdout and "begins" not in done.stdout
+    assert "failed with exit status 3" in done.stderr and "failed with exit status 1" in done.stderr
 
 
-@pytest.mark.parametrize("words", [(0, 1), (3,)])
-def test_each_gpu_has_its_share_of_the_runs(own, tmp_path, monkeypatch, words):
-    monkeypatch.setattr("sweeps.local._run", stand_in)
-    calls = [call(tmp_path / str(number), "DO", "device") for number in range(4)]
-    assert {job.state for job in work(calls, Local(2, gpus=words), Display())} == {DONE}
-    assert {path.read_text() for path in tmp_path.rglob("device")} == set(map(str, words))
-
-
-def stand_in(words, log, environment, folder):
-    """sweeps.local._run with the stand-in, in a child process."""
-    from sweeps import local
-
-    local.REPOSITORY = Path(environment["STANDIN"])
-    local._run(words, log, environment, folder)
+@pytest.mark.parametrize("gpus", ["0 1", "3"])
+def test_each_gpu_has_its_share_of_the_runs(copy, tmp_path, gpus):
+    jobs, _ = swept(copy, tmp_path, *["device"] * 4, GPUS=gpus)
+    assert {state for state, *_ in jobs} == {DONE}
+    assert {path.read_text() for path in tmp_path.rglob("device")} == set(gpus.split())
 
 
 def test_a_temporary_folder_with_a_long_name(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import torch
 from dassl.config import ConfigError, get_cfg_default, load
 from dassl.engine import build_trainer
 from dassl.utils import UserError
+from sweeps.launchers import LAUNCHERS
 from tests.models import relative
 from tests.suite import config
 from tests.trainers import published
@@ -102,9 +103,7 @@ def test_configurations_are_what_their_names_say(path):
         "tokens": int(part.get("c", 4 if begins else 16)),
     }
     command = re.search(r"sh scripts/(\S+) (.*)", path.read_text())
-    launchers = (REPO / "scripts/lib_methods.sh").read_text()
-    own = re.search(rf'^ +{trainer}\) launch_names="(.*?)"', launchers, re.MULTILINE)[1]
-    names = ["DATASET", "CFG", "SHOTS", *own.split(), "TASKID"]
+    names = [name.rstrip("?") for name in LAUNCHERS[command[1].removesuffix(".sh")].arguments]
     assert command[1] == f"main_{trainer.lower()}.sh" and command[2].split()[1] == name
     assert 0 <= len(names) - len(command[2].split()) <= 1
     given = dict(zip(names, command[2].split(), strict=False))
