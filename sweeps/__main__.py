@@ -24,10 +24,9 @@ from sweeps.work import FAILED, REFUSED, Attended, work
 
 @program.entry(resume="the same command continues from the last checkpoints")
 def main(arguments: list[str]) -> int:
-    known = (*LAUNCHERS, *SCRIPTS, *PLANS)
     name, *words = arguments or [""]
-    if name not in known:
-        print(f'expected one of {", ".join(known)}, then its arguments; found "{name}"', file=sys.stderr)
+    if name not in (*LAUNCHERS, *SCRIPTS, *PLANS):
+        print(f'expected the name of a launcher in scripts/, such as main_coop; found "{name}"', file=sys.stderr)
         return 2
     preview, overwrite = "--dry-run" in words, "--overwrite" in words
     words = [word for word in words if word not in ("--dry-run", "--overwrite")]

@@ -243,7 +243,7 @@ def runs_of(experiments: Sequence[Experiment]) -> list[Call]:
     They are the longest, and compute the features that the others need. Raises UserError if there are none.
     """
     if not any(each.calls for each in experiments):
-        raise UserError("no row has a config file: " + ", ".join(dict.fromkeys(each.missing for each in experiments)))
+        raise UserError("no row has a config file, so there is nothing to run; choose another config")
     unique = {call.folder: call for experiment in experiments for call in experiment.calls}
 
     def images(call: Call) -> float:

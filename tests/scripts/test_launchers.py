@@ -383,3 +383,9 @@ def test_examples_name_config_files_that_exist():
         dataset, config = words[:2]
         assert (REPOSITORY / f"configs/datasets/{dataset}.yaml").is_file(), path
         assert (REPOSITORY / f"configs/trainers/{trainer}/{config}.yaml").is_file(), path
+
+
+def test_an_unknown_name(project):
+    for words in ((), ("lib",)):
+        done = project.sh(*words or ("",))
+        assert done.returncode == 2 and "expected the name of a launcher in scripts/" in done.stderr

@@ -72,7 +72,7 @@ def test_rows_of_the_paper_for_each_task_by_itself(project):
     ("arguments", "environment", "message"),
     [
         ("icon6 tiny_ep20", {}, 'DATASET a file of configs/datasets; found "icon6 tiny_ep20"'),
-        ("icon5 rn50_ep50", {"METHODS": "VPT-deep"}, "configs/trainers/VPT has no rn50_ep50.yaml"),
+        ("icon5 rn50_ep50", {"METHODS": "VPT-deep"}, "configs/trainers/VPT has no rn50_ep50.yaml\nerror: no row has"),
         ("icon5 tiny_ep20 faces 3", {}, '"faces" is one argument too many, or not the KEY of a KEY VALUE pair'),
         ("", {"METHODS": "UPT CLIP"}, 'unknown row "CLIP"; rows: CoOp VPT-shallow'),
         ("", {"PER_TASK": "True"}, 'PER_TASK has to be yes or no; found "True"'),
