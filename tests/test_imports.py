@@ -11,7 +11,7 @@ FLOORS = (
     ("dassl",),
     ("clip", "features", "datasets", "reporting"),
     ("trainers",),
-    ("sweeps", "analysis", "benchmarks", "tools", "train", "predict", "parse_test_res", "interpret_prompt"),
+    ("sweeps", "analysis", "benchmarks", "tools", "train", "sweep", "predict", "parse_test_res", "interpret_prompt"),
 )
 # Arrows upwards that are known: the settings of all methods are listed.
 KNOWN = {"reporting.settings_table -> trainers"}

@@ -63,7 +63,7 @@ def test_one_damaged_result_does_not_take_the_table_away(tmp_path, capsys, name)
     assert state(folder, []) in (NONE, UNFINISHED, COMPLETE) and len(error_of(folder).splitlines()) <= 1
     try:
         assert last_epoch(folder) >= 0
-    except UserError as error:
+    except ValueError as error:
         assert len(str(error).splitlines()) == 1
 
 
@@ -141,7 +141,7 @@ SETTINGS |= {"not UTF-8": b"a: \xff", "bomb": "a: &a [x, x]\n" + "".join(f"{x}: 
 def test_odd_settings_of_a_finished_run(tmp_path, capsys, name):
     folder = write(tmp_path / "seed1", results=result(70.0, epochs=None))
     (folder / "config.yaml").write_bytes(as_bytes(SETTINGS[name]))
-    with pytest.raises(UserError) as raised:
+    with pytest.raises(ValueError) as raised:
         last_epoch(folder)
     assert len(str(raised.value).splitlines()) == 1
 
