@@ -28,7 +28,8 @@ def _short(path: str) -> str:
 def look(words: list[str], checked: dict[tuple[str, ...], int]) -> tuple[str, list[str], str]:
     """(state of the output folder, words to print, mistake in the words or "") of a call of train.py.
 
-    `checked`: {settings: last epoch}, filled here, because calls that differ in seed and folder are checked once.
+    `checked`: {settings: last epoch}, filled here, because calls that differ in seed and folder are checked once. 0:
+    only the data tell the number of epochs; then train.py takes the newest model.
     """
     from dassl.utils.errors import describe, is_user_error
     from datasets.explain import explained
@@ -36,9 +37,12 @@ def look(words: list[str], checked: dict[tuple[str, ...], int]) -> tuple[str, li
     settings = tuple(_settings(words))
     try:
         if settings not in checked or not settings:
-            checked[settings] = configuration(words).OPTIM.MAX_EPOCH
+            optim = configuration(words).OPTIM
+            checked[settings] = 0 if optim.STEPS_PER_SHOT else optim.MAX_EPOCH
         if option(words, "--load-epoch") == LAST:
-            words = [str(checked[settings]) if word == LAST else word for word in words]
+            place = words.index("--load-epoch")
+            epoch = ["--load-epoch", str(checked[settings])] if checked[settings] else []
+            words = [*words[:place], *epoch, *words[place + 2 :]]
         overwrite = "--overwrite" in words
         return state(option(words, "--output-dir"), [] if overwrite else words), words, ""
     except Exception as error:
