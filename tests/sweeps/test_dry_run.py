@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from sweeps.dry_run import dry_run
+from sweeps.dry_run import dry_run, look
 from tests.sweeps.called import call, record
 
 
@@ -86,3 +86,16 @@ def test_a_test_of_a_model(tmp_path, capsys, trained):
     assert ("# after the training command" in printed) != trained
     words = shlex.split(printed.splitlines()[-2])
     assert words[words.index("--load-epoch") + 1] == ("7" if trained else "20")  # of the settings, before it is made
+
+
+@pytest.mark.parametrize(
+    ("config", "epoch"), [("CLIPLoRA/tiny_ep20", ["--load-epoch", "20"]), ("CLIPLoRA/vit_b16", [])]
+)
+def test_the_epoch_of_a_model_that_is_yet_to_be_trained(config, epoch, tmp_path):
+    """With OPTIM.STEPS_PER_SHOT only the data tell it, and train.py takes the newest model."""
+    start = ["--trainer", "CLIPLoRA", "--config-file", f"configs/trainers/{config}.yaml"]
+    start += ["--dataset-config-file", "configs/datasets/icon5.yaml", "--output-dir", str(tmp_path / "new")]
+    start += ["--model-dir", str(tmp_path / "base")]
+    rest = ["--eval-only", "DATASET.NUM_SHOTS", "4"]
+    state, words, mistake = look([*start, "--load-epoch", "last", *rest], {})
+    assert (state, mistake) == ("none", "") and words == [*start, *epoch, *rest]
