@@ -24,7 +24,9 @@ from .mixed_classifiers import GRIDS, KEY, MixedClassifiers
 from .settings import declare_shared, unread_problems
 
 NUMBERS = each(lambda value: is_number(value) and value >= 0, "a list of numbers >= 0, such as (0.001, 0.0001)")
-SIZES = each(lambda value: type(value) is int and value > 1, "a list of integers > 1, such as (8, 32)")
+SIZES = each(
+    lambda value: type(value) is int and value > 1 and value % 2 == 0, "a list of even integers, such as (8, 32)"
+)
 GRID = "; (): the published ones of HEAD"
 declare_shared("CROSSMODAL", PREC="fp16", SCALE=0.0, TEMPLATES="all", CHOSEN_ON="val")
 declare(KEY + "HEAD", "linear", allowed=tuple(GRIDS), help="linear classifier, or an adapter before it")

@@ -243,7 +243,7 @@ def test_wrong_settings():
     assert (
         len(problems) == 1 and "STEPS 13000: the schedule ends after TRAINER.CROSSMODAL.ITERATIONS 12800" in problems[0]
     )
-    for name, value in (("LR", (-1.0,)), ("BATCH_SIZE", (1,)), ("WEIGHT_DECAY", ("a",))):
+    for name, value in (("LR", (-1.0,)), ("BATCH_SIZE", (1,)), ("BATCH_SIZE", (7,)), ("WEIGHT_DECAY", ("a",))):
         with pytest.raises(ConfigError, match="expected a list of"):
             load(get_cfg_default(), [], [f"TRAINER.CROSSMODAL.{name}", value])
 
