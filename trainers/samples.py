@@ -83,7 +83,8 @@ def read_samples(trainer, split: str) -> list[Samples]:
     cfg, dataset = trainer.cfg, trainer.dm.dataset
     kinds = {"train": "training", "mirrored": "mirrored training", "val": "validation", "test": "test"}
     what = kinds[split] + " images"
-    loader = trainer.dm.val_loader if split == "val" else trainer.dm.test_loader
+    loader = trainer.val_loader if split == "val" else trainer.test_loader
+    loader = getattr(loader, "loader", loader)  # of images, where a test has put features in their place
     if split in ("train", "mirrored"):
         _require_images(trainer)
         transform = build_transform(cfg, is_train=False)

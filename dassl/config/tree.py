@@ -250,7 +250,11 @@ def _pairs(opts, opts_from, problems):
 
 def nearest_setting(word, cfg):
     """The key of `cfg` that `word` was most likely meant to be ("LR", "shots"), or None."""
-    return nearest_key(word, sorted(flatten(cfg), key=lambda key: "TRAIN_X" not in key))  # --batch-size: of training
+    keys = sorted(flatten(cfg), key=lambda key: "TRAIN_X" not in key)  # --batch-size: of training
+    general = [
+        key for key in keys if not key.startswith("TRAINER.") or key.count(".") == 1
+    ]  # --epochs: of every method
+    return ("." not in word and nearest_key(word, general)) or nearest_key(word, keys)
 
 
 def check(cfg):
