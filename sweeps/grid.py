@@ -147,17 +147,17 @@ def expand(grid: Grid, place: Place, more: Sequence[str] = (), names: Sequence[s
     rows = chosen(grid.chosen_rows, names, "--rows") if names else grid.chosen_rows
     return [
         experiment
-        for suite in grid.suites
+        for suite, own in {suite: _own_prompts(grid, suite) for suite in grid.suites}.items()
         for shots in grid.shots
         for row in rows.values()
-        for experiment in _experiments(grid, row, suite, shots, place, tuple(more))
+        for experiment in _experiments(grid, row, suite, shots, own, place, tuple(more))
     ]
 
 
 def _experiments(
-    grid: Grid, row: Row, suite: str, shots: int, place: Place, more: tuple[str, ...]
+    grid: Grid, row: Row, suite: str, shots: int, own: bool, place: Place, more: tuple[str, ...]
 ) -> Iterator[Experiment]:
-    config, arguments, settings = row.at(suite, shots, grid.config, _own_prompts(grid, suite))
+    config, arguments, settings = row.at(suite, shots, grid.config, own)
     if not config:
         folder = f"configs/trainers/{row.name or _trainer(row)}"
         yield Experiment(row.label, suite, shots, "", (), f"{folder} has no {grid.config}.yaml")
