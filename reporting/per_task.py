@@ -8,7 +8,7 @@ import re
 import statistics
 from pathlib import PurePath
 
-from dassl.runs.record import SETTINGS, Run
+from dassl.runs.record import COMPLETE, SETTINGS, Run
 
 TASK_FOLDER = re.compile(r"task[-_]?(\d+)")
 TASK_RUN = re.compile(r"(.+)-(\d+)")  # zero-shot CLIP: DATASET-TASKID
@@ -41,7 +41,9 @@ def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: li
     finished = {number: run for number, run in sorted(runs.items()) if run.finished}
     if not finished:
         problem = "; ".join(f"task {number}: {run.problem}" for number, run in sorted(runs.items()))
-        return Run(folder, label, seed, False, problem)
+        first = runs[min(runs)]
+        more = {"settings": first.settings, "config": first.config, "parts": runs}
+        return Run(folder, label, seed, first.status, problem, **more)
     suites = {run.suite_tasks for run in finished.values() if run.suite_tasks}
     keys = dict(enumerate(next(iter(suites)))) if len(suites) == 1 else dict.fromkeys(numbers, "")
     tasks = {task.id: task for run in finished.values() for task in run.tasks}
@@ -71,7 +73,7 @@ def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: li
         folder,
         label,
         seed,
-        True,
+        COMPLETE,
         source=", ".join(sorted({run.source for run in finished.values()})),
         numbers=values,
         tasks=tuple(tasks[number] for number in sorted(tasks)),
@@ -80,6 +82,9 @@ def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: li
         notes=tuple(notes),
         costs=_costs(list(finished.values())),
         suite_tasks=next(iter(suites)) if len(suites) == 1 else (),
+        chosen_on_test=any(run.chosen_on_test for run in finished.values()),
+        config=config.pop() if len(config := {run.config for run in finished.values()}) == 1 else "",
+        parts=runs,
     )
 
 

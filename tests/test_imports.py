@@ -11,7 +11,8 @@ FLOORS = (
     ("dassl",),
     ("clip", "features", "datasets", "reporting"),
     ("trainers",),
-    ("sweeps", "analysis", "benchmarks", "tools", "train", "sweep", "predict", "parse_test_res", "interpret_prompt"),
+    ("sweeps", "analysis", "benchmarks", "tools")
+    + ("train", "sweep", "predict", "parse_test_res", "interpret_prompt", "report"),
 )
 # Arrows upwards that are known: the settings of all methods are listed.
 KNOWN = {"reporting.settings_table -> trainers"}

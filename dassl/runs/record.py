@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dassl.config.files import read_yaml
+from dassl.runs.log_settings import LONGEST_LINE, config_of_folder, log_settings
 from dassl.runs.logs import final_test_block
 from dassl.utils.errors import UserError
 from dassl.utils.methods import method_name
@@ -18,6 +19,7 @@ from dassl.utils.tools import open_file, read_json
 RESULTS, CONFIG, TASKS = "results.json", "config.yaml", "tasks.json"
 CMAT, CONFUSION = "cmat.pt", "confusion.csv"  # the same numbers, the second with the names of the classes
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"  # values of "status"
+UNREADABLE = "unreadable"  # status of a run whose files are missing or damaged
 SETTINGS = (
     "trainer",
     "method",
@@ -31,7 +33,6 @@ SETTINGS = (
     "split",
 )
 STANDARD_METRICS = ("overall_acc", "mean_acc", "macro_f1")  # in the results of every version
-LONGEST_LINE = 2**16  # characters of a log that are read as one line
 # names under which numbers are known elsewhere -> their name here
 ALIASES = {"metric": "overall_metric", "value": "overall_metric", "accuracy": "overall_acc", "error": "error_rate"}
 
@@ -215,6 +216,7 @@ class Run:
     """The result of a run folder; `numbers` and `tasks` are empty unless `finished`.
 
     Attributes:
+        status: as recorded; INTERRUPTED for a log without a final test result, UNREADABLE for damaged or missing files.
         label: "seed1", else the folder's name.
         problem: why the run is not finished.
         source: name of the file that the numbers come from.
@@ -224,12 +226,15 @@ class Run:
         costs: the known values of "parameters", "train" and "test" in seconds, and "memory" in bytes.
         suite_tasks: keys of all tasks of the suite; () if not known.
         chosen_on_test: whether the images of the test chose settings of the method, as some papers do.
+        config: name of the configuration file; "" if not known.
+        record: the content of results.json; {} if there is none or it cannot be read.
+        parts: {number: run} of the runs of single tasks, if this is a joined run.
     """
 
     folder: Path
     label: str
     seed: int | None
-    finished: bool
+    status: str
     problem: str = ""
     source: str = ""
     numbers: dict[str, float | None] = field(default_factory=dict)
@@ -240,6 +245,13 @@ class Run:
     costs: dict[str, float] = field(default_factory=dict)
     suite_tasks: tuple[str, ...] = ()
     chosen_on_test: bool = False
+    config: str = ""
+    record: dict = field(default_factory=dict, repr=False)
+    parts: dict = field(default_factory=dict, repr=False)
+
+    @property
+    def finished(self) -> bool:
+        return self.status == COMPLETE
 
 
 def canonical(name):
@@ -260,15 +272,38 @@ def read_run(folder, test_log=False):
     try:
         data = read_results(folder, odd)
     except ValueError as error:
-        return _unfinished(folder, str(error))
+        return _unfinished(folder, str(error), UNREADABLE)
     if data is None:
         return _from_logs(folder, test_log)
     notes = (f"{_label(folder)}: {RESULTS} contains {odd[0]}, which counts as no value",) if odd else ()
     return _from_results(folder, data, notes)
 
 
-def _unfinished(folder, problem):
-    return Run(folder, _label(folder), seed_of_name(folder.name), False, problem)
+def _unfinished(folder, problem, status, data=None):
+    """A run without numbers. What `data`, or else a log and the names of the folders, tell about it is kept."""
+    seed = seed_of_name(folder.name)
+    if data:
+        about, recorded, config = _settings(folder, data), data.get("seed"), _config(folder, data)
+    else:
+        about, recorded, config = log_settings(next(iter(log_files(folder)), None), folder)
+    seed = recorded if seed is None and _is_count(recorded) else seed
+    more = {"settings": about, "config": config, "record": data or {}}
+    return Run(folder, _label(folder), seed, status, problem, **more)
+
+
+def _settings(folder, data):
+    """{name in SETTINGS: value or None} of the content of a results.json."""
+    known = {**data, "method": _method(folder, data)}
+    plain = (str, int, float, type(None))
+    return {name: v if isinstance(v := known.get(name), plain) else str(v)[:100] for name in SETTINGS}
+
+
+def _config(folder, data):
+    """Name of the configuration file of a run: the last one that is not the file of a dataset."""
+    files = data.get("config_files")
+    paths = [Path(file) for file in files if isinstance(file, str)] if isinstance(files, list) else []
+    names = [path.stem for path in paths if path.parent.name != "datasets"]
+    return names[-1] if names else config_of_folder(folder)
 
 
 def _label(folder):
@@ -279,7 +314,8 @@ def _from_results(folder, data, notes):
     status, label, seed = data.get("status"), _label(folder), seed_of_name(folder.name)
     if status != COMPLETE:
         text = f"{RESULTS} says {str(status)[:40]!r}"
-        return _unfinished(folder, ": ".join(filter(None, (text, _first_line(data.get("error"))))))
+        known = status if status in (RUNNING, INTERRUPTED, FAILED) else UNREADABLE
+        return _unfinished(folder, ": ".join(filter(None, (text, _first_line(data.get("error"))))), known, data)
     try:
         mean = _entry(data, "mean", dict)
         metrics = dict.fromkeys((*STANDARD_METRICS, *mean))
@@ -291,27 +327,28 @@ def _from_results(folder, data, notes):
         numbers = _numbers_of(mean, metrics)
     except (KeyError, ValueError) as error:
         missing = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-        return _unfinished(folder, f"{RESULTS} is not as expected: {missing}")
+        return _unfinished(folder, f"{RESULTS} is not as expected: {missing}", UNREADABLE, data)
     if seed is None:
         seed = recorded
     elif recorded is not None and recorded != seed:
         notes = (*notes, f"{label}: its {RESULTS} is of seed {recorded}")
-    plain = (str, int, float, type(None))
-    suite, known = data.get("suite_tasks"), {**data, "method": _method(folder, data)}
+    suite = data.get("suite_tasks")
     return Run(
         folder,
         label,
         seed,
-        True,
+        COMPLETE,
         source=RESULTS,
         numbers=numbers,
         tasks=tasks,
-        settings={name: v if isinstance(v := known.get(name), plain) else str(v)[:100] for name in SETTINGS},
+        settings=_settings(folder, data),
         overrides=_overrides(data),
         notes=notes,
         costs=_costs(data),
         suite_tasks=tuple(map(str, suite)) if isinstance(suite, list) else (),
         chosen_on_test=_chosen_on_test(data),
+        config=_config(folder, data),
+        record=data,
     )
 
 
@@ -410,6 +447,9 @@ def _from_logs(folder, test_log):
         for task in tasks:  # e.g. of a line with "acc: 67.12%"
             task.numbers.setdefault("overall_metric", next(iter(task.numbers.values()), None))
         notes = tuple(f"{label}: read from {path.name}, newer but unfinished is {text}" for text in problems)
-        seed = seed_of_name(folder.name)
-        return Run(folder, label, seed, True, source=path.name, numbers=numbers, tasks=tasks, notes=notes)
-    return _unfinished(folder, "; ".join(problems) or f"neither {RESULTS} nor log.txt")
+        settings, recorded, config = log_settings(path, folder)
+        seed = recorded if (seed := seed_of_name(folder.name)) is None else seed
+        known = {"numbers": numbers, "tasks": tasks, "settings": settings, "notes": notes, "config": config}
+        return Run(folder, label, seed, COMPLETE, source=path.name, **known)
+    status = INTERRUPTED if problems else UNREADABLE
+    return _unfinished(folder, "; ".join(problems) or f"neither {RESULTS} nor log.txt", status)

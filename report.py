@@ -1,0 +1,61 @@
+"""All runs as one table for other programs.
+
+    python report.py output --csv runs.csv            a row per run, task and metric
+    python report.py output --parquet runs.parquet    the same with types; needs pyarrow
+
+docs/outputs.md describes the columns.
+"""
+
+from dassl import program  # isort: skip
+
+if __name__ == "__main__":
+    program.begin()  # before all other imports
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from dassl.utils import atomic_write, counted
+from dassl.utils.arguments import Parser
+from dassl.utils.errors import UserError
+
+
+def build_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="folders with runs at any depth")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table of all runs")
+    parser.add_argument("--parquet", type=Path, metavar="FILE", help="the same as Parquet; needs pyarrow")
+    parser.add_argument("--test-log", action="store_true", help="read logs of runs that only tested")
+    return parser
+
+
+@program.entry
+def main(arguments: list[str] | None = None) -> int:
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if not options.folders:
+        parser.error("expected at least one folder with runs, e.g. output")
+    if not (options.csv or options.parquet):
+        parser.error("nothing to write: give --csv FILE or --parquet FILE")
+    for file in filter(None, (options.csv, options.parquet)):
+        if not file.absolute().parent.is_dir():
+            raise UserError(f"{file}: there is no folder {file.parent}; create it, or choose another place")
+    if options.parquet and not find_spec("pyarrow"):
+        raise UserError("--parquet needs the package pyarrow: pip install pyarrow; --csv needs no further package")
+    from reporting.frame import read_frame
+
+    frame = read_frame(options.folders, options.test_log)
+    if options.csv:
+        with atomic_write(options.csv) as stream:
+            frame.to_csv(stream, index=False, lineterminator="\n")
+    if options.parquet:
+        with atomic_write(options.parquet, "wb") as stream:
+            frame.to_parquet(stream, engine="pyarrow", index=False)
+    for file in filter(None, (options.csv, options.parquet)):
+        print(f"{file}: {counted(len(frame), 'row')} of {counted(frame['path'].nunique(), 'run')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
