@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import open_clip
 import torch
 from open_clip.modified_resnet import ModifiedResNet  # noqa: F401
 from open_clip.transformer import LayerNorm, QuickGELU  # noqa: F401
 from torch import Tensor, nn
+
+from dassl.utils.names import imported
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -195,5 +195,5 @@ def convert_weights(model: nn.Module) -> None:
 
 def __getattr__(name: str):
     if name == "build_model":  # defined in a module that imports this one
-        return import_module("clip.backbones").build_model
+        return imported("clip.backbones").build_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,6 @@
 """The declared settings, and the configuration of a run: defaults, then files, then the command line."""
 
 import hashlib
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dassl.config.files import read_settings, read_yaml
 from dassl.config.rules import Rule, as_rule, coerce, nearest, nearest_key, show
 from dassl.utils.errors import ConfigError
 from dassl.utils.methods import NAME, implied, methods
+from dassl.utils.names import imported
 from dassl.utils.registry import TRAINER_REGISTRY
 from dassl.utils.tools import with_home
 
@@ -91,7 +91,7 @@ def declare_contradictions(find):
 def get_cfg_default():
     """Return a configuration (yacs CfgNode) with all declared settings at their defaults."""
     for room in ROOMS:
-        importlib.import_module(room)
+        imported(room)
     cfg = Config()
     for key, setting in settings().items():
         *groups, leaf = key.split(".")

@@ -75,7 +75,7 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> Image.Image:
         with _open(path) as file, Image.open(file) as image:
             if image.format == "EPS":  # Pillow would let Ghostscript execute it
                 raise UserError("EPS is a program, not an image: convert it to PNG")
-            decoded = _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+            decoded = to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except (FileNotFoundError, NotADirectoryError) as e:
         raise MissingImageError(f"image not found: {path}") from e
     except MemoryError:
@@ -150,7 +150,8 @@ def _reason(path: str, error: Exception) -> str:
     return "not an image format that Pillow knows" if isinstance(error, Image.UnidentifiedImageError) else text
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB, see above. Raises UserError if one side is far longer than the other."""
     if max(image.size) > LONGEST * min(image.size):  # resizing the shorter side would take gigabytes
         raise UserError(f"{image.width} x {image.height} pixels: one side is more than {LONGEST} times the other")
     see_through = "transparency" in image.info and image.mode in ("1", "L", "P", "RGB")

@@ -6,6 +6,7 @@ from dassl.config import ConfigError, at_least, declare, method_name, methods, o
 from dassl.utils.registry import TRAINER_REGISTRY
 
 TASKS = ContextVar("TASKS", default=None)  # the TaskSpace of build_trainer, for trainers whose __init__ takes cfg only
+DEVICE = ContextVar("DEVICE", default=None)  # torch.device in place of the one that USE_CUDA chooses
 
 declare("VERSION", 1, help="version of the settings")
 declare("OUTPUT_DIR", "./output/run", help="output folder of the run")

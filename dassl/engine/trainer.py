@@ -13,7 +13,7 @@ from dassl.config import check, method_name
 from dassl.data import DataManager
 from dassl.data.datasets import DatasetBaseMT
 from dassl.engine.base import TrainerBase
-from dassl.engine.build import TASKS
+from dassl.engine.build import DEVICE, TASKS
 from dassl.engine.progress import EpochMeter, progress, run_bar
 from dassl.engine.several_tasks import check_tasks_read, watched
 from dassl.evaluation import build_evaluator
@@ -71,7 +71,8 @@ class SimpleTrainer(TrainerBase):
         check(cfg)
         self.check_cfg(cfg)
         self.cfg = cfg
-        self.device = torch.device("cuda:0" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        cuda = torch.cuda.is_available() and cfg.USE_CUDA
+        self.device = DEVICE.get() or torch.device("cuda:0" if cuda else "cpu")
         self.output_dir = cfg.OUTPUT_DIR
         seed = settle_seed(cfg)
         set_random_seed(seed)

@@ -1,9 +1,8 @@
 """Small tools of the engine: registry, log, files, checkpoints, meters, random states, errors."""
 
-from importlib import import_module
-
 from dassl.utils.errors import ConfigError, NonFiniteLossError, UnknownNameError, UserError, counted, is_user_error
 from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
+from dassl.utils.names import imported
 from dassl.utils.registry import Registry, check_availability
 
 # Looked up on first use: tools and meters import PyTorch, which errors and logs do not need, and the others are in
@@ -41,7 +40,7 @@ ELSEWHERE = {
 
 def __getattr__(name):
     if name in ("meters", "tools"):
-        return import_module(f"{__name__}.{name}")
+        return imported(f"{__name__}.{name}")
     if name in ELSEWHERE:
-        return getattr(import_module(ELSEWHERE[name]), name)
+        return getattr(imported(ELSEWHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

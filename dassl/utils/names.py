@@ -1,6 +1,12 @@
 """Names of the original Dassl that live in another module here."""
 
-from importlib import import_module
+
+def imported(name):
+    """The module `name`, imported as by an import statement here, so that packages of this project are found.
+
+    `importlib.import_module` does not find them if softcpt is installed (softcpt/rooms.py).
+    """
+    return __import__(name, fromlist=("__name__",))
 
 
 def found_in(module, table):
@@ -14,6 +20,6 @@ def found_in(module, table):
     def getattribute(name):
         if name not in table:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return getattr(import_module(table[name]), name)
+        return getattr(imported(table[name]), name)
 
     return getattribute

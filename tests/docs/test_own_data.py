@@ -26,6 +26,7 @@ PROJECT = (
     "features",
     "predict.py",
     "reporting",
+    "softcpt",
     "train.py",
     "trainers",
 )
