@@ -6,18 +6,21 @@ import hashlib
 import os
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
 from dassl.data.tasks import Task, TaskSpace
 from dassl.runs.record import CONFIG
 from dassl.utils import UserError, counted
 from datasets.fewshot import base_new, few_shot, val_shots
+from datasets.fewshot_files import find_files, record_of
+from datasets.fewshot_match import Chosen, choose
 from datasets.folders import quoted, some
 from datasets.reading import read_sources
-from datasets.source import SPLITS, Item, Places, Source
-from datasets.suites import SOURCES, SUITES, SuiteTask, asked, expand, nearest
+from datasets.source import SPLITS, Places, Source
+from datasets.suites import SOURCES, SUITES, Asked, SuiteTask, asked, expand, nearest
 from datasets.verify import no_test_image
 
 
@@ -30,13 +33,15 @@ class Suite(DatasetBaseMT):
         sources: {dataset: its tasks and its full split}.
         suite_tasks: keys of all tasks of the suite.
         split_hash: hash of the full splits of the chosen tasks, before sampling.
+        fewshot_split: name and hash of the files of DATASET.FEWSHOT_SPLIT; None if images are drawn.
         more_images: whether there are training images that have not been drawn.
         places: for each list of images their places in the splits, for messages about bad images.
         advice: the command that lists all bad images.
 
     Args:
-        cfg: reads DATASET.{ROOT, NAME, TASKS, TASK_NAMES, NUM_SHOTS, NESTED_SHOTS, SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS},
-            SEED, TEST.NO_TEST, OUTPUT_DIR, and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT does not exist.
+        cfg: reads DATASET.{ROOT, NAME, TASKS, TASK_NAMES, NUM_SHOTS, NESTED_SHOTS, FEWSHOT_SPLIT, SUBSAMPLE_CLASSES,
+            SUBSAMPLE_TASKS}, SEED, TEST.NO_TEST, OUTPUT_DIR, and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT
+            does not exist.
 
     Raises:
         MissingData: all datasets that are missing.
@@ -52,7 +57,14 @@ class Suite(DatasetBaseMT):
 
     def __init__(self, cfg):
         settings, wanted = cfg.DATASET, asked(cfg, self.TASKS)
+        files = _fewshot_files(cfg, wanted)
         self.sources = read_sources(wanted.name, wanted.sources, wanted.root)
+        listed = {
+            name: choose(path, self.sources[name], getattr(wanted.sources[name], "row", None), settings.NUM_SHOTS)
+            for name, path in files.items()
+        }
+        most = max((each.shots for each in listed.values()), default=0)
+        self.fewshot_split = record_of(settings.FEWSHOT_SPLIT, files, most) if files else None
         self.suite_tasks = [task.key for task in wanted.every]
         self.more_images = False
         names = new_names(settings.TASK_NAMES, wanted.every)
@@ -75,13 +87,14 @@ class Suite(DatasetBaseMT):
             for split, numbers in by_task[dataset][index].items():
                 items = getattr(source, split)
                 there = [place for place in numbers if items[place].label in new_label]
-                kept = _drawn(items, there, split, cfg)
-                self.more_images |= split == "train" and len(kept) < len(there)
-                for item in map(items.__getitem__, kept):
-                    label = new_label[item.label]
-                    path = f"{source.root}/{item.path}"
-                    splits[split].append(DatumMT(path, label, len(space), item.domain, task.classnames[label]))
-                places[split].add(source, kept)
+                kept = _kept(source, index, split, there, new_label, cfg, listed.get(dataset))
+                self.more_images |= split == "train" and sum(map(len, kept.values())) < len(there)
+                for part, chosen in kept.items():
+                    for item in map(getattr(source, part).__getitem__, chosen):
+                        label = new_label[item.label]
+                        path = f"{source.root}/{item.path}"
+                        splits[split].append(DatumMT(path, label, len(space), item.domain, task.classnames[label]))
+                    places[split].add(source, chosen, part)
             space.append(task)
         _note_shots(settings.NUM_SHOTS, space, splits["train"])
         _check(cfg, space, {item.task for item in splits["test"]})
@@ -139,15 +152,52 @@ def _by_task(source: Source) -> list[dict[str, array]]:
     return parts
 
 
-def _drawn(items: Sequence[Item], places: Sequence[int], split: str, cfg) -> list[int]:
-    """Places of the few-shot sample of the images at `places`; test images are all kept."""
+def _kept(
+    source: Source, index: int, split: str, there: Sequence[int], labels: Container[int], cfg, listed: Chosen | None
+) -> dict[str, Sequence[int]]:
+    """The images of one task that a run uses as its `split`, as {part of the source's split: places in it}.
+
+    Args:
+        source: the dataset.
+        index: index of the task in it.
+        split: "train", "val" or "test", of which all images are used.
+        there: places of the task's images in the source's own `split`, from which images are drawn.
+        labels: the labels in use.
+        cfg: the configuration.
+        listed: images that a file of DATASET.FEWSHOT_SPLIT lists, in place of drawing.
+    """
+    shots, nested = cfg.DATASET.NUM_SHOTS, cfg.DATASET.NESTED_SHOTS
     if split == "test":
-        return list(places)
-    shots = val_shots(cfg.DATASET.NUM_SHOTS) if split == "val" else cfg.DATASET.NUM_SHOTS
-    nested = cfg.DATASET.NESTED_SHOTS
-    return few_shot(
-        places, shots, cfg.SEED, nested, key=lambda place: items[place].path, group=lambda place: items[place].label
-    )
+        return {split: there}
+    if listed:
+        if split == "train" or listed.val is not None:
+            return listed.places(source, split, index, labels)
+        used = {place.index for place in listed.train if place.part == split}
+        there, shots = [place for place in there if place not in used], max(shots, listed.shots)
+    shots, items = val_shots(shots) if split == "val" else shots, getattr(source, split)
+    return {
+        split: few_shot(
+            there, shots, cfg.SEED, nested, key=lambda place: items[place].path, group=lambda place: items[place].label
+        )
+    }
+
+
+def _fewshot_files(cfg, wanted: Asked) -> dict[str, Path]:
+    """{dataset: its file of DATASET.FEWSHOT_SPLIT}, of the datasets with training images; {} without the setting."""
+    settings = cfg.DATASET
+    if not settings.FEWSHOT_SPLIT:
+        return {}
+    aliases = {
+        name: _aliases(name, source) for name, source in wanted.sources.items() if not getattr(source, "test_only", 0)
+    }
+    known = {alias for name, source in SOURCES.items() for alias in _aliases(name, source)}
+    return find_files(settings.FEWSHOT_SPLIT, wanted.root, aliases, known, settings.NUM_SHOTS, cfg.SEED)
+
+
+def _aliases(name: str, source) -> list[str]:
+    """Names of a dataset in paths: its own, and those of its folder."""
+    row = getattr(source, "row", None)
+    return [name, *((row.folder, *row.other_folders) if row else ())]
 
 
 def new_names(given: Sequence[Mapping], tasks: Sequence[SuiteTask]) -> dict[tuple[str, str], str]:

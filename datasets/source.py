@@ -92,10 +92,10 @@ class Places:
         self._numbers = array("I")
         self._runs: list[tuple[int, str]] = []  # (first image of a run of images, name of its split)
 
-    def add(self, source: Source, places: Sequence[int]) -> None:
-        """Append images of a source, given by their indices in the source's list of this part."""
+    def add(self, source: Source, places: Sequence[int], part: str = "") -> None:
+        """Append images of a source, given by their indices in the source's list of `part`, by default this part."""
         file = f" in {source.split_from}" if source.split_from.startswith("split_") else ""
-        self._runs.append((len(self._numbers), f"of {self.part}{file} of {source.name}"))
+        self._runs.append((len(self._numbers), f"of {part or self.part}{file} of {source.name}"))
         self._numbers.extend(places)
 
     def __len__(self) -> int:

@@ -29,6 +29,11 @@ declare("DATASET.NUM_LABELED", -1, allowed=at_least(-1), help="labelled images i
 declare("DATASET.NUM_SHOTS", -1, allowed=at_least(-1), help="training images per class; -1, 0: all")
 declare("DATASET.NESTED_SHOTS", True, help="the images of k shots are a subset of the images of k + 1 shots")
 declare(
+    "DATASET.FEWSHOT_SPLIT",
+    "",
+    help="file, or folder of files, with public few-shot sets (2SFS, CoOp), used in place of drawing images",
+)
+declare(
     "DATASET.SUBSAMPLE_CLASSES",
     "all",
     allowed=("all", "base", "new"),

@@ -81,12 +81,24 @@ def split_change(trainer, directory):
     others = {key for key, _, _ in changed_settings(trainer.cfg, directory)}
     full = getattr(dataset, "suite_tasks", None) is not None
     decide = ("DATASET.NAME", "DATASET.TASKS", "DATASET.SUBSAMPLE_TASKS") if full else ("DATASET.", "SEED")
+    if change := _fewshot_change(dataset, directory):
+        return change
     here = getattr(dataset, "split_hash", None)
     if not here or there == here or any(key.startswith(decide) for key in others):
         return ""
     return (
         f"the splits of {trainer.cfg.DATASET.NAME} (hash {here[:12]}) differ from the splits of the run in {directory} "
         f"({there[:12]}): images or split files have changed since then"
+    )
+
+
+def _fewshot_change(dataset, directory):
+    """A sentence that the few-shot file of the run in `directory` has another content by now; "" if not."""
+    then, now = known_results(directory).get("fewshot_split"), getattr(dataset, "fewshot_split", None)
+    if not isinstance(then, dict) or not now or then.get("name") != now["name"] or then.get("sha256") == now["sha256"]:
+        return ""
+    return (
+        f"the few-shot set {now['name']} differs from that of the run in {directory}: the file has changed since then"
     )
 
 

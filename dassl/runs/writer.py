@@ -58,13 +58,14 @@ def describe(cfg):
     """The entries of results.json before the run starts; unknown values are None."""
     classes = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
     shots = cfg.DATASET.NUM_SHOTS
+    few = shots >= 1 or bool(cfg.DATASET.get("FEWSHOT_SPLIT", ""))
     return {
         "format": 1,
         "status": "running",
         "trainer": cfg.TRAINER.NAME,
         "method": method_name(cfg),
         "suite": cfg.DATASET.NAME,
-        "protocol": classes if classes in ("base", "new") else "few-shot" if shots >= 1 else "all",
+        "protocol": classes if classes in ("base", "new") else "few-shot" if few else "all",
         "subsample_tasks": cfg.DATASET.get("SUBSAMPLE_TASKS", "all"),
         "suite_tasks": None,
         "split": cfg.TEST.SPLIT,
@@ -72,6 +73,7 @@ def describe(cfg):
         "precision": None,
         "seed": cfg.SEED,
         "shots": shots,
+        "fewshot_split": None,
         "epochs": cfg.OPTIM.MAX_EPOCH,
         "config_files": [],
         "overrides": {},
@@ -119,6 +121,9 @@ def write_results(trainer, status, report=None):
     dataset = getattr(trainer.dm, "dataset", None)
     record["hashes"]["split"] = getattr(dataset, "split_hash", None)
     record["suite_tasks"] = getattr(dataset, "suite_tasks", None)
+    record["fewshot_split"] = listed = getattr(dataset, "fewshot_split", None)
+    if listed and record["shots"] < 1:  # the files decide
+        record["shots"] = listed["shots"]
     if report is not None:
         record.update(tasks=report["tasks"], mean=report["mean"])
     extra = dict(trainer.run_extra)

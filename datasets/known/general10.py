@@ -106,7 +106,7 @@ ROWS = (
         "a photo of a {}, a type of aircraft.",
         "mean_acc",
         needs=("variants.txt", "images_variant_train.txt", "images_variant_val.txt", "images_variant_test.txt"),
-        other_folders=("fgvc-aircraft-2013b",),
+        other_folders=("fgvc-aircraft-2013b", "fgvc"),
         published_images=10_000,
         source="https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz "
         "(its folder data/, renamed)",
