@@ -31,6 +31,7 @@ from analysis.runs import features_of, open_run
 from analysis.variance import text_variance, visual_variance
 from dassl import program
 from dassl.config import method_name
+from dassl.data.datasets.base_dataset import one_per_label
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
 from predict import chosen_tasks
@@ -198,7 +199,8 @@ def main(arguments: list[str] | None = None) -> int:
     check(trainer)
     (t, classes) = picked[0]
     task = trainer.space.tasks[t]
-    items = [item for item in trainer.dm.dataset.test if item.task == t and item.label in classes]
+    labelled = one_per_label(trainer.dm.dataset.test)
+    items = [item for item in labelled if item.task == t and item.label in classes]
     if not items:
         raise UserError(f"{task.key} has no test image of the classes chosen")
     labels = np.array([classes.index(item.label) for item in items])

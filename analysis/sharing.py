@@ -26,6 +26,7 @@ from dassl.utils.arguments import Parser
 from trainers.losses import cosine_logits
 from trainers.meta_networks import LinearMetaNetwork
 from trainers.mtcoop import SoftCPT
+from trainers.step import spread
 
 COLUMNS = (
     "task",  # t, whose context moves
@@ -54,12 +55,13 @@ def check(trainer) -> None:
 
 @torch.no_grad()
 def training_views(trainer) -> tuple[Tensor, Tensor, Tensor]:
-    """Image features (B, d), tasks (B,) and columns of the right classes (B,) of all training views of one epoch."""
+    """Features (R, d), tasks (R,) and columns of the right classes (R,) of the labels of one epoch."""
     trainer.dm.set_epoch(0)
     found = []
     for batch in trainer.dm.train_loader_x:
-        label, task = batch["label"].to(trainer.device), batch["task"].to(trainer.device)
-        found.append((trainer.frozen_features(batch["img"]), task, trainer.space.column(task, label)))
+        images, features, label, task, rows = trainer.parse_batch(batch)
+        features = spread(trainer.frozen_features(images) if features is None else features, rows)
+        found.append((features, task, trainer.space.column(task, label)))
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
 

@@ -30,6 +30,7 @@ from analysis import plots
 from analysis.runs import features_of, open_run, print_notes
 from dassl import program
 from dassl.config import method_name
+from dassl.data.datasets.base_dataset import one_per_label
 from dassl.runs.record import Run, TaskResult, read_run
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
@@ -72,7 +73,7 @@ def measure(folder: str, root: str = "", split: str = "test") -> list[dict]:
     Tasks without images in the split are skipped. Raises UserError if no task has images.
     """
     trainer = open_run(folder, data=True, root=root, check=check)
-    items = getattr(trainer.dm.dataset, split)
+    items = one_per_label(getattr(trainer.dm.dataset, split) or ())
     if not items:
         raise UserError(f"--split {split}: {trainer.cfg.DATASET.NAME} has no such images")
     _, image, _ = features_of(trainer, items, f"{split} images")

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from array import array
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBaseMT, DatumMT
+from dassl.data.datasets.base_dataset import labels_of
 from dassl.data.tasks import Task, TaskSpace
 from dassl.runs.record import CONFIG
 from dassl.utils import UserError, counted
-from datasets.fewshot import base_new, few_shot, val_shots
+from datasets.fewshot import base_new
 from datasets.fewshot_files import find_files, record_of
-from datasets.fewshot_match import Chosen, choose
+from datasets.fewshot_match import choose
 from datasets.folders import quoted, some
 from datasets.reading import read_sources
-from datasets.source import SPLITS, Places, Source
+from datasets.sample import Sample
+from datasets.source import SPLITS, Places
 from datasets.suites import SOURCES, SUITES, Asked, SuiteTask, asked, expand, nearest
 from datasets.verify import no_test_image
 
@@ -39,9 +40,9 @@ class Suite(DatasetBaseMT):
         advice: the command that lists all bad images.
 
     Args:
-        cfg: reads DATASET.{ROOT, NAME, TASKS, TASK_NAMES, NUM_SHOTS, NESTED_SHOTS, FEWSHOT_SPLIT, SUBSAMPLE_CLASSES,
-            SUBSAMPLE_TASKS}, SEED, TEST.NO_TEST, OUTPUT_DIR, and DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH} where ROOT
-            does not exist.
+        cfg: reads DATASET.{ROOT, NAME, TASKS, TASK_NAMES, NUM_SHOTS, NESTED_SHOTS, FEWSHOT_SPLIT, IMBALANCE, VAL_SHOTS,
+            SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS}, SEED, TEST.NO_TEST, OUTPUT_DIR, and where ROOT does not exist
+            DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH}.
 
     Raises:
         MissingData: all datasets that are missing.
@@ -68,7 +69,9 @@ class Suite(DatasetBaseMT):
         self.suite_tasks = [task.key for task in wanted.every]
         self.more_images = False
         names = new_names(settings.TASK_NAMES, wanted.every)
-        by_task = {name: _by_task(source) for name, source in self.sources.items()}
+        samples = {name: Sample(source, cfg, listed.get(name)) for name, source in self.sources.items()}
+        several = any(sample.several for sample in samples.values())
+        known: dict[tuple[str, str, str], DatumMT] = {}  # images that may get more labels
         splits: dict[str, list[DatumMT]] = {split: [] for split in SPLITS}
         places = {split: Places(split) for split in SPLITS}
         space, digest = [], hashlib.sha256()
@@ -84,20 +87,28 @@ class Suite(DatasetBaseMT):
             name = names.get((dataset, key), declared.name)
             task = replace(declared, name=name, classnames=classnames, id=number)
             new_label = {label: position for position, label in enumerate(labels)}
-            for split, numbers in by_task[dataset][index].items():
-                items = getattr(source, split)
-                there = [place for place in numbers if items[place].label in new_label]
-                kept = _kept(source, index, split, there, new_label, cfg, listed.get(dataset))
-                self.more_images |= split == "train" and sum(map(len, kept.values())) < len(there)
+            for split in SPLITS:
+                kept, more = samples[dataset].places(index, split, new_label)
+                self.more_images |= split == "train" and more
                 for part, chosen in kept.items():
-                    for item in map(getattr(source, part).__getitem__, chosen):
+                    new = []
+                    for place in chosen:
+                        item = getattr(source, part)[place]
                         label = new_label[item.label]
-                        path = f"{source.root}/{item.path}"
-                        splits[split].append(DatumMT(path, label, len(space), item.domain, task.classnames[label]))
-                    places[split].add(source, chosen, part)
+                        if several and (first := known.get((dataset, split, item.path))):
+                            first.label.append(label)
+                            first.task.append(len(space))
+                            continue
+                        where = ([label], [len(space)]) if several else (label, len(space))
+                        datum = DatumMT(f"{source.root}/{item.path}", *where, item.domain, task.classnames[label])
+                        splits[split].append(datum)
+                        new.append(place)
+                        if several:
+                            known[dataset, split, item.path] = datum
+                    places[split].add(source, new, part)
             space.append(task)
-        _note_shots(settings.NUM_SHOTS, space, splits["train"])
-        _check(cfg, space, {item.task for item in splits["test"]})
+        _note_shots(settings, space, splits["train"])
+        _check(cfg, space, {task for item in splits["test"] for task, _ in labels_of(item)})
         roots = {source.root for source in self.sources.values()}
         self.image_root = roots.pop() if len(roots) == 1 else sorted(roots, key=lambda path: (-len(path), path))
         self.domains = next(iter(self.sources.values())).domains if len(self.sources) == 1 else ()
@@ -124,62 +135,24 @@ def _check(cfg, space: Sequence[Task], tested: set[int]) -> None:
         raise UserError(f"{name}: {half}{no_test_image(untested)}")
 
 
-def _note_shots(shots: int, space: Sequence[Task], train: Sequence[DatumMT]) -> None:
+def _note_shots(settings, space: Sequence[Task], train: Sequence[DatumMT]) -> None:
     """Print which classes have fewer training images than DATASET.NUM_SHOTS; all of these are used."""
+    shots = settings.NUM_SHOTS
     if shots == 0:
         print("DATASET.NUM_SHOTS 0: all training images are used, as with -1")
-    counts = Counter((item.task, item.label) for item in train)
+    counts = Counter(pair for item in train for pair in labels_of(item))
     for position, task in enumerate(space):
         found = {name: counts[position, label] for label, name in enumerate(task.classnames)}
+        if settings.IMBALANCE > 1 and shots > 0:
+            smallest, largest = min(found.values()), max(found.values())
+            print(f"{task.key}: {smallest} to {largest} training images per class (DATASET.IMBALANCE)")
+            continue
         fewer = [f"{name}: {count}" for name, count in found.items() if count < shots]
         if fewer:
             print(
                 f"{task.key}: {counted(len(fewer), 'class')} of {len(found)} with fewer training images than "
                 f"DATASET.NUM_SHOTS {shots}, all of which are used ({some(fewer)})"
             )
-
-
-def _by_task(source: Source) -> list[dict[str, array]]:
-    """For each task and split the places of its images in the lists of the source.
-
-    They are sorted by path and thus do not depend on the order of a folder listing.
-    """
-    parts = [{split: array("I") for split in SPLITS} for _ in source.tasks]
-    for split in SPLITS:
-        items = getattr(source, split)
-        for place in sorted(range(len(items)), key=items.__getitem__):
-            parts[items[place].task][split].append(place)
-    return parts
-
-
-def _kept(
-    source: Source, index: int, split: str, there: Sequence[int], labels: Container[int], cfg, listed: Chosen | None
-) -> dict[str, Sequence[int]]:
-    """The images of one task that a run uses as its `split`, as {part of the source's split: places in it}.
-
-    Args:
-        source: the dataset.
-        index: index of the task in it.
-        split: "train", "val" or "test", of which all images are used.
-        there: places of the task's images in the source's own `split`, from which images are drawn.
-        labels: the labels in use.
-        cfg: the configuration.
-        listed: images that a file of DATASET.FEWSHOT_SPLIT lists, in place of drawing.
-    """
-    shots, nested = cfg.DATASET.NUM_SHOTS, cfg.DATASET.NESTED_SHOTS
-    if split == "test":
-        return {split: there}
-    if listed:
-        if split == "train" or listed.val is not None:
-            return listed.places(source, split, index, labels)
-        used = {place.index for place in listed.train if place.part == split}
-        there, shots = [place for place in there if place not in used], max(shots, listed.shots)
-    shots, items = val_shots(shots) if split == "val" else shots, getattr(source, split)
-    return {
-        split: few_shot(
-            there, shots, cfg.SEED, nested, key=lambda place: items[place].path, group=lambda place: items[place].label
-        )
-    }
 
 
 def _fewshot_files(cfg, wanted: Asked) -> dict[str, Path]:

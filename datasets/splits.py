@@ -44,7 +44,7 @@ SAVED_NOWHERE = ("official", "test-only")  # rules that draw nothing: their spli
 
 @dataclass
 class Split:
-    """A split with the class names of its tasks; `task_names` and `descriptions` are empty unless the file has them."""
+    """A split with the class names of its tasks; names, descriptions and metrics of tasks only if the file has them."""
 
     classnames: list[tuple[str, ...]]
     train: list[Item]
@@ -52,6 +52,7 @@ class Split:
     test: list[Item]
     task_names: dict[int, str] = field(default_factory=dict)
     descriptions: dict[int, str] = field(default_factory=dict)
+    metrics: dict[int, str] = field(default_factory=dict)
 
 
 # ---- rules -------------------------------------------------------------------------------------------------------
@@ -168,23 +169,25 @@ def _zhou_classnames(path: Path, found: list[tuple[int, str, str]]) -> tuple[str
 
 def _read_dk(meta: dict[str, Any], parts: dict[str, list], tasks: int) -> Split:
     def items(entries):
-        return [Item(image, _one(label), _one(task)) for image, label, task in entries]
+        return [Item(image, *pair) for image, label, task in entries for pair in _pairs(image, label, task)]
 
     names = _by_number(meta["taskid2cname"])
+    if len(names) != tasks:
+        raise TypeError(f"expected the class names of {tasks} tasks, found those of {len(names)}")
     classnames = [tuple(v for _, v in sorted(_by_number(names[task]).items())) for task in range(tasks)]
     split = Split(classnames, *(items(parts[part]) for part in SPLITS))
     split.task_names = _by_number(meta.get("taskid2tname") or {})
     split.descriptions = _by_number(meta.get("taskid2desc") or {})
+    split.metrics = _by_number(meta.get("taskid2metric") or {})
     return split
 
 
-def _one(value: int | list[int]) -> int:
-    """The single label (or task) of an image, which may be in a list."""
-    if isinstance(value, list):
-        if len(value) != 1:
-            raise TypeError(f"expected one label per image, found {value}")
-        value = value[0]
-    return int(value)
+def _pairs(image: str, label: int | list[int], task: int | list[int]) -> list[tuple[int, int]]:
+    """The (label, task) pairs of an image. Each may be a number or a list; a label of -1 is missing."""
+    labels, tasks = (value if isinstance(value, list) else [value] for value in (label, task))
+    if len(labels) != len(tasks):
+        raise TypeError(f"expected as many labels as tasks of {image}, found {labels} and {tasks}")
+    return [(int(label), int(task)) for label, task in zip(labels, tasks, strict=True) if int(label) != -1]
 
 
 def _by_number(values: dict | list) -> dict[int, Any]:
@@ -236,8 +239,9 @@ def check_files(where: str, images: Path, split: Split) -> None:
     wanted = defaultdict(list)
     total = 0
     for part in SPLITS:
-        for item in getattr(split, part):
-            folder, _, name = item.path.rpartition("/")
+        paths = (item.path for item in getattr(split, part))
+        for path in dict.fromkeys(paths) if len(split.classnames) > 1 else paths:  # an image may have several labels
+            folder, _, name = path.rpartition("/")
             wanted[folder].append(name)
             total += 1
     gone = []

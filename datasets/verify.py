@@ -83,7 +83,7 @@ def headers(source: Source) -> tuple[list[str], list[str]]:
 
     For use before a split is made, so that unreadable files do not become a part of it.
     """
-    items = [(part, f"{source.root}/{item.path}") for part in SPLITS for item in getattr(source, part)]
+    items = dict.fromkeys((part, f"{source.root}/{item.path}") for part in SPLITS for item in getattr(source, part))
     if len(items) > HEADERS:
         return [], []
     seen = [(part, path, *read_header(path)) for part, path in items]

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dassl.config import at_least, declare
-from dassl.data.datasets.base_dataset import label_of
+from dassl.data.datasets.base_dataset import label_of, labels_of
 from dassl.data.images import image_stamp
 from dassl.data.transforms import build_transform
 from dassl.data.views import KeyedViews, image_key
@@ -74,7 +74,9 @@ class FeatureLoader:
         views: KeyedViews = loader.dataset
         self.items = views.data_source
         self.seed = None if epochs is None else views.seed
-        self._labels = [label_of(item) for item in self.items]  # (task, label)
+        # (task, label) pairs of each image; with several pairs of one image, batches contain coded labels (B, N)
+        self._labels = [labels_of(item) for item in self.items]
+        self._space = getattr(views, "space", None) if any(len(pairs) > 1 for pairs in self._labels) else None
         self._stamps = [image_stamp(item.impath) for item in self.items]
         self._keys = [None if epochs is None else image_key(item, views.image_root) for item in self.items]
         # In the order of images, so that each image is decoded once for all its views.
@@ -92,8 +94,8 @@ class FeatureLoader:
 
     @property
     def labels(self) -> Tensor:
-        """(M, 2): task and label within the task of each image."""
-        return torch.tensor(self._labels).view(-1, 2)
+        """(R, 3): image, task and label within the task of each label; R = M if every image has one label."""
+        return label_rows(self.items)
 
     def _fill(self, pairs: list[tuple[int, int]], encode: Callable[[Tensor], Tensor], what: str) -> None:
         """Compute the features of the (epoch, index) `pairs` that are missing from the store."""
@@ -144,12 +146,24 @@ class FeatureLoader:
             items, names = [self.items[i] for i in indices], [self.name(epoch, i) for i in indices]
             yield {
                 **{key: torch.from_numpy(store.rows(names)) for key, store in self.stores.items()},  # (B, ...) each
-                "label": torch.tensor([self._labels[i][1] for i in indices]),
-                "task": torch.tensor([self._labels[i][0] for i in indices]),
+                "label": self._label(indices),
+                "task": torch.tensor([self._labels[i][0][0] for i in indices]),
                 "domain": torch.tensor([item.domain for item in items]),
                 "index": torch.tensor(list(map(int, indices))),
                 "impath": [item.impath for item in items],
             }
+
+    def _label(self, indices: Sequence[int]) -> Tensor:
+        """Labels (B,) within the task, or coded labels (B, N)."""
+        if self._space is not None:
+            return torch.stack([self._space.encode(self._labels[i]) for i in indices])
+        return torch.tensor([label_of(self.items[i])[1] for i in indices])
+
+
+def label_rows(items: Sequence) -> Tensor:
+    """(R, 3): position of the item, task, and label within the task of every label of M items."""
+    rows = [(i, task, label) for i, item in enumerate(items) for task, label in labels_of(item)]
+    return torch.tensor(rows, dtype=torch.long).view(-1, 3)
 
 
 class _Views(Dataset):

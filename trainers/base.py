@@ -5,9 +5,8 @@ A training step is `forward_backward`, which calls `step` (towers, text, logits)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -22,37 +21,8 @@ from .building import BuiltTrainer
 from .choices import Choices
 from .losses import class_weights, multitask_cross_entropy, present_columns
 from .samples import StartSamples, Views, read_samples
+from .step import Step, first_view, spread, with_numbers
 from .zero_shot import ZeroShotCheck
-
-
-@dataclass
-class Step:
-    """The values of one training step, which `loss` reads.
-
-    Attributes:
-        columns: (N',) the classes of the step, sorted.
-        task, target: (B,) task of each image, and position of its class in `columns`.
-        image: (B, d) image features after the learner's `image`.
-        text: (N', d) text features.
-        logits: (B, N').
-        numbers: {name: number} to log and to print beside loss and accuracy.
-        more_views: further views (B, 3, H, W) of the images, for a method with `views` > 1.
-        frozen: (B, d) features of the frozen image tower for the same views; computed at the first access.
-    """
-
-    columns: Tensor
-    task: Tensor
-    target: Tensor
-    image: Tensor
-    text: Tensor | None
-    logits: Tensor
-    numbers: dict[str, float]
-    more_views: list[Tensor]
-    _frozen: Callable[[], Tensor] = field(repr=False)
-
-    @cached_property
-    def frozen(self) -> Tensor:
-        return self._frozen()
 
 
 class MultiTaskTrainer(BuiltTrainer):
@@ -92,7 +62,7 @@ class MultiTaskTrainer(BuiltTrainer):
     def forward_backward(self, batch: dict) -> dict[str, float]:
         """Run one training step on a batch, including the optimiser. Returns the numbers to print and log."""
         step = self.step(batch)
-        loss, numbers = _with_numbers(self.loss(step))
+        loss, numbers = with_numbers(self.loss(step))
         step.numbers.update(numbers)
         if reserved := {"loss", "acc"} & step.numbers.keys():
             raise ValueError(f"{type(self).__name__} logs a number called {min(reserved)!r}: choose another name")
@@ -112,40 +82,56 @@ class MultiTaskTrainer(BuiltTrainer):
         `batch` contains task (B,), label (B,) within the task, and img (B, 3, H, W) or the frozen tower's features of
         the views.
         """
-        batch, more = _first_view(batch)
-        images, features, label, task = self._parse(batch)
+        batch, more = first_view(batch)
+        images, features, label, task, rows = self.parse_batch(batch)
         if self.start and "tokens" in batch:
             images = batch["tokens"].to(self.device)
         columns = self.training_columns(task, label).to(self.device)  # (N',)
-        target = torch.searchsorted(columns, self.space.column(task, label))  # (B,)
+        target = torch.searchsorted(columns, self.space.column(task, label))  # (R,)
         added = self.model.additions()
         with self.autocast():
-            image = self.model.image(self._encode(images, features, added.image, task), task)  # (B, d)
+            image = self.model.image(self._encode(images, features, added.image, task, rows), task)  # (R, d)
             text = self.model.text(columns, added.text)  # (N', d)
-        logits, numbers = _with_numbers(self.model.logits(image, text, columns, task))  # (B, N')
+        logits, numbers = with_numbers(self.model.logits(image, text, columns, task))  # (R, N')
 
         def frozen() -> Tensor:
             return features if features is not None else self.frozen_features(images)
 
-        return Step(columns, task, target, image, text, logits, dict(numbers), more, frozen)
+        return Step(columns, task, target, image, text, logits, dict(numbers), more, rows, frozen)
 
-    def _parse(self, batch: dict) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
-        """(images (B, 3, H, W) or None, frozen features or None, label (B,), task (B,)) on the device."""
+    def parse_batch(self, batch: dict) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor, Tensor | None]:
+        """(images (B, 3, H, W) or None, frozen features or None, label (R,), task (R,), rows) on the device.
+
+        rows: (R,) position of each label's image in the batch; None if every image has one label.
+        """
         parts = (batch.get(key) for key in ("img", "features", "label", "task"))
         images, features, label, task = (None if part is None else part.to(self.device) for part in parts)
-        if label.ndim == 2:  # (B, N), from a dataset class of the published SoftCPT code
-            task, label = self.space.decode(label)
-        return images, features, label, task
+        rows = None
+        if label.ndim == 2:  # (B, N), several labels an image
+            rows, task, label = self.space.decode(label)
+        return images, features, label, task, rows
 
-    def _encode(self, images: Tensor | None, features: Tensor | None, added: Additions | None, task: Tensor | None):
-        """Output of the image tower with the additions: (B, d), or the tuple of the tower if more is requested."""
+    def _encode(
+        self,
+        images: Tensor | None,
+        features: Tensor | None,
+        added: Additions | None,
+        task: Tensor | None,
+        rows: Tensor | None = None,
+    ):
+        """Output of the image tower with the additions: (R, d), or the tuple of the tower if more is requested.
+
+        Each of the B images passes the tower once, unless the additions depend on the task: then once per label.
+        """
         if self.frozen:
-            return features if features is not None else self.frozen_features(images)
-        if images is not None and images.ndim == 3:  # tokens from the bank
-            return self.image_tower(images, (added or Additions()).take(task), start=self.start)
+            return spread(features if features is not None else self.frozen_features(images), rows)
         if images is None:
             raise ValueError(f"{type(self).__name__} changes the image tower: expected images, found features")
-        return self.image_tower(images.to(self.device), (added or Additions()).take(task))
+        images, added = images.to(self.device), (added or Additions()).take(task)
+        if added.group is not None:
+            images, rows = spread(images, rows), None
+        start = self.start if images.ndim == 3 else 0  # tokens from the bank
+        return spread(self.image_tower(images, added, start=start), rows)
 
     # ---- a test
 
@@ -192,35 +178,46 @@ class MultiTaskTrainer(BuiltTrainer):
         return self.model.by_task or (added is not None and added.sets > 1)
 
     @torch.no_grad()
-    def encode_images(self, images: Tensor, task: Tensor | None = None, features: Tensor | None = None) -> Tensor:
-        """Image features (B, d) for the comparison with text features, of images (B, 3, H, W) with their tasks (B,).
+    def encode_images(
+        self,
+        images: Tensor,
+        task: Tensor | None = None,
+        features: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """Image features (R, d) for the comparison with text features, of images (B, 3, H, W) with their tasks (R,).
 
-        `features`: the frozen tower's features of the images, if known. Raises UserError if image features depend on
-        the task and no task is given.
+        `features`: the frozen tower's features of the images, if known. `rows`: see `Step`. Raises UserError if image
+        features depend on the task and no task is given.
         """
         if task is None and self.by_task:
             raise UserError(
                 f"{method_name(self.cfg)}: every task has its own image features; give the task of each image"
             )
         with self.autocast():
-            return self.model.image(self._encode(images, features, self._ready()[0].image, task), task)
+            return self.model.image(self._encode(images, features, self._ready()[0].image, task, rows), task)
 
     @torch.no_grad()
     def model_inference(
-        self, images: Tensor | None, task: Tensor | None = None, features: Tensor | None = None
+        self,
+        images: Tensor | None,
+        task: Tensor | None = None,
+        features: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, N) of images (B, 3, H, W), or of their frozen `features`, over the classes of all tasks.
+        """Logits (R, N) of images (B, 3, H, W), or of their frozen `features`, over the classes of all tasks.
 
-        With the `task` (B,) of each image, logits of other tasks' classes may be -inf, so that they are never
-        predicted. Without `task`, each class is compared with the image features of the class's task.
+        With the `task` (R,) of each image, logits of other tasks' classes may be -inf, so that they are never
+        predicted. Without `task`, each class is compared with the image features of the class's task. `rows`: see
+        `Step`.
         """
         text = self._ready()[1]
 
         def logits(columns: Tensor, task: Tensor | None) -> Tensor:
-            image = self.encode_images(images, task, features)
+            image = self.encode_images(images, task, features, rows)
             own = text if text is None or columns is self.all_columns else text[columns]
             with self._evaluating():
-                return _with_numbers(self.model.logits(image, own, columns, task))[0]
+                return with_numbers(self.model.logits(image, own, columns, task))[0]
 
         if not self.by_task:
             return logits(self.all_columns, task)
@@ -232,13 +229,17 @@ class MultiTaskTrainer(BuiltTrainer):
         return torch.cat([logits(*pair) for pair in zip(spans, tasks, strict=True)], 1)
 
     def test_batch(self, batch: dict) -> tuple[Tensor, list[Tensor]]:
-        """Return (logits (B, N), [labels (B,)]) of a batch; also evaluates zero-shot CLIP if it is compared."""
-        images, features, label, task = self._parse(batch)
+        """Return (logits (R, N), [label (R,), task (R,) if the evaluator needs it]) of a batch.
+
+        R = B, one row per image, unless images have several labels. Also evaluates zero-shot CLIP if it is compared.
+        """
+        images, features, label, task, rows = self.parse_batch(batch)
         if self.frozen and features is None:
             features = self.frozen_features(images)
         if self.zero_shot is not None:
-            self.zero_shot.process(self.joint_features(features), label, task)
-        return self.model_inference(images, task, features), [label]
+            self.zero_shot.process(spread(self.joint_features(features), rows), label, task)
+        target = [label, task] if getattr(self.evaluator, "needs_task", False) else [label]
+        return self.model_inference(images, task, features, rows), target
 
     def test(self, split: str | None = None) -> float:
         if self.cfg.DATALOADER.FEATURE_CACHE and self.frozen:
@@ -335,17 +336,3 @@ class FittedTrainer(MultiTaskTrainer):
             name = method_name(cfg)
             return [f"MODEL.INIT_WEIGHTS {cfg.MODEL.INIT_WEIGHTS}: {name} does not start from weights; leave it empty"]
         return []
-
-
-def _first_view(batch: dict) -> tuple[dict, list[Tensor]]:
-    """The batch with the first view of each image only, and the other views."""
-    images = batch.get("img")
-    if not isinstance(images, (list, tuple)):
-        return batch, []
-    return {**batch, "img": images[0]}, list(images[1:])
-
-
-def _with_numbers(found) -> tuple[Tensor, dict[str, float]]:
-    """Return (value, {name: number to log}) for a hook that returned the value only, or both."""
-    value, numbers = found if isinstance(found, tuple) else (found, None)
-    return value, numbers or {}

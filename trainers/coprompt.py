@@ -102,7 +102,7 @@ class CoPrompt(MaPLe):
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
         target = torch.cat([own[m] for own, m in zip(self.model.targets, self.draw(), strict=True)])[step.columns]
         apart = self.class_mean(self.distance(step.text, target), step)
-        second = F.normalize(self.frozen_features(step.more_views[0]).float(), dim=-1)
+        second = F.normalize(step.per_label(self.frozen_features(step.more_views[0])).float(), dim=-1)
         moved = self.distance(step.image, second).mean()
         total = super().loss(step) + self.cfg.TRAINER.COPROMPT.W * (apart + moved)
         return total, {"text": apart.item(), "image": moved.item()}

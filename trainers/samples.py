@@ -12,14 +12,13 @@ from torchvision.transforms import Compose, RandomHorizontalFlip
 
 from dassl.config import method_name
 from dassl.data.data_manager import build_data_loader
-from dassl.data.datasets.base_dataset import label_of
 from dassl.data.tasks import Task
 from dassl.data.transforms import build_transform
 from dassl.data.views import view_seed
 from dassl.engine.progress import progress
 from dassl.utils import UserError, preserved_rng
 from dassl.utils.errors import NonFiniteLossError
-from features.loader import FeatureLoader
+from features.loader import FeatureLoader, label_rows
 
 
 class Samples(NamedTuple):
@@ -98,6 +97,7 @@ def read_samples(trainer, split: str) -> list[Samples]:
             is_train=False,
             image_root=getattr(dataset, "image_root", "") or cfg.DATASET.ROOT,
             tasks=[f"{task.id} ({task.key})" for task in dataset.space.tasks],
+            space=dataset.space,
         )
     part = "" if trainer.part == "local" else trainer.part
     if cfg.DATALOADER.FEATURE_CACHE:
@@ -106,15 +106,19 @@ def read_samples(trainer, split: str) -> list[Samples]:
     with preserved_rng():  # a loader draws random numbers, and results must not depend on the state of the cache
         for number, batch in enumerate(progress(loader or (), what), 1):
             found = batch["features"] if "features" in batch else trainer.frozen_features(batch["img"], part=part)
-            features.append(found.float().cpu())
+            found, label, task = found.float().cpu(), batch["label"], batch["task"]
+            if label.ndim == 2:  # several labels an image
+                image, task, label = trainer.space.decode(label)
+                found = found[image]
+            features.append(found)
             if not features[-1].isfinite().all():
                 trainer._batch = batch
                 raise NonFiniteLossError(
                     f"the features of {what} are infinite or NaN in batch {number} of {len(loader)}"
                     f"{trainer._tasks_of_batch()}. The usual remedy: PREC fp32 instead of half precision"
                 )
-            labels.append(batch["label"])
-            tasks.append(batch["task"])
+            labels.append(label)
+            tasks.append(task)
     if not features:
         features = [torch.zeros(0, trainer.image_tower.output_dim)]
     return _by_task(torch.cat(features), torch.cat(labels), torch.cat(tasks), trainer.space.num_tasks)
@@ -143,8 +147,9 @@ class Views(Sequence):
             if view not in self.kept:
                 self.kept[view] = torch.cat(list(self._computed(view)))
             items = self.loader.dataset.data_source
-            features, labels = self.kept[view], torch.tensor([label_of(item) for item in items]).view(-1, 2)
-        return _by_task(features, labels[:, 1], labels[:, 0], self.tasks)
+            features, labels = self.kept[view], label_rows(items)
+        image, task, label = labels.T
+        return _by_task(features[image], label, task, self.tasks)
 
     def _computed(self, view: int) -> Iterator[Tensor]:
         views = self.loader.dataset

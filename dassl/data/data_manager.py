@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as T
 
-from dassl.config import TEXTS, at_least, between, declare
+from dassl.config import TEXTS, at_least, between, declare, declare_contradictions
 from dassl.data.datasets import build_dataset
 from dassl.data.datasets.base_dataset import label_of, labels_of
 from dassl.data.images import read_image
@@ -34,6 +34,18 @@ declare(
     help="file, or folder of files, with public few-shot sets (2SFS, CoOp), used in place of drawing images",
 )
 declare(
+    "DATASET.IMBALANCE",
+    1.0,
+    allowed=at_least(1),
+    help="images of a task's largest class (NUM_SHOTS) over those of its smallest, in a long-tailed few-shot sample",
+)
+declare(
+    "DATASET.VAL_SHOTS",
+    -1,
+    allowed=at_least(-1),
+    help="validation images per class; -1: NUM_SHOTS, at most 4, as published; 0: no validation images",
+)
+declare(
     "DATASET.SUBSAMPLE_CLASSES",
     "all",
     allowed=("all", "base", "new"),
@@ -53,6 +65,20 @@ declare(
     allowed=between(0, 1),
     help="share of the training images used for validation, for datasets that read it",
 )
+
+
+@declare_contradictions
+def _imbalance_without_shots(cfg) -> list[str]:
+    d, found = cfg.DATASET, []
+    if d.IMBALANCE > 1 and d.NUM_SHOTS < 1:
+        found.append(f"DATASET.IMBALANCE {d.IMBALANCE:g} needs a few-shot sample: set DATASET.NUM_SHOTS above 0")
+    if d.IMBALANCE > 1 and d.FEWSHOT_SPLIT:
+        found.append(
+            f"DATASET.IMBALANCE {d.IMBALANCE:g} and FEWSHOT_SPLIT exclude each other: the file lists the images"
+        )
+    return found
+
+
 # compatibility: no dataset here reads these
 for _key, _default in (("STL10_FOLD", -1), ("CIFAR_C_TYPE", ""), ("CIFAR_C_LEVEL", 1), ("ALL_AS_UNLABELED", False)):
     declare(f"DATASET.{_key}", _default, help="for datasets written for Dassl that read it")
@@ -105,7 +131,8 @@ class DatasetWrapper(Dataset):
         is_train: whether DATALOADER.K_TRANSFORMS and RETURN_IMG0 apply; they are for training only.
 
     Items: {"img": (3, H, W), "task": int, "label": int within the task, "domain": int, "impath": str, "index": int}.
-    If `space` is set, the label of an item with lists of labels and tasks is coded as in `TaskSpace.encode` (N,).
+    If `space` is set, the label of an item with lists of labels and tasks is coded as in `TaskSpace.encode` (N,), and
+    "task" is the first of its tasks.
     With K_TRANSFORMS k > 1, "img" is a list of k views. With RETURN_IMG0, "img0" is the resized image.
 
     Raises:

@@ -175,7 +175,7 @@ class TaskSpace:
         """Mask of the columns of each sample's task. task (B,) -> BoolTensor (B, N)."""
         return self.task_of_column.to(task.device)[None, :] == task[:, None]
 
-    # ---- the labels of the published SoftCPT code ----
+    # ---- several labels an image, in the form of the published SoftCPT code ----
 
     def encode(self, labels: Sequence[tuple[int, int]]) -> Tensor:
         """The (task, label) pairs of one image as LongTensor (N,): 1 its classes, 0 others of its tasks, else -1."""
@@ -186,17 +186,22 @@ class TaskSpace:
             coded[self.offsets[task] + label] = 1
         return coded
 
-    def decode(self, coded: Tensor) -> tuple[Tensor, Tensor]:
-        """Task (B,) and label (B,) of labels (B, N) as `encode` gives them.
+    def decode(self, coded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The R labels of B images from labels (B, N) as `encode` gives them.
+
+        Returns: image (R,), the position of each label's image in the batch, ascending; task (R,); label (R,) within
+            the task. A task that an image has no label of gives no row.
 
         Raises:
-            UserError: an image has several labels, or none.
+            UserError: no image has a label.
         """
-        if bool((coded.eq(1).sum(1) != 1).any()):
-            raise UserError("an image has several labels, or none; this method expects one label per image")
-        column = coded.eq(1).long().argmax(1)
+        image, column = coded.eq(1).nonzero(as_tuple=True)
+        if not len(image):
+            raise UserError(
+                f"none of the {len(coded)} images of a batch has a label; leave such images out of the data"
+            )
         task = self.task_of_column.to(coded.device)[column]
-        return task, column - self._starts.to(coded.device)[task]
+        return image, task, column - self._starts.to(coded.device)[task]
 
     # ---- parts ----------------------------------------------------------------------------------------------------
 
@@ -269,7 +274,10 @@ def read_task_names(value):
 
 def _with_text_labels(entry: Mapping) -> dict:
     """An entry of DATASET.TASKS with the integer labels of its CLASSNAMES as text, as JSON needs them."""
+    entry = dict(entry)
+    if isinstance(inner := entry.get("TASKS"), Mapping):  # one mapping per task
+        entry["TASKS"] = {str(key): _with_text_labels(t) if isinstance(t, Mapping) else t for key, t in inner.items()}
     names = entry.get("CLASSNAMES")
-    if not isinstance(names, Mapping):
-        return dict(entry)
-    return {**entry, "CLASSNAMES": {str(k) if type(k) is int else k: v for k, v in names.items()}}
+    if isinstance(names, Mapping):
+        entry["CLASSNAMES"] = {str(k) if type(k) is int else k: v for k, v in names.items()}
+    return entry

@@ -22,7 +22,7 @@ def decode_all(source: Source, tasks: Collection[int], workers: int = 1) -> list
         workers: number of processes.
     """
     wanted = ((split, item) for split in SPLITS for item in getattr(source, split) if item.task in tasks)
-    images = [(split, f"{source.root}/{item.path}") for split, item in wanted]
+    images = list(dict.fromkeys((split, f"{source.root}/{item.path}") for split, item in wanted))
     paths = [path for _, path in images]
     pool = ProcessPoolExecutor(workers, initializer=_quiet) if workers > 1 else None
     bad = []

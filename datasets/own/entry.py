@@ -1,8 +1,10 @@
-"""The user's own images as a task, described in YAML: an entry of DATASET.TASKS that is a mapping.
+"""The user's own images, described in YAML: an entry of DATASET.TASKS that is a mapping.
 
     TASKS:
       - ROOT: "photos"                       # folder of class folders, table, or Hugging Face imagefolder
         TASK_NAME: "animal image classification"
+      - ROOT: "faces.csv"                    # images with labels of several tasks, a column each
+        TASKS: {age: {TASK_NAME: "age group"}, emotion: {}}
       - "OxfordPets"                         # beside any registered dataset
 
 ROOT is looked for below DATASET.ROOT, if that is set, and then in the current folder. Existing splits are kept. Missing
@@ -12,24 +14,22 @@ ones are created by hashing the image paths and are saved beside the data, so th
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dassl.config.rules import show
-from dassl.data.tasks import DEFAULT_TEMPLATES, Task, is_template
-from dassl.metrics import METRICS
 from dassl.utils.errors import UserError, counted, near_path
-from datasets.classnames import in_words
-from datasets.folders import did_you_mean, first_line, some
-from datasets.own.forms import METADATA, TABLES, Listing, is_number, read_listing
+from datasets.folders import some
+from datasets.own.forms import read_listing
+from datasets.own.labels import labels_source, split_dk_source
 from datasets.own.splits import own_split
+from datasets.own.tables import METADATA, TABLES, Listing
+from datasets.own.task import TASK_KEYS, TASK_TEXTS, OwnTask, name_problems, text_of, wrong_keys
 from datasets.source import SPLITS, Item, Source
 
-TEXTS = ("NAME", "ROOT", "TASK_NAME", "DESCRIPTION", "SPLIT")  # keys whose value is one text
-LONGEST = 80  # characters of a name, which is part of the names of files
-KEYS = (*TEXTS[:4], "CLASSNAMES", "TEMPLATE", "METRIC", "SPLIT")
+TEXTS = ("NAME", "ROOT", *TASK_TEXTS, "SPLIT")  # keys whose value is one text
+KEYS = ("NAME", "ROOT", *TASK_KEYS, "SPLIT", "TASKS")
 
 
 def own_tasks(entries: Sequence[Any], moved: Callable[[str], str] = str) -> tuple[list[str], dict[str, OwnSource]]:
@@ -40,7 +40,7 @@ def own_tasks(entries: Sequence[Any], moved: Callable[[str], str] = str) -> tupl
         moved: maps a ROOT to its new place (DATALOADER.OLD_DATA_PATH, NEW_DATA_PATH).
 
     Returns:
-        (the names of all tasks, in order; {NAME: source} of the own ones).
+        (the names of all entries, in order; {NAME: source} of the own ones).
 
     Raises:
         UserError: all problems of one entry, or two entries with one name.
@@ -62,10 +62,14 @@ def own_tasks(entries: Sequence[Any], moved: Callable[[str], str] = str) -> tupl
 
 
 class OwnSource:
-    """The images of one entry of DATASET.TASKS as a source of one task, like `RowSource`.
+    """The images of one entry of DATASET.TASKS as a source of one or several tasks, like `RowSource`.
+
+    Attributes:
+        tasks: the declared tasks.
+        columns: the column of each task in lower case; () without TASKS.
 
     Args:
-        entry: {ROOT, and optionally NAME, TASK_NAME, DESCRIPTION, CLASSNAMES, TEMPLATE, METRIC, SPLIT}.
+        entry: {ROOT, and optionally NAME, SPLIT, and the keys of a task; or TASKS with the keys of each task}.
         where: the entry's name in messages.
         moved: see `own_tasks`.
 
@@ -74,33 +78,24 @@ class OwnSource:
     """
 
     def __init__(self, entry: Mapping[str, Any], where: str = "DATASET.TASKS", moved: Callable[[str], str] = str):
-        problems = _wrong_keys(entry)
-        text = {key: "" if entry.get(key) is None else str(entry[key]).strip() for key in TEXTS}
-        self.given, self.task_name, self.description = text["ROOT"], text["TASK_NAME"], text["DESCRIPTION"]
-        self.split, self.moved = text["SPLIT"], moved
-        self.unnamed = "TASK_NAME" in entry and not self.task_name
+        problems = wrong_keys(entry, KEYS, TEXTS)
+        self.given, self.split, self.moved = text_of(entry, "ROOT"), text_of(entry, "SPLIT"), moved
         if not self.given:
             hint = "; a registered dataset is listed as its name alone" if "NAME" in entry else ""
             problems.append(f"ROOT, the folder or table of the images, is missing{hint}")
-        self.name = text["NAME"] or _name_of(self.given)
-        self.task_keys = (self.name,)
-        if {"/", "\\"} & set(self.name):
-            problems.append(f"NAME is {self.name!r}, which must not contain a slash")
-        elif self.name and (len(self.name) > LONGEST or not self.name.isprintable() or self.name.startswith(".")):
-            name = f"of {len(self.name)} characters" if len(self.name) > LONGEST else repr(self.name)
-            problems.append(f"NAME is {name}, expected at most {LONGEST} printable characters without a leading dot")
-        self.metric = entry.get("METRIC", "overall_acc")
-        if self.metric not in (known := METRICS.declarable()):
-            hint = did_you_mean(str(self.metric).lower(), known)
-            problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(known)}{hint}")
-        template = entry.get("TEMPLATE") or DEFAULT_TEMPLATES
-        self.templates = tuple(template) if isinstance(template, (list, tuple)) else (template,)
-        if not all(map(is_template, self.templates)):
-            problems.append(f"TEMPLATE is {template!r}, expected a text with one {{}} for the class name, or several")
-        self.classnames, found = _declared(entry.get("CLASSNAMES"))
-        problems += found
+        self.name = text_of(entry, "NAME") or _name_of(self.given)
+        problems += name_problems(self.name)
+        if "TASKS" in entry:
+            self.tasks, self.columns, found = _several(entry)
+            problems += found
+        else:
+            self.tasks, self.columns = [OwnTask(self.name, entry)], ()
+            problems += self.tasks[0].problems
+            if Path(self.given).suffix.lower() == ".json":
+                problems.append("ROOT is a split file; give keys for its tasks, e.g. TASKS: [age, emotion]")
+        self.task_keys = tuple(task.key for task in self.tasks)
         if problems:
-            called = show(text["NAME"] or self.given) if text["NAME"] or self.given else ""
+            called = show(text_of(entry, "NAME") or self.given) if text_of(entry, "NAME") or self.given else ""
             raise UserError(f"{where}{f' ({called})' if called else ''}: {'; '.join(problems)}")
 
     def places(self, root: str) -> list[Path]:
@@ -132,26 +127,24 @@ class OwnSource:
         place = self.place(root)
         if place is None:
             raise FileNotFoundError(f"{self.name}: {self.missing(root)}")
-        listing = read_listing(place)
+        if place.suffix.lower() == ".json":
+            return split_dk_source(self.name, place, self.tasks)
+        listing = read_listing(place, self.columns or None)
         paths = (path for rows in listing.parts.values() for path, _ in rows)
         if odd := [ascii(path) for path in paths if path.encode("utf-8", "replace").decode() != path]:
             raise UserError(
                 f"{self.name}: the names of {counted(len(odd), 'image')} are not UTF-8: {some(odd)}; rename them"
             )
-        labels, names = self._classes(listing)
+        if self.columns:
+            return labels_source(self.name, listing, self.tasks, self.columns, self._split_file(listing))
+        labels, names = self.tasks[0].classes(listing, f"{self.name} ({listing.where})")
         parts, origin, save = own_split(self.name, listing, self._split_file(listing))
         notes = list(listing.notes)
-        if not self.classnames and all(map(is_number, names)):
-            notes.append("the class names are numbers, which mean little to CLIP; name them in CLASSNAMES")
-        task_name = self.task_name or first_line(listing.folder / "task_name.txt") or in_words(self.name)
-        if self.unnamed:
-            notes.append(f"TASK_NAME is empty; SoftCPT reads {task_name!r} instead")
+        task = self.tasks[0].task(names, notes, listing.folder)
         for note in notes:
             print(f"{self.name}: {note}")
         position = {label: i for i, label in enumerate(labels)}
         items = {part: [Item(path, position[label]) for path, label in parts[part]] for part in SPLITS}
-        description = self.description or first_line(listing.folder / "task_desc.txt")
-        task = Task(self.name, task_name, tuple(names), self.metric, self.templates, description)
         return Source(self.name, str(listing.folder), [task], **items, split_from=origin, save=save)
 
     def _split_file(self, listing: Listing) -> Path | None:
@@ -163,54 +156,32 @@ class OwnSource:
             raise FileNotFoundError(f"{self.name}: the SPLIT file {places[0]} does not exist{near_path(places[0])}")
         return file
 
-    def _classes(self, listing: Listing) -> tuple[list[str], list[str]]:
-        """(the labels in class order, the class names)."""
-        labels, given = listing.labels, self.classnames or {}
-        where = f"{self.name} ({listing.where})"
-        if len(labels) < 2:
-            raise UserError(f"{where}: found one class only, {some(labels)}; a task needs two or more")
-        listed, numbers = isinstance(given, list), all(map(is_number, labels))
-        if listed and numbers:
-            given = {str(i): name for i, name in enumerate(given)}
-        elif listed:
-            given = {name: name for name in given}
-            labels = [name for name in given if name in labels] + [name for name in labels if name not in given]
-        problems = []
-        if unknown := [key for key in given if key not in labels]:
-            which = f"the label{'s' * (len(unknown) > 1)} {some(map(repr, unknown))}"
-            if listed and numbers:
-                which = f"{counted(len(given), 'name')}, for the labels 0 to {len(given) - 1}, but no image has {which}"
-            else:
-                which = f"a name for {which}, which no image has"
-            hint = (not numbers and did_you_mean(unknown[0], labels)) or f"; labels of images: {some(labels, 5)}"
-            problems.append(f"CLASSNAMES has {which}{hint}")
-        unnamed = [label for label in labels if given and label not in given]
-        if unnamed and (listed or any(map(is_number, labels))):
-            problems.append(f"CLASSNAMES has no name for {counted(len(unnamed), 'label')}: {some(unnamed, 5)}")
-        if problems:
-            raise UserError(f"{where}: {'; '.join(problems)}")
-        names = [in_words(given.get(label, label)) for label in labels]
-        called: dict[str, str] = {}
-        lower = Counter(name.lower() for name in set(names))
-        if alike := sorted(name for name in set(names) if lower[name.lower()] > 1):
-            listing.notes.append(f"WARNING: CLIP ignores case, so it cannot tell {some(alike)} apart; see CLASSNAMES")
-        for label, name in zip(labels, names, strict=True):
-            if not name:
-                raise UserError(f"{where}: the class name of the label {label!r} is empty; give it one in CLASSNAMES")
-            if called.setdefault(name, label) != label:
-                raise UserError(f"{where}: the labels {called[name]!r} and {label!r} have one class name, {name!r}")
-        return labels, names
 
-
-def _wrong_keys(entry: Mapping[str, Any]) -> list[str]:
-    """Unknown keys, and values that should be a text but are not."""
-    problems = []
-    for key, value in entry.items():
-        if key not in KEYS:
-            problems.append(f"unknown key {key!r}{did_you_mean(str(key).upper(), KEYS) or f'; known: {some(KEYS, 9)}'}")
-        elif key in TEXTS and (isinstance(value, bool) or not isinstance(value, (str, int, type(None)))):
-            problems.append(f"{key} is {value!r}, expected a text")
-    return problems
+def _several(entry: Mapping[str, Any]) -> tuple[list[OwnTask], tuple[str, ...], list[str]]:
+    """(the tasks under TASKS, the column of each, problems)."""
+    given = entry["TASKS"]
+    if isinstance(given, (list, tuple)) and all(isinstance(key, (str, int)) for key in given):
+        given = {str(key): {} for key in given}
+    if not isinstance(given, Mapping) or not given:
+        expected = "expected columns of the table: [age, emotion], or {age: {…}, emotion: {…}}"
+        return [], (), [f"TASKS is {show(given)}, {expected}"]
+    problems = [f"{key} belongs to a task under TASKS" for key in TASK_KEYS if key in entry]
+    tasks, columns = [], []
+    for key, inner in given.items():
+        key, inner = str(key), {} if inner is None else inner
+        if not isinstance(inner, Mapping):
+            problems.append(f"TASKS, {key}: found {inner!r}, expected a mapping with {', '.join(TASK_KEYS)}")
+            continue
+        task = OwnTask(key, inner)
+        found = wrong_keys(inner, (*TASK_KEYS, "COLUMN"), (*TASK_TEXTS, "COLUMN")) + task.problems
+        problems += [f"TASKS, {key}: {problem}" for problem in found + name_problems(key, "its name")]
+        tasks.append(task)
+        columns.append((text_of(inner, "COLUMN") or key).strip().lower())
+    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+        problems.append(f"TASKS has two tasks of the column {twice[0]!r}")
+    if taken := sorted({"path", "file_name", "split"} & set(columns)):
+        problems.append(f"TASKS has the column {taken[0]!r}, which does not hold labels")
+    return tasks, tuple(columns), problems
 
 
 def _name_of(root: str) -> str:
@@ -218,22 +189,4 @@ def _name_of(root: str) -> str:
     path = Path(os.path.abspath(root))
     if path.name in METADATA:
         path = path.parent
-    return path.stem if path.suffix.lower() in TABLES else path.name
-
-
-def _declared(value: Any) -> tuple[dict[str, str] | list[str] | None, list[str]]:
-    """(CLASSNAMES as {label: name} or a list, its problems)."""
-    if value is None or (isinstance(value, (Mapping, list, tuple)) and not value):
-        return None, []
-    if not isinstance(value, (Mapping, list, tuple)):
-        return None, [f"CLASSNAMES is {value!r}, expected {{label: name}} or a list of names"]
-    pairs = list(value.items()) if isinstance(value, Mapping) else [(name, name) for name in value]
-    # YAML reads yes, no, on and off as truth values.
-    odd = [x for pair in pairs for x in pair if isinstance(x, bool) or not isinstance(x, (str, int, float)) or x == ""]
-    if odd:
-        return None, [f"CLASSNAMES has {odd[0]!r}, expected texts; put yes, no, on, off into quotes"]
-    if isinstance(value, Mapping):
-        return {str(label): str(name) for label, name in pairs}, []
-    names = [str(name) for name in value]
-    twice = [name for name in names if names.count(name) > 1]
-    return names, [f"CLASSNAMES has {twice[0]!r} twice"] if twice else []
+    return path.stem if path.suffix.lower() in (*TABLES, ".yaml", ".yml", ".json") else path.name

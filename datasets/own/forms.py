@@ -10,94 +10,62 @@ Labels are kept as the data give them, as text; `entry.py` turns them into class
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-import posixpath
-from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from dassl.utils import UserError, counted, open_file
-from datasets.folders import are, some
+from dassl.utils import UserError, counted
+from datasets.folders import some
+from datasets.own.tables import EXPECTED, LABEL, LISTS, PARTS, TABLES, Listing, Rows, header, lacking, listed, metadata
 from datasets.readers import IMAGE_ENDINGS, image_names, subfolders
 
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-TABLES = (".csv", ".tsv")
-METADATA = ("metadata.csv", "metadata.jsonl")
-EXPECTED = "a table has the columns path,label or path,label,split (or file_name in place of path)"
 # Pictures that Pillow does not read. They are reported, because their owner expects them to be used.
 NOT_READ = (".heic", ".heif", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw", ".pdf")
 
-Rows = list[tuple[str, str]]  # (path, label)
 
-
-@dataclass
-class Listing:
-    """The images that were found.
-
-    Attributes:
-        where: the folder or file that was read, for messages.
-        folder: paths are relative to it.
-        parts: {"train", "val", "test" or None: [(path, label), …]}; None holds images whose part is not given.
-        notes: what was left out, in words.
-    """
-
-    where: Path
-    folder: Path
-    parts: dict[str | None, Rows] = field(default_factory=lambda: defaultdict(list))
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def labels(self) -> list[str]:
-        """Every label once: numbers by their value, other labels in alphabetical order."""
-        found = {label for part in self.parts.values() for _, label in part}
-        return sorted(found, key=int if all(map(is_number, found)) else None)
-
-
-def is_number(label: str) -> bool:
-    return label.isascii() and label.isdigit() and len(label) < 19
-
-
-def read_listing(place: Path) -> Listing:
+def read_listing(place: Path, columns: Sequence[str] | None = None) -> Listing:
     """Recognise the form of the file or folder `place` and read it.
+
+    `columns`: the columns with labels of a table with one column per task; None: any form with one label per image.
 
     Raises:
         UserError: the form is unknown, ambiguous, or its content contradicts itself.
         FileNotFoundError: a table names images that do not exist.
     """
     if place.is_file():
-        if place.suffix.lower() not in (*TABLES, ".jsonl"):
+        if place.suffix.lower() not in (*TABLES, *LISTS):
             found = place.suffix or "file without an ending"
             raise UserError(f"{place}: found a {found}, expected a folder, .csv or .tsv")
-        return _listed(place, place.parent, [(None, place)])
+        return listed(place, place.parent, [(None, place)], columns)
     if not place.is_dir():
         raise UserError(f"{place}: found a pipe, a socket or a device, expected a folder, .csv or .tsv")
     names = subfolders(place)
-    if file := _metadata(place):
-        return _listed(file, place, [(None, file)])
+    if file := metadata(place):
+        return listed(file, place, [(None, file)], columns)
     parts = [name for name in names if name.lower() in PARTS]
-    if files := [(PARTS[name.lower()], file) for name in parts if (file := _metadata(place / name))]:
-        listing = _listed(files[0][1] if len(files) == 1 else place, place, files)
-        if without := [name for name in parts if not _metadata(place / name)]:
+    if files := [(PARTS[name.lower()], file) for name in parts if (file := metadata(place / name))]:
+        listing = listed(files[0][1] if len(files) == 1 else place, place, files, columns)
+        if without := [name for name in parts if not metadata(place / name)]:
             listing.notes.append(f"left out: {some(without)}, without {files[0][1].name}")
         return listing
     tables = sorted(f for f in place.iterdir() if f.suffix.lower() in TABLES and not f.name.startswith("."))
-    columns = {file: _header(file)[0] for file in tables}
-    usable = [file for file in tables if not _lacking(columns[file])]
+    wanted = LABEL if columns is None else columns
+    headers = {file: header(file, wanted)[0] for file in tables}
+    usable = [file for file in tables if not lacking(headers[file], wanted)]
+    if columns is not None and not usable:
+        if len(tables) == 1:
+            usable = tables  # the columns that it lacks are reported
+        else:
+            raise UserError(f"{place} holds no table with the columns path, {', '.join(columns)}; give one as ROOT")
     if len(usable) > 1:
         raise UserError(f"{place} holds several tables of images: {some(f.name for f in usable)}; give one as ROOT")
     if usable:
-        return _listed(usable[0], place, [(None, usable[0])])
-    unusable = next((file for file in tables if columns[file]), None)
+        return listed(usable[0], place, [(None, usable[0])], columns)
+    unusable = next((file for file in tables if headers[file]), None)
     unused = unusable and (
-        f"the table {unusable.name} is not used, because its first line is {', '.join(columns[unusable])[:100]}"
+        f"the table {unusable.name} is not used, because its first line is {', '.join(headers[unusable])[:100]}"
     )
     if names:
         try:
@@ -110,7 +78,7 @@ def read_listing(place: Path) -> Listing:
         return listing
     found = f"found {counted(len(image_names(place)), 'image')} and no folder"
     if unusable:
-        found += f", and the table {unusable.name} with the columns {', '.join(columns[unusable])}"
+        found += f", and the table {unusable.name} with the columns {', '.join(headers[unusable])}"
     raise UserError(f"{place} has no class folder: {found}; expected one folder per class, or a table; {EXPECTED}")
 
 
@@ -185,122 +153,3 @@ def _images_of(place: Path, folder: str, label: str, notes: list[str]) -> Rows:
     if others:
         notes.append(f"left out of {folder}: {others}; convert them, to .jpg for example")
     return rows
-
-
-# ---- tables ---------------------------------------------------------------------------------------------------------
-
-
-def _metadata(folder: Path) -> Path | None:
-    """The metadata file of Hugging Face's layout in a folder."""
-    return next((folder / name for name in METADATA if (folder / name).is_file()), None)
-
-
-def _lacking(columns: list[str]) -> list[str]:
-    """The required columns that a table does not have."""
-    required = (("path", "file_name"), ("label",))
-    return [names[0] for names in required if not set(names) & set(columns)]
-
-
-def _header(file: Path) -> tuple[list[str], str]:
-    """The columns of a table in lower case, and the character between them, out of comma, semicolon and tab."""
-    try:
-        with open_file(file, encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not text in UTF-8; save it as CSV in UTF-8") from None
-    split = {mark: [c.strip().strip('"').strip().lower() for c in first.split(mark)] for mark in ",;\t"}
-    mark = min(split, key=lambda m: (len(_lacking(split[m])), -len(split[m])))
-    return [column for column in split[mark] if column], mark
-
-
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, {column in lower case: text}) of the lines of a table or .jsonl file that are not blank."""
-    columns, mark = ([], "") if file.suffix.lower() == ".jsonl" else _header(file)
-    if mark:
-        _require(columns, str(file))
-        if twice := [column for column, count in Counter(columns).items() if count > 1]:
-            raise UserError(f"{file} has the column {twice[0]} twice; expected each column once")
-    try:
-        with open_file(file, encoding="utf-8-sig", newline="") as stream:
-            if not mark:
-                yield from _json_rows(file, stream)
-                return
-            reader = csv.DictReader(stream, delimiter=mark)
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames]
-            for row in reader:
-                row.pop(None, None)  # cells beyond the last column
-                if any(cell and cell.strip() for cell in row.values()):
-                    # The quotes of a cell may hold line breaks; then the number is that of its last line.
-                    yield reader.line_num, {name: (cell or "").strip() for name, cell in row.items()}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read as a table in UTF-8: {error}") from None
-
-
-def _json_rows(file: Path, stream) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        try:
-            row = {str(key).lower(): value for key, value in dict(json.loads(line)).items()}
-        except (ValueError, TypeError, RecursionError):
-            raise UserError(f'{file}, line {number}: expected {{"file_name": …, "label": …}}') from None
-        _require(list(row), f"{file}, line {number}")
-        yield number, {key: str(value).strip() for key, value in row.items() if isinstance(value, (str, int))}
-
-
-def _require(columns: list[str], where: str) -> None:
-    if lacking := _lacking(columns):
-        raise UserError(f"{where}: no column {' and '.join(lacking)} among {', '.join(columns) or 'none'}; {EXPECTED}")
-
-
-def _listed(where: Path, folder: Path, files: list[tuple[str | None, Path]]) -> Listing:
-    """The images of one table, or of one table in each part."""
-    listing, problems = Listing(where, folder), defaultdict(list)  # {(noun, what is wrong): lines}
-    seen: dict[str, tuple[str, str | None, str]] = {}
-    repeated = 0
-    for part, file in files:
-        below = file.parent.relative_to(folder).as_posix()
-        for number, row in _rows(file):
-            line = f"line {number}" if len(files) == 1 else f"{file.relative_to(folder)} line {number}"
-            path, label, split = row.get("path") or row.get("file_name"), row.get("label"), row.get("split")
-            if not path or not label:
-                problems["line", "without a path or a label"].append(line)
-                continue
-            if os.path.isabs(path):
-                path = Path(os.path.relpath(path, folder)).as_posix()
-            else:
-                path = posixpath.normpath(posixpath.join(below, path.replace("\\", "/")))
-            own = part or PARTS.get(split.lower()) if split else part
-            if split and not own:
-                problems["line", f"whose split is none of {', '.join(PARTS)}"].append(f"{line} ({split!r})")
-            first_label, first_part, first_line = seen.setdefault(path, (label, own, line))
-            if first_line == line:
-                listing.parts[own].append((path, label))
-            elif first_label != label:
-                problems["image", "with two labels"].append(
-                    f"{path}: {first_label!r} in {first_line}, {label!r} in {line}"
-                )
-            elif first_part != own:
-                problems["image", "in two splits"].append(f"{path}: {first_part} in {first_line}, {own} in {line}")
-            else:
-                repeated += 1
-    if None in listing.parts and len(listing.parts) > 1:
-        problems["image", "without a split, though others have one"] += [path for path, _ in listing.parts[None]]
-    if problems:
-        texts = (f"{counted(len(all_), what)} {wrong}: {some(all_)}" for (what, wrong), all_ in problems.items())
-        raise UserError(f"{where}: {'; '.join(texts)}")
-    if not seen:
-        raise UserError(f"{where} lists no image")
-    if repeated:
-        listing.notes.append(f"left out: {counted(repeated, 'line')} with an image that an earlier line has")
-    # A table without splits whose images all lie in train/, val/ or test/ is divided by these folders (Hugging Face).
-    parts = {top: PARTS.get(top.lower()) for top in {path.partition("/")[0] for path, _ in listing.parts.get(None, ())}}
-    if None not in parts.values() and "train" in parts.values():
-        for path, label in listing.parts.pop(None):
-            listing.parts[parts[path.partition("/")[0]]].append((path, label))
-    if gone := [path for path in seen if not os.path.isfile(folder / path)]:
-        raise FileNotFoundError(
-            f"{where}: {len(gone):,} of {len(seen):,} images {are(len(gone))} missing, expected below {folder}: "
-            f"{some(gone)}; paths are relative to the table's folder"
-        )
-    return listing

@@ -71,10 +71,12 @@ def test_labels_with_one_class_per_task_are_coded_and_read_back():
     labels = [(0, 1), (1, 0), (1, 2)]
     coded = torch.stack([space.encode([pair]) for pair in labels])
     assert coded.tolist() == [[0, 1, -1, -1, -1], [-1, -1, 1, 0, 0], [-1, -1, 0, 0, 1]]
-    task, label = space.decode(coded)
-    assert list(zip(task.tolist(), label.tolist(), strict=True)) == labels
-    with pytest.raises(UserError, match="several labels"):
-        space.decode(space.encode(labels[:2])[None])
+    image, task, label = space.decode(coded)
+    assert image.tolist() == [0, 1, 2] and list(zip(task.tolist(), label.tolist(), strict=True)) == labels
+    both = torch.stack([space.encode([]), space.encode([labels[1], labels[0]])])
+    assert [part.tolist() for part in space.decode(both)] == [[1, 1], [0, 1], [1, 0]]
+    with pytest.raises(UserError, match="none of the 1 images of a batch has a label"):
+        space.decode(both[:1])
 
 
 def test_an_image_with_a_class_in_each_task(tmp_path):

@@ -112,6 +112,18 @@ def label_of(item) -> tuple[int, int]:
     return pairs[0]
 
 
+def one_per_label(items: Iterable) -> list:
+    """The items with a single label each: an item whose labels are lists is repeated for each of its labels."""
+    listed = []
+    for item in items:
+        pairs = labels_of(item) if isinstance(item.label, (list, tuple)) else None
+        if pairs is None:
+            listed.append(item)
+        else:
+            listed += [DatumMT(item.impath, label, task, item.domain) for task, label in pairs]
+    return listed
+
+
 def relative_path(impath: str, root: str = "") -> str:
     """`impath` relative to `root`, with forward slashes. A path outside `root` is returned whole."""
     if not root:
