@@ -7,6 +7,7 @@ ValueError if the data contradict themselves.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,7 @@ from datasets.source import Item, Raw
 if TYPE_CHECKING:
     from datasets.known.row import Row
 
+LABELS_FILE = "labels.tsv"  # beside the images of a webdataset
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2")
 
 
@@ -253,6 +255,52 @@ def ucf101(row: Row, folder: Path) -> Raw:
             image = f"{split_camel_case(action)}/{video.removesuffix('.avi')}.jpg"
             pools[pool].append(Item(image, label[action]))
     return Raw([tuple(split_camel_case(name) for name in names)], pools)
+
+
+def webdataset(row: Row, folder: Path) -> Raw:
+    """classnames.txt: a class per line; <images>/labels.tsv: lines of `train/image.jpg label`, separated by a tab."""
+    names, path = lines_of(folder / "classnames.txt"), folder / row.images / LABELS_FILE
+    pools: dict[str, list[Item]] = {"train": [], "test": []}
+    for line in lines_of(path):
+        image, _, label = line.partition("\t")
+        part = image.partition("/")[0]
+        if part not in pools or not label.isdigit() or int(label) >= len(names):
+            raise _malformed(path, line, f"train/ or test/ and an image, a tab, and a label below {len(names)}")
+        pools[part].append(Item(image, int(label)))
+    return Raw([tuple(names)], pools)
+
+
+def shipped_templates(folder: Path) -> tuple[str, ...]:
+    """The zero-shot templates of a webdataset, whose `{c}` stands for the class name; () if it has none."""
+    path = folder / "zeroshot_classification_templates.txt"
+    lines = lines_of(path) if path.is_file() else []
+    if odd := [line for line in lines if line.count("{c}") != 1]:
+        raise _malformed(path, odd[0], "a template with {c} for the class name")
+    return tuple(line.replace("{c}", "{}") for line in lines)
+
+
+def food101(row: Row, folder: Path) -> Raw:
+    """meta/{train,test}.txt: lines of `class/image-number`, the published lists."""
+    pools = {
+        pool: [(line.partition("/")[0], f"{line}.jpg") for line in lines_of(folder / f"meta/{pool}.txt")]
+        for pool in ("train", "test")
+    }
+    names = sorted({name for pool in pools.values() for name, _ in pool})
+    label = {name: i for i, name in enumerate(names)}
+    return Raw([tuple(names)], {pool: [Item(path, label[name]) for name, path in pools[pool]] for pool in pools})
+
+
+def hateful_memes(row: Row, folder: Path) -> Raw:
+    """{train,dev_seen}.jsonl: lines of {"img": "img/1.png", "label": 0 or 1}; the labels of the test are not public."""
+    pools: dict[str, list[Item]] = {}
+    for pool, file in (("train", "train.jsonl"), ("test", "dev_seen.jsonl")):
+        pools[pool] = []
+        for line in lines_of(folder / file):
+            entry = json.loads(line)
+            if entry.get("label") not in (0, 1) or not isinstance(entry.get("img"), str):
+                raise _malformed(folder / file, line, "an image, img, and its label, 0 or 1")
+            pools[pool].append(Item(entry["img"], entry["label"]))
+    return Raw([("meme", "hatespeech meme")], pools)
 
 
 def fashion20(row: Row, folder: Path) -> Raw:

@@ -12,6 +12,7 @@ from datasets import splits
 from datasets.classnames import in_words
 from datasets.folders import first_line
 from datasets.known.row import Row
+from datasets.readers import shipped_templates
 from datasets.source import Item, Source
 from datasets.splits import Split
 
@@ -138,7 +139,9 @@ class RowSource:
                 name = first_line(folder / "task_name.txt") or name
                 description = first_line(folder / "task_desc.txt") or description or row.description
             names = tuple(in_words(row.rename.get(name, name)) for name in split.classnames[i])
-            template = row.templates[i] if row.templates else row.template
-            task = Task(key, in_words(name), names, row.metric, (template,), description or "", task_of=row.task_of)
+            templates = (row.templates[i] if row.templates else row.template,)
+            if row.hub and row.hub.shards:
+                templates = shipped_templates(folder) or templates
+            task = Task(key, in_words(name), names, row.metric, templates, description or "", task_of=row.task_of)
             tasks.append(task)
         return tasks

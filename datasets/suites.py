@@ -21,7 +21,7 @@ from datasets.icon13.source import ICON13
 from datasets.icon13.styles import STYLED
 from datasets.own import own_tasks
 from datasets.rows import RowSource
-from datasets.table import GENERAL10, PLANT6, ROWS, RS8
+from datasets.table import ELEVATER20, GENERAL10, PLANT6, ROWS, RS8
 
 # Everything that can be read: name -> an object with `task_keys`, `missing(root)` and `load(root)`.
 SOURCES = {"Icon13": ICON13, **STYLED, **{name: RowSource(row) for name, row in ROWS.items()}}
@@ -49,6 +49,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "General11": GENERAL11,
     "Plant6": tuple(row.name for row in PLANT6),
     "RS8": RS8,
+    "Elevater20": ELEVATER20,
     **{name.replace("13", "5"): tuple(f"{name}/{key}" for key in ICON5) for name in ("Icon13", *STYLED)},
 }
 

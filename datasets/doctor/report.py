@@ -26,6 +26,7 @@ TREES = {
     readers.fashion20: "<task>/<class>/*",
     readers.nested_class_folders: "<category>/<class>/*",
     readers.sun397: "<letter>/<class>/*",
+    **dict.fromkeys((readers.webdataset, readers.hateful_memes), "*"),
 }
 
 
@@ -155,7 +156,7 @@ def _absent(report: Report, source: Any, root: str, gap: str) -> Report:
     report.expected = _tree(row)
     report.source, report.size = row.source, _size(row)
     report.command = download(report.name, root)
-    report.by_hand = not any(file.urls or file.drive for file in row.files if not file.optional)
+    report.by_hand = not row.hub and not any(file.urls or file.drive for file in row.files if not file.optional)
     if root and os.path.isdir(root):
         report.mistakes = mistakes(source, root)
     return report
@@ -196,6 +197,8 @@ def _size(row: Row) -> str:
     size, files = row.download_size, [file.size for file in row.files if not file.optional]
     if files and all(files):
         size = f"{sum(files) / 1000:.3g} GB" if sum(files) >= 1000 else f"{sum(files)} MB"
+    if row.hub and row.hub.size:
+        size = f"{row.hub.size / 1000:.3g} GB" if row.hub.size >= 1000 else f"{row.hub.size} MB"
     parts = [f"about {size} to download"] if size else []
     parts += [f"{row.published_images:,} images"] if row.published_images else []
     return ", ".join([*parts, f"{row.classes:,} classes"])

@@ -26,7 +26,7 @@ from dassl.utils.tools import not_a_download
 
 LONGEST_END = 10 * BLOCK  # bytes of zeros after a tar archive; writers fill a block of 10 kB to 1 MB
 # Raised by the readers of the archive formats for damaged content.
-_BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error, ValueError)
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, struct.error, ValueError)
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _NAMES = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # raised for names that a disk does not take
 _Member = tuple[str, str, "IO[bytes] | str"]  # (name, "folder", "file" or "link", content or the name it links to)
@@ -65,8 +65,8 @@ def unpack(archive: Path, folder: Path) -> None:
         if _head(archive) in _ZIP:  # zipfile.is_zipfile also accepts a tar archive that holds a zip archive
             return _write(_zip_members(archive), folder, archive.name)
         if tarfile.is_tarfile(archive):
-            return _write(_tar_members(archive), folder, archive.name)
-    except _BROKEN as error:
+            return _write(tar_members(archive), folder, archive.name)
+    except BROKEN as error:
         raise UselessArchive(f"{archive.name} is damaged ({error or type(error).__name__})") from None
     except (IsADirectoryError, NotADirectoryError, FileExistsError, RuntimeError) as error:
         # Two members of one name, a password, or a compression method that Python does not have.
@@ -158,7 +158,8 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
                 raise UselessArchive(f"{archive.name} holds a device or pipe ({entry.filename!r})")
 
 
-def _tar_members(archive: Path) -> Iterator[_Member]:
+def tar_members(archive: Path) -> Iterator[_Member]:
+    """The members of a tar archive. Raises UselessArchive or one of `BROKEN` for a damaged one."""
     with tarfile.open(archive) as file:
         for entry in _progress(file, archive):
             if entry.isdir():

@@ -23,9 +23,10 @@ from dassl.utils.errors import UserError, counted, describe
 from dassl.utils.transfer import DRIVE
 from datasets.doctor.names import asked_for
 from datasets.doctor.report import Report, examine
-from datasets.fetch.install import MB, Options, about, at_hand, install, lacking, sources, space
+from datasets.fetch.install import about, install, space
+from datasets.fetch.options import MB, Options, at_hand, lacking, sources
 from datasets.folders import quoted
-from datasets.known.remote import RemoteFile
+from datasets.known.remote import RemoteFile, note_of
 from datasets.known.row import Row
 from datasets.splits import RULES
 
@@ -141,7 +142,7 @@ def _notes(row: Row, report: Report, failed: dict[RemoteFile, list[str]], option
         if file.name in row.split_files:
             text.append(_line("", f"Without it the split is made by a rule: {RULES[row.rule]}."))
         text.append(_line("", f"To use it, put it into {options.root / row.folder} before the first run:"))
-        text += [_line("", page) for page in (*_pages(file), *row.mirrors)]
+        text += [_line("", page) for page in (*_pages(file), *_elsewhere(row))]
     return text
 
 
@@ -166,7 +167,12 @@ def instructions(row: Row, report: Report, options: Options) -> list[str]:
         text = [f"{row.name}: incomplete, by hand:"]
         for file in needed:
             text += ["", *_one_by_hand(file, folder)]
-        text += ["", *(_line("elsewhere", page) for page in row.mirrors)]
+        text += ["", *(_line("elsewhere", page) for page in _elsewhere(row))]
+        return [*text, _line("again", f"python -m datasets.download {row.name} --root {quoted(options.root)}")]
+    if report.absent and row.hub and row.hub.shards:
+        text = [f"{row.name}: incomplete, by hand:", _line("from", row.hub.page)]
+        repository = f"hf download {row.hub.repos[0]} --repo-type dataset --local-dir {quoted(folder)}"
+        text += [_line("or", repository), _line("then", "repeat this command, which lays out its shards")]
         return [*text, _line("again", f"python -m datasets.download {row.name} --root {quoted(options.root)}")]
     if report.absent and not required:
         text = [f"{row.name}: has to be downloaded by hand", _line("from", row.source)]
@@ -199,7 +205,13 @@ def _one_by_hand(file: RemoteFile, folder: Path) -> list[str]:
 
 def _pages(file: RemoteFile) -> list[str]:
     """Where people find a file."""
-    return [*([file.page] if file.page else file.urls), *([DRIVE.format(file.drive)] if file.drive else [])]
+    pages = [file.page] if file.page else [f"{url}{note_of(url)}" for url in file.urls]
+    return [*pages, *([DRIVE.format(file.drive)] if file.drive else [])]
+
+
+def _elsewhere(row: Row) -> list[str]:
+    """Where people find the whole dataset."""
+    return [row.hub.page] if row.hub else []
 
 
 def _line(head: str, text: str) -> str:
@@ -215,7 +227,9 @@ def _dry_run(plan: list[tuple[Row, list[RemoteFile]]], options: Options, rest: b
     for row, files in plan:
         print(f"{row.name}: to {options.root / row.folder}")
         required = [file for file in files if not file.optional]
-        if not required:
+        if row.hub and (row.hub.shards or any(at_hand(row, file, options) is None for file in required)):
+            print(_line("download", f"from the hub{about(row.hub.size)}: {row.hub.page}"))
+        elif not required:
             possible = False
             print(_line("by hand", row.source))
         for file in files:
@@ -223,12 +237,12 @@ def _dry_run(plan: list[tuple[Row, list[RemoteFile]]], options: Options, rest: b
             if here:
                 how, where = "unpack", str(here)
             elif urls:
-                how, where = "download", urls[0]
+                how, where = "or" if row.hub and not options.mirror else "download", f"{urls[0]}{note_of(urls[0])}"
             elif file.drive:
                 how, where = "download" if drive else "gdown", DRIVE.format(file.drive)
             else:
                 how, where = "by hand", file.page
-            if how in ("gdown", "by hand") and not file.optional:
+            if how in ("gdown", "by hand") and not file.optional and not row.hub:
                 possible = False
             print(_line(how, f"{file.name}{about(file.size)}{', optional' if file.optional else ''}: {where}"))
     if plan:

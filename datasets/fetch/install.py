@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from dassl.utils.disk import copy_sparing, size
@@ -27,54 +27,14 @@ from dassl.utils.transfer import (
     was_fetched,
 )
 from datasets.fetch.archives import ArchiveError, UselessArchive, is_archive, unpack
+from datasets.fetch.hub import archive_of, named
+from datasets.fetch.options import MB, TEMPORARY, Options, at_hand, discard, is_there, lacking, move, sources
+from datasets.fetch.webdatasets import bring_shards
 from datasets.folders import some
 from datasets.known.remote import RemoteFile
 from datasets.known.row import Row
 
-MB = 10**6
 DEPTH = 3  # levels of folders in an archive that are searched for a path
-TEMPORARY = ".unpacking-"
-
-
-@dataclass(frozen=True)
-class Options:
-    """Data `root`, `mirror` (URL or folder) tried first, whether to `keep` archives, and where to `say` things."""
-
-    root: Path
-    mirror: str = ""
-    keep: bool = False
-    say: Callable[[str], None] = print
-
-    @property
-    def mirror_folder(self) -> Path | None:
-        """The mirror as a folder of this machine; None for a URL or no mirror."""
-        return Path(self.mirror).expanduser() if self.mirror and "://" not in self.mirror else None
-
-
-def is_there(path: Path) -> bool:
-    """Whether `path` is a file, or a folder that is not empty."""
-    return any(path.iterdir()) if path.is_dir() else path.exists()
-
-
-def lacking(row: Row, root: Path) -> list[RemoteFile]:
-    """The files of a row whose content is not completely in place."""
-    folder = root / row.folder
-    return [file for file in row.files if not all(is_there(folder / place) for place in file.places)]
-
-
-def at_hand(row: Row, file: RemoteFile, options: Options) -> Path | None:
-    """Where the user put a file: in the dataset's folder, or in a mirror that is a folder. None if it is in neither."""
-    folder, mirror = options.root / row.folder, options.mirror_folder
-    places = [folder] if file.put else []  # without `put` the dataset's folder is its final place
-    places += [mirror / row.folder, mirror] if mirror else []
-    found = (place / name for place in places for name in (file.name, *file.also))
-    return next((path for path in found if path.is_file()), None)
-
-
-def sources(row: Row, file: RemoteFile, options: Options) -> list[str]:
-    """The URLs that are tried for a file, in this order; Google Drive is tried after them."""
-    mirror = options.mirror.rstrip("/") if options.mirror and not options.mirror_folder else ""
-    return [*([f"{mirror}/{row.folder}/{file.name}"] if mirror else []), *file.urls]
 
 
 def install(row: Row, options: Options) -> dict[RemoteFile, list[str]]:
@@ -95,11 +55,58 @@ def install(row: Row, options: Options) -> dict[RemoteFile, list[str]]:
             for left in folder.glob(TEMPORARY + "*"):
                 options.say(f"{row.name}: removed what an interrupted run had begun to unpack")
                 shutil.rmtree(left)
+            if row.hub and (row.hub.shards or not options.mirror):
+                _from_hub(row, options)
             tried = {file: _bring(row, file, options) for file in lacking(row, options.root)}
+            if row.hub and options.mirror and any(reasons is not None for reasons in tried.values()):
+                _from_hub(row, options)
+                tried = {file: tried.get(file, []) for file in lacking(row, options.root)}
             return {file: reasons for file, reasons in tried.items() if reasons is not None}
     finally:
         if new and not is_there(folder):
             folder.rmdir()
+
+
+# ---- the hub -------------------------------------------------------------------------------------------------------
+
+
+def _from_hub(row: Row, options: Options) -> None:
+    """Bring what the repository of a row has of its missing files. Says why if it has nothing of them."""
+    if row.hub.shards:
+        return bring_shards(row, options)
+
+    def needed(optional: bool) -> list[RemoteFile]:
+        return [
+            file
+            for file in lacking(row, options.root)
+            if optional >= file.optional and at_hand(row, file, options) is None
+        ]
+
+    if not needed(True):
+        return None
+    try:
+        files = options.on_hub(row.hub)
+    except Unreachable as error:
+        return options.say(f"{row.name}: {error}") if needed(False) else None
+    for file in needed(True):
+        if here := named(file.name, row, files):
+            _bring(row, replace(file, urls=(here.url,), drive="", checksum=here.checksum or file.checksum), options)
+    if not needed(False):
+        return None
+    if not (archive := archive_of(row, files)):
+        return options.say(f"{row.name}: {row.hub.page} has no archive called {row.folder}")
+    places = [*(row.image_folders or (row.images,)), *row.needs, *row.split_files]
+    whole = RemoteFile(
+        archive.name,
+        tuple((place, place) for place in places),
+        (archive.url,),
+        checksum=archive.checksum,
+        size=archive.size // MB,
+        some=True,
+    )
+    cached = replace(options, mirror=str(Path(archive.cached).parent)) if archive.cached else options
+    _bring(row, whole, cached)
+    return None
 
 
 def _bring(row: Row, file: RemoteFile, options: Options) -> list[str] | None:
@@ -113,7 +120,7 @@ def _bring(row: Row, file: RemoteFile, options: Options) -> list[str] | None:
         except (Unreachable, ArchiveError) as error:
             text = f"{origin}: {error}"
             if isinstance(error, UselessArchive):
-                text += _discard(archive, ours, options.root / row.folder)
+                text += discard(archive, ours, options.root / row.folder)
             elif isinstance(error, Damaged) and "://" in origin:
                 text += "; it has been deleted"
             reasons.append(text)
@@ -139,7 +146,7 @@ def _ways(row: Row, file: RemoteFile, options: Options) -> Iterator[tuple[str, C
             try:
                 verify(path, file.checksum)
             except Damaged as error:
-                raise Damaged(str(error) + _discard(path, False, folder)) from None
+                raise Damaged(str(error) + discard(path, False, folder)) from None
         options.say(f"{row.name}: using {path}")
         return path, path == target and was_fetched(path)
 
@@ -162,19 +169,6 @@ def _ways(row: Row, file: RemoteFile, options: Options) -> Iterator[tuple[str, C
         yield DRIVE.format(file.drive), from_drive
 
 
-def _discard(archive: Path, ours: bool, folder: Path) -> str:
-    """Delete a useless file that we downloaded, rename one that the user put into `folder`; returns a text about it."""
-    if ours:
-        archive.unlink()
-        forget(archive)
-        return "; it has been deleted"
-    if archive.parent != folder:
-        return ""
-    aside = archive.with_name(archive.name + ".damaged")
-    os.replace(archive, aside)
-    return f"; it is now called {aside.name}"
-
-
 def _place(row: Row, file: RemoteFile, archive: Path, options: Options) -> None:
     """Unpack an archive and move its wanted content into place; copy a plain file that lies elsewhere."""
     folder = options.root / row.folder
@@ -184,27 +178,24 @@ def _place(row: Row, file: RemoteFile, archive: Path, options: Options) -> None:
     try:
         if not file.put:
             copy_sparing(archive, temporary / "file")
-            _move(temporary / "file", folder / file.name)
+            move(temporary / "file", folder / file.name)
             return
         unpack(archive, temporary)
-        found = {place: _find(temporary, path, archive.name) for path, place in file.put}
-        moved = [place for place, path in found.items() if _move(path, folder / place)]
+        found = {}
+        for path, place in file.put:
+            try:
+                found[place] = _find(temporary, path, archive.name)
+            except ArchiveError:
+                if not file.some:
+                    raise
+        if not found:
+            raise ArchiveError(f"{archive.name} holds nothing of {some(file.places, 5)}: unpack it by hand")
+        moved = [place for place, path in found.items() if move(path, folder / place)]
         if left := [place for place in found if place not in moved]:
             options.say(f"{row.name}: {', '.join(left)} was there already and is left unchanged")
         options.say(f"{row.name}: unpacked {archive.name} to {folder}: {', '.join(moved) or 'nothing new'}")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _move(source: Path, target: Path) -> bool:
-    """Move a file or folder by one rename; returns False if `target` is there already."""
-    if is_there(target):
-        return False
-    if target.is_dir():
-        target.rmdir()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.rename(source, target)
-    return True
 
 
 def _find(top: Path, path: str, archive: str) -> Path:
@@ -238,6 +229,9 @@ def space(plan: list[tuple[Row, list[RemoteFile]]], options: Options) -> tuple[i
     """About (MB to download, MB on disk at the worst moment) for the missing files of several rows."""
     fetched = held = most = 0
     for row, files in plan:
+        if row.hub and row.hub.shards:
+            fetched, most = fetched + row.hub.size, max(most, held + 2 * row.hub.size)
+            held += row.hub.size * (2 if options.keep else 1)
         for file in files:
             there = at_hand(row, file, options) is not None
             if not (there or file.drive or sources(row, file, options)):

@@ -1,18 +1,17 @@
 """General-10: ten tasks, 1191 classes (SoftCPT)."""
 
 from datasets import classnames, readers
-from datasets.known.remote import RemoteFile, coop_split, same_names
+from datasets.known.remote import COOP, RemoteFile, coop_split, same_names
 from datasets.known.row import Row, published_splits
 
 _CARS = "https://ai.stanford.edu/~jkrause"
-MIRRORS = ("https://huggingface.co/datasets/zhengli97/prompt_learning_dataset (with CoOp's split files)",)
 
 
 def _row(name: str, *others, coop: str = "", files: tuple[RemoteFile, ...], **more) -> Row:
-    """A row with CoOp's mirror and, if it has one, CoOp's split file (`coop`: its id on Google Drive)."""
+    """A row with CoOp's sets on the hub and, if it has one, CoOp's split file (`coop`: its id on Google Drive)."""
     if coop:
         files, more["split_files"] = (*files, coop_split(name, coop)), published_splits(name)
-    return Row(name, *others, files=files, mirrors=MIRRORS, **more)
+    return Row(name, *others, files=files, hub=COOP, **more)
 
 
 ROWS = (
@@ -244,7 +243,7 @@ ROWS = (
         source="http://ai.stanford.edu/~jkrause/car196/ (cars_train.tgz, cars_test.tgz, "
         "cars_test_annos_withlabels.mat) and car_devkit.tgz",
         coop="1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT",
-        files=(  # no longer served by their authors
+        files=(
             RemoteFile("cars_train.tgz", same_names("cars_train"), (f"{_CARS}/car196/cars_train.tgz",), size=980),
             RemoteFile("cars_test.tgz", same_names("cars_test"), (f"{_CARS}/car196/cars_test.tgz",), size=978),
             RemoteFile("car_devkit.tgz", same_names("devkit"), (f"{_CARS}/cars/car_devkit.tgz",), size=1),

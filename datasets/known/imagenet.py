@@ -4,7 +4,7 @@ All five have the same task name and template, so that prompts learned on ImageN
 """
 
 from datasets import synsets
-from datasets.known.remote import RemoteFile, same_names
+from datasets.known.remote import COOP, RemoteFile, same_names
 from datasets.known.row import Row
 
 _HENDRYCKS = "https://people.eecs.berkeley.edu/~hendrycks"
@@ -15,7 +15,17 @@ TASK_NAME = "general objects image classification"
 def _shifted(name: str, folder: str, images: str, classes: int, read, **others) -> Row:
     """A shifted test set of ImageNet: the task is the same."""
     return Row(
-        name, folder, images, classes, read, "test-only", TASK_NAME, "general object", task_of="ImageNet", **others
+        name,
+        folder,
+        images,
+        classes,
+        read,
+        "test-only",
+        TASK_NAME,
+        "general object",
+        task_of="ImageNet",
+        hub=COOP,
+        **others,
     )
 
 

@@ -1,8 +1,42 @@
-"""A file of a dataset on the network: its sources, its checksum, and the place of its content."""
+"""Where a dataset is on the network: its files with their sources and checksums, and its repository on the hub."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+# Beginnings of published addresses that no longer answer, or no longer have the file. They are still tried, last.
+DEAD = ("https://ai.stanford.edu/~jkrause", "http://madm.dfki.de/")
+
+
+def note_of(url: str) -> str:
+    """ " (dead: ...)" for a published address that is known not to answer any more; else ""."""
+    return " (dead: its host no longer serves the file)" if url.startswith(DEAD) else ""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A repository of data sets on the Hugging Face hub. It is asked before the published addresses.
+
+    Attributes:
+        repos: names of the repository, tried in this order.
+        revision: branch, tag or commit; "": the default branch.
+        shards: whether it is a webdataset (train/*.tar, test/*.tar, classnames.txt) of one dataset; else it holds
+            archives of several datasets in CoOp's layout, each with the name of its dataset's folder.
+        size: approximate download size in MB; 0 if not known.
+    """
+
+    repos: tuple[str, ...]
+    revision: str = ""
+    shards: bool = False
+    size: int = 0
+
+    @property
+    def page(self) -> str:
+        """Web page of the repository."""
+        return f"https://huggingface.co/datasets/{self.repos[0]}"
+
+
+COOP = Hub(("zhengli97/prompt_learning_dataset",))  # CoOp's sets but ImageNet, with its split files
 
 
 @dataclass(frozen=True)
@@ -21,6 +55,7 @@ class RemoteFile:
         size: approximate download size in MB; 0 if not known.
         unpacked: approximate size on disk in MB; 0 if it is at most `size`.
         optional: whether the dataset can be used without this file.
+        some: whether an archive may lack a part of `put`.
     """
 
     name: str
@@ -33,6 +68,7 @@ class RemoteFile:
     size: int = 0
     unpacked: int = 0
     optional: bool = False
+    some: bool = False
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from dassl.utils.errors import UserError
 from datasets.folders import did_you_mean
-from datasets.known.remote import RemoteFile
+from datasets.known.remote import Hub, RemoteFile
 from datasets.source import Raw
 from datasets.splits import RULES
 
@@ -46,7 +46,7 @@ class Row:
         task_of: the dataset of which this is a shifted test set; contexts learned for its task are used here.
         source: where to get the data, for people.
         files: files that `python -m datasets.download` downloads, or tells how to download.
-        mirrors: pages of others that offer the dataset.
+        hub: its repository on the Hugging Face hub.
         by_hand: steps after a download by hand, if unpacking is not enough; {folder} is the dataset's folder.
         published_images: number of images of the published dataset, in all splits.
         download_size: size of the download in words, if `files` does not tell.
@@ -74,7 +74,7 @@ class Row:
     task_of: str = ""
     source: str = ""
     files: tuple[RemoteFile, ...] = ()
-    mirrors: tuple[str, ...] = ()
+    hub: Hub | None = None
     by_hand: str = ""
     published_images: int = 0
     download_size: str = ""

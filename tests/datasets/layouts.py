@@ -16,6 +16,7 @@ import numpy as np
 
 from datasets.classnames import EUROSAT, PLANT_VILLAGE
 from datasets.table import FASHION20, GENERAL10, PLANT6, ROWS, RS8
+from tests.datasets.layouts_elevater import ELEVATER_MAKERS
 from tests.datasets.layouts_imagenet import IMAGENET_MAKERS
 from tests.datasets.layouts_scenes import SCENE_MAKERS
 from tests.datasets.small_files import folders, put, words, write_lines
@@ -201,6 +202,7 @@ MAKERS: dict[str, Callable[[Path, int], None]] = {
     "Fashion20": fashion20,
     **SCENE_MAKERS,
     **IMAGENET_MAKERS,
+    **ELEVATER_MAKERS,
 }
 
 

@@ -24,7 +24,7 @@ from datasets.icon13.source import ICON13, read_index
 from datasets.icon13.styles import LINE_AND_SOLID, STYLED
 from datasets.splits import RULES
 from datasets.suites import ICON5
-from datasets.table import FASHION20, GENERAL10, IMAGENET, PLANT6, ROWS, RS8, Row
+from datasets.table import ELEVATER20, FASHION20, GENERAL10, IMAGENET, PLANT6, ROWS, RS8, Row
 from tests.datasets.icon13.vendors import COLOUR_VENDORS
 from tests.docs.method_tables import methods, prompted, table, variants
 
@@ -197,14 +197,16 @@ def style_table() -> list[str]:
 def download_table() -> list[str]:
     rows = []
     for row in ROWS.values():
-        ways: list[list[str]] = [[], [], []]
+        ways: list[list[str]] = [[], [], [], []]
+        if row.hub:
+            ways[0].append(f"`{row.hub.repos[0]}`")
         for file in row.files:
             if file.name not in row.split_files:
-                ways[0 if file.urls else 1 if file.drive else 2].append(f"`{file.name}`")
-        if all(file.optional for file in row.files):
-            ways[2].append("everything")
+                ways[1 if file.urls else 2 if file.drive else 3].append(f"`{file.name}`")
+        if all(file.optional for file in row.files) and not row.hub:
+            ways[3].append("everything")
         rows.append([row.name, *(", ".join(way) for way in ways)])
-    return table(["dataset", "fetched by the command", "from Google Drive", "by hand"], rows)
+    return table(["dataset", "hub", "published links", "Google Drive", "by hand"], rows)
 
 
 # ---- published numbers ------------------------------------------------------------------------------------------
@@ -231,6 +233,7 @@ SUITES = {
     "Fashion-20": FASHION20,
     "RS-8": tuple(ROWS[name] for name in RS8),
     "ImageNet": IMAGENET,
+    "ELEVATER": tuple(ROWS[name] for name in ELEVATER20),
 }
 OTHERS = tuple(row for row in ROWS.values() if not any(row in rows for rows in SUITES.values()))
 SUITES["other datasets"] = OTHERS

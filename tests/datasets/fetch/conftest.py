@@ -1,6 +1,7 @@
 """Fixtures for tests of downloads: a local server that offers datasets in their published form."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -30,7 +31,7 @@ def offer(server, monkeypatch, tmp_path):
     the folder of what they hold. Files on Google Drive are served only if `drive`.
     """
 
-    def call(name, drive=True, **changes):
+    def call(name, drive=True, hub=None, **changes):
         row = ROWS[name]
         made = layouts.make(name, tmp_path / "made", images=2) / row.folder
         files = []
@@ -43,8 +44,28 @@ def offer(server, monkeypatch, tmp_path):
             urls = (f"{server.url}/{file.name}",) if file.urls or file.drive else ()
             checksum = "md5:" + hashlib.md5(content).hexdigest() if file.checksum else ""
             files.append(replace(file, urls=urls, drive="", checksum=checksum, size=1, unpacked=1))
-        monkeypatch.setattr(SOURCES[name], "row", replace(row, files=tuple(files), **changes))
+        monkeypatch.setattr(SOURCES[name], "row", replace(row, files=tuple(files), hub=hub, **changes))
         return made
+
+    return call
+
+
+@pytest.fixture
+def hub(server, monkeypatch, tmp_path):
+    """hub(repository, files): serve a repository of the Hugging Face hub with {path: content}."""
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+    def call(repository, files, commit="c0ffee"):
+        siblings = []
+        for path, content in files.items():
+            large = path.endswith((".tar", ".zip"))
+            blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+            lfs = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+            siblings.append({"rfilename": path, "size": len(content), "blobId": blob} | ({"lfs": lfs} if large else {}))
+            server.files[f"/datasets/{repository}/resolve/{commit}/{path}"] = content
+        info = {"id": repository, "sha": commit, "private": False, "siblings": siblings}
+        server.files[f"/api/datasets/{repository}"] = json.dumps(info).encode()
 
     return call
 

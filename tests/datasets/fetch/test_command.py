@@ -7,6 +7,7 @@ import pytest
 
 from datasets.download import main
 from datasets.fetch import archives, install
+from datasets.known.remote import COOP
 from datasets.suites import SOURCES
 from datasets.table import ROWS
 from tests.datasets.fetch.conftest import change, content_of, leftovers
@@ -41,7 +42,7 @@ def test_rows_list_everything_that_is_needed(row):
         assert all(url.startswith(("http://", "https://")) for url in (*file.urls, file.page) if url)
         assert file.urls or file.drive or file.page
     if all(file.optional for file in row.files):
-        assert row.source
+        assert row.source or row.hub
         return
     for wanted in (*(row.image_folders or (row.images,)), *row.needs):
         assert any(f"{wanted}/".startswith(f"{place}/") or place.startswith(f"{wanted}/") for place in places), wanted
@@ -115,8 +116,9 @@ def test_an_archive_that_leaves_its_folder(offer, server, tmp_path, capsys):
     assert not (tmp_path / "data/fgvc_aircraft").exists()
 
 
-def test_a_dead_url_gives_the_alternatives(offer, server, tmp_path, capsys):
-    offer("EuroSAT")
+def test_a_dead_url_gives_the_alternatives(offer, server, monkeypatch, tmp_path, capsys):
+    offer("EuroSAT", hub=COOP)
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
     server.files.clear()
     assert main(["EuroSAT", "OxfordPets", "--root", str(tmp_path / "data"), "--dry-run"]) in (0, 1)
     capsys.readouterr()

@@ -44,7 +44,7 @@ def serve(server: Server) -> ThreadingHTTPServer:
             server.asked.append((self.path, asked))
             if self.path in server.pages:
                 return self._answer(200, b"<!DOCTYPE html><html>moved</html>", {"Content-Type": "text/html"})
-            content = server.files.get(self.path)
+            content = server.files.get(self.path.partition("?")[0])
             if content is None:
                 return self.send_error(404)
             etag = '"' + hashlib.sha1(content).hexdigest() + '"'
