@@ -1,9 +1,10 @@
-"""All runs as one table for other programs.
+"""A page about all runs, and all runs as one table for other programs.
 
+    python report.py output -o report/                report/index.html: tables, curves, comparisons, costs
     python report.py output --csv runs.csv            a row per run, task and metric
     python report.py output --parquet runs.parquet    the same with types; needs pyarrow
 
-docs/outputs.md describes the columns.
+docs/report.md describes the page, docs/outputs.md the columns.
 """
 
 from dassl import program  # isort: skip
@@ -24,6 +25,14 @@ from dassl.utils.errors import UserError
 def build_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="folders with runs at any depth")
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write the page and its files")
+    parser.add_argument("--title", default="Results", metavar="TEXT", help="heading of the page")
+    parser.add_argument(
+        "--baseline", default="", metavar="METHOD", help="compare with this row; default: zero-shot, else CoOp"
+    )
+    parser.add_argument(
+        "--metric", default="overall_metric", metavar="M", help="number of the page; default: the declared one"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table of all runs")
     parser.add_argument("--parquet", type=Path, metavar="FILE", help="the same as Parquet; needs pyarrow")
     parser.add_argument("--test-log", action="store_true", help="read logs of runs that only tested")
@@ -36,13 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.folders:
         parser.error("expected at least one folder with runs, e.g. output")
-    if not (options.csv or options.parquet):
-        parser.error("nothing to write: give --csv FILE or --parquet FILE")
+    if not (options.output or options.csv or options.parquet):
+        parser.error("nothing to write: give -o FOLDER, --csv FILE or --parquet FILE")
     for file in filter(None, (options.csv, options.parquet)):
         if not file.absolute().parent.is_dir():
             raise UserError(f"{file}: there is no folder {file.parent}; create it, or choose another place")
     if options.parquet and not find_spec("pyarrow"):
         raise UserError("--parquet needs the package pyarrow: pip install pyarrow; --csv needs no further package")
+    from dassl.runs.record import canonical
     from reporting.frame import read_frame
 
     frame = read_frame(options.folders, options.test_log)
@@ -54,6 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
             frame.to_parquet(stream, engine="pyarrow", index=False)
     for file in filter(None, (options.csv, options.parquet)):
         print(f"{file}: {counted(len(frame), 'row')} of {counted(frame['path'].nunique(), 'run')}")
+    if options.output:
+        from reporting.page import Options, build
+
+        choice = Options(options.title, options.baseline, canonical(options.metric))
+        print(build(frame, options.output, choice))
     return 0
 
 

@@ -1,0 +1,318 @@
+"""Tables of results: a row per method, a column per number of images, task or data set; published figures below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from reporting.base2new import harmonic
+from reporting.page.blocks import Cell, Row, Table, mark_best, number, spread
+from reporting.page.rows import Group, shots_order, shots_title
+from reporting.tables import summary
+
+ON_TEST = "‡ test images chose settings of the method, as published: the number is too high to be compared"
+AVERAGE = "average"
+
+
+def common_n(stats: pd.DataFrame) -> int:
+    """The most frequent number of seeds."""
+    counts = stats.loc[stats["n"] > 1, "n"]
+    return int(counts.mode().max()) if len(counts) else 1
+
+
+def grid(
+    group: Group,
+    name: str,
+    caption: str,
+    stats: pd.DataFrame,
+    columns: Sequence[tuple[object, str | tuple[str, str]]],
+    larger: bool = True,
+    published: pd.DataFrame | None = None,
+) -> Table:
+    """A table with a row per method.
+
+    Args:
+        stats: columns row, column, mean, std, n, missing.
+        columns: (value of `column`, title) in order.
+        larger: whether larger values are better.
+        published: columns row, column, published, published_std, source, comparable, why; shown below their rows.
+    """
+    at = {
+        (row, column): found for row, column, found in zip(stats["row"], stats["column"], _records(stats), strict=True)
+    }
+    usual, marked = common_n(stats), group.marked
+    rows = [row for row in group.rows if any((row, column) in at for column, _ in columns)]
+    marks = {}
+    for column, _ in columns:
+        values = [np.nan if row in marked else at.get((row, column), {}).get("mean", np.nan) for row in rows]
+        marks.update({(row, column): mark for row, mark in zip(rows, mark_best(values, larger), strict=True)})
+    single = {row for row in rows if row in group.zero_shot}
+    notes, shown = Notes(), []
+    for row in rows:
+        cells = []
+        for column, title in columns:
+            found = at.get((row, column))
+            if found is None:
+                cells.append(Cell("–"))
+                continue
+            unusual = found["n"] != usual and row not in single
+            text = spread(found["mean"], found["std"]) + (f" (n = {found['n']:.0f})" if unusual else "")
+            cells.append(Cell(text, marks[row, column], found["mean"]))
+            if missing := found.get("missing"):
+                notes.add(f"missing: {row}, {_title(title)}", ", ".join(f"seed {seed}" for seed in missing))
+        shown.append(Row(row + (" ‡" if row in marked else ""), cells))
+        if published is not None:
+            shown += _published_rows(published[published["row"] == row], columns, at, row, notes)
+    seeds = f"mean ± standard deviation over {usual} seeds" if usual > 1 else "one run each"
+    more = [ON_TEST] if marked & set(rows) else []
+    data = stats.rename(columns={"row": "method"})
+    if published is not None and len(published):
+        keys = ["row", "column"]
+        data = stats.merge(published, "left", keys).rename(columns={"row": "method"})
+        data["difference"] = (data["mean"] - data["published"]).where(data["comparable"].eq(True))
+    return Table(
+        name, f"{caption}; {seeds}", "method", [title for _, title in columns], shown, data, [*more, *notes.lines()]
+    )
+
+
+def _published_rows(published: pd.DataFrame, columns, at: dict, row: str, notes: Notes) -> list[Row]:
+    """The row with the published figures of one method: figure, and the difference or a mark of why there is none."""
+    if published.empty:
+        return []
+    found = dict(zip(published["column"], _records(published), strict=True))
+    cells = []
+    for column, _ in columns:
+        record = found.get(column)
+        if record is None:
+            cells.append(Cell())
+            continue
+        text = spread(record["published"], record["published_std"])
+        if record["comparable"] and (row, column) in at:
+            text += f" ({number(at[row, column]['mean'] - record['published'], sign='+')})"
+        elif not record["comparable"]:
+            text += f" [{notes.letter('not comparable: ' + str(record['why']))}]"
+        cells.append(Cell(text, "", record["published"]))
+    sources = "; ".join(dict.fromkeys(published["source"].astype(str)))
+    notes.add("published", sources)
+    return [Row("↳ published", cells, "published")]
+
+
+def statistics(values: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """`summary` of values of one metric, with the groups as columns; without groups that have no value."""
+    found = summary(values, by, values["metric"].iloc[0]).reset_index()
+    return found[found["n"] > 0].reset_index(drop=True)
+
+
+class Notes:
+    """Notes below a table: {beginning: further words, each once}, and lettered reasons."""
+
+    def __init__(self):
+        self.texts: dict[str, dict[str, None]] = {}
+        self.letters: dict[str, str] = {}
+
+    def add(self, beginning: str, words: str) -> None:
+        self.texts.setdefault(beginning, {})[words] = None
+
+    def letter(self, reason: str) -> str:
+        return self.letters.setdefault(reason, chr(ord("a") + len(self.letters) % 26))
+
+    def lines(self) -> list[str]:
+        lines = [f"{beginning}: {', '.join(words)}" for beginning, words in self.texts.items()]
+        return [*(f"[{letter}] {reason}" for reason, letter in self.letters.items()), *lines]
+
+
+def _title(title: str | tuple[str, str]) -> str:
+    return title if isinstance(title, str) else ", ".join(title)
+
+
+def _records(frame: pd.DataFrame) -> list[dict]:
+    return frame.to_dict("records")
+
+
+# ---- few-shot --------------------------------------------------------------------------------------------------------
+
+
+def shots_of(values: pd.DataFrame) -> list:
+    """The numbers of images per class, none first and all last; NA stands for none."""
+    return sorted(values["shots"].unique(), key=shots_order)
+
+
+def by_shots(group: Group, metric: str) -> pd.DataFrame:
+    """Statistics of the means over tasks: row, column (number of images), mean, std, n, missing.
+
+    With several numbers of images there is a column AVERAGE for rows that have them all: over the seeds that have all.
+    """
+    values = group.of(metric, mean=True)
+    stats = statistics(values, ["row", "shots"])
+    stats["column"] = [shots_title(shots) for shots in stats["shots"]]
+    trained = values[values["shots"].notna()]
+    if trained["shots"].nunique() > 1:
+        wide = trained.pivot_table("value", ["row", "seed"], "shots", dropna=False)
+        own = wide.dropna().mean(axis=1).groupby("row")
+        each = pd.DataFrame({"mean": own.mean(), "std": own.std(ddof=0), "n": own.count()})
+        each["std"] = each["std"].where(each["n"] > 1)
+        stats = pd.concat([stats, each.rename_axis("row").reset_index().assign(column=AVERAGE)], ignore_index=True)
+        stats["missing"] = [seeds if isinstance(seeds, tuple) else () for seeds in stats["missing"]]
+    return stats
+
+
+def few_shot_table(group: Group, name: str, metric: str, larger: bool, beside: Callable) -> Table:
+    """The table over methods and numbers of images."""
+    stats = by_shots(group, metric)
+    values = group.of(metric, mean=True)
+    titles = [shots_title(shots) for shots in shots_of(values)]
+    columns = [(title, ("" if title == "zero-shot" else "images per class", title)) for title in titles]
+    columns += [(AVERAGE, ("images per class", AVERAGE))] if (stats["column"] == AVERAGE).any() else []
+    published = beside(values)
+    if published is not None:
+        published = published.assign(column=[shots_title(shots) for shots in published["shots"]])
+    tasks = group.of(metric, mean=False)["task"].nunique()
+    means = f", mean over {tasks} tasks," if tasks > 1 else ""
+    caption = f"{metric_text(values)}{means} by number of training images per class"
+    return grid(group, name, caption, stats, columns, larger, published)
+
+
+def task_table(group: Group, name: str, metric: str, larger: bool, shots, beside: Callable) -> Table:
+    """The table over methods and tasks for one number of images, with zero-shot rows."""
+    values = at_shots(group.of(metric, mean=False), shots)
+    stats = statistics(values, ["row", "task"]).rename(columns={"task": "column"})
+    columns = [(task, task) for task in tasks_of(values)]
+    published = beside(values)
+    published = None if published is None else published.assign(column=published["task"])
+    caption = f"{metric_text(values)} per task, {images_text(shots)}"
+    return grid(group, name, caption, stats, columns, larger, published)
+
+
+def at_shots(values: pd.DataFrame, shots) -> pd.DataFrame:
+    """The rows with this number of images per class, and those of zero-shot methods."""
+    return values[values["shots"].isna() | (values["shots"] == shots).fillna(False)]
+
+
+def tasks_of(values: pd.DataFrame) -> list[str]:
+    """Names of the tasks by their number."""
+    return list(values.sort_values("task_id")["task"].unique())
+
+
+def images_text(shots) -> str:
+    if pd.isna(shots):
+        return "zero-shot"
+    return "all training images" if shots < 0 else f"{int(shots)} image{'' if shots == 1 else 's'} per class"
+
+
+METRICS = {"overall_acc": "Accuracy (%)", "mean_acc": "Mean accuracy of the classes (%)", "macro_f1": "Macro F1 (%)"}
+
+
+def metric_text(values: pd.DataFrame) -> str:
+    """What the values of one metric are. If all tasks declare the same metric, `overall_metric` is that one."""
+    metric, declared = values["metric"].iloc[0], set(values["declared"].dropna()) - {""}
+    if metric == "overall_metric":
+        metric = declared.pop() if len(declared) == 1 else "The metric that each task declares"
+    return METRICS.get(metric, f"{metric} (%)")
+
+
+# ---- base to new -----------------------------------------------------------------------------------------------------
+
+HALVES = ("base", "new", "H")
+
+
+def with_harmonic(values: pd.DataFrame) -> pd.DataFrame:
+    """Values per row, shots, seed and task: columns base, new, and H where both are known."""
+    keys = ["row", "shots", "seed", "task_id", "task"]
+    wide = values.pivot_table("value", keys, "classes", dropna=False, observed=True)
+    wide = wide.reindex(columns=["base", "new"]).dropna(how="all").reset_index()
+    both = wide["base"].notna() & wide["new"].notna()
+    wide["H"] = [harmonic(b, n) if ok else np.nan for b, n, ok in zip(wide["base"], wide["new"], both, strict=True)]
+    return wide
+
+
+def half_stats(values: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Statistics of base, new and H per row and `by`; H is that of the means, its ± is over the seeds' own H."""
+    seeds = statistics(values, ["row", by, "classes"])
+    found = {
+        (row, key, half): record
+        for row, key, half, record in zip(seeds["row"], seeds[by], seeds["classes"], _records(seeds), strict=True)
+    }
+    own = with_harmonic(values).groupby(["row", by], dropna=False)["H"].agg(["count", lambda h: h.std(ddof=0)])
+    own.columns = ["n", "std"]
+    for (row, key), record in zip(own.index, _records(own), strict=True):
+        base, new = (found.get((row, key, half)) for half in ("base", "new"))
+        if base and new and record["n"]:
+            std = record["std"] if record["n"] > 1 else np.nan
+            mean = harmonic(base["mean"], new["mean"])
+            found[row, key, "H"] = {"row": row, by: key, "classes": "H", "mean": mean, "std": std, "n": record["n"]}
+    stats = pd.DataFrame(found.values())
+    stats["missing"] = [found if isinstance(found, tuple) else () for found in stats["missing"]]
+    return stats
+
+
+def base_to_new_table(group: Group, name: str, metric: str, larger: bool, beside: Callable) -> Table:
+    """Base classes, new classes and their harmonic mean, by number of images."""
+    values = group.of(metric, mean=True)
+    stats = half_stats(values, "shots")
+    stats["images"] = [shots_title(shots) for shots in stats["shots"]]
+    stats["column"] = list(zip(stats["images"], stats["classes"], strict=True))
+    several = [shots_title(shots) for shots in shots_of(values)]
+    titles = {each: "zero-shot" if each == "zero-shot" else f"{each} images per class" for each in several}
+    columns = [((each, half), (titles[each], half)) for each in several for half in HALVES]
+    if len(several) == 2 and several[0] == "zero-shot":  # one number of images: zero-shot in the same columns
+        stats["column"] = [(several[1], half) for half in stats["classes"]]
+        columns = [((several[1], half), half) for half in HALVES]
+    published = beside(values)
+    if published is not None:
+        known = {column for column, _ in columns}
+        places = [
+            (shots_title(shots), half) for shots, half in zip(published["shots"], published["classes"], strict=True)
+        ]
+        published = published.assign(column=[p if p in known else (several[-1], p[1]) for p in places])
+    caption = f"Base to new: {metric_text(values).lower()} on base classes, on new classes, and their harmonic mean H"
+    table = grid(group, name, caption, stats, columns, larger, published)
+    note = (
+        "H is the harmonic mean of the two means, as in published tables; its ± is over the seeds' own harmonic means"
+    )
+    return Table(**{**vars(table), "notes": [*table.notes, note]})
+
+
+def base_to_new_tasks(group: Group, name: str, metric: str, larger: bool, shots) -> Table:
+    """The harmonic mean per task for one number of images."""
+    values = at_shots(group.of(metric, mean=False), shots)
+    stats = half_stats(values, "task")
+    stats["column"] = list(zip(stats["task"], stats["classes"], strict=True))
+    columns = [((task, half), (task, half)) for task in tasks_of(values) for half in HALVES]
+    return grid(
+        group, name, f"{metric_text(values)}: base, new and H per task, {images_text(shots)}", stats, columns, larger
+    )
+
+
+# ---- other data ------------------------------------------------------------------------------------------------------
+
+
+def transfer_table(group: Group, name: str, metric: str, larger: bool, beside: Callable) -> Table:
+    """Models tested on other data: the source, each target, and the averages of the field."""
+    values = group.of(metric, mean=True)
+    stats = statistics(values, ["row", "tested"]).rename(columns={"tested": "column"})
+    targets = sorted(set(values["tested"]) - {group.suite})
+    averages = {"average of targets": targets}
+    if group.protocol == "domain-shift":
+        averages = {"average": [group.suite, *targets], "OOD average": targets}
+    more = [_average(values, stats, title, suites) for title, suites in averages.items()]
+    stats = pd.concat([stats, *more], ignore_index=True)
+    stats["missing"] = [found if isinstance(found, tuple) else () for found in stats["missing"]]
+    columns = [(group.suite, f"{group.suite} (source)"), *((t, t) for t in targets), *((a, a) for a in averages)]
+    published = beside(values.assign(suite=values["tested"]))
+    published = None if published is None else published.assign(column=published["suite"])
+    caption = f"Trained on {group.suite}, tested on other data: {metric_text(values).lower()}"
+    return grid(group, name, caption, stats, columns, larger, published)
+
+
+def _average(values: pd.DataFrame, stats: pd.DataFrame, title: str, suites: list[str]) -> pd.DataFrame:
+    """The mean of the columns' means, for rows that have every column; ± over the averages of seeds that have all."""
+    means = stats[stats["column"].isin(suites)].groupby("row")["mean"].agg(["mean", "count"])
+    means = means.loc[means["count"] == len(suites), "mean"]
+    wide = values[values["tested"].isin(suites)].pivot_table("value", ["row", "seed"], "tested", dropna=False)
+    own = wide.reindex(columns=suites).dropna().mean(axis=1).groupby("row")
+    found = pd.DataFrame({"mean": means, "std": own.std(ddof=0), "n": own.count()}).dropna(subset="mean")
+    found["n"] = found["n"].fillna(1)
+    found["std"] = found["std"].where(found["n"] > 1)
+    return found.rename_axis("row").reset_index().assign(column=title)
