@@ -11,7 +11,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 ROOMS = runpy.run_path(str(HERE / "softcpt/rooms.py"), run_name="softcpt.rooms")["ROOMS"]
-DATA = ("yaml", "csv", "json", "zip", "safetensors", "j2", "css")
+DATA = ("yaml", "csv", "json", "zip", "safetensors", "j2", "css", "js")
 FOLDERS = {f"softcpt.{room}": room for room in (*ROOMS, "configs")}
 INSIDE = [f"softcpt.{room}.{name}" for room in ROOMS for name in find_packages(str(HERE / room))]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dassl.utils import atomic_write, mkdir_if_missing
@@ -97,7 +97,7 @@ def _files(sections: list[Section]) -> Iterator[tuple[str, bytes]]:
 def render(sections: list[Section], options: Options, facts: list, made: list) -> str:
     """The HTML of the page."""
     environment = Environment(
-        loader=PackageLoader("reporting.page", "."),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
