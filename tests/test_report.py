@@ -55,3 +55,13 @@ def test_mistakes_are_one_error(output, tmp_path, capsys, monkeypatch):
     assert report.main([str(output), "--parquet", str(tmp_path / "a.parquet")]) == 2
     assert "pip install pyarrow" in capsys.readouterr().err
     assert not (tmp_path / "a.parquet").exists()
+
+
+def test_page(output, tmp_path, capsys):
+    page = tmp_path / "report/index.html"
+    words = [str(output), "-o", str(page.parent), "--metric", "accuracy", "--title", "Mine"]
+    assert report.main(words) == 0
+    assert capsys.readouterr().out == f"{page}\n"
+    assert "<h1>Mine</h1>" in page.read_text(encoding="utf-8")
+    assert report.main([*words, "--baseline", "nobody"]) == 2
+    assert "--baseline nobody is not a row of these runs" in capsys.readouterr().err
