@@ -85,7 +85,7 @@ def read(options):
 def main(argv=None):
     options = build_parser().parse_args(argv)
     with program.starting():
-        from sweeps.grid import runs_of, selected, show_tables
+        from sweeps.grid import report_command, runs_of, selected, show_tables
         from sweeps.status import left_out_text, show_status
 
     grid, experiments = read(options)
@@ -99,6 +99,7 @@ def main(argv=None):
     status = make(options, calls)
     if not status or any(call.folder.exists() for call in calls):
         show_tables(grid, experiments)
+        print(f"\npage of all runs: {report_command(calls)}")
     return status
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
+import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +14,7 @@ from pathlib import Path
 from dassl.config import read_yaml
 from dassl.utils.errors import UserError
 
-from .calls import CONFIGS, Call, Place
+from .calls import CONFIGS, REPOSITORY, Call, Place
 from .launchers import Request, calls, folder_of, shots_text
 from .requests import SHIFTED, suite_tasks, transfer_calls, transfer_targets
 from .rows import Row, chosen, read_rows
@@ -285,6 +288,12 @@ def selected(calls: Sequence[Call], expression: str) -> list[Call]:
         rows = ", ".join(dict.fromkeys(call.row for call in calls))
         raise UserError(f'--only "{expression}" fits none of the {len(calls)} runs; rows: {rows}')
     return found
+
+
+def report_command(calls: Sequence[Call]) -> str:
+    """The command that makes a page about the runs (docs/report.md), in the folder that contains them all."""
+    folder = os.path.commonpath([call.folder.parent for call in calls])
+    return shlex.join([sys.executable, str(REPOSITORY / "report.py"), folder, "-o", os.path.join(folder, "report")])
 
 
 def show_tables(grid: Grid, experiments: Sequence[Experiment]) -> None:

@@ -228,6 +228,8 @@ def _analysis_end(grid: Grid, experiments: Sequence[Experiment]) -> None:
 
 def _demo_end(grid: Grid, experiments: Sequence[Experiment]) -> None:
     from analysis.sweep import main as curve
+    from reporting.frame import read_frame
+    from reporting.page import Options, build
 
     show_tables(grid, [each for each in experiments if each.shots == 4])
     zero_shot = next(each.folder for each in experiments if each.row == "ZeroshotCLIP")
@@ -239,6 +241,9 @@ def _demo_end(grid: Grid, experiments: Sequence[Experiment]) -> None:
     print(f"\n{grid.suites[0]}, {grid.config}, mean over the tasks", flush=True)
     figures = str(output / "output/icon5/figures/demo")
     curve([*lines, "--zero-shot", zero_shot, "--compare", "SoftCPT-NATA", "--out", figures])
+    folders = sorted({each.folder.removesuffix("/seed*") for each in experiments})
+    page = build(read_frame(folders), output / "output/icon5/report", Options("Icon5: 1 to 8 images per class"))
+    print(f"\nall results as a page: {page}")
     best = of_shots["SoftCPT-NATA"].replace("_4shots", "_8shots")
     print(
         "\nnext:\n"

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from reporting.figures import Figure
 
 BEST, SECOND = "best", "second"
-MARKS = {BEST: "font-weight: bold", SECOND: "text-decoration: underline"}  # what Styler makes \bfseries and \underline
+MARKS = {BEST: "textbf:--rwrap", SECOND: "underline:--rwrap"}  # commands of LaTeX around the text of a cell
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,14 @@ class Table:
 
     def as_latex(self) -> str:
         """The table for LaTeX with the package booktabs."""
-        texts = pd.DataFrame([[cell.text for cell in row.cells] for row in self.rows], dtype=str)
-        texts.columns = pd.MultiIndex.from_tuples(self.columns) if self.groups else pd.Index(self.titles)
-        texts.index = pd.Index([row.label for row in self.rows])
-        marks = [[MARKS.get(cell.mark, "") for cell in row.cells] for row in self.rows]
-        styler = texts.style.apply(lambda shown: pd.DataFrame(marks, shown.index, shown.columns).to_numpy(), axis=None)
-        styler = styler.format(escape="latex").format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
+        texts = pd.DataFrame([[row.label, *(cell.text for cell in row.cells)] for row in self.rows], dtype=str)
+        titles = [("", self.head), *self.columns] if self.groups else [self.head, *self.titles]
+        texts.columns = pd.MultiIndex.from_tuples(titles) if self.groups else pd.Index(titles)
+        marks = [["", *(MARKS.get(cell.mark, "") for cell in row.cells)] for row in self.rows]
+        styler = texts.style.apply(lambda _: pd.DataFrame(marks, texts.index, texts.columns).to_numpy(), axis=None)
+        styler = styler.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")
         latex = styler.to_latex(
             hrules=True,
-            convert_css=True,
             caption=_escaped(self.caption),
             position_float="centering",
             column_format="l" * (1 + self.texts) + "r" * (len(self.columns) - self.texts),
@@ -101,7 +100,16 @@ def _escaped(text: str) -> str:
 
 def _symbols(latex: str) -> str:
     """Characters beyond ASCII that tables use, as commands of LaTeX."""
-    known = {"±": r"$\pm$", "−": "$-$", "‡": r"$^\ddagger$", "–": "--", "≥": r"$\geq$", "×": r"$\times$"}
+    known = {
+        "<": "$<$",
+        ">": "$>$",
+        "±": r"$\pm$",
+        "−": "$-$",
+        "‡": r"$^\ddagger$",
+        "–": "--",
+        "≥": r"$\geq$",
+        "×": r"$\times$",
+    }
     for character, command in {**known, "…": r"\dots{}", "↳": r"\quad ", "→": r"$\to$"}.items():
         latex = latex.replace(character, command)
     return latex

@@ -26,7 +26,7 @@ def _legend(figure, axes, columns: int = 6) -> None:
     handles = {}
     for each in axes:
         handles |= dict(zip(*each.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
+    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=columns)
 
 
 def _panels(figure, count: int, most: int = 4, **shared):
