@@ -5,51 +5,40 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dassl.runs.record import CONFUSION, read_config
+from dassl.runs.record import read_config
 from reporting.page.blocks import Cell, Row, Table
 
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, COLUMNS = "predictions.csv", ["path", "task", "label", "class1"]
 MOST_SEEDS, MOST_PAIRS, MOST_CLASSES, MOST_TASKS = 3, 12, 16, 12
-THUMBNAIL, MOST_IMAGES = 56, 24  # pixels, and images per section
+THUMBNAIL, PER_PAIR, MOST_IMAGES = 56, 2, 24  # pixels; images per pair and section
 
 
-def confusion(folders: Iterable[str]) -> pd.DataFrame:
-    """Counts over all runs: columns task, label, predicted, images. Empty where nothing was kept."""
-    parts = [part for part in map(_of_run, folders) if part is not None]
-    if not parts:
-        return pd.DataFrame(columns=["task", "label", "predicted", "images"])
-    return pd.concat(parts).groupby(["task", "label", "predicted"], sort=False, as_index=False)["images"].sum()
+def read_predictions(folders: Iterable[str], names: Mapping[str, str]) -> pd.DataFrame:
+    """The predictions that runs kept of their tests: columns folder, path, task, label, predicted. Empty without any.
+
+    Args:
+        names: {key of a task: name to show}.
+    """
+    parts = []
+    for folder in folders:
+        try:
+            table = pd.read_csv(Path(folder) / PREDICTIONS, usecols=COLUMNS, dtype=str, keep_default_na=False)
+        except (OSError, ValueError):  # not kept, or a damaged file
+            continue
+        parts.append(table.assign(folder=folder, task=table["task"].map(lambda key: names.get(key, key))))
+    found = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["folder", *COLUMNS])
+    return found.rename(columns={"class1": "predicted"})
 
 
-def _of_run(folder: str) -> pd.DataFrame | None:
-    predictions = read_predictions(folder)
-    if predictions is not None:
-        return predictions.groupby(["task", "label", "predicted"], sort=False).size().reset_index(name="images")
-    counts = _read(Path(folder) / CONFUSION, ["task", "class", "predicted", "images"])
-    return None if counts is None else counts.rename(columns={"class": "label"}).astype({"images": int})
-
-
-def read_predictions(folder: str) -> pd.DataFrame | None:
-    """Columns path, task, label, predicted of a run's predictions; None where it kept none."""
-    found = _read(Path(folder) / PREDICTIONS, ["path", "task", "label"])
-    if found is None or len(found.columns) < 4:
-        return None
-    first = next(column for column in found.columns if column not in ("path", "task", "label"))
-    return found.rename(columns={first: "predicted"})[["path", "task", "label", "predicted"]]
-
-
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError):  # among them a damaged file
-        return None
-    return table if len(table) and set(columns) <= set(table.columns) else None
+def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Counts over all runs: columns task, label, predicted, images."""
+    return predictions.groupby(["task", "label", "predicted"], sort=False).size().reset_index(name="images")
 
 
 def accuracies(counts: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -99,24 +88,24 @@ def confused_table(name: str, caption: str, pairs: pd.DataFrame) -> Table:
     return Table(name, caption, "class", columns, rows, pairs, texts=2)
 
 
-def thumbnails(folders: Iterable[str], pairs: pd.DataFrame) -> list[dict]:
-    """Small images of confused pairs that are still on this disk: {"source", "label", "predicted", "path"}."""
-    found, seen = [], set()
-    wanted = {(pair["task"], pair["label"], pair["predicted"]) for pair in pairs.to_dict("records")}
-    for folder in folders:
-        predictions = read_predictions(folder)
-        if predictions is None:
-            continue
-        root = _root(folder)
-        for line in predictions.to_dict("records"):
-            key = (line["task"], line["label"], line["predicted"])
-            if len(found) >= MOST_IMAGES:
-                return found
-            if key not in wanted or line["path"] in seen or sum(each["key"] == key for each in found) >= 2:
-                continue
-            seen.add(line["path"])
-            if source := _thumbnail(root / line["path"]):
-                found.append({**line, "key": key, "source": source})
+def thumbnails(predictions: pd.DataFrame, pairs: pd.DataFrame) -> list[dict]:
+    """Small images of confused pairs that are still on this disk: "source" (a data URL), "path", "label", "predicted".
+
+    At most PER_PAIR images of a pair and MOST_IMAGES in all.
+    """
+    keys = ["task", "label", "predicted"]
+    wrong = pairs[keys].merge(predictions, on=keys).drop_duplicates([*keys, "path"])
+    found, roots = [], {}
+    for _, part in wrong.groupby(keys, sort=False):
+        shown = 0
+        for line in part.head(PER_PAIR * 3).to_dict("records"):
+            if shown == PER_PAIR or len(found) == MOST_IMAGES:
+                break
+            if line["folder"] not in roots:
+                roots[line["folder"]] = _root(line["folder"])
+            if source := _thumbnail(roots[line["folder"]] / os.path.expanduser(line["path"])):
+                found.append({**line, "source": source})
+                shown += 1
     return found
 
 

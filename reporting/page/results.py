@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from reporting.tables import summary
 
 ON_TEST = "‡ test images chose settings of the method, as published: the number is too high to be compared"
 AVERAGE = "average"
+PUBLISHED = ["published", "published_std", "source", "note", "comparable", "why"]
 
 
 def common_n(stats: pd.DataFrame) -> int:
@@ -37,7 +38,7 @@ def grid(
         stats: columns row, column, mean, std, n, missing.
         columns: (value of `column`, title) in order.
         larger: whether larger values are better.
-        published: columns row, column, published, published_std, source, comparable, why; shown below their rows.
+        published: columns row, column, published, published_std, source, note, comparable, why; shown below their rows.
     """
     at = {
         (row, column): found for row, column, found in zip(stats["row"], stats["column"], _records(stats), strict=True)
@@ -67,11 +68,12 @@ def grid(
             shown += _published_rows(published[published["row"] == row], columns, at, row, notes)
     seeds = f"mean ± standard deviation over {usual} seeds" if usual > 1 else "one run each"
     more = [ON_TEST] if marked & set(rows) else []
-    data = stats.rename(columns={"row": "method"})
-    if published is not None and len(published):
-        keys = ["row", "column"]
-        data = stats.merge(published, "left", keys).rename(columns={"row": "method"})
+    data = stats.copy()
+    if published is not None:
+        data = data.merge(published[["row", "column", *PUBLISHED]], "left", ["row", "column"])
         data["difference"] = (data["mean"] - data["published"]).where(data["comparable"].eq(True))
+    data["column"] = [_title(column) for column in data["column"]]
+    data = data.rename(columns={"row": "method"})
     return Table(
         name, f"{caption}; {seeds}", "method", [title for _, title in columns], shown, data, [*more, *notes.lines()]
     )
@@ -79,9 +81,10 @@ def grid(
 
 def _published_rows(published: pd.DataFrame, columns, at: dict, row: str, notes: Notes) -> list[Row]:
     """The row with the published figures of one method: figure, and the difference or a mark of why there is none."""
-    if published.empty:
+    shown = {column for column, _ in columns}
+    found = {record["column"]: record for record in _records(published) if record["column"] in shown}
+    if not found:
         return []
-    found = dict(zip(published["column"], _records(published), strict=True))
     cells = []
     for column, _ in columns:
         record = found.get(column)
@@ -92,10 +95,10 @@ def _published_rows(published: pd.DataFrame, columns, at: dict, row: str, notes:
         if record["comparable"] and (row, column) in at:
             text += f" ({number(at[row, column]['mean'] - record['published'], sign='+')})"
         elif not record["comparable"]:
-            text += f" [{notes.letter('not comparable: ' + str(record['why']))}]"
+            text += f" [{notes.letter('not comparable: ' + record['why'])}]"
         cells.append(Cell(text, "", record["published"]))
-    sources = "; ".join(dict.fromkeys(published["source"].astype(str)))
-    notes.add("published", sources)
+    for record in found.values():
+        notes.add("published", record["source"] + (f" ({record['note']})" if record["note"] else ""))
     return [Row("↳ published", cells, "published")]
 
 
@@ -158,15 +161,15 @@ def by_shots(group: Group, metric: str) -> pd.DataFrame:
     return stats
 
 
-def few_shot_table(group: Group, name: str, metric: str, larger: bool, beside: Callable) -> Table:
+def few_shot_table(group: Group, name: str, metric: str, larger: bool, published: pd.DataFrame | None) -> Table:
     """The table over methods and numbers of images."""
     stats = by_shots(group, metric)
     values = group.of(metric, mean=True)
     titles = [shots_title(shots) for shots in shots_of(values)]
     columns = [(title, ("" if title == "zero-shot" else "images per class", title)) for title in titles]
     columns += [(AVERAGE, ("images per class", AVERAGE))] if (stats["column"] == AVERAGE).any() else []
-    published = beside(values)
     if published is not None:
+        published = published[published["task_key"] == ""]
         published = published.assign(column=[shots_title(shots) for shots in published["shots"]])
     tasks = group.of(metric, mean=False)["task"].nunique()
     means = f", mean over {tasks} tasks," if tasks > 1 else ""
@@ -174,13 +177,16 @@ def few_shot_table(group: Group, name: str, metric: str, larger: bool, beside: C
     return grid(group, name, caption, stats, columns, larger, published)
 
 
-def task_table(group: Group, name: str, metric: str, larger: bool, shots, beside: Callable) -> Table:
+def task_table(group: Group, name: str, metric: str, larger: bool, shots, published: pd.DataFrame | None) -> Table:
     """The table over methods and tasks for one number of images, with zero-shot rows."""
     values = at_shots(group.of(metric, mean=False), shots)
     stats = statistics(values, ["row", "task"]).rename(columns={"task": "column"})
     columns = [(task, task) for task in tasks_of(values)]
-    published = beside(values)
-    published = None if published is None else published.assign(column=published["task"])
+    if published is not None:
+        published = at_shots(published, shots)
+        published = published.assign(
+            column=published["task_key"].map(dict(zip(values["task_key"], values["task"], strict=True)))
+        )
     caption = f"{metric_text(values)} per task, {images_text(shots)}"
     return grid(group, name, caption, stats, columns, larger, published)
 
@@ -247,7 +253,7 @@ def half_stats(values: pd.DataFrame, by: str) -> pd.DataFrame:
     return stats
 
 
-def base_to_new_table(group: Group, name: str, metric: str, larger: bool, beside: Callable) -> Table:
+def base_to_new_table(group: Group, name: str, metric: str, larger: bool, published: pd.DataFrame | None) -> Table:
     """Base classes, new classes and their harmonic mean, by number of images."""
     values = group.of(metric, mean=True)
     stats = half_stats(values, "shots")
@@ -259,8 +265,8 @@ def base_to_new_table(group: Group, name: str, metric: str, larger: bool, beside
     if len(several) == 2 and several[0] == "zero-shot":  # one number of images: zero-shot in the same columns
         stats["column"] = [(several[1], half) for half in stats["classes"]]
         columns = [((several[1], half), half) for half in HALVES]
-    published = beside(values)
     if published is not None:
+        published = published[published["task_key"] == ""]
         known = {column for column, _ in columns}
         places = [
             (shots_title(shots), half) for shots, half in zip(published["shots"], published["classes"], strict=True)
@@ -288,7 +294,7 @@ def base_to_new_tasks(group: Group, name: str, metric: str, larger: bool, shots)
 # ---- other data ------------------------------------------------------------------------------------------------------
 
 
-def transfer_table(group: Group, name: str, metric: str, larger: bool, beside: Callable) -> Table:
+def transfer_table(group: Group, name: str, metric: str, larger: bool, published: pd.DataFrame | None) -> Table:
     """Models tested on other data: the source, each target, and the averages of the field."""
     values = group.of(metric, mean=True)
     stats = statistics(values, ["row", "tested"]).rename(columns={"tested": "column"})
@@ -300,8 +306,8 @@ def transfer_table(group: Group, name: str, metric: str, larger: bool, beside: C
     stats = pd.concat([stats, *more], ignore_index=True)
     stats["missing"] = [found if isinstance(found, tuple) else () for found in stats["missing"]]
     columns = [(group.suite, f"{group.suite} (source)"), *((t, t) for t in targets), *((a, a) for a in averages)]
-    published = beside(values.assign(suite=values["tested"]))
-    published = None if published is None else published.assign(column=published["suite"])
+    if published is not None:
+        published = published[published["task_key"] == ""].assign(column=published["suite"])
     caption = f"Trained on {group.suite}, tested on other data: {metric_text(values).lower()}"
     return grid(group, name, caption, stats, columns, larger, published)
 

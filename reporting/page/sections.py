@@ -28,7 +28,7 @@ class Options:
         title: heading of the page.
         baseline: the row or method that others are compared with; "": zero-shot, else CoOp or its kind.
         metric: the number of all tables and figures.
-        beside: function from a part of the frame to published figures (reporting/published.py), or None.
+        beside: published figures of a part of the frame, as reporting/published.py finds them; None: without.
     """
 
     title: str = "Results"
@@ -73,22 +73,26 @@ class _Maker:
         shots = sorted(self.values["shots"].dropna().unique(), key=shots_order)
         self.ticks = [shots_title(each) for each in shots]
         self.most = shots[-1] if shots else pd.NA
+        self.published = self.figures()
 
-    def beside(self, values: pd.DataFrame) -> pd.DataFrame | None:
-        """Published figures of the rows of `values`, with the column `row`; None without any."""
+    def figures(self) -> pd.DataFrame | None:
+        """Published figures beside the rows, with the columns of `beside` and `row`; None without any."""
         if self.options.beside is None:
             return None
-        parts = []
-        for row, part in values.groupby("row", sort=False):
-            found = self.options.beside(part)
-            parts += [found.assign(row=row)] if len(found) else []
-        return pd.concat(parts, ignore_index=True) if parts else None
+        frame = self.group.frame
+        frame = frame.assign(suite=frame["tested"])
+        found = [self.options.beside(part).assign(row=row) for row, part in frame.groupby("row", sort=False)]
+        figures = pd.concat(found, ignore_index=True)
+        figures = figures[figures["metric"] == self.metric]
+        return figures if len(figures) else None
 
     # ---- few-shot
 
     def few_shot(self, section: Section) -> None:
         group, name = self.group, self.key
-        section.blocks.append(results.few_shot_table(group, f"{name}-results", self.metric, self.larger, self.beside))
+        section.blocks.append(
+            results.few_shot_table(group, f"{name}-results", self.metric, self.larger, self.published)
+        )
         several = len(self.ticks) > 1
         if several:
             stats = results.by_shots(group, self.metric).assign(panel="mean over tasks")
@@ -107,7 +111,9 @@ class _Maker:
     def tasks(self, tasks: list[str], several: bool) -> Section:
         group, name = self.group, self.key
         part = Section(f"{name}-tasks", "Per task")
-        part.blocks.append(results.task_table(group, f"{name}-tasks", self.metric, self.larger, self.most, self.beside))
+        part.blocks.append(
+            results.task_table(group, f"{name}-tasks", self.metric, self.larger, self.most, self.published)
+        )
         shown = tasks[: plots.MOST_PANELS]
         if several:
             stats = results.statistics(self.of_tasks, ["row", "task", "shots"]).rename(columns={"task": "panel"})
@@ -177,23 +183,24 @@ class _Maker:
         runs = one_per_run(runs[runs["row"].isin(best)])
         seeds = runs["seed"].drop_duplicates().sort_values().head(classes.MOST_SEEDS)
         folders = list(runs.loc[runs["seed"].isin(seeds), "path"])
-        counts = classes.confusion(folders)
-        if len(counts):
-            section.parts.append(self.classes(counts, folders, best[0]))
+        names = dict(zip(self.of_tasks["task_key"], self.of_tasks["task"], strict=True))
+        predictions = classes.read_predictions(folders, names)
+        if len(predictions):
+            section.parts.append(self.classes(predictions, best[0]))
         found = training_curves(group, self.most, group.rows)
         if found:
             caption = f"Training by epoch, {results.images_text(self.most)}: mean over seeds, as the logs print it"
             figure = plots.training(f"{name}-training", caption, found, self.styles)
             section.parts.append(Section(f"{name}-training", "Training curves", [figure], folded=True))
 
-    def classes(self, counts: pd.DataFrame, folders: list[str], row: str) -> Section:
-        name = self.key
+    def classes(self, predictions: pd.DataFrame, row: str) -> Section:
+        name, counts = self.key, classes.confusion(predictions)
         where = f"{row}, {results.images_text(self.most)}"
         part = Section(f"{name}-classes", f"Classes: {row}", folded=True)
         pairs = classes.confused(counts)
         if len(pairs):
             part.blocks.append(classes.confused_table(f"{name}-confused", f"Most confused classes: {where}", pairs))
-            part.blocks += gallery(classes.thumbnails(folders, pairs))
+            part.blocks += gallery(classes.thumbnails(predictions, pairs))
         shades = {task: matrix.to_numpy(float) for task, matrix in classes.matrices(counts).items()}
         part.blocks.append(plots.matrices(f"{name}-confusion", f"Confusion matrices: {where}", shades))
         caption = f"Accuracy of the classes that are recognised worst: {where}"
@@ -213,7 +220,7 @@ class _Maker:
     def base_to_new(self, section: Section) -> None:
         group, name = self.group, self.key
         section.blocks.append(
-            results.base_to_new_table(group, f"{name}-results", self.metric, self.larger, self.beside)
+            results.base_to_new_table(group, f"{name}-results", self.metric, self.larger, self.published)
         )
         if self.of_tasks["task"].nunique() > 1:
             table = results.base_to_new_tasks(group, f"{name}-tasks", self.metric, self.larger, self.most)
@@ -229,7 +236,7 @@ class _Maker:
 
     def transfer(self, section: Section) -> None:
         group, name = self.group, self.key
-        table = results.transfer_table(group, f"{name}-results", self.metric, self.larger, self.beside)
+        table = results.transfer_table(group, f"{name}-results", self.metric, self.larger, self.published)
         section.blocks.append(table)
         values = self.values[self.values["tested"] != group.suite]
         values = values.assign(task=values["tested"], task_id=values["tested"])

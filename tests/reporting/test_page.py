@@ -10,6 +10,7 @@ import statistics
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from dassl.utils.errors import UserError
 from reporting.figures import Figure
@@ -226,18 +227,18 @@ def test_tests_on_other_data(undrawn, tmp_path):
 def test_published_figures_stand_below_their_rows(undrawn, few_shot, tmp_path):
     def beside(part):
         """As reporting.published.beside: a figure of CoOp for each number of images."""
-        rows = part[(part.method == "CoOp") & part.task_id.isna()].drop_duplicates("shots")
+        rows = part[(part.method == "CoOp") & (part.task_key == "") & (part.metric == "overall_metric")]
+        rows = rows.drop_duplicates("shots")[["suite", "task_key", "shots", "classes", "method", "metric"]]
         why = ["" if shots == 1 else "other data" for shots in rows.shots]
-        return rows[["suite", "task_key", "shots", "classes", "method"]].assign(
-            published=49.0, published_std=0.5, source="A paper", comparable=[not text for text in why], why=why
-        )
+        figure = {"published": 49.0, "published_std": 0.5, "source": "A paper", "note": "page 3"}
+        return rows.assign(**figure, comparable=[not text for text in why], why=why)
 
     page, text = made(tmp_path, few_shot, beside=beside)
     mean = few_shot[(few_shot.metric == "overall_metric") & few_shot.task_id.isna() & (few_shot.shots == 1)]
     difference = mean[mean.method == "CoOp"].value.mean() - 49
     shown = table(page, "toy-few-shot-rn50-results")["↳ published"]
     assert shown[1] == f"49.00 ± 0.50 ({difference:+.2f})" and shown[2] == "49.00 ± 0.50 [a]"
-    assert "[a] not comparable: other data" in text and "published: A paper" in text
+    assert "[a] not comparable: other data" in text and "published: A paper (page 3)" in text
     lines = read_csv(tmp_path / "report/tables/toy-few-shot-rn50-results.csv")
     [one] = [line for line in lines if line["method"] == "CoOp" and line["column"] == "1"]
     assert float(one["difference"]) == pytest.approx(difference)
@@ -307,9 +308,15 @@ def test_classes_of_the_best_row(tmp_path, monkeypatch):
     found = frame(run("A", {"animals": 60.0}), run("B", {"animals": 50.0}))
     folder = tmp_path / "output/Toy/A/rn50_1shots/seed1"
     folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(f"DATASET:\n  ROOT: {tmp_path / 'data'}\n")
+    (tmp_path / "data").mkdir()
+    Image.new("RGB", (90, 60), "red").save(tmp_path / "data/2.png")
     counts = [("cat", "cat", 6), ("cat", "dog, small", 4), ("dog, small", "dog, small", 5), ("dog, small", "cat", 5)]
-    with open(folder / "confusion.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("task", "class", "predicted", "images"), *(("animals", *line) for line in counts)])
+    lines = [("animals", label, predicted) for label, predicted, n in counts for _ in range(n)]
+    with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "task", "label", "class1", "probability1"))
+        writer.writerows((f"{n % 5}.png", *line, 0.5) for n, line in enumerate(lines))
     log = "".join(
         f"epoch [{n}/3][5/5]\tloss {4 / n:.2f} ({4 / n:.2f}) acc {20 * n}.0 ({20 * n}.0)\n" for n in (1, 2, 3)
     )
@@ -317,6 +324,8 @@ def test_classes_of_the_best_row(tmp_path, monkeypatch):
     page, text = made(tmp_path, found)
     confused = page.tables["toy-few-shot-rn50-confused"][1:]
     assert confused == [["dog, small", "cat", "animals", "5", "50.0"], ["cat", "dog, small", "animals", "4", "40.0"]]
+    thumbnails = [attributes for tag, attributes in page.attributes if tag == "img"]
+    assert len(thumbnails) == 2 and all(each["src"].startswith("data:image/jpeg") for each in thumbnails)
     assert "Training curves" in text and "loss 1.33 after 3 epochs" in text
 
 
