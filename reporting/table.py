@@ -1,6 +1,9 @@
 """Tables of experiments as plain text: `python -m reporting.table [--title TEXT] [--costs] LABEL=FOLDER ...`."""
 
 import sys
+from collections.abc import Sequence
+
+import pandas as pd
 
 from dassl import program
 from dassl.utils.arguments import Parser, add_seeds
@@ -16,9 +19,10 @@ from reporting.experiments import (
     named_folders,
     stat,
 )
-from reporting.published import AVERAGE, SOURCES, Published
-from reporting.published import load as published_table
+from reporting.frame import frame_of
+from reporting.published import SOURCES, TASKS, beside
 
+AVERAGE = "average"
 WIDTH = 120  # most characters per line of a table
 
 
@@ -146,49 +150,81 @@ def experiments_table(
 
 
 def wide_table(
-    experiments: list[Experiment], choice: Choice, ci95: bool = False, published: Published | None = None
+    experiments: list[Experiment], choice: Choice, ci95: bool = False, published: Sequence[pd.DataFrame] = ()
 ) -> str:
     """The layout of papers at any width: a row per experiment, a column per task, the average last.
 
-    Numbers of `published` follow below a row, if it has some of the tasks.
+    `published`, as from `published_beside`, follows below a row, if it has some of the tasks.
     """
     tasks = sorted({(task.id, task.name): task for x in experiments for task in x.tasks()}.items())
     header = ["method", "n", *(task.key or task.name for _, task in tasks), AVERAGE]
     rows = []
-    for experiment in experiments:
+    for number, experiment in enumerate(experiments):
         runs = experiment.finished
         values = [stat([choice.of_task(run, identity) for run in runs], ci95) for identity, _ in tasks]
         overall = stat([choice.overall(run) for run in runs], ci95)
         rows.append(
             [experiment.label + experiment.mark, str(overall.n if overall else 0), *map(cell, values), cell(overall)]
         )
-        row = published.row(experiment) if published else {}
-        if any(task.key in row for _, task in tasks):
-            there = [cell(row.get(task.key)) for _, task in tasks]
-            # a paper's average is over all columns of the paper
-            rows.append(["… published", "", *there, cell(row[AVERAGE]) if len(tasks) + 1 == len(row) else ""])
+        figures = _by_task(published[number], choice) if published else {}
+        if any(task.key in figures for _, task in tasks):
+            there = [cell(_stat(figures.get(task.key))) for _, task in tasks]
+            mean = figures.get("")
+            whole = mean and len(tasks) == TASKS.get(mean["suite"], 0)  # a paper's average is over all of its columns
+            rows.append(["… published", "", *there, cell(_stat(mean)) if whole else ""])
     return render(header, rows)
 
 
-def comparison_table(experiments: list[Experiment], choice: Choice, published: Published, ci95: bool = False) -> str:
-    """Overall values of the experiments compared with the numbers of `published`, where it has some."""
-    text, rows = [f"published: {published.source}"], []
-    found = [(x, published.overall(x)) for x in experiments if x.finished]
-    found = [(x, number) for x, number in found if number is not None]
+def published_beside(experiments: list[Experiment], source: str) -> list[pd.DataFrame]:
+    """The figures of a source beside each experiment: those of its label, else of the method that its runs record."""
+    found = []
+    for experiment in experiments:
+        runs = frame_of([(experiment.label, experiment)])
+        figures = beside(runs.assign(method=experiment.label), source)
+        found.append(figures if len(figures) else beside(runs, source))
+    return found
+
+
+def _by_task(figures: pd.DataFrame, choice: Choice) -> dict[str, dict]:
+    """{key of a task, or "" for the mean over tasks: its figure} for a metric."""
+    return {row["task_key"]: row for row in figures[figures["metric"] == choice.number].to_dict("records")}
+
+
+def _stat(figure: dict | None) -> Stat | None:
+    if figure is None:
+        return None
+    return Stat(figure["published"], None if pd.isna(figure["published_std"]) else figure["published_std"], 1)
+
+
+def comparison_table(
+    experiments: list[Experiment],
+    choice: Choice,
+    source: str,
+    published: Sequence[pd.DataFrame],
+    ci95: bool = False,
+) -> str:
+    """Overall values of the experiments compared with the figures of a source, where it has some."""
+    text, rows, found = [f"published: {SOURCES[source]}"], [], []
+    for experiment, figures in zip(experiments, published, strict=True):
+        tasks, figures = experiment.tasks(), _by_task(figures, choice)
+        figure = figures.get(tasks[0].key if len(tasks) == 1 else "") or figures.get("")
+        if figure and experiment.finished:
+            found.append((experiment, figure))
     if not found:
         return f"{text[0]}; it has no number for any of these"
-    same = all(published.same_data(experiment) for experiment, _ in found)
-    for experiment, number in found:
+    same = any(figure["comparable"] for _, figure in found)
+    for experiment, figure in found:
         here = stat([choice.overall(run) for run in experiment.finished], ci95)
-        rows.append([experiment.label + experiment.mark, cell(here), cell(number)])
+        rows.append([experiment.label + experiment.mark, cell(here), cell(_stat(figure))])
         if same:
-            rows[-1].append(f"{here.mean - number.mean:+.2f}" if here else "-")
-    if not same:
-        text.append("Of other data than these: the order of the rows can be compared, the numbers cannot.")
+            rows[-1].append(f"{here.mean - figure['published']:+.2f}" if here and figure["comparable"] else "-")
     kinds = {(run.settings.get("backbone"), run.settings.get("shots")) for x, _ in found for run in x.finished}
     kinds = sorted(f"{backbone or 'unknown backbone'}, {shots} images per class" for backbone, shots in kinds)
-    text.append(f"here: {'; '.join(kinds)}")
-    return "\n".join([*text, "", render(["method", "here", "published", *(["difference"] if same else [])], rows)])
+    text += [f"here: {'; '.join(kinds)}", ""]
+    text.append(render(["method", "here", "published", *(["difference"] if same else [])], rows))
+    notes = {"not comparable": "why", "published": "note"}
+    notes = [f"note: {x.label}: {word}: {row[name]}" for word, name in notes.items() for x, row in found if row[name]]
+    return "\n".join([*text, *(["", *notes] if notes else [])])
 
 
 COSTS = (  # name, column, unit, digits
@@ -235,7 +271,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ci95", action="store_true", help="half the 95 %% interval instead of the standard deviation")
     parser.add_argument("--costs", action="store_true", help="add a table of parameters, times and memory of a run")
     parser.add_argument("--per-task-columns", action="store_true", help="a column per task at any width, average last")
-    parser.add_argument("--published", choices=SOURCES, help="compare with the numbers of a paper")
+    parser.add_argument(
+        "--published",
+        choices=SOURCES,
+        metavar="SOURCE",
+        help="compare with the numbers of a paper: softcpt, upt1, upt2, ...",
+    )
     parser.add_argument("--keyword", metavar="K", help="which number: a metric or a task, as for parse_test_res.py")
     add_seeds(parser, "expected seeds")
     parser.add_argument("experiments", nargs="+", metavar="LABEL=FOLDER", help="folder with seed1, seed2, ...")
@@ -252,7 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
     for line in filter(None, (about_text(experiments), f"{spread_text(options.ci95)};", f"{number_text(choice)}\n")):
         print(line)
     further = [] if options.keyword else further_choices(experiments)
-    published = published_table(options.published) if options.published else None
+    published = published_beside(experiments, options.published) if options.published else []
     if options.per_task_columns:
         print(wide_table(experiments, choice, options.ci95, published))
     else:
@@ -260,7 +301,7 @@ def main(arguments: list[str] | None = None) -> int:
     for other in further:
         print(f"\n{number_text(other)}\n\n{experiments_table(experiments, other, options.ci95)}")
     if published:
-        print("\n" + comparison_table(experiments, choice, published, options.ci95))
+        print("\n" + comparison_table(experiments, choice, options.published, published, options.ci95))
     if options.costs:
         print("\n" + costs_table(experiments))
     unlike = unlike_text(experiments)

@@ -5,7 +5,6 @@ A page holds each between the lines `<!-- table: NAME -->` and `<!-- end -->`.
 
 from __future__ import annotations
 
-import csv
 import re
 import sys
 import textwrap
@@ -17,7 +16,8 @@ import torch
 
 import datasets  # noqa: F401
 import trainers
-from dassl.config import get_cfg_default, load
+from dassl.config import get_cfg_default
+from dassl.config import load as load_config
 from dassl.optim import build_lr_scheduler, build_optimizer
 from datasets.doctor.report import TREES
 from datasets.icon13.source import ICON13, read_index
@@ -25,6 +25,9 @@ from datasets.icon13.styles import LINE_AND_SOLID, STYLED
 from datasets.splits import RULES
 from datasets.suites import ICON5
 from datasets.table import ELEVATER20, FASHION20, GENERAL10, IMAGENET, PLANT6, ROWS, RS8, Row
+from reporting.published_checks import checks, disagreements
+from reporting.published_tables import COSTS, SOURCES, load
+from reporting.published_text import averages, contradictions_table, disagreements_table, table_of
 from tests.datasets.icon13.vendors import COLOUR_VENDORS
 from tests.docs.method_tables import methods, prompted, table, variants
 
@@ -150,7 +153,7 @@ EPOCHS = (1, 2, 10, 17, 18, 25, 34, 35, 42, 50)
 def learning_rates(steps: int) -> list[float]:
     """Rate of each of the 50 epochs of configs/trainers/MTCoOp/rn50_ep50.yaml, the schedule stepping `steps` times."""
     cfg = get_cfg_default()
-    load(cfg, [REPO / "configs/trainers/MTCoOp/rn50_ep50.yaml"])
+    load_config(cfg, [REPO / "configs/trainers/MTCoOp/rn50_ep50.yaml"])
     optimizer = build_optimizer([torch.nn.Parameter(torch.zeros(1))], cfg.OPTIM)
     scheduler = build_lr_scheduler(optimizer, cfg.OPTIM)
     found = []
@@ -212,21 +215,78 @@ def download_table() -> list[str]:
 # ---- published numbers ------------------------------------------------------------------------------------------
 
 
-def published_table(suite: str) -> list[str]:
-    """The paper's rows of one suite, with the best number of each column in bold."""
-    with open(REPO / "reporting/tables/softcpt.csv", encoding="utf-8", newline="") as file:
-        rows = [list(row.values())[1:] for row in csv.DictReader(file) if row["suite"] == suite]
-    columns = list(zip(*rows, strict=True))[1:]
-    best = [max(cells, key=lambda cell: float(cell.split()[0] if cell else 0)) for cells in columns]
+def published_suite(suite: str) -> list[str]:
+    """SoftCPT's rows of one suite, with the best number of each column in bold."""
+    figures = load("softcpt")
+    figures = figures[(figures["dataset"] == suite) & ~figures["metric"].isin(COSTS)]
+    head, rows, names = table_of(figures, "softcpt")
+    columns = [number for number in range(names, len(head)) if head[number] != "0"]
+    cells = [[row[0], *(row[number].removesuffix(" ×") for number in columns)] for row in rows]
+    cells[0][-1] = rows[0][head.index("0")].removesuffix(" ×")  # zero-shot CLIP: the same for any number of images
+    best = [
+        max(column, key=lambda text: float(text.split()[0] if text else 0))
+        for column in zip(*(row[1:] for row in cells), strict=True)
+    ]
     lines = []
-    for method, *cells in rows:
-        marked = [f"**{cell}**" if cell == top else cell for cell, top in zip(cells, best, strict=True)]
+    for method, *numbers in cells:
+        marked = [f"**{text}**" if text == top else text for text, top in zip(numbers, best, strict=True)]
         lines.append([method.replace("*", r"\*"), *marked])
-    return table(["method", "1", "2", "4", "8", "16", "average"], lines)
+    return table(["method", *(head[number].replace("mean", "average") for number in columns)], lines)
+
+
+def published_costs() -> list[str]:
+    """Parameters and minutes of training in SoftCPT's paper."""
+    figures = load("softcpt")
+    costs = figures[figures["metric"].isin(COSTS)]
+    values = {(row.method, row.metric, row.dataset): row.value for row in costs.itertuples()}
+    lines = []
+    for method in costs["method"].unique():
+        minutes = [f"{values[method, 'train_minutes', suite]:.2f}" for suite in PUBLISHED.values()]
+        lines.append([method.replace("*", r"\*"), f"{values[method, 'parameters', 'General10']:,.0f}", *minutes])
+    return table(["method", "parameters on General-10", *PUBLISHED], lines)
+
+
+def published_overview(name: str) -> list[str]:
+    """The averages of one of the tables of published figures."""
+    head, rows, _ = table_of(averages(load()), name)
+    return _markdown(head, rows)
+
+
+def published_checks() -> list[str]:
+    """How many printed averages follow from the figures below them."""
+    found = checks().groupby("kind", sort=False)
+    rows = [
+        [kind, len(group), group["equal"].sum(), (group["follows"] & ~group["equal"]).sum(), (~group["follows"]).sum()]
+        for kind, group in found
+    ]
+    return table(["average", "printed", "equal to the last digit", "within rounding", "contradictions"], rows)
+
+
+def published_contradictions() -> list[str]:
+    found = checks()
+    head, rows, _ = contradictions_table(found[~found["follows"]])
+    return _markdown(head, rows)
+
+
+def published_disagreements() -> list[str]:
+    head, rows, _ = disagreements_table(disagreements())
+    return _markdown(head, rows)
+
+
+def published_sources() -> list[str]:
+    figures = load()
+    figures = figures[~figures["computed"]]
+    rows = [[f"`{key}`", title, f"{(figures['source'] == key).sum():,}"] for key, title in SOURCES.items()]
+    return table(["key", "source", "figures"], rows)
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    return table(head, [[str(cell).replace("*", r"\*").replace("~", r"\~") for cell in row] for row in rows])
 
 
 # ---- pages -------------------------------------------------------------------------------------------------------
 
+PUBLISHED = {"General-10": "General10", "Plant-6": "Plant6", "RS-8": "RS8", "Fashion-20": "Fashion20"}
 SUITES = {
     "General-10": GENERAL10,
     "Plant-6": PLANT6,
@@ -255,10 +315,16 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "method variants": variants,
     "methods with visual prompts": prompted,
     "downloads": download_table,
+    **{f"published {name}": lambda suite=suite: published_suite(suite) for name, suite in PUBLISHED.items()},
     **{
-        f"published {suite}": lambda suite=suite: published_table(suite)
-        for suite in ("General-10", "Plant-6", "RS-8", "Fashion-20")
+        f"published {name.replace('_', ' ')}": lambda name=name: published_overview(name)
+        for name in ("few_shot", "base_to_new", "domain_shift", "cross_dataset")
     },
+    "published costs": published_costs,
+    "published checks": published_checks,
+    "published contradictions": published_contradictions,
+    "published disagreements": published_disagreements,
+    "published sources": published_sources,
 }
 
 

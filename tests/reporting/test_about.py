@@ -9,7 +9,6 @@ import pytest
 import parse_test_res
 import train
 from reporting import table
-from reporting.published import load
 
 FILES = ("--dataset-config-file", "configs/datasets/icon5.yaml", "--config-file")
 
@@ -88,12 +87,3 @@ def test_a_run_of_an_early_version_is_named_by_its_settings(root, capsys, tmp_pa
     assert parse_test_res.main([str(old.parent), "--json"]) == 0
     (experiment,) = json.loads(capsys.readouterr().out)["experiments"]
     assert experiment["settings"]["method"] == "SoftCPT-NATS" and experiment["overrides"] == {}
-
-
-def test_numbers_of_papers_are_found_by_the_name_of_the_method(root):
-    from reporting.experiments import load_experiment
-
-    row = load("softcpt").rows["plant6"]["SoftCPT-NATS"]
-    experiment = load_experiment(root / "soft", "mine")
-    published = type(load("softcpt"))("", {"icon5": {"SoftCPT-NATS": row}})
-    assert published.row(experiment) == row
