@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dassl.data.archives import ENDINGS as ARCHIVES
+from dassl.data.archives import members, split_archive
 from dassl.data.images import read_image, to_rgb
 from dassl.utils import UserError
 from datasets.readers import IMAGE_ENDINGS
@@ -30,7 +32,8 @@ class Entry:
 
 
 def entries(images) -> list[Entry]:
-    """The images among `images`, which may be nested, in order. A folder stands for the images in it, sorted by path.
+    """The images among `images`, which may be nested, in order. A folder or an archive stands for the images in it,
+    sorted by path.
 
     Raises:
         FileNotFoundError: there is no image; the text names paths that do not exist, and folders without images.
@@ -59,18 +62,23 @@ def _entries(images) -> Iterator[Entry]:
         raise UserError(f"found {type(images).__name__}: expected paths, folders, PIL images or tensors")
 
 
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image by its name."""
+    return name.lower().endswith(IMAGE_ENDINGS) and not os.path.basename(name).startswith(".")
+
+
 def _of_path(path: str) -> Iterator[Entry]:
     if os.path.isdir(path):
-        inside = [
-            os.path.join(where, name)
-            for where, _, names in os.walk(path)
-            for name in names
-            if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")
-        ]
+        inside = [os.path.join(where, name) for where, _, names in os.walk(path) for name in names if is_image(name)]
         yield from map(Entry, sorted(inside))
         if not inside:
             yield Entry(path, error=f"{path} (a folder without an image)")
-    elif os.path.isfile(path) or ".zip/" in path.replace(os.sep, "/"):  # members of archives are read in place
+    elif os.path.isfile(path) and path.lower().endswith(ARCHIVES):
+        inside = [f"{path}/{name}" for name in members(path) if is_image(name)]
+        yield from map(Entry, inside)
+        if not inside:
+            yield Entry(path, error=f"{path} (an archive without an image)")
+    elif os.path.isfile(path) or split_archive(path):
         yield Entry(path)
     else:
         yield Entry(path, error=path)

@@ -1,4 +1,4 @@
-"""Read image files, also inside zip archives, as RGB.
+"""Read image files, also inside zip and tar archives, as RGB.
 
 Conversion of Pillow's modes to RGB:
 
@@ -15,21 +15,17 @@ published results do not apply it.
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
-from collections import OrderedDict
 from contextlib import contextmanager
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from dassl.data.archives import open_path, split_archive, stamp
 from dassl.utils.errors import UserError
-from dassl.utils.tools import open_file
 
 READING = "transparent on white, 16-bit grey too"  # part of cache keys; change it together with the conversion
 _WORKER_MARK = "Caught "  # torch begins the text of an exception from a worker with this word
-_OPEN_ARCHIVES = 16
 LONGEST = 1000  # ratio of the sides of an image
 
 
@@ -61,7 +57,7 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> Image.Image:
     """Decode an image to Pillow's mode RGB.
 
     Args:
-        path: a file, or a member of a zip archive: "…/images.zip/faces/x.webp" is read in place.
+        path: a file, or a member of an archive: "…/images.zip/faces/x.webp" is read in place.
         upright: apply the EXIF orientation.
 
     Raises:
@@ -72,7 +68,7 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> Image.Image:
     if _kept is not None and (path, upright) in _kept:
         return _kept[path, upright].copy()
     try:
-        with _open(path) as file, Image.open(file) as image:
+        with open_path(path) as file, Image.open(file) as image:
             if image.format == "EPS":  # Pillow would let Ghostscript execute it
                 raise UserError("EPS is a program, not an image: convert it to PNG")
             decoded = to_rgb(ImageOps.exif_transpose(image) if upright else image)
@@ -92,7 +88,7 @@ def read_header(path: str | os.PathLike) -> tuple[str, bool]:
     """(what is wrong with an image file, or ""; whether its EXIF orientation turns or mirrors it). No decoding."""
     path = os.fspath(path)
     try:
-        with _open(path) as file, Image.open(file) as image:
+        with open_path(path) as file, Image.open(file) as image:
             exif = image.getexif() if "exif" in image.info else {}  # otherwise a PNG would be decoded to search for it
             return "", exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
     except (FileNotFoundError, NotADirectoryError):
@@ -118,15 +114,15 @@ def decoded_once():
 def image_stamp(path: str | os.PathLike) -> list:
     """Values that change when an image file changes, found without reading the file.
 
-    For a file: absolute path, size and modification time. For a member of an archive: name, size and CRC. For a missing
-    image: its path. Formats with transparency (all but JPEG) add the conversion rule, because features computed with
+    For a file: absolute path, size and modification time; for a member of an archive, see `archives.stamp`; for a
+    missing image: its path. Formats with transparency (all but JPEG) add the conversion rule, because features computed with
     another rule must not be reused.
     """
     path = os.fspath(path)
     rule = [] if path.lower().endswith((".jpg", ".jpeg")) else [READING]
-    found = _split_archive(path)
-    if found is not None and (member := _archive(found[0]).NameToInfo.get(found[1])) is not None:
-        return [found[1], member.file_size, member.CRC, *rule]
+    found = split_archive(path)
+    if found is not None and (values := stamp(*found)):
+        return [*values, *rule]
     try:
         stat = os.stat(path)
     except OSError:
@@ -136,7 +132,7 @@ def image_stamp(path: str | os.PathLike) -> list:
 
 def _reason(path: str, error: Exception) -> str:
     try:
-        with _open(path) as file:
+        with open_path(path) as file:
             head = file.read(64).lstrip().lower()
     except Exception:
         head = b"?"
@@ -174,43 +170,3 @@ def _on_white(image: Image.Image) -> Image.Image:
     if image.getchannel("A").getextrema()[0] < 255:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
-
-
-# ---- members of zip archives, read in place ------------------------------------------------------------------------
-
-_archives: OrderedDict[tuple, zipfile.ZipFile] = OrderedDict()
-
-
-def _split_archive(path: str) -> tuple[str, str] | None:
-    """("…/images.zip", "faces/x.webp"), or None if no part of the path is a zip file."""
-    path = path.replace("\\", "/") if os.sep == "\\" else path
-    start = path.find(".zip/")
-    while start >= 0:
-        archive = path[: start + 4]
-        if os.path.isfile(archive):
-            return archive, path[start + 5 :]
-        start = path.find(".zip/", start + 5)
-    return None
-
-
-def _archive(path: str) -> zipfile.ZipFile:
-    """An open archive. Handles are per process, because forked processes would share one file position."""
-    stat = os.stat(path)
-    key = (os.getpid(), path, stat.st_mtime_ns, stat.st_size)
-    archive = _archives.get(key)
-    if archive is None:
-        archive = _archives[key] = zipfile.ZipFile(path)
-        while len(_archives) > _OPEN_ARCHIVES:
-            _archives.popitem(last=False)  # its destructor closes it once nobody reads from it
-    return archive
-
-
-def _open(path: str):
-    found = _split_archive(path)
-    if found is None:
-        return open_file(path, "rb")
-    archive, member = found
-    try:
-        return io.BytesIO(_archive(archive).read(member))
-    except KeyError:
-        raise FileNotFoundError(path) from None
