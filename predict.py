@@ -100,10 +100,16 @@ def run(args):
 
 def run_shards(args):
     """Write the parts of shards, and report what cannot be read. Returns the exit code."""
-    from dassl.utils import counted
-    from softcpt.shards import UNREADABLE, engine_named, make_parts
+    from dassl.utils import UserError, counted
+    from softcpt.shards import UNREADABLE, make_parts, on_this_machine
 
-    engine = engine_named(args.engine, args.address, args.cpus_per_run, args.gpus_per_run, args.jobs)
+    engine = on_this_machine
+    if args.engine == "ray":
+        try:
+            from softcpt.on_ray import ray_engine
+        except ImportError as error:
+            raise UserError(f"--engine ray: {error}; pip install -r requirements-ray.txt") from None
+        engine = ray_engine(args.address, args.cpus_per_run, args.gpus_per_run, args.jobs)
     images, unreadable, failed = make_parts(args.run, args.images, args.output, args.task, args.topk, engine)
     print(
         f"{counted(images, 'image')} in {args.output}"

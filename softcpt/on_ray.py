@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -44,14 +45,15 @@ def ray_engine(address: str = "", cpus: float = 1, gpus: float = 0, jobs: int | 
         connect(address)
         try:
             most = min(len(shards), jobs or len(shards), _held(cpus, gpus))
-            context = ray.data.DataContext.get_current()
-            context.enable_progress_bars = False
+            pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most)
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans are not the user's
             rows = [
                 {"name": shard.name, "images": [os.path.abspath(path) for path in shard.images]} for shard in shards
             ]
             values = {"run": os.path.abspath(run), "folder": os.path.abspath(folder), "task": task, "topk": topk}
             found = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-                Worker, fn_constructor_kwargs=values, num_cpus=cpus, num_gpus=gpus or None, concurrency=(1, most)
+                Worker, fn_constructor_kwargs=values, num_cpus=cpus, num_gpus=gpus or None, compute=pool
             )
             for row in found.iter_rows():
                 yield Done(**row)

@@ -187,17 +187,6 @@ def on_this_machine(run, shards: Sequence[Shard], folder, task: str | None, topk
         yield make_part(shard, model, folder, task, topk)
 
 
-def engine_named(name: str, address: str, cpus: float, gpus: float, jobs: int | None):
-    """The engine "local" or "ray". Raises UserError without Ray."""
-    if name == "local":
-        return on_this_machine
-    try:
-        from .on_ray import ray_engine
-    except ImportError as error:
-        raise UserError(f"--engine ray: {error}; pip install -r requirements-ray.txt") from None
-    return ray_engine(address, cpus, gpus, jobs)
-
-
 def make_parts(
     run, sources, folder, task: str | None = None, topk: int = 5, engine=on_this_machine, show=print
 ) -> tuple[int, int, list[Done]]:

@@ -115,8 +115,8 @@ def image_stamp(path: str | os.PathLike) -> list:
     """Values that change when an image file changes, found without reading the file.
 
     For a file: absolute path, size and modification time; for a member of an archive, see `archives.stamp`; for a
-    missing image: its path. Formats with transparency (all but JPEG) add the conversion rule, because features computed with
-    another rule must not be reused.
+    missing image: its path. Formats with transparency (all but JPEG) add the conversion rule, because features
+    computed with another rule must not be reused.
     """
     path = os.fspath(path)
     rule = [] if path.lower().endswith((".jpg", ".jpeg")) else [READING]
