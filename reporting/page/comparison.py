@@ -100,4 +100,5 @@ def gains(values: pd.DataFrame, rows: list[str], baseline: str) -> pd.DataFrame:
     """Mean gain over the baseline per row and task: columns task, indexed by row. Tasks in order of their number."""
     order = list(values.sort_values("task_id")["task"].unique())
     means = values.pivot_table("value", "row", "task")
-    return (means - means.loc[baseline]).loc[[row for row in rows if row != baseline], order]
+    there = [row for row in rows if row != baseline and row in means.index]  # other runs have no values of tasks
+    return (means - means.loc[baseline]).loc[there, order]

@@ -300,6 +300,15 @@ def read_types():
     return {name: str(kind) for name, kind in pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS).dtypes.items()}
 
 
+def test_a_page_of_runs_has_the_figures_below_them(tmp_path, capsys):
+    same = {"method": "UPT", "suite": "General11", "shots": 16}
+    runs_of(tmp_path / "runs/vit", eleven(), backbone="ViT-B/16", **same)
+    runs_of(tmp_path / "runs/resnet", eleven(), backbone="RN50", **same)
+    assert report.main([str(tmp_path / "runs"), "-o", str(tmp_path / "page"), "--metric", "overall_acc"]) == 0
+    page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
+    assert "81.44 (+0.06)" in page and "not comparable: published for ViT-B/16, these runs are RN50" in page
+
+
 def test_averages_follow_from_their_rows_but_for_those_that_are_found():
     checks = published_checks.checks()
     softcpt = checks[checks["source"] == "softcpt"]
