@@ -20,22 +20,15 @@ import sys
 from pathlib import Path
 
 from dassl.utils.arguments import Parser, add_seeds
-from reporting.about import about_text, named_label
-from reporting.base2new import TEXT, Halves, as_plain, halves, halves_table, load_halves, pairs_table
-from reporting.experiments import (
-    Choice,
-    Experiment,
-    ReportError,
-    choose,
-    differing,
-    find_experiments,
-    further_choices,
-    load_experiment,
-)
+from reporting.about import about_text, differing_text, named_label
+from reporting.base2new import Halves, as_plain, halves, halves_table, load_halves, pairs_table
+from reporting.experiments import Experiment, ReportError, find_experiments, load_experiment
 from reporting.export import as_csv, as_json, describe, emit, output_options
-from reporting.relative import TEXT as RELATIVE
-from reporting.relative import relative_stds, relative_table
-from reporting.table import experiments_table, notes_text, number_text, seeds_table, spread_text
+from reporting.frame import frame_of
+from reporting.relative import TEXT, relative_stds, relative_table
+from reporting.table import experiments_table, notes_text, seeds_table
+from reporting.tables import Numbers, choose, further_choices
+from reporting.text import WIDTH, Table, number_text, spread_text
 
 
 def build_parser() -> Parser:
@@ -85,42 +78,29 @@ def load(options) -> tuple[list[Experiment], list[Halves]]:
     raise ReportError("\n".join(lines))
 
 
-def show(options, experiments: list[Experiment], pairs: list[Halves], choices: list[Choice]) -> None:
-    """Print tables for people, one per choice."""
-    print(options.directory)
-    if about := about_text(experiments):
-        print(about)
-    print(f"{spread_text(options.ci95)};")
-    for choice in choices:
-        print(f"{number_text(choice)}\n")
-        show_means(options, experiments, pairs, choice)
-        if choice is not choices[-1]:
-            print()
+def blocks(options, experiments: list[Experiment], pairs: list[Halves], several: list[Numbers]) -> list[str | Table]:
+    """Lines and tables for people, with tables per choice."""
+    width = WIDTH if options.format == "text" else float("inf")
+    found = [str(options.directory), about_text(experiments), f"{spread_text(options.ci95)};"]
+    found = list(filter(None, found))
+    for numbers in several:
+        found.append(("" if numbers is several[0] else "\n") + f"{number_text(numbers.choice)}\n")
+        if not options.multi_exp:
+            table = halves_table(pairs[0], numbers) if pairs else seeds_table(experiments[0], numbers, width)
+            found.append(table)
+            continue
+        labels = [named_label(each) for each in experiments]
+        found.append(experiments_table(experiments, numbers, average=True, labels=labels, width=width))
+        finished = sum(bool(experiment.finished) for experiment in experiments)
+        if finished < len(experiments):
+            found.append(
+                f"\nthe average is over the {finished} of {len(experiments)} experiments that have finished runs"
+            )
+        if pairs:
+            found += ["", pairs_table(pairs, numbers)]
     if options.relative_std:
-        print(f"\n{RELATIVE}\n\n{relative_table(experiments, choices[0])}")
-
-
-def show_means(options, experiments: list[Experiment], pairs: list[Halves], choice: Choice) -> None:
-    if not options.multi_exp:
-        table = halves_table(pairs[0], choice, options.ci95) + f"\n\n{TEXT}" if pairs else None
-        print(table or seeds_table(experiments[0], choice, options.ci95))
-        return
-    print(experiments_table(experiments, choice, options.ci95, True, [named_label(each) for each in experiments]))
-    finished = sum(bool(experiment.finished) for experiment in experiments)
-    if finished < len(experiments):
-        print(f"\nthe average is over the {finished} of {len(experiments)} experiments that have finished runs")
-    if pairs:
-        print(f"\n{pairs_table(pairs, choice, options.ci95)}\n\n{TEXT}")
-
-
-def average_note(experiments: list[Experiment]) -> str:
-    """A note about settings and tasks in which the averaged experiments differ; "" if they are alike."""
-    finished = [experiment for experiment in experiments if experiment.finished]
-    found = differing([run for experiment in finished for run in experiment.finished])
-    differ = [f"{name} ({values})" for name, values in found.items()]
-    if len({tuple((task.id, task.name) for task in x.tasks()) for x in finished}) > 1:
-        differ.append("tasks")
-    return f"note: the average is over experiments that differ in {', '.join(differ)}" if differ else ""
+        found += [f"\n{TEXT}\n", relative_table(experiments, several[0])]
+    return found
 
 
 @program.entry
@@ -132,33 +112,31 @@ def main(arguments: list[str] | None = None) -> int:
             f"expected one folder, found {1 + len(options.more)}; --multi-exp shows all below a folder, and python -m "
             "reporting.table LABEL=FOLDER LABEL=FOLDER ... compares chosen ones"
         )
-    if options.relative_std and options.csv:
-        parser.error(
-            "--relative-std goes with the table or --json; in CSV it is the column spread over the column mean"
-        )
+    if options.relative_std and options.format == "csv":
+        parser.error("--relative-std goes with tables or --json; in CSV it is the column spread over the column mean")
     experiments, pairs = load(options)
-    choice = choose(options.keyword, experiments)
-    further = [] if options.keyword else further_choices(experiments)
+    frame = frame_of([(experiment.label, experiment) for experiment in experiments])
+    choices = [choose(options.keyword, frame), *([] if options.keyword else further_choices(frame))]
+    several = [Numbers(frame, choice, options.ci95) for choice in choices]
     notes = notes_text(experiments)
     if pairs and not options.multi_exp:
         notes = "\n".join(f"note: {note}" for note in pairs[0].notes())
-    elif options.multi_exp:
-        notes = "\n".join(filter(None, (notes, average_note(experiments))))
-    how = (choice, options.ci95)
-    plain = [as_plain(pair, *how) for pair in pairs]
+    elif options.multi_exp and (found := differing_text(experiments)):
+        notes = "\n".join(filter(None, (notes, f"note: the average is over experiments that differ in {found}")))
+    plain = [as_plain(pair, several[0]) for pair in pairs]
     more = {"base_to_new": plain} if pairs else {}
-    if further:
+    if further := several[1:]:
         more["further_metrics"] = {
-            other.number: [describe(experiment, other, options.ci95) for experiment in experiments] for other in further
+            numbers.choice.number: [describe(experiment, numbers) for experiment in experiments] for numbers in further
         }
     if options.relative_std:
-        more["relative_std"] = {experiment.label: relative_stds(experiment, choice) for experiment in experiments}
+        more["relative_std"] = relative_stds(experiments, several[0])
     emit(
         options,
         notes,
-        as_json=lambda: as_json(experiments, *how, **more),
-        as_csv=lambda: as_csv(experiments, *how, plain, further),
-        show=lambda: show(options, experiments, pairs, [choice, *further]),
+        as_json=lambda: as_json(experiments, several[0], **more),
+        as_csv=lambda: as_csv(experiments, several, plain),
+        blocks=lambda: blocks(options, experiments, pairs, several),
     )
 
 

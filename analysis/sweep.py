@@ -15,6 +15,7 @@ between this series and the others, seed by seed.
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -22,14 +23,17 @@ from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
 
+import pandas as pd
+
 from analysis import plots
 from analysis.runs import print_notes
 from dassl import program
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
-from reporting.experiments import Choice, Experiment, Stat, choose, find_experiments, load_experiment, stat
-from reporting.relative import relative_stds
-from reporting.table import cell, number_text, render, spread_text
+from reporting.experiments import Experiment, find_experiments, load_experiment
+from reporting.frame import frame_of
+from reporting.tables import Choice, Numbers, choose, select, statistics
+from reporting.text import cell, number_text, render, spread_text
 
 COLUMNS = (
     "series",
@@ -137,19 +141,17 @@ def values_in_order(values: list[str]) -> list[str]:
     return numbers + [value for value in dict.fromkeys(values) if not value.isdigit()]
 
 
-def table(experiments: list[Experiment], layout: Layout, places: dict[str, Place], choice: Choice) -> list[dict]:
-    """Rows of COLUMNS, one per experiment with a finished run, ordered by series and value."""
+def table(layout: Layout, places: dict[str, Place], numbers: Numbers) -> list[dict]:
+    """Rows of COLUMNS, one per experiment with a value, ordered by series and value."""
     order = values_in_order([value for _, value in places.values()])
-    rows = []
-    for experiment in experiments:
-        found = stat([choice.overall(run) for run in experiment.finished])
-        if found is None:
-            continue
-        series, value = places[experiment.label]
-        relative = relative_stds(experiment, choice)["overall"]
-        number = choice.number if choice.task is None else f"{choice.number} of {choice.task[1]}"
-        about = (series, layout.setting, value, experiment.label, number)
-        rows.append(dict(zip(COLUMNS, (*about, found.n, found.mean, found.spread, relative), strict=True)))
+    choice, relative, rows = numbers.choice, numbers.relative()[numbers.choice.column], []
+    number = choice.number if choice.task is None else f"{choice.number} of {choice.task[1]}"
+    for label, (series, value) in places.items():
+        found = numbers.entry(label, choice.column)
+        if found["n"]:
+            std = None if found["spread"] is None else relative[label]  # a mean of 0 has no relative std
+            about = (series, layout.setting, value, label, number, found["n"], found["mean"], found["spread"])
+            rows.append(dict(zip(COLUMNS, (*about, std), strict=True)))
     first = list(dict.fromkeys(row["series"] for row in rows))
     return sorted(rows, key=lambda row: (first.index(row["series"]), order.index(row["value"])))
 
@@ -159,38 +161,36 @@ def text_table(rows: list[dict], layout: Layout, zero_shot: float | None) -> str
     order = values_in_order([row["value"] for row in rows])
     lines = {}
     for row in rows:
-        known = Stat(row["mean_percent"], row["std_points"], row["n"])
-        lines.setdefault(row["series"], dict.fromkeys(order, "-"))[row["value"]] = cell(known)
+        text = cell(row["mean_percent"], math.nan if row["std_points"] is None else row["std_points"])
+        lines.setdefault(row["series"], dict.fromkeys(order, "-"))[row["value"]] = text
     body = [[name, *found.values()] for name, found in lines.items()]
     if zero_shot is not None:
         body.insert(0, ["zero-shot CLIP", *[f"{zero_shot:.2f}"] * len(order)])
     return render([layout.setting, *order], body)
 
 
-def differences_table(
-    experiments: list[Experiment], layout: Layout, places: dict[str, Place], choice: Choice, compared: str
-) -> str:
-    """Differences of the series `compared` to the others: mean ± std over common seeds, and how many are positive.
+def differences_table(layout: Layout, places: dict[str, Place], frame: pd.DataFrame, choice: Choice, own: str) -> str:
+    """Differences of the series `own` to the others: mean ± std over common seeds, and how many are positive.
 
     Raises UserError if no series has this name.
     """
-    values: dict[str, dict[str, dict[int | None, float]]] = {}  # series -> value of the setting -> seed -> number
-    for experiment in experiments:
-        series, value = places[experiment.label]
-        found = {run.seed: choice.overall(run) for run in experiment.finished}
-        values.setdefault(series, {})[value] = {seed: x for seed, x in found.items() if x is not None}
-    if compared not in values:
-        raise UserError(f"--compare {compared}: expected one of {', '.join(values)}")
-    order = values_in_order([value for _, value in places.values()])
-    own, body = values.pop(compared), []
-    for name, other in values.items():
-        line = [f"{compared} - {name}"]
+    names = list(dict.fromkeys(series for series, _ in places.values()))
+    if own not in names:
+        raise UserError(f"--compare {own}: expected one of {', '.join(names)}")
+    known = select(frame, choice.number, choice.task is not None).dropna(subset=["value", "seed"])
+    if choice.task is not None:
+        known = known[(known["task_id"] == choice.task[0]) & (known["task"] == choice.task[1])]
+    known = known.assign(place=known["experiment"].map(places)).drop_duplicates(["place", "seed"])
+    values = known.pivot(index="seed", columns="place", values="value")  # a column per (series, value of the setting)
+    order, body = values_in_order([value for _, value in places.values()]), []
+    for name in (name for name in names if name != own):
+        line = [f"{own} - {name}"]
         for value in order:
-            mine, its = own.get(value, {}), other.get(value, {})
-            pairs = [mine[seed] - its[seed] for seed in mine if seed in its]
-            found = stat(pairs)
-            positive = sum(pair > 0 for pair in pairs)
-            line.append(f"{'+' * (found.mean > 0)}{cell(found)} ({positive} of {len(pairs)})" if found else "-")
+            mine, its = (values.get((series, value), pd.Series(dtype=float)) for series in (own, name))
+            found = mine.sub(its).dropna().to_frame("difference")
+            mean, std, n = (part["difference"] for part in statistics(found))
+            positive = (found["difference"] > 0).sum()
+            line.append(f"{'+' if mean > 0 else ''}{cell(mean, std)} ({positive} of {n})" if n else "-")
         body.append(line)
     return render([layout.setting, *order], body)
 
@@ -261,15 +261,16 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         layout, places = layout_of(experiments, folder)
         places = by_method(experiments, places)
-    choice = choose(options.keyword, experiments)
-    rows = table(experiments, layout, places, choice)
+    frame = frame_of([(experiment.label, experiment) for experiment in experiments])
+    choice = choose(options.keyword, frame)
+    rows = table(layout, places, Numbers(frame, choice))
     if options.compare:
-        differences = differences_table(experiments, layout, places, choice, options.compare)
+        differences = differences_table(layout, places, frame, choice, options.compare)
     level, compared = None, [run for each in experiments for run in each.finished]
     if options.zero_shot:
-        zero_shot = load_experiment(Path(options.zero_shot)).finished
-        compared += zero_shot
-        level = stat([choice.overall(run) for run in zero_shot])
+        zero_shot = load_experiment(Path(options.zero_shot), "zero-shot")
+        compared += zero_shot.finished
+        level = Numbers(frame_of([("zero-shot", zero_shot)]), choice).entry("zero-shot", choice.column)["mean"]
         if level is None:
             raise UserError(f"--zero-shot {options.zero_shot}: it contains no finished run")
     spread = layout.spread or options.relative_std
@@ -277,11 +278,11 @@ def main(arguments: list[str] | None = None) -> int:
     lines = len(names) if max(map(len, names)) > 35 else -(-len(names) // 3)
     size = (5.6 + 4.2 * spread, 3.7 + 0.2 * lines)
     with plots.figure(out, COLUMNS, rows, *size) as figure:
-        draw(figure, rows, layout, choice, level and level.mean, spread)
+        draw(figure, rows, layout, choice, level, spread)
     if choice.task is None and len({tuple((task.id, task.name) for task in run.tasks) for run in compared}) > 1:
         print("note: the runs have different tasks, so their means are not comparable")
     if named:
-        print(f"\n{spread_text(False)};\n{number_text(choice)}\n\n{text_table(rows, layout, level and level.mean)}")
+        print(f"\n{spread_text(False)};\n{number_text(choice)}\n\n{text_table(rows, layout, level)}")
     else:
         for row in rows:
             std = "" if row["std_points"] is None else f" ± {row['std_points']:.2f}"

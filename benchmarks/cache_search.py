@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dassl.data.tasks import TaskSpace
-from reporting.table import render
+from reporting.text import render
 from trainers.cache import cache_predictions, grid
 from trainers.samples import Samples, StartSamples
 from trainers.tip_adapter import FixedCache

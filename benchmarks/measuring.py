@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clip.text_tower import TextTower
 from dassl.utils import counted
-from reporting.table import render
+from reporting.text import render
 
 from .common import relative
 

@@ -2,7 +2,7 @@
 
 from dassl.runs.record import SETTINGS, Run
 from dassl.utils import counted
-from reporting.experiments import Experiment
+from reporting.experiments import Experiment, differing
 
 TRAINING = ("shots", "epochs", "protocol")  # settings without a meaning for methods that learn nothing
 
@@ -67,3 +67,12 @@ def _values(experiments: list[Experiment]) -> dict[str, list[str]]:
         return sorted({str(run.settings[name]) for run in runs if run.settings.get(name) not in (None, "")})
 
     return {name: of(name, trained or runs if name in TRAINING else runs) for name in SETTINGS}
+
+
+def differing_text(experiments: list[Experiment]) -> str:
+    """The settings, with their values, and tasks in which finished runs differ; "" if they are alike."""
+    finished = [experiment for experiment in experiments if experiment.finished]
+    found = differing([run for experiment in finished for run in experiment.finished])
+    differ = [f"{name} ({values})" for name, values in found.items()]
+    tasks = {tuple((task.id, task.name) for task in experiment.tasks()) for experiment in finished}
+    return ", ".join([*differ, *(["tasks"] if len(tasks) > 1 else [])])

@@ -4,36 +4,31 @@ The two halves are sibling folders: `.../base/seed1` and `.../new/seed1`, with t
 `base/plant6` and `new/plant6` for zero-shot CLIP.
 """
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from dassl.runs.record import Run, TaskResult, is_run
-from reporting.experiments import (
-    Choice,
-    Experiment,
-    ReportError,
-    Seeds,
-    Stat,
-    find_experiments,
-    load_experiment,
-    named_folders,
-    spread,
-    stat,
-)
-from reporting.export import describe
-from reporting.table import cell, mean_title, render, spread_text
+import numpy as np
+import pandas as pd
 
+from dassl.runs.record import TaskResult, is_run
+from reporting.experiments import Experiment, ReportError, Seeds, find_experiments, load_experiment, named_folders
+from reporting.export import describe
+from reporting.frame import frame_of
+from reporting.tables import OVERALL, Choice, Numbers, Stats, statistics
+from reporting.text import Table, mean_title, spread_text
+
+COLUMNS = ["base", "new", "harmonic"]
 TEXT = (
     "H: harmonic mean of the two means, as in published tables; its ± is over the seeds' own harmonic means.\n"
     "means over tasks: over the tasks that have base and new classes"
 )
 
 
-def harmonic(base: float, new: float) -> float:
-    """2 b n / (b + n); 0 where both are 0."""
-    return 2 * base * new / (base + new) if base + new else 0.0
+def harmonic(base, new):
+    """2 b n / (b + n) of numbers or arrays; 0 where both are 0."""
+    total = np.asarray(base + new, dtype=float)
+    return 2 * base * new / np.where(total == 0, 1.0, total)
 
 
 @dataclass
@@ -49,35 +44,30 @@ class Halves:
         new = {(task.id, task.name) for task in self.new.tasks()}
         return [(task, (task.id, task.name) in new) for task in self.base.tasks()]
 
-    def value(self, run: Run, choice: Choice) -> float | None:
-        """A run's overall value over the tasks that both halves have."""
+    def values(self, numbers: Numbers, task: tuple[int, str] | None = None) -> pd.DataFrame:
+        """The values of the two halves, and their harmonic means: a row per seed.
+
+        Without a task, these are the values over the tasks that both halves have.
+        """
         both = [(task.id, task.name) for task, common in self.tasks() if common]
-        if choice.task is not None or len(both) == len(run.tasks) or not run.numbers:
-            return choice.overall(run)
-        values = [choice.of_task(run, task) for task in both]
-        measured = [value for value in values if value is not None]
-        return statistics.fmean(measured) if measured else None
+        found = {}
+        for half, part in (("base", self.base), ("new", self.new)):
+            own, column = numbers.of(part.label), task or numbers.choice.column
+            found[half] = own[column] if column in own else pd.Series(dtype=float)
+            if column == OVERALL and both:
+                more = own.drop(columns=[OVERALL]).notna().sum(axis=1) > len(both)
+                found[half] = found[half].mask(more & found[half].notna(), own[both].mean(axis=1))
+        if len(found["base"]) == len(found["new"]) == 1:  # single runs: their labels are not seeds
+            found["new"] = found["new"].set_axis(found["base"].index)
+        halves = pd.DataFrame(found)
+        return halves.assign(harmonic=harmonic(halves["base"], halves["new"]))
 
-    def numbers(self, value, ci95: bool = False) -> tuple[Stat | None, Stat | None, Stat | None]:
-        """Statistics of `value(run)`: base, new, harmonic mean. None where there is no value."""
-        base = {run.label: value(run) for run in self.base.finished}
-        new = {run.label: value(run) for run in self.new.finished}
-        both = [label for label in base if base[label] is not None and new.get(label) is not None]
-        if len(base) == len(new) == 1:  # single runs: their labels are not seeds
-            pairs = [(b, n) for b, n in zip(base.values(), new.values(), strict=True) if None not in (b, n)]
-        else:
-            pairs = [(base[label], new[label]) for label in both]
-        means = stat(list(base.values()), ci95), stat(list(new.values()), ci95)
-        if None in means or not pairs:
-            return *means, None
-        each = [harmonic(*pair) for pair in pairs]
-        return *means, Stat(harmonic(means[0].mean, means[1].mean), spread(each, ci95), len(each))
-
-    def overall(self, choice: Choice, ci95: bool = False):
-        return self.numbers(lambda run: self.value(run, choice), ci95)
-
-    def of_task(self, task: TaskResult, choice: Choice, ci95: bool = False):
-        return self.numbers(lambda run: choice.of_task(run, (task.id, task.name)), ci95)
+    def stats(self, numbers: Numbers, task: tuple[int, str] | None = None) -> Stats:
+        """Statistics of base, new and harmonic mean; NaN where there is no value."""
+        found = statistics(self.values(numbers, task), numbers.ci95)
+        if found.n["harmonic"]:
+            found.mean["harmonic"] = harmonic(found.mean["base"], found.mean["new"])
+        return found
 
     def notes(self) -> list[str]:
         notes = [f"{half}: {note}" for half, part in (("base", self.base), ("new", self.new)) for note in part.notes()]
@@ -123,54 +113,50 @@ def load_halves(folder: Path, test_log: bool = False, seeds: Seeds = None) -> Ha
 # ---------------------------------------------------------------------------------------------------- output
 
 
-def halves_table(pair: Halves, choice: Choice, ci95: bool = False) -> str:
-    """Markdown table with a row per task and one overall."""
-    rows = []
+def halves_table(pair: Halves, numbers: Numbers) -> Table:
+    """A row per task and one overall."""
+    rows, choice = [], numbers.choice
     if choice.task is None:
         for task, _ in pair.tasks():
-            number = task.metric if choice.number == "overall_metric" else choice.number
-            rows.append([task.name, number or "-", *map(cell, pair.of_task(task, choice, ci95))])
-    name = mean_title(choice, len(pair.tasks()))
-    rows.append([name, choice.number, *map(cell, pair.overall(choice, ci95))])
-    return render(["task", "metric", "base", "new", "H"], rows, left=2)
+            metric = task.metric if choice.number == "overall_metric" else choice.number
+            rows.append([task.name, metric or "-", *pair.stats(numbers, (task.id, task.name)).texts()])
+    rows.append([mean_title(choice, len(pair.tasks())), choice.number, *pair.stats(numbers).texts()])
+    return Table(["task", "metric", "base", "new", "H"], rows, left=2, legend=TEXT)
 
 
-def pairs_table(pairs: list[Halves], choice: Choice, ci95: bool = False) -> str:
-    """Markdown table with a row per experiment: overall values."""
-    rows = [[(pair.label or "-") + pair.base.mark, *map(cell, pair.overall(choice, ci95))] for pair in pairs]
-    return render(["base to new", "base", "new", "H"], rows)
+def pairs_table(pairs: list[Halves], numbers: Numbers) -> Table:
+    """A row per experiment: overall values."""
+    rows = [[(pair.label or "-") + pair.base.mark, *pair.stats(numbers).texts()] for pair in pairs]
+    return Table(["base to new", "base", "new", "H"], rows, legend=TEXT)
 
 
 def rows_table(rows: Sequence[str], seeds: Seeds = None) -> str:
     """The table of LABEL=FOLDER words with its notes; {half} in a folder stands for base and new."""
     pairs = []
     for label, folder in named_folders(rows):
-        folders = [Path(str(folder).replace("{half}", half)) for half in ("base", "new")]
-        base, new = (load_experiment(each, label, seeds=_seeds_of(each, seeds)) for each in folders)
-        pairs.append(Halves(label, base, new))
-    text = f"{spread_text(False)}\n\n{pairs_table(pairs, Choice())}\n\n{TEXT}"
+        folders = {half: Path(str(folder).replace("{half}", half)) for half in ("base", "new")}
+        # a run without seeds, as of zero-shot CLIP, has no expected ones
+        given = {half: None if is_run(each) else seeds for half, each in folders.items()}
+        halves = (load_experiment(folders[half], f"{label}/{half}", seeds=given[half]) for half in folders)
+        pairs.append(Halves(label, *halves))
+    frame = frame_of([(part.label, part) for pair in pairs for part in (pair.base, pair.new)])
+    text = f"{spread_text(False)}\n\n{pairs_table(pairs, Numbers(frame, Choice()))}"
     notes = [f"note: {pair.label}: {note}" for pair in pairs for note in pair.notes()]
     return "\n".join([text, *notes])
 
 
-def _seeds_of(folder: Path, seeds: Seeds) -> Seeds:
-    """The expected seeds of a folder: none if it is itself a run, as of zero-shot CLIP."""
-    return None if is_run(folder) else seeds
-
-
-def as_plain(pair: Halves, choice: Choice, ci95: bool) -> dict:
+def as_plain(pair: Halves, numbers: Numbers) -> dict:
     """A pair as plain values for JSON, unrounded."""
 
-    def entry(numbers) -> dict:
-        names = ("base", "new", "harmonic")
-        return {name: None if n is None else dict(vars(n)) for name, n in zip(names, numbers, strict=True)}
+    def entry(stats: Stats) -> dict:
+        return {name: stats.plain(name) if stats.n[name] else None for name in COLUMNS}
 
-    tasks = [task for task, _ in pair.tasks() if choice.task in (None, (task.id, task.name))]
+    tasks = [(t.id, t.name) for t, _ in pair.tasks() if numbers.choice.task in (None, (t.id, t.name))]
     return {
         "experiment": pair.label,
-        "overall": entry(pair.overall(choice, ci95)),
-        "tasks": [{"id": t.id, "name": t.name, **entry(pair.of_task(t, choice, ci95))} for t in tasks],
-        "base": describe(pair.base, choice, ci95),
-        "new": describe(pair.new, choice, ci95),
+        "overall": entry(pair.stats(numbers)),
+        "tasks": [{"id": id_, "name": name, **entry(pair.stats(numbers, (id_, name)))} for id_, name in tasks],
+        "base": describe(pair.base, numbers),
+        "new": describe(pair.new, numbers),
         "notes": pair.notes(),
     }

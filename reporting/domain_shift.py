@@ -7,35 +7,25 @@ The layout follows Table 1 of the UPT paper: source, targets, average of all, av
 cross-dataset transfer (`--cross`) have the average of the targets only.
 """
 
-import csv
-import io
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from dassl import program
 from dassl.runs.record import canonical
 from dassl.utils.arguments import Parser, add_seeds
-from reporting.experiments import (
-    Choice,
-    Experiment,
-    ReportError,
-    Seeds,
-    Stat,
-    further_choices,
-    load_experiment,
-    metric_names,
-    named_folders,
-    spread,
-    stat,
-)
-from reporting.export import emit, output_options, plain
-from reporting.table import cell, number_text, render, spread_text
+from reporting.experiments import Experiment, ReportError, Seeds, load_experiment, named_folders
+from reporting.export import emit, json_text, output_options
+from reporting.frame import frame_of
+from reporting.tables import OVERALL, Choice, Numbers, Stats, further_choices, metric_names, statistics
+from reporting.text import Table, number_text, spread_text
 
 TESTS = "xd"  # folder of the tests on targets, a sibling of the seeds
 AVERAGE, OOD, TRANSFER = "average", "OOD average", "average of targets"
+SOURCE = ""  # in place of the name of a target
 Part = Experiment | None  # None if there is no run
 
 
@@ -47,15 +37,26 @@ class Row:
     source: Experiment
     targets: dict[str, Part]
 
-    def parts(self) -> list[Part]:
-        """The experiments of the columns; the source is first."""
-        return [self.source, *self.targets.values()]
+    def parts(self) -> list[tuple[str, Experiment]]:
+        """(name, experiment) of the columns that have runs; the source is first."""
+        return [(name, part) for name, part in ((SOURCE, self.source), *self.targets.items()) if part]
 
-    def numbers(self, choice: Choice, cross: bool, ci95: bool = False) -> list[Stat | None]:
-        """Values in the order of `header`: source, targets, average(s)."""
-        found = [stat(list(by_seed(part, choice).values()), ci95) for part in self.parts()]
-        averages = [average(self.parts()[1:], choice, ci95)]
-        return [*found, *([] if cross else [average(self.parts(), choice, ci95)]), *averages]
+    def stats(self, choice: Choice, cross: bool, ci95: bool = False) -> Stats:
+        """Statistics in the order of `header`: source, targets, average(s).
+
+        An average is the mean of the columns' means; its spread is over the averages of those seeds that have a value
+        in every column. It is missing if a column has no value, because fewer datasets are not comparable.
+        """
+        columns = [SOURCE, *self.targets]
+        values = Numbers(frame_of(self.parts()), choice).values[OVERALL].unstack(level=0)
+        values.index = [label if label.startswith("seed") else "" for label in values.index]  # a single run
+        values = values.groupby(level=0).first().reindex(columns=columns)
+        for name, own in _averages(columns, cross).items():
+            values[name] = values[own].mean(axis=1, skipna=False)
+        found = statistics(values, ci95)
+        for name, own in _averages(columns, cross).items():
+            found.mean[name] = found.mean[own].mean(skipna=False)
+        return found
 
     def notes(self, seeds: Seeds) -> list[str]:
         """Missing and unfinished tests, and the notes of the experiments."""
@@ -73,25 +74,9 @@ class Row:
         return notes
 
 
-def by_seed(part: Part, choice: Choice) -> dict[str, float]:
-    """{"seed1": value, ...} of the finished runs; the key of a single run is ""."""
-    runs = part.finished if part else []
-    values = {run.label if run.label.startswith("seed") else "": choice.overall(run) for run in runs}
-    return {label: value for label, value in values.items() if value is not None}
-
-
-def average(parts: Sequence[Part], choice: Choice, ci95: bool = False) -> Stat | None:
-    """Mean of the columns' means; the spread is over the averages of those seeds that have a value in every column.
-
-    None if a column has no value, because an average over fewer datasets is not comparable.
-    """
-    values = [by_seed(part, choice) for part in parts]
-    means = [stat(list(found.values())) for found in values]
-    if None in means:
-        return None
-    seeds = [seed for seed in values[0] if all(seed in found for found in values)]
-    each = [sum(found[seed] for found in values) / len(values) for seed in seeds]
-    return Stat(sum(mean.mean for mean in means) / len(means), spread(each, ci95), len(each))
+def _averages(columns: Sequence[str], cross: bool) -> dict[str, list[str]]:
+    """{title of an average: its columns}; the source is the first of `columns`."""
+    return {TRANSFER: columns[1:]} if cross else {AVERAGE: columns, OOD: columns[1:]}
 
 
 # ---------------------------------------------------------------------------------------------------- folders
@@ -127,7 +112,7 @@ def load_rows(experiments: Sequence[str], targets: Sequence[str] = (), seeds: Se
         places = ", ".join(str(folder / TESTS) for _, folder in given)
         raise ReportError(f"no tests on other datasets in {places}: scripts/xd_test.sh makes them")
     rows = [load_row(label, folder, targets, seeds) for label, folder in given]
-    if not any(part.finished for row in rows for part in row.parts() if part):
+    if not any(part.finished for row in rows for _, part in row.parts()):
         raise ReportError("no finished run in any of: " + ", ".join(str(row.source.folder) for row in rows))
     suites = {suite for row in rows for suite in _suites(row.source)}
     if len(suites) > 1:
@@ -154,29 +139,31 @@ def header(rows: list[Row], cross: bool) -> list[str]:
     return [*titles, *([TRANSFER] if cross else [AVERAGE, OOD])]
 
 
-def as_table(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> str:
-    """Markdown table with a row per method."""
-    cells = [[row.label + row.source.mark, *map(cell, row.numbers(choice, cross, ci95))] for row in rows]
-    return render(["method", *header(rows, cross)], cells)
+def as_table(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> Table:
+    """A row per method."""
+    cells = [[row.label + row.source.mark, *row.stats(choice, cross, ci95).texts()] for row in rows]
+    return Table(["method", *header(rows, cross)], cells)
 
 
 def as_plain(rows: list[Row], choice: Choice, cross: bool, ci95: bool = False) -> list[dict]:
     """The table as plain values for JSON, unrounded."""
-    names = header(rows, cross)
-    values = [map(plain, row.numbers(choice, cross, ci95)) for row in rows]
-    pairs = zip(rows, values, strict=True)
-    return [{"method": row.label, "columns": dict(zip(names, found, strict=True))} for row, found in pairs]
+    names, found = header(rows, cross), []
+    for row in rows:
+        stats = row.stats(choice, cross, ci95)
+        columns = {name: stats.plain(own) for name, own in zip(names, stats.mean.index, strict=True)}
+        found.append({"method": row.label, "columns": columns})
+    return found
 
 
 def as_csv(described: list[dict]) -> str:
     """CSV with a row per method: mean and spread of every column."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", *(title for name in described[0]["columns"] for title in (name, f"{name} spread"))])
+    rows = []
     for row in described:
-        numbers = [value[key] for value in row["columns"].values() for key in ("mean", "spread")]
-        writer.writerow([row["method"], *numbers])
-    return text.getvalue()
+        numbers = {}
+        for name, value in row["columns"].items():
+            numbers |= {name: value["mean"], f"{name} spread": value["spread"]}
+        rows.append({"method": row["method"], **numbers})
+    return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def build_parser() -> Parser:
@@ -203,23 +190,22 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     choice, how = Choice(canonical(options.keyword)), (options.cross, options.ci95)
     rows = load_rows(options.experiments, options.targets, options.seeds)
-    parts = [part for row in rows for part in row.parts() if part]
-    if choice.number not in (known := metric_names(parts)):
+    frame = frame_of([part for row in rows for part in row.parts()])
+    if choice.number not in (known := metric_names(frame)):
         raise ReportError(f"--keyword {options.keyword}: expected one of {', '.join(known)}")
     notes = "\n".join(f"note: {row.label}: {note}" for row in rows for note in row.notes(options.seeds))
     data = {"number": choice.number, "spread": "ci95" if options.ci95 else "std", "ddof": 0}
     data["rows"] = plain = as_plain(rows, choice, *how)
-    title = f"{options.title}\n" if options.title else ""
-    means = "" if options.cross else f"{AVERAGE}: of source and targets; {OOD}: of the targets alone;\n"
-    head = f"{title}{spread_text(options.ci95)};\n{means}"
-    choices = [choice, *(further_choices(parts) if choice.number == "overall_metric" else [])]
-    tables = [f"{number_text(each)}\n\n{as_table(rows, each, *how)}" for each in choices]
+    head = [*([options.title] if options.title else []), f"{spread_text(options.ci95)};"]
+    head += [] if options.cross else [f"{AVERAGE}: of source and targets; {OOD}: of the targets alone;"]
+    choices = [choice, *(further_choices(frame) if choice.number == "overall_metric" else [])]
+    tables = [("" if each is choice else "\n", each, as_table(rows, each, *how)) for each in choices]
     emit(
         options,
         notes,
-        as_json=lambda: json.dumps(data, indent=2, ensure_ascii=False) + "\n",
+        as_json=lambda: json_text(data),
         as_csv=lambda: as_csv(plain),
-        show=lambda: print(head + "\n\n".join(tables)),
+        blocks=lambda: [*head, *(b for gap, each, table in tables for b in (f"{gap}{number_text(each)}\n", table))],
     )
 
 

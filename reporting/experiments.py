@@ -1,24 +1,12 @@
-"""Experiments, i.e. folders with a run per seed (or with such a folder per task), and statistics over seeds."""
+"""Experiments, i.e. folders with a run per seed (or with such a folder per task)."""
 
-import math
 import os
 import re
-import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl.runs.record import (
-    ALIASES,
-    SETTINGS,
-    STANDARD_METRICS,
-    Run,
-    TaskResult,
-    canonical,
-    is_run,
-    read_run,
-    seed_of_name,
-)
+from dassl.runs.record import SETTINGS, Run, TaskResult, is_run, read_run, seed_of_name
 from dassl.utils.errors import UserError
 from reporting.per_task import join, place
 
@@ -29,15 +17,6 @@ Seeds = list[int] | None  # the expected seeds; None: see `missing_seeds`
 
 class ReportError(UserError):
     """A mistake of the user; the text says what was expected and what was found."""
-
-
-@dataclass(frozen=True)
-class Stat:
-    """Mean and spread of n >= 1 values in per cent; the spread of a single value is None."""
-
-    mean: float
-    spread: float | None
-    n: int
 
 
 @dataclass
@@ -111,87 +90,6 @@ def _has_empty(run: Run, task: TaskResult) -> bool:
     )
 
 
-# ---------------------------------------------------------------------------------------------------- statistics
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The number to show: name of a metric, and the task (id, name) if only one task is wanted."""
-
-    number: str = "overall_metric"
-    task: tuple[int, str] | None = None
-
-    def overall(self, run: Run) -> float | None:
-        if self.task is None:
-            return run.numbers.get(self.number)
-        return self.of_task(run, self.task)
-
-    def of_task(self, run: Run, task: tuple[int, str]) -> float | None:
-        for other in run.tasks:
-            if (other.id, other.name) == task:
-                return other.numbers.get(self.number)
-        return None
-
-
-def metric_names(experiments: list[Experiment]) -> list[str]:
-    """Names of all metrics that the finished runs have a value of, sorted."""
-    runs = [run for experiment in experiments for run in experiment.finished]
-    known = [values for run in runs for values in (run.numbers, *(task.numbers for task in run.tasks))]
-    return sorted({name for values in known for name, value in values.items() if value is not None})
-
-
-def further_choices(experiments: list[Experiment]) -> list[Choice]:
-    """A choice per metric that users have registered; tables show these metrics below the declared one."""
-    standard = {"overall_metric", *STANDARD_METRICS, *ALIASES.values()}
-    return [Choice(name) for name in metric_names(experiments) if name not in standard]
-
-
-def choose(keyword: str | None, experiments: list[Experiment]) -> Choice:
-    """The choice for a --keyword: a metric ("macro_f1", "accuracy"), or a task by name, key or number ("task3").
-
-    Raises:
-        ReportError: no finished run has it; the text lists all metrics and tasks.
-    """
-    if keyword is None:
-        return Choice()
-    runs = [run for experiment in experiments for run in experiment.finished]
-    numbers = metric_names(experiments)
-    if canonical(keyword) in numbers:
-        return Choice(canonical(keyword))
-    tasks = {(task.id, task.name): task for run in runs for task in run.tasks}
-    wanted = keyword.casefold()
-    number = re.fullmatch(r"(?:task)?(\d+)", wanted)
-    for test in (
-        lambda task: task.name.casefold() == wanted,
-        lambda task: task.key.casefold() == wanted,
-        lambda task: number is not None and task.id == int(number[1]),
-    ):
-        hits = [identity for identity in sorted(tasks) if test(tasks[identity])]
-        if len(hits) > 1:
-            names = ", ".join(f"{id_} ({name})" for id_, name in hits)
-            raise ReportError(f"--keyword {keyword} fits several tasks: {names}")
-        if hits:
-            return Choice(task=hits[0])
-    raise ReportError(
-        f"--keyword {keyword}: neither a metric nor a task of these runs.\n"
-        f"metrics: {', '.join(numbers)}\n"
-        f"tasks: {', '.join(f'{id_} ({name})' for id_, name in sorted(tasks)) or 'none given'}"
-    )
-
-
-def spread(values: list[float], ci95: bool = False) -> float | None:
-    """Population standard deviation (ddof = 0), or half the 95 % interval: 1.96 * std / sqrt(n). None for one value."""
-    if len(values) < 2:
-        return None
-    return statistics.pstdev(values) * (1.96 / math.sqrt(len(values)) if ci95 else 1)
-
-
-def stat(values: list[float | None], ci95: bool = False) -> Stat | None:
-    """Mean and spread of the values that are not None; None if there are none."""
-    values = [value for value in values if value is not None]
-    return Stat(statistics.fmean(values), spread(values, ci95), len(values)) if values else None
-
-
 # ---------------------------------------------------------------------------------------------------- folders
 
 
@@ -235,27 +133,34 @@ def missing_seeds(seeds: list[int], beside: Collection[int] = ()) -> list[int]:
     return sorted({*beside, *around} - set(seeds))
 
 
-def _seeds_beside(folder: Path) -> set[int]:
-    """Seeds of all sibling folders."""
+def _seeds_beside(folder: Path, known: dict[Path, set[int]]) -> set[int]:
+    """Seeds of all sibling folders. `known` keeps the answers, because many experiments have the same siblings."""
     if seed_of_name(folder.name) is not None or not folder.parent.is_dir():
         return set()
-    return {seed_of_name(path.name) for sibling in _subfolders(folder.parent) for path in _seed_folders(sibling)}
+    if folder.parent not in known:
+        siblings = _subfolders(folder.parent)
+        known[folder.parent] = {seed_of_name(path.name) for each in siblings for path in _seed_folders(each)}
+    return known[folder.parent]
 
 
-def _experiment(folder: Path, label: str, run_folders: list[Path], test_log: bool, seeds: Seeds) -> Experiment:
+def _experiment(
+    folder: Path, label: str, run_folders: list[Path], test_log: bool, seeds: Seeds, known: dict | None = None
+) -> Experiment:
     runs = [read_run(path, test_log) for path in run_folders]
     found = [seed_of_name(path.name) for path in run_folders]
     remarks = []
     if seeds is not None and (more := [f"seed {seed}" for seed in found if seed is not None and seed not in seeds]):
         remarks.append(f"not among the expected seeds, but part of the mean: {', '.join(more)}")
-    return Experiment(folder, label, runs, _missing(found, folder, seeds), remarks)
+    return Experiment(folder, label, runs, _missing(found, folder, seeds, {} if known is None else known), remarks)
 
 
-def _missing(there: list[int | None], folder: Path, seeds: Seeds) -> list[int]:
+def _missing(there: list[int | None], folder: Path, seeds: Seeds, known: dict) -> list[int]:
     """Missing seeds of the experiment in `folder`; [] if a run has no seed in its name."""
     if None in there:
         return []
-    return missing_seeds(there, _seeds_beside(folder)) if seeds is None else [s for s in seeds if s not in there]
+    if seeds is not None:
+        return [seed for seed in seeds if seed not in there]
+    return missing_seeds(there, _seeds_beside(folder, known))
 
 
 def check_folder(folder: Path) -> None:
@@ -337,6 +242,7 @@ def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) ->
     check_folder(root)
     found: list[Experiment] = []
     seen: set[str] = set()
+    known: dict[Path, set[int]] = {}
 
     def walk(folder: Path) -> None:
         real = os.path.realpath(folder)
@@ -348,7 +254,7 @@ def find_experiments(root: Path, test_log: bool = False, seeds: Seeds = None) ->
         if is_run(folder):
             found.append(_experiment(folder, f"{label}/." if seed_folders else label, [folder], test_log, None))
         if seed_folders:
-            found.append(_experiment(folder, label, seed_folders, test_log, seeds))
+            found.append(_experiment(folder, label, seed_folders, test_log, seeds, known))
         for path in _subfolders(folder):
             for inner in _subfolders(path) if path in seed_folders else [path]:
                 walk(inner)
@@ -395,4 +301,4 @@ def _join_experiments(folder: Path, label: str, parts: dict[int, Experiment], se
             runs.setdefault((run.seed, run.label) if seeded else (None, folder.name), {})[number] = run
     ordered = sorted(runs, key=lambda key: (key[0] is None, key))
     joined = [join(name, seed, folder, runs[seed, name], sorted(parts)) for seed, name in ordered]
-    return Experiment(folder, label, joined, _missing([seed for seed, _ in ordered], folder, seeds))
+    return Experiment(folder, label, joined, _missing([seed for seed, _ in ordered], folder, seeds, {}))

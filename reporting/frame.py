@@ -17,6 +17,7 @@ TEXT, WHOLE, NUMBER, TRUTH = "str", "Int64", "float64", "bool"
 OF_RUN = {
     "path": TEXT,
     "experiment": TEXT,
+    "run": TEXT,
     "trainer": TEXT,
     "method": TEXT,
     "suite": TEXT,
@@ -151,6 +152,7 @@ def _of_run(run: Run, label: str, whole: Run) -> dict:
     return {
         "path": str(run.folder / run.label) if run.parts and run.folder.name != run.label else str(run.folder),
         "experiment": label,
+        "run": whole.label,
         **{name: _text(settings.get(name)) for name in TEXTS},
         "protocol": protocol,
         "classes": classes if classes in ("base", "new") else "all",

@@ -11,7 +11,7 @@ from dassl.utils.methods import NAME
 from dassl.utils.methods import methods as known_methods
 from reporting.published_checks import checks, disagreements
 from reporting.published_tables import COSTS, SOURCES, TARGETS, TASKS, TRAINED_ON, H, load, names
-from reporting.table import render
+from reporting.text import render
 
 TITLES = {
     "softcpt": "Few-shot, all tasks of a suite in one run",

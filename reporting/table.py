@@ -8,171 +8,109 @@ import pandas as pd
 from dassl import program
 from dassl.utils.arguments import Parser, add_seeds
 from reporting.about import about_text, unlike_text
-from reporting.experiments import (
-    Choice,
-    Experiment,
-    ReportError,
-    Stat,
-    choose,
-    further_choices,
-    load_experiment,
-    named_folders,
-    stat,
-)
+from reporting.experiments import Experiment, ReportError, load_experiment, named_folders
 from reporting.frame import frame_of
 from reporting.published import SOURCES, TASKS, beside
+from reporting.tables import OVERALL, Choice, Numbers, choose, further_choices
+from reporting.text import WIDTH, Table, cell, mean_title, number_text, render, spread_text
 
 AVERAGE = "average"
-WIDTH = 120  # most characters per line of a table
 
 
-def spread_text(ci95: bool) -> str:
-    if ci95:
-        return "mean ± 95 % interval over seeds (1.96 * std / sqrt(n), population std: ddof = 0), per cent"
-    return "mean ± standard deviation over seeds (population: ddof = 0), per cent; no ± where n = 1"
-
-
-def number_text(choice: Choice) -> str:
-    name = "the metric each task declares" if choice.number == "overall_metric" else choice.number
-    return f"number: {name}" + ("" if choice.task else "; over several tasks their unweighted mean")
-
-
-def mean_title(choice: Choice, tasks: int) -> str:
-    """The name of the column or row with the mean over `tasks` tasks."""
-    if choice.task is not None:
-        return choice.task[1]
-    return "mean over tasks" if tasks > 1 else "overall"
-
-
-def cell(value: Stat | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value.mean:.2f}" if value.spread is None else f"{value.mean:.2f} ± {value.spread:.2f}"
-
-
-def render(header: list[str], rows: list[list[str]], left: int = 1) -> str:
-    """Markdown table; the first `left` columns are aligned left, the others right."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-
-    def line(row):
-        cells = [
-            text.ljust(w) if i < left else text.rjust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "| " + " | ".join(cells) + " |"
-
-    rule = "|" + "|".join("-" * (w + 2) if i < left else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
-    return "\n".join([line(header), rule, *(line(row) for row in rows)])
-
-
-def width(table: str) -> int:
-    return max(map(len, table.splitlines()))
-
-
-def seeds_table(experiment: Experiment, choice: Choice, ci95: bool = False) -> str:
+def seeds_table(experiment: Experiment, numbers: Numbers, width: float = WIDTH) -> Table:
     """Table of one experiment: a row per task and one overall, a column per seed if there is room."""
-    runs = experiment.finished
-    overall = mean_title(choice, len(experiment.tasks()))
-    rows = []
+    choice, tasks = numbers.choice, experiment.tasks()
+    values, stats = numbers.of(experiment.label), numbers.stats
+    shown = [task for task in tasks if choice.task in (None, (task.id, task.name))]
+    lines = [((task.id, task.name), task.name, _metric(task, choice), _images(task.images)) for task in shown]
     if choice.task is None:
-        for task in experiment.tasks():
-            values = [choice.of_task(run, (task.id, task.name)) for run in runs]
-            number = task.metric if choice.number == "overall_metric" else choice.number
-            rows.append([task.name, number or "-", _images(task.images), values])
-    kind, images = choice.number, ""  # of all tasks
-    if choice.task is not None:
-        task = next(task for task in experiment.tasks() if (task.id, task.name) == choice.task)
-        kind = (task.metric if choice.number == "overall_metric" else choice.number) or "-"
-        images = _images(task.images)
-    rows.append([overall, kind, images, [choice.overall(run) for run in runs]])
+        lines.append((OVERALL, mean_title(choice, len(tasks)), choice.number, ""))
 
-    def lines(with_seeds: bool):
-        header = ["task", "metric", "images", *([run.label for run in runs] if with_seeds else []), "mean", "n"]
-        body = []
-        for name, metric, images, values in rows:
-            value = stat(values, ci95)
-            each = ["-" if x is None else f"{x:.2f}" for x in values] if with_seeds else []
-            body.append([name, metric, images, *each, cell(value), str(value.n if value else 0)])
-        return render(header, body, left=2)
+    def layout(with_seeds: bool) -> Table:
+        header = ["task", "metric", "images", *(values.index if with_seeds else []), "mean", "n"]
+        rows = []
+        for column, *about in lines:
+            each = ["-" if pd.isna(x) else f"{x:.2f}" for x in values[column]] if with_seeds else []
+            rows.append(
+                [*about, *each, numbers.texts[column][experiment.label], str(stats.n[column][experiment.label])]
+            )
+        return Table(header, rows, left=2)
 
-    table = lines(True)
-    return table if width(table) <= WIDTH else lines(False)
+    table = layout(True)
+    return table if table.width <= width else layout(False)
+
+
+def _metric(task, choice: Choice) -> str:
+    return (task.metric if choice.number == "overall_metric" else choice.number) or "-"
 
 
 def _images(count: int | None) -> str:
     return "-" if count is None else f"{count:,}"
 
 
-def _average(stats: list[Stat | None]) -> str:
-    means = [value.mean for value in stats if value is not None]
-    return f"{sum(means) / len(means):.2f}" if means else "-"
-
-
 def experiments_table(
     experiments: list[Experiment],
-    choice: Choice,
-    ci95: bool = False,
+    numbers: Numbers,
     average: bool = False,
     labels: list[str] | None = None,
-) -> str:
-    """A table of several experiments, in the first layout that is at most WIDTH wide.
+    width: float = WIDTH,
+) -> Table:
+    """A table of several experiments, in the first layout that is at most `width` wide.
 
     The layouts are: a row per experiment with a column per task; a row per task with a column per experiment; a row per
     experiment with the overall value only. Tasks are shown if all experiments have the same ones. Where labels make a
     layout too wide, numbers replace them and a legend follows. `labels` replace those of the experiments.
     """
-    labels = labels or [experiment.label + experiment.mark for experiment in experiments]
-    names = [str(number) for number in range(1, len(labels) + 1)]
-    title = mean_title(choice, max((len(experiment.tasks()) for experiment in experiments), default=0))
-    columns = [(title, [stat([choice.overall(run) for run in x.finished], ci95) for x in experiments])]
-    counts = [str(value.n) if value else "0" for value in columns[0][1]]
-    for task in _common_tasks(experiments) if choice.task is None else []:
-        values = [stat([choice.of_task(run, task) for run in x.finished], ci95) for x in experiments]
-        columns.append((task[1], values))
-    cells = [[name, *map(cell, values), *([_average(values)] if average else [])] for name, values in columns]
-    count = ["n", *counts, *([""] if average else [])]
+    labels, choice = labels or [each.label + each.mark for each in experiments], numbers.choice
+    short = [str(number) for number in range(1, len(labels) + 1)]
+    columns = {choice.column: mean_title(choice, max((len(x.tasks()) for x in experiments), default=0))}
+    columns |= {task: task[1] for task in (_common_tasks(experiments) if choice.task is None else [])}
+    names = [experiment.label for experiment in experiments]
+    cells = numbers.texts.reindex(names)[list(columns)].fillna("-")
+    count = numbers.stats.n[choice.column].reindex(names).fillna(0).astype(int).astype(str)
+    if average:
+        means = numbers.stats.mean.reindex(names)[list(columns)].mean()
+        cells.loc["average"] = ["-" if pd.isna(mean) else f"{mean:.2f}" for mean in means]
+        count.loc["average"] = ""
 
-    def wide(heads: list[str], shown: list[list[str]]) -> str:
-        first = ["experiment", *heads, *(["average"] if average else [])]
-        header, *rows = map(list, zip(first, count, *shown, strict=True))
-        return render(header, rows)
+    def wide(heads: list[str], shown: int) -> Table:
+        heads, header = [*heads, *(["average"] if average else [])], [*columns.values()][:shown]
+        rows = [[*row] for row in zip(heads, count, *(cells.iloc[:, i] for i in range(shown)), strict=True)]
+        return Table(["experiment", "n", *header], rows)
 
-    def tall(heads: list[str]) -> str:
-        return render(["task", *heads, *(["average"] if average else [])], [*cells, count])
+    def tall(heads: list[str], shown: int) -> Table:
+        rows = [[name, *cells.iloc[:, i]] for i, name in enumerate(columns.values())]
+        return Table(["task", *heads, *(["average"] if average else [])], [*rows, ["n", *count]])
 
-    layouts = [lambda heads: wide(heads, cells[:1])]
-    if len(cells) > 1:
-        layouts = [lambda heads: wide(heads, cells), tall, *layouts]
-    tables = [(heads, layout(heads)) for layout in layouts for heads in (labels, names)]
-    heads, table = next((found for found in tables if width(found[1]) <= WIDTH), tables[-1])
-    if heads is names:
-        table += "\n\n" + "\n".join(f"{name:>4}  {label}" for name, label in zip(names, labels, strict=True))
-    return table
+    layouts = [(wide, len(columns)), (tall, len(columns)), (wide, 1)] if len(columns) > 1 else [(wide, 1)]
+    tables = [(heads, layout(heads, shown)) for layout, shown in layouts for heads in (labels, short)]
+    heads, table = next((found for found in tables if found[1].width <= width), tables[-1])
+    if heads is labels:
+        return table
+    legend = "\n".join(f"{name:>4}  {label}" for name, label in zip(short, labels, strict=True))
+    return Table(table.header, table.rows, table.left, legend)
 
 
-def wide_table(
-    experiments: list[Experiment], choice: Choice, ci95: bool = False, published: Sequence[pd.DataFrame] = ()
-) -> str:
+def wide_table(experiments: list[Experiment], numbers: Numbers, published: Sequence[pd.DataFrame] = ()) -> Table:
     """The layout of papers at any width: a row per experiment, a column per task, the average last.
 
     `published`, as from `published_beside`, follows below a row, if it has some of the tasks.
     """
     tasks = sorted({(task.id, task.name): task for x in experiments for task in x.tasks()}.items())
     header = ["method", "n", *(task.key or task.name for _, task in tasks), AVERAGE]
+    names = [experiment.label for experiment in experiments]
+    cells = numbers.texts.reindex(names)[[*(identity for identity, _ in tasks), OVERALL]].fillna("-")
     rows = []
     for number, experiment in enumerate(experiments):
-        runs = experiment.finished
-        values = [stat([choice.of_task(run, identity) for run in runs], ci95) for identity, _ in tasks]
-        overall = stat([choice.overall(run) for run in runs], ci95)
-        rows.append(
-            [experiment.label + experiment.mark, str(overall.n if overall else 0), *map(cell, values), cell(overall)]
-        )
-        figures = _by_task(published[number], choice) if published else {}
+        n = numbers.entry(experiment.label, OVERALL)["n"]
+        rows.append([experiment.label + experiment.mark, str(n), *cells.iloc[number]])
+        figures = _by_task(published[number], numbers.choice) if published else {}
         if any(task.key in figures for _, task in tasks):
-            there = [cell(_stat(figures.get(task.key))) for _, task in tasks]
+            there = [_figure(figures.get(task.key)) for _, task in tasks]
             mean = figures.get("")
             whole = mean and len(tasks) == TASKS.get(mean["suite"], 0)  # a paper's average is over all of its columns
-            rows.append(["… published", "", *there, cell(_stat(mean)) if whole else ""])
-    return render(header, rows)
+            rows.append(["… published", "", *there, _figure(mean) if whole else ""])
+    return Table(header, rows)
 
 
 def published_beside(experiments: list[Experiment], source: str) -> list[pd.DataFrame]:
@@ -190,23 +128,17 @@ def _by_task(figures: pd.DataFrame, choice: Choice) -> dict[str, dict]:
     return {row["task_key"]: row for row in figures[figures["metric"] == choice.number].to_dict("records")}
 
 
-def _stat(figure: dict | None) -> Stat | None:
-    if figure is None:
-        return None
-    return Stat(figure["published"], None if pd.isna(figure["published_std"]) else figure["published_std"], 1)
+def _figure(figure: dict | None) -> str:
+    return cell(figure["published"], figure["published_std"]) if figure else "-"
 
 
 def comparison_table(
-    experiments: list[Experiment],
-    choice: Choice,
-    source: str,
-    published: Sequence[pd.DataFrame],
-    ci95: bool = False,
+    experiments: list[Experiment], numbers: Numbers, source: str, published: Sequence[pd.DataFrame]
 ) -> str:
     """Overall values of the experiments compared with the figures of a source, where it has some."""
     text, rows, found = [f"published: {SOURCES[source]}"], [], []
     for experiment, figures in zip(experiments, published, strict=True):
-        tasks, figures = experiment.tasks(), _by_task(figures, choice)
+        tasks, figures = experiment.tasks(), _by_task(figures, numbers.choice)
         figure = figures.get(tasks[0].key if len(tasks) == 1 else "") or figures.get("")
         if figure and experiment.finished:
             found.append((experiment, figure))
@@ -214,10 +146,11 @@ def comparison_table(
         return f"{text[0]}; it has no number for any of these"
     same = any(figure["comparable"] for _, figure in found)
     for experiment, figure in found:
-        here = stat([choice.overall(run) for run in experiment.finished], ci95)
-        rows.append([experiment.label + experiment.mark, cell(here), cell(_stat(figure))])
+        here = numbers.stats.mean[OVERALL][experiment.label]
+        rows.append([experiment.label + experiment.mark, numbers.texts[OVERALL][experiment.label], _figure(figure)])
         if same:
-            rows[-1].append(f"{here.mean - figure['published']:+.2f}" if here and figure["comparable"] else "-")
+            comparable = figure["comparable"] and not pd.isna(here)
+            rows[-1].append(f"{here - figure['published']:+.2f}" if comparable else "-")
     kinds = {(run.settings.get("backbone"), run.settings.get("shots")) for x, _ in found for run in x.finished}
     kinds = sorted(f"{backbone or 'unknown backbone'}, {shots} images per class" for backbone, shots in kinds)
     text += [f"here: {'; '.join(kinds)}", ""]
@@ -227,24 +160,24 @@ def comparison_table(
     return "\n".join([*text, *(["", *notes] if notes else [])])
 
 
-COSTS = (  # name, column, unit, digits
-    ("parameters", "learnable parameters", 1, 0),
-    ("train", "training, s", 1, 1),
-    ("test", "test, s", 1, 1),
-    ("memory", "peak memory, MiB", 2**20, 0),
-)
+COSTS = {  # column of the frame: title, unit, digits
+    "parameters": ("learnable parameters", 1, 0),
+    "train_seconds": ("training, s", 1, 1),
+    "test_seconds": ("test, s", 1, 1),
+    "memory_bytes": ("peak memory, MiB", 2**20, 0),
+}
 
 
-def costs_table(experiments: list[Experiment]) -> str:
+def costs_table(frame: pd.DataFrame) -> Table:
     """Costs of a run per experiment, averaged over seeds; costs of single tasks are summed, of memory the maximum."""
+    runs = frame[frame["task_id"].isna()].drop_duplicates(["experiment", "run"])
+    runs = runs.astype(dict.fromkeys(COSTS, "float")).where(runs["status"] == "complete")
+    means = runs.groupby("experiment")[list(COSTS)].mean().reindex(frame["experiment"].unique())
     rows = []
-    for experiment in experiments:
-        row = [experiment.label]
-        for name, _, unit, digits in COSTS:
-            value = stat([run.costs.get(name) for run in experiment.finished])
-            row.append("-" if value is None else f"{value.mean / unit:,.{digits}f}")
-        rows.append(row)
-    return render(["experiment", *(column for _, column, _, _ in COSTS)], rows)
+    for label, row in means.iterrows():
+        shown = [(row[name] / unit, digits) for name, (_, unit, digits) in COSTS.items()]
+        rows.append([label, *("-" if pd.isna(value) else f"{value:,.{digits}f}" for value, digits in shown)])
+    return Table(["experiment", *(title for title, _, _ in COSTS.values())], rows)
 
 
 def _common_tasks(experiments: list[Experiment]) -> list[tuple[int, str]]:
@@ -285,25 +218,27 @@ def main(arguments: list[str] | None = None) -> int:
     experiments = [load_experiment(folder, label, seeds=options.seeds) for label, folder in given]
     if not any(experiment.finished for experiment in experiments):
         raise ReportError("no finished run in any of: " + ", ".join(str(x.folder) for x in experiments))
-    choice = choose(options.keyword, experiments)
+    frame = frame_of([(experiment.label, experiment) for experiment in experiments])
+    choice = choose(options.keyword, frame)
     if choice.task and (options.published or options.per_task_columns):
         raise ReportError(f"--keyword {options.keyword}: a metric is needed with --published or --per-task-columns")
     if options.title:
         print(options.title)
     for line in filter(None, (about_text(experiments), f"{spread_text(options.ci95)};", f"{number_text(choice)}\n")):
         print(line)
-    further = [] if options.keyword else further_choices(experiments)
+    numbers = Numbers(frame, choice, options.ci95)
     published = published_beside(experiments, options.published) if options.published else []
     if options.per_task_columns:
-        print(wide_table(experiments, choice, options.ci95, published))
+        print(wide_table(experiments, numbers, published))
     else:
-        print(experiments_table(experiments, choice, options.ci95))
-    for other in further:
-        print(f"\n{number_text(other)}\n\n{experiments_table(experiments, other, options.ci95)}")
+        print(experiments_table(experiments, numbers))
+    for other in [] if options.keyword else further_choices(frame):
+        table = experiments_table(experiments, Numbers(frame, other, options.ci95))
+        print(f"\n{number_text(other)}\n\n{table}")
     if published:
-        print("\n" + comparison_table(experiments, choice, options.published, published, options.ci95))
+        print("\n" + comparison_table(experiments, numbers, options.published, published))
     if options.costs:
-        print("\n" + costs_table(experiments))
+        print(f"\n{costs_table(frame)}")
     unlike = unlike_text(experiments)
     if notes := notes_text(experiments) + (f"\nnote: the experiments differ in {unlike}" if unlike else ""):
         print("\n" + notes.strip("\n"))

@@ -61,7 +61,7 @@ def epoch_text(folder: Path) -> str:
 
 def show_status(calls: Sequence[Call]) -> int:
     """Print the status of all runs: a line per row, then what is running or has failed. Returns the exit status."""
-    from reporting.table import render
+    from reporting.text import render
 
     found = [(call, status_of(call.folder)) for call in calls]
     states = ("finished", "running", "failed", "interrupted", "waiting")

@@ -228,6 +228,54 @@ def test_csv(three, capsys):
     assert "unfinished: seed4" in err
 
 
+@pytest.mark.parametrize("words", [["--csv"], ["--json"]])
+def test_formats_have_short_names(three, capsys, words):
+    assert parse(capsys, three, *words) == parse(capsys, three, "--format", words[0][2:])
+    assert parse(capsys, three, "--format", "text") == parse(capsys, three)
+    with pytest.raises(SystemExit):
+        parse(capsys, three, *words, "--format", "latex")
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_latex(three, tmp_path, capsys):
+    data = result(60.0, chosen={"k0": {"chosen_on": "test"}}, overrides={"OPTIM.LR": 0.1})
+    data["tasks"][1]["name"] = "50% of A_B & {C}"
+    write(three / "seed4", results=data)
+    for seed in (1, 2, 3):
+        other = result(70.0 + seed, seed=seed)
+        other["tasks"][1]["name"] = data["tasks"][1]["name"]
+        write(three / f"seed{seed}", results=other)
+    status, out, _ = parse(capsys, three, "--format", "latex")
+    lines = out.splitlines()
+    begin, end = lines.index(r"\begin{tabular}{llrrrrrrr}"), lines.index(r"\end{tabular}")
+    table = lines[begin : end + 1]
+    assert status == 0 and [table[1], table[3], table[-2]] == [r"\toprule", r"\midrule", r"\bottomrule"]
+    assert table[2] == r"task & metric & images & seed1 & seed2 & seed3 & seed4 & mean & n \\"
+    std = np.std([71, 72, 73, 60])
+    assert table[-3].startswith(r"mean over tasks & overall\_metric &  & 71.00 & 72.00 & 73.00 & 60.00 & ")
+    assert table[-3].endswith(rf"69.00 $\pm$ {std:.2f} & 4 \\")
+    assert table[5].startswith(r"50\% of A\_B \& \{C\} & overall\_acc & 1,200 & ")
+    assert all(line.startswith("% ") or not line for line in lines[:begin] + lines[end + 1 :])
+    assert "% note: the runs differ in OPTIM.LR: 0.1, as in the file" in lines
+    out = parse(capsys, three.parent, "--multi-exp", "--format", "latex")[1]
+    assert r"exp $\ddagger$ & 4 & 69.00 $\pm$ " in out
+
+
+def test_markdown(three, tmp_path, capsys):
+    write(tmp_path / "a|b/seed1", results=result(60.0))
+    (three / "seed4").mkdir()
+    out = parse(capsys, tmp_path, "--multi-exp", "--format", "markdown")[1]
+    blocks = out.rstrip("\n").split("\n\n")
+    (table,) = (block for block in blocks if block.startswith("|"))
+    assert [line.count(" | ") for line in table.splitlines()] == [4, 0, 4, 4, 4] and "a\\|b" in table
+    assert [block for block in blocks if block.startswith("note: exp: unfinished: seed4")]
+    assert all("\n" not in block for block in blocks if block is not table)
+    # no limit of the width, and so no numbers in place of labels
+    write(tmp_path / f"{'x' * 130}/seed1", results=result(50.0))
+    rows = rows_of(parse(capsys, tmp_path, "--multi-exp", "--format", "markdown")[1])
+    assert rows["x" * 130][:2] == ["1", "50.00"]
+
+
 def test_as_a_program_from_anywhere_without_loading_torch(three, tmp_path):
     program = Path(parse_test_res.__file__)
     code = """

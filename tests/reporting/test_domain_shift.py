@@ -61,8 +61,8 @@ def test_published_averages(tmp_path):
             write(tmp_path / method / name / "seed1", results=result(value, ""))
     rows = domain_shift.load_rows([f"{method}={tmp_path / method}" for method in published], ["v2", "sketch", "a", "r"])
     for row, values in zip(rows, published.values(), strict=True):
-        found = row.numbers(domain_shift.Choice(), cross=False)
-        assert [number.mean for number in found] == pytest.approx(values, abs=0.0051)
+        found = row.stats(domain_shift.Choice(), cross=False).mean
+        assert list(found) == pytest.approx(values, abs=0.0051)
 
 
 def test_missing_tests_are_listed_and_have_no_average(folder, capsys):

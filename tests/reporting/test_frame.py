@@ -67,7 +67,7 @@ def test_a_row_per_run_task_and_metric(three):
     frame = read_frame([three])
     assert list(frame.columns) == list(COLUMNS) and len(frame) == 4 * 3 * 4  # runs, two tasks and a mean, metrics
     row = frame[(frame.seed == 2) & (frame.task_key == "k1") & (frame.metric == "overall_metric")].squeeze()
-    assert (row.path, row.experiment) == (str(three / "icon5/MTCoOp/seed2"), "icon5/MTCoOp")
+    assert (row.path, row.experiment, row.run) == (str(three / "icon5/MTCoOp/seed2"), "icon5/MTCoOp", "seed2")
     assert (row.trainer, row.method, row.suite, row.backbone) == ("MTCoOp", "SoftCPT-NATA", "Icon5", "RN50")
     assert (row.protocol, row.classes, row.source_suite, row.split) == ("few-shot", "all", "", "test")
     assert (row.config, row.shots, row.epochs) == ("rn50_ep50", 4, 20)
