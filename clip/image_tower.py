@@ -134,7 +134,7 @@ class ImageTower:
         if not start and images.shape[-2:] != (self.size, self.size):
             raise UserError(size_error(self.clip.name, self.size, tuple(images.shape[-2:])))
         added = added or Additions()
-        self.check(added, attention, len(images), start)
+        self.check(added, attention, images.shape[0], start)
         if self._reads_class_token:
             found = self._tokens(images.to(self.visual.conv1.weight.dtype), added, attention, start)
             return found if len(found) > 1 else found[0]
@@ -238,10 +238,10 @@ def _block(
         kv = linear(normed, weight[W:], bias[W:], change, "k", "v")
         if tokens is not None:
             own = norm(block.ln_1, tokens)
-            kv = torch.cat([kv, rows_of(linear(own, weight[W:], bias[W:], change, "k", "v"), group, len(x))], 1)
+            kv = torch.cat([kv, rows_of(linear(own, weight[W:], bias[W:], change, "k", "v"), group, x.shape[0])], 1)
             if go_on:
-                q = torch.cat([q, rows_of(linear(own, weight[:W], bias[:W], change, "q"), group, len(x))], 1)
-                x = torch.cat([x, rows_of(tokens, group, len(x))], 1)
+                q = torch.cat([q, rows_of(linear(own, weight[:W], bias[:W], change, "q"), group, x.shape[0])], 1)
+                x = torch.cat([x, rows_of(tokens, group, x.shape[0])], 1)
         k, v = kv.chunk(2, -1)
     q, k, v = (t.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, h, S, W / h)
     seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

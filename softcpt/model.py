@@ -6,10 +6,11 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from dassl.engine.build import DEVICE
 from dassl.runs.open import load_trainer, read_setup
 from dassl.utils import UserError
 
-from .images import entries, in_batches, prepare, stacked
+from .images import Entry, entries, in_batches, prepare, stacked
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,22 @@ class Classifier:
             self.cfg, self.space = read_setup(self.run, epoch)
         if self._device is not None:
             self.cfg.USE_CUDA = self._device.type == "cuda"
-        self.tasks = tuple(task.key for task in self.space.tasks)
-        self.classnames = {task.key: task.classnames for task in self.space.tasks}
         self.preprocess = build_transform(self.cfg, is_train=False)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(task.key for task in self.space.tasks)
+
+    @property
+    def classnames(self) -> dict[str, tuple[str, ...]]:
+        return {task.key: task.classnames for task in self.space.tasks}
+
+    def only(self, position: int) -> Classifier:
+        """A classifier of one of the tasks, loaded anew."""
+        found = copy(self)
+        found.__dict__.pop("trainer", None)
+        found.space = self.space.subset([position])
+        return found
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{key}: {len(names)}" for key, names in self.classnames.items())
@@ -160,7 +174,7 @@ class Classifier:
     def _stream(self, found, chosen, topk, size, progress) -> Iterator[list[Prediction]]:
         hidden = None if progress is None and len(found) > size else not progress  # None: tqdm looks for a terminal
         with tqdm(total=len(found), unit="image", disable=hidden) as bar:
-            for batch, images in in_batches(found, self._reader, size):
+            for batch, images in in_batches(found, self.prepare, size):
                 rows = iter(() if (ready := stacked(images)) is None else self._parts(ready, chosen))
                 for entry, image in zip(batch, images, strict=True):
                     if isinstance(image, str):
@@ -169,10 +183,9 @@ class Classifier:
                         yield self._records(entry.path, next(rows), chosen, topk)
                     bar.update()
 
-    @property
-    def _reader(self) -> Callable:
-        how = {"size": self.cfg.INPUT.SIZE, "upright": self.cfg.INPUT.EXIF_ROTATE}
-        return partial(prepare, transform=self.preprocess, **how)
+    def prepare(self, entry: Entry) -> Tensor | str:
+        """The input (3, H, W) of an image, or in one line why it cannot be read."""
+        return prepare(entry, self.preprocess, self.cfg.INPUT.SIZE, self.cfg.INPUT.EXIF_ROTATE)
 
     def _parts(self, images: Tensor, chosen: list[int]) -> Iterator[list[Tensor]]:
         """For each image, the logits (C,) of each of the chosen tasks."""
@@ -209,7 +222,7 @@ class Classifier:
             FileNotFoundError: there is no image at all, or one of them does not exist.
         """
         chosen, found, values = self.positions(task), entries(images), []
-        for _, ready in in_batches(found, self._reader, batch_size or self.cfg.DATALOADER.TEST.BATCH_SIZE):
+        for _, ready in in_batches(found, self.prepare, batch_size or self.cfg.DATALOADER.TEST.BATCH_SIZE):
             if wrong := next((image for image in ready if isinstance(image, str)), ""):
                 raise UserError(wrong)
             values.append(torch.cat(self._logits(stacked(ready), chosen), 1))

@@ -161,14 +161,19 @@ class MultiTaskTrainer(BuiltTrainer):
 
     def text_features(self) -> Tensor:
         """Text features of all classes (N, d). Raises UserError if the method's text features depend on the image."""
-        if (text := self._ready()[1]) is None:
+        if (text := self.prepared_text) is None:
             raise UserError(f"{method_name(self.cfg)} has no fixed text features of classes: they depend on the image")
         return text
 
     @property
+    def prepared_text(self) -> Tensor | None:
+        """Text features of all classes as a test uses them; None if they depend on the image."""
+        return self._ready()[1]
+
+    @property
     def compares_features(self) -> bool:
         """Whether the method compares one text feature per class with one feature per image."""
-        text = self._ready()[1]
+        text = self.prepared_text
         return text is not None and text.ndim == 2 and self.part != "local"
 
     @property
@@ -198,6 +203,12 @@ class MultiTaskTrainer(BuiltTrainer):
             return self.model.image(self._encode(images, features, self._ready()[0].image, task, rows), task)
 
     @torch.no_grad()
+    def tower_output(self, images: Tensor, task: Tensor | None = None):
+        """Output of the image tower with the method's additions for images (B, 3, H, W), which `learner.image` gets."""
+        with self.autocast():
+            return self._encode(images, None, self._ready()[0].image, task)
+
+    @torch.no_grad()
     def model_inference(
         self,
         images: Tensor | None,
@@ -223,7 +234,7 @@ class MultiTaskTrainer(BuiltTrainer):
             return logits(self.all_columns, task)
         if task is not None:
             return logits(self.all_columns, task).masked_fill(~self.space.mask(task), float("-inf"))
-        count = len(features if images is None else images)
+        count = (features if images is None else images).shape[0]
         spans = [self.all_columns[self.space.columns(t)] for t in range(self.space.num_tasks)]
         tasks = [torch.full((count,), t, device=self.device) for t in range(self.space.num_tasks)]
         return torch.cat([logits(*pair) for pair in zip(spans, tasks, strict=True)], 1)

@@ -81,7 +81,7 @@ class FeatureAdapter(Learner):
 
     def adapted(self, x: Tensor, task: Tensor | None = None) -> Tensor:
         """A(x) (B, d) of features (B, d), each by the bottleneck of its task (B,)."""
-        if not self.by_task:
+        if len(self.adapters) == 1:
             return self.adapters[0](x)
         order = task.argsort(stable=True)
         counts = torch.bincount(task, minlength=len(self.adapters)).tolist()

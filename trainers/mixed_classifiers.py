@@ -60,6 +60,8 @@ class MixedClassifiers(OwnedRows, Learner):
     def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
         found = F.normalize(features.float(), dim=-1)
         if self.adapters is not None:
+            if self.space.num_tasks == 1:
+                return adapt(found, self.adapters.down[0], self.adapters.up[0])
             for t in task.unique().tolist():
                 found[task == t] = adapt(found[task == t], self.adapters.down[t], self.adapters.up[t])
         return found

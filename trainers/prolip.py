@@ -98,7 +98,7 @@ class ProjectedImages(Learner):
 
     def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
         weight = self.projections.weight
-        if not self.by_task:
+        if len(weight) == 1:
             return project(features, weight[0], self.bias)
         found = torch.zeros(len(features), weight.shape[-1], device=features.device)
         for t in task.unique().tolist():

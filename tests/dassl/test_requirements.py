@@ -42,9 +42,10 @@ def bare(tmp_path_factory):
     return str(folder / "bin/python")
 
 
-PROGRAMS = ["train.py --trainer CoOp", "predict.py run image.png", "interpret_prompt.py run", "-m datasets.check icon5"]
-PROGRAMS += ["-m analysis.tasks run", "-m benchmarks.methods", "-m features.store", "-m tools.pretrain_tiny"]
-PROGRAMS += ["sweep.py embedded", "sweeps/__main__.py main_coop icon5", "dassl/requirements.py"]
+PROGRAMS = ["train.py --trainer CoOp", "predict.py run image.png", "export.py run -o x", "interpret_prompt.py run"]
+PROGRAMS += ["-m datasets.check icon5", "-m analysis.tasks run", "-m benchmarks.methods", "-m features.store"]
+PROGRAMS += ["-m tools.pretrain_tiny", "sweep.py embedded", "sweeps/__main__.py main_coop icon5"]
+PROGRAMS += ["dassl/requirements.py"]
 
 
 @pytest.mark.parametrize("command", PROGRAMS, ids=str.split)
