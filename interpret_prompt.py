@@ -18,13 +18,12 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from analysis.runs import open_run
-from clip.clip import tokenizer
-from clip.simple_tokenizer import EOS, SOS
 from dassl.config import method_name
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
@@ -36,10 +35,13 @@ METRICS = ("euclidean", "cosine")
 class Vocabulary:
     """The words of a text tower with their token embeddings (V, D); words with equal embeddings are one entry.
 
+    `word` gives a token as text.
+
     The embedded model has a single embedding for all words that it was not trained on.
     """
 
-    def __init__(self, table: torch.Tensor):
+    def __init__(self, table: torch.Tensor, word: Callable[[int], str]):
+        self.word = word
         rows = np.ascontiguousarray(table.detach().float().cpu().numpy())  # (V, D)
         as_bytes = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
         _, first, count = np.unique(as_bytes, return_index=True, return_counts=True)
@@ -61,21 +63,11 @@ class Vocabulary:
         values, places = distance.topk(min(topk, len(table)), largest=False)
         return [
             [
-                {"word": word(int(self.ids[p])), "distance": round(v, 6), "others": int(self.count[p]) - 1}
+                {"word": self.word(int(self.ids[p])), "distance": round(v, 6), "others": int(self.count[p]) - 1}
                 for v, p in zip(*row, strict=True)
             ]
             for row in zip(values.tolist(), places.tolist(), strict=True)
         ]
-
-
-def word(token: int) -> str:
-    """A token as text, with "-" appended if it is the beginning of longer words."""
-    bpe = tokenizer()
-    raw = bpe.decoder[token]
-    if raw in (SOS, EOS):
-        return raw
-    text = bytearray(bpe.byte_decoder[c] for c in raw.removesuffix("</w>")).decode("utf-8", errors="replace")
-    return text if raw.endswith("</w>") else text + "-"
 
 
 def interpret(trainer, topk: int = 5, metric: str = "euclidean", classes: int = 5) -> list[dict]:
@@ -94,7 +86,7 @@ def interpret(trainer, topk: int = 5, metric: str = "euclidean", classes: int = 
         found = [(name, context.float().cpu()) for name, context in named_contexts(trainer.model, select)]
     if not found:
         raise UserError(f"{method_name(trainer.cfg)} learns no context, so no prompt can be interpreted")
-    vocabulary = Vocabulary(trainer.clip.token_embedding.weight)
+    vocabulary = Vocabulary(trainer.clip.token_embedding.weight, trainer.clip.tokenizer.word)
     return [{"name": name, "tokens": vocabulary.nearest(context, topk, metric)} for name, context in found]
 
 

@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.backbones import OPENAI, TINY, architecture, finish, load_backbone
+from clip.backbones import load_backbone
+from clip.building import finish
 from clip.clip import tokenizer
 from clip.model import CLIP, project
+from clip.names import OPENAI, TINY, architecture
 from clip.text_tower import Prompts, TextTower
 from dassl import program
 from dassl.data.tasks import Task, TaskSpace

@@ -23,9 +23,9 @@ import torch.nn.functional as F
 
 import trainers  # noqa: F401  registers the methods
 from clip.additions import Additions
-from clip.backbones import image_tower_kind
 from clip.image_tower import ImageTower
 from clip.model import CLIP
+from clip.names import image_tower_kind
 from dassl.config import get_cfg_default, load
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY

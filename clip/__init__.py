@@ -5,9 +5,9 @@ CoOp-style code uses `from clip import clip`; the trainers of this project use `
 
 from dassl import program  # first, because dassl reports which required packages are missing
 
-if program.runs(__name__):
+if program.runs(__name__):  # python -m clip.backbones; this module must not be imported before it runs
     program.begin()
-
-from .clip import available_models, build_model, load, tokenize
+else:
+    from .clip import available_models, build_model, load, tokenize
 
 __all__ = ["available_models", "build_model", "load", "tokenize"]

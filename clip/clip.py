@@ -4,16 +4,18 @@ _download.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from dassl.utils import atomic_write
 
-from .backbones import available_models, build_model, expand_tiny, fetch_weights, load_backbone, weights_source
+from .backbones import fetch_weights, load_backbone, weights_source
+from .building import build_model, expand_tiny
 from .model import CLIP
-from .simple_tokenizer import EOS, SOS, SimpleTokenizer
+from .names import available_models
+from .simple_tokenizer import EOS, SOS
+from .tokenizers import ClipTokens, clip_tokens
 from .weights import cache_dir, download, read_state_dict, sha256
 
 __all__ = ["CLIP", "available_models", "build_model", "load", "tokenize"]
@@ -22,10 +24,9 @@ __all__ = ["CLIP", "available_models", "build_model", "load", "tokenize"]
 _MODELS = {name: weights_source(name) for name in available_models()}
 
 
-@lru_cache(maxsize=1)
-def tokenizer() -> SimpleTokenizer:
-    """The tokenizer of this process, made once: reading its vocabulary takes a few tenths of a second."""
-    return SimpleTokenizer()
+def tokenizer() -> ClipTokens:
+    """CLIP's tokenizer, the one of this process."""
+    return clip_tokens()
 
 
 def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = False) -> torch.IntTensor:

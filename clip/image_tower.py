@@ -22,7 +22,7 @@ from dassl.config import declare
 from dassl.utils import UserError
 
 from .additions import Additions, Change, drop, is_recorded, rows_of
-from .layers import at_least_fp32, linear, mlp, norm
+from .layers import at_least_fp32, finish_block, linear, norm
 from .model import CLIP, is_plain_block
 
 declare(
@@ -36,7 +36,8 @@ class ImageTower:
     """The frozen image tower of `clip`: (B, 3, H, W) -> (B, d).
 
     Local tokens are the outputs of a ResNet's attention pool at every position, or a ViT's patch outputs after its
-    final LayerNorm and projection. Tokens and low-rank changes require a ViT that uses the [CLS] output.
+    final LayerNorm and projection; they require a ViT that uses the [CLS] output. Tokens and low-rank changes require a
+    ViT of open_clip, which may pool its outputs otherwise (CLIPA, CoCa). Features exist for every tower.
 
     `checkpoint`: keep only the inputs of layers with additions; recompute the rest in the backward pass.
     """
@@ -52,15 +53,16 @@ class ImageTower:
         return isinstance(self.visual, VisionTransformer)
 
     @property
+    def _takes_additions(self) -> bool:
+        return self.is_vit and all(map(is_plain_block, self.visual.transformer.resblocks))
+
+    @property
     def _reads_class_token(self) -> bool:
-        v = self.visual
-        return (
-            self.is_vit and v.attn_pool is None and v.pool_type == "tok" and is_plain_block(v.transformer.resblocks[-1])
-        )
+        return self._takes_additions and self.visual.attn_pool is None and self.visual.pool_type == "tok"
 
     def require_prompts(self) -> tuple[int, int, int]:
         """Return (layers, W, side of a patch in pixels). Raises UserError if the tower does not support prompts."""
-        if not self._reads_class_token:
+        if not self._takes_additions:
             raise UserError(prompt_error(self.clip.name, type(self.visual).__name__))
         weight = self.visual.conv1.weight  # (W, 3, patch, patch)
         return len(self.visual.transformer.resblocks), weight.shape[0], weight.shape[-1]
@@ -81,10 +83,7 @@ class ImageTower:
     def _require_projection(self) -> None:
         if isinstance(self.visual, ModifiedResNet) or (self._reads_class_token and self.visual.proj is not None):
             return
-        raise UserError(
-            f"Backbone {self.clip.name}: this method needs the last projection of the image tower, and a "
-            f"{type(self.visual).__name__} lacks it. Use a ViT or ResNet of CLIP, such as ViT-B/16."
-        )
+        raise UserError(output_error(self.clip.name, "features before a last projection", type(self.visual).__name__))
 
     def check(
         self, added: Additions, attention: Collection[int] = (), count: int | None = None, start: int = 0
@@ -101,10 +100,11 @@ class ImageTower:
                 raise UserError(f"Attention of layer {wrong[0]}: the image tower has layers 0 to {layers - 1}.")
             hidden = self.visual.transformer.resblocks[0].mlp.c_fc.out_features
             added.check("image", layers, W, hidden, count, start)
-        elif added.local and not self._reads_class_token and not isinstance(self.visual, ModifiedResNet):
-            raise UserError(
-                f"Backbone {self.clip.name} has no local tokens: its image tower is a {type(self.visual).__name__}."
-            )
+        if self._reads_class_token or (added.local and not kept and isinstance(self.visual, ModifiedResNet)):
+            return
+        if added.local or kept:
+            what = "local tokens" if added.local else "outputs of prompt tokens"
+            raise UserError(output_error(self.clip.name, what, type(self.visual).__name__))
 
     @torch.no_grad()
     def before(self, images: Tensor, layer: int) -> Tensor:
@@ -135,12 +135,12 @@ class ImageTower:
             raise UserError(size_error(self.clip.name, self.size, tuple(images.shape[-2:])))
         added = added or Additions()
         self.check(added, attention, images.shape[0], start)
-        if self._reads_class_token:
+        if self._reads_class_token or start or added.alters or attention:
             found = self._tokens(images.to(self.visual.conv1.weight.dtype), added, attention, start)
             return found if len(found) > 1 else found[0]
-        images = images.to(self.clip.dtype)
         if not added.local and not added.unprojected:
-            return self.visual(images)
+            return self.clip.encode_image(images)
+        images = images.to(self.clip.dtype)
         pooled, project = self._attention_pool(images), self.visual.attnpool.c_proj
         if added.unprojected:
             return pooled[:, 0]
@@ -160,7 +160,7 @@ class ImageTower:
         if tokens is not None and (added.grouped_changes or tokens.dropout):  # every image gets its own tokens
             values = drop(rows_of(tokens.values, group_of_tokens, B), tokens.dropout)
             tokens, group_of_tokens = replace(tokens, values=values), None
-        rows = None
+        rows, every = None, added.local or not self._reads_class_token  # every: all outputs of the last layer are used
         if added.grouped_changes:
             rows = torch.arange(B, device=x.device)[:, None] if group is None else group[:, None]
         for i, block in list(enumerate(blocks))[start:]:
@@ -178,8 +178,12 @@ class ImageTower:
                 others = x[:, count:] if new is None else rows_of(new, own, B)
                 seen[i] = _attention_weights(block, torch.cat([x[:, :1], others, x[:, 1:count]], 1), change)
             if last and (x.shape[1] == count or not tokens.keep):  # number of outputs used, besides new tokens
-                queries = 1 if not added.local else count if x.shape[1] > count else None
+                queries = 1 if not every else count if x.shape[1] > count else None
             x = self._layer(block, x, change, queries, new, own, go_on)
+        if not self._reads_class_token:
+            pooled = v._pool(x[:, :count])[0]
+            found = (pooled if v.proj is None else pooled @ v.proj,)
+            return (*found, seen) if attention else found
         kept = tokens is not None and tokens.keep
         x = norm(v.ln_post, x if added.local or kept else x[:, 0])
         feature, K = x[:, 0] if x.ndim == 3 else x, tokens.values.shape[2] if kept else 0
@@ -243,10 +247,7 @@ def _block(
                 q = torch.cat([q, rows_of(linear(own, weight[:W], bias[:W], change, "q"), group, x.shape[0])], 1)
                 x = torch.cat([x, rows_of(tokens, group, x.shape[0])], 1)
         k, v = kv.chunk(2, -1)
-    q, k, v = (t.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, h, S, W / h)
-    seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    x = x + block.ls_1(linear(seen, attn.out_proj.weight, attn.out_proj.bias, change, "out"))
-    return x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x), change))
+    return finish_block(block, x, q, k, v, change)
 
 
 @torch.no_grad()
@@ -269,6 +270,14 @@ def size_error(name: str, size: int, found: tuple[int, ...]) -> str:
 def prompt_error(name: str, kind: str) -> str:
     """Error text for a backbone whose image tower, of class or kind `kind`, does not support prompts."""
     return (
-        f"MODEL.BACKBONE.NAME {name or 'of the given weights'}: additions to the image tower need a ViT that uses "
-        f"the [CLS] output, found {kind}; choose ViT-B/16, ViT-B/32, ViT-L/14, tiny or a similar ViT of open_clip"
+        f"MODEL.BACKBONE.NAME {name or 'of the given weights'}: additions to the image tower need a ViT of open_clip, "
+        f"found {kind}; choose ViT-B/16, ViT-B/32, ViT-L/14, tiny or a similar backbone (python -m clip.backbones)"
+    )
+
+
+def output_error(name: str, what: str, kind: str) -> str:
+    """Error text for a backbone whose image tower, of class or kind `kind`, lacks the outputs `what`."""
+    return (
+        f"MODEL.BACKBONE.NAME {name or 'of the given weights'}: its image tower ({kind}) gives no {what}, which this "
+        "method needs; choose a ViT or ResNet of CLIP, such as ViT-B/16 or RN50"
     )

@@ -64,3 +64,24 @@ def mlp(layers: nn.Sequential, x: Tensor, change: Change | None = None) -> Tenso
         hidden = layers.gelu(linear(x, first.weight, first.bias, change, "fc"))
         return linear(hidden, last.weight, last.bias, change, "proj")
     return _QuickMLP.apply(x.flatten(0, -2), first, last).view(x.shape)
+
+
+def finish_block(
+    block: nn.Module, x: Tensor, q: Tensor, k: Tensor, v: Tensor, change: Change | None, mask: Tensor | None = None
+) -> Tensor:
+    """Apply a residual attention block to x (B, S, W), from its queries (B, S, W), keys and values (B, S', W).
+
+    `mask`: True where a query attends to a key, broadcastable to (B, heads, S, S').
+    """
+    attn = block.attn
+    q, k, v = (t.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, h, S, W / h)
+    seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+    x = x + block.ls_1(linear(seen, attn.out_proj.weight, attn.out_proj.bias, change, "out"))
+    return x + block.ls_2(mlp(block.mlp, norm(block.ln_2, x), change))
+
+
+def project(x: Tensor, projection: Tensor | nn.Linear | None) -> Tensor:
+    """Text projection, (…, D) -> (…, d): a matrix (D, d), a linear layer, or None for the identity."""
+    if projection is None:
+        return x
+    return projection(x) if isinstance(projection, nn.Module) else x @ projection

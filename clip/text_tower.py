@@ -1,9 +1,9 @@
-"""Encode prompts into text features, computing each token once.
+"""Encode prompts into text features.
 
 CLIP's text transformer is causal and only its [EOS] output is used. So tokens after [EOS] are not computed, and prompts
 that begin with the same tokens ([SOS] + context) share them: the shared prefix passes through every layer once per
 group, and the other tokens of each prompt attend to the prefix's keys and values. Both steps are exact, forward and
-backward.
+backward. Text towers that are not causal or pool otherwise take the same calls; `plain_text.py` computes every token.
 
 All real tokens form one packed matrix (R, D): first the prefixes, group by group, then the suffixes without padding.
 LayerNorms, projections and MLPs, which are nearly all of the work, run on this matrix; only attention uses padded
@@ -22,10 +22,13 @@ from torch import Tensor, nn
 from dassl.config import at_least, declare
 from dassl.utils import UserError
 
-from .additions import Additions, Tokens, rows_of
-from .layers import at_least_fp32, mlp, norm
-from .model import CLIP, project
-from .prefix_attention import Layout, attention, last_attention, layout_for
+from .additions import Additions
+from .layers import at_least_fp32, mlp, norm, project
+from .model import CLIP
+from .packed_prompts import Packed
+from .plain_text import HubText, PlainText
+from .prefix_attention import attention, last_attention
+from .tokenizers import pad_ids
 
 declare("MODEL.TEXT_CHUNK", 0, allowed=at_least(0), help="prompts encoded at a time, to limit memory; 0: all at once")
 
@@ -34,7 +37,7 @@ declare("MODEL.TEXT_CHUNK", 0, allowed=at_least(0), help="prompts encoded at a t
 class Prompts:
     """N prompts as token embeddings without positions, in G groups of prompts that begin with the same P tokens.
 
-    prefix (G, P, D): the shared beginning of each group, [SOS] first; P >= 1.
+    prefix (G, P, D): the shared beginning of each group, [SOS] first; P >= 1 if the tower has a start token.
     suffix (N, S, D): the rest of each prompt, [EOS] last, padded to the longest suffix.
     group (N,): index of each prompt's prefix.
     length (N,): number of tokens in each suffix, up to and including [EOS].
@@ -62,9 +65,8 @@ class Prompts:
 class TextTower:
     """The frozen text transformer of `clip`, callable on `Prompts` -> (N, d).
 
-    Gradients flow to the prompts' embeddings and to additions, never to the tower. Raises UserError for models whose
-    text tower is not causal or does not use the [EOS] output (SigLIP, Hugging Face towers), since the features would be
-    wrong.
+    Gradients flow to the prompts' embeddings and to additions, never to the tower. A Hugging Face text tower takes no
+    additions, and has no `blocks`. Raises UserError for a model whose text tower cannot take prompts.
 
     `chunk`: number of prompts encoded at a time, 0 for all. The activations of a chunk are not kept; they are computed
     again in the backward pass. This bounds memory for any N, at the cost of a second forward pass.
@@ -73,20 +75,30 @@ class TextTower:
     def __init__(self, clip: CLIP, chunk: int = 0):
         if clip.text_unsupported:
             raise UserError(f"Backbone {clip.name} cannot take prompts: {clip.text_unsupported}.")
-        self.clip, self.chunk = clip, chunk
-        self.blocks = clip.transformer.resblocks
-        self.heads = self.blocks[0].attn.num_heads
+        self.clip, self.chunk, self.tokenizer = clip, chunk, clip.tokenizer
         self.width = clip.token_embedding.embedding_dim  # D
-        self.context_length = clip.context_length
-        projection = clip.text_projection
-        if projection is None:
-            self.output_dim = self.width
-        else:
-            self.output_dim = projection.out_features if isinstance(projection, nn.Module) else projection.shape[1]
+        self.context_length, self.output_dim = clip.context_length, clip.output_dim
+        reading, end = clip.reading, self.tokenizer.end
+        self.shares_prefixes = bool(reading and reading.shares_prefixes and self.tokenizer.start)
+        if reading and reading.pool == "end" and (not end or (reading.end_id or end[-1]) != end[-1]):
+            raise UserError(
+                f"Backbone {clip.name} reads its text feature at the end token {reading.end_id}, and its tokenizer "
+                f"ends texts with {list(end) or 'no token'}: tokenizer and weights do not fit."
+            )
+        if reading:
+            self.heads = self.blocks[0].attn.num_heads
+        self._plain = None if self.shares_prefixes else PlainText(clip) if reading else HubText(clip)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The layers. Raises UserError for a Hugging Face text tower, whose layers take no additions."""
+        if self.clip.reading is None:
+            raise UserError(layers_error(self.clip.name))
+        return self.clip.transformer.resblocks
 
     @property
     def device(self) -> torch.device:
-        return self.clip.positional_embedding.device
+        return self.clip.token_embedding.weight.device
 
     def embed(self, ids: Tensor) -> Tensor:
         """Look up token ids (…): embeddings (…, D) in fp32, without positions."""
@@ -94,27 +106,35 @@ class TextTower:
 
     def texts(self, texts: list[str]) -> Prompts:
         """Make prompts of N strings, in one group whose prefix is the beginning that all strings share."""
-        from .clip import tokenize
-
-        try:
-            ids = tokenize(list(texts), self.context_length)  # (N, 77)
-        except RuntimeError as error:
-            raise UserError(f"{error}; shorten the text.") from None
-        length = ids.argmax(-1) + 1  # [EOS] has the largest id
-        limit = int(length.min()) - 1
+        tokens = self.tokenizer
+        ids = [[*tokens.start, *tokens.encode(text), *tokens.end] for text in texts]
+        worst = max(range(len(ids)), key=lambda index: len(ids[index]))
+        if len(ids[worst]) > self.context_length:
+            raise UserError(
+                f"Input {texts[worst]!r} is {len(ids[worst])} tokens long, the context length is "
+                f"{self.context_length}; shorten the text."
+            )
+        length = torch.tensor([len(row) for row in ids])  # (N,)
+        ids = pad_ids(ids, tokens.pad, int(length.max()))  # (N, P + S)
+        limit = max(int(length.min()) - 1, 0)
         same = (ids[:, :limit] == ids[:1, :limit]).all(0).long().cumprod(0)
-        shared = max(int(same.sum()), 1)
-        table = self.embed(ids[:, : int(length.max())])  # (N, P + S, D)
+        shared = max(int(same.sum()), len(tokens.start))
+        table = self.embed(ids)  # (N, P + S, D)
         group = torch.zeros(len(ids), dtype=torch.long, device=self.device)
         return Prompts(table[:1, :shared], table[:, shared:], group, (length - shared).to(self.device))
 
     @torch.no_grad()
     def before(self, prompts: Prompts, layer: int) -> Prompts:
-        """Prompts whose tokens have passed the layers before `layer`: constants, if nothing is added before it."""
-        if layer == 0:  # without positions, which the tower adds to prompts that begin with the first layer
+        """Prompts whose tokens have passed the layers before `layer`: constants, if nothing is added before it.
+
+        Returns `prompts` unchanged for a tower in which prompts share nothing.
+        """
+        if (
+            layer == 0 or not self.shares_prefixes
+        ):  # without positions, which the tower adds to prompts that begin with the first layer
             return prompts
         with self.autocast():
-            packed = self._pass(_Packed(self, prompts, Additions()), Additions(), range(layer))
+            packed = self._pass(Packed(self, prompts, Additions()), Additions(), range(layer))
         rows, longest = packed.G * packed.P, int(prompts.length.max())
         suffix = packed.x.new_zeros(len(prompts.group) * longest, self.width)
         suffix = suffix.index_copy(0, packed.layout.real, packed.x[rows:]).view(-1, longest, self.width)
@@ -147,7 +167,9 @@ class TextTower:
                 f"A prompt of {P + longest + inserted} tokens does not fit the context of {self.context_length}: "
                 "use fewer context tokens (N_CTX) or a shorter class name."
             )
-        added.check("text", len(self.blocks), self.width, self.blocks[0].mlp.c_fc.out_features, count, prompts.start)
+        if self.clip.reading or added.alters or added.tokens is not None:
+            hidden = self.blocks[0].mlp.c_fc.out_features
+            added.check("text", len(self.blocks), self.width, hidden, count, prompts.start)
         if added.sets > 1 and added.group is None:
             added = added.take(torch.arange(count, device=self.device))
         if not 0 < self.chunk < count:
@@ -167,7 +189,13 @@ class TextTower:
 
     def _encode(self, prompts: Prompts, added: Additions) -> tuple[Tensor, ...]:
         """Run the forward pass: features (N, d) and, if tokens are kept, their outputs (N, K, D)."""
-        packed = self._pass(_Packed(self, prompts, added), added, range(prompts.start, len(self.blocks)))
+        if self._plain is not None:
+            x = torch.cat([prompts.prefix[prompts.group], prompts.suffix], 1)
+            count = prompts.prefix.shape[1] + prompts.length
+            if isinstance(self._plain, HubText):
+                return self._plain.prompts(x, count)
+            return self._plain.prompts(x, count, added, len(self.tokenizer.start), self.tokenizer.pad)
+        packed = self._pass(Packed(self, prompts, added), added, range(prompts.start, len(self.blocks)))
         tokens, count = added.tokens, len(prompts.group)
         x = norm(self.clip.ln_final, packed.x)
         features = project(x[:count], self.clip.text_projection)
@@ -175,7 +203,7 @@ class TextTower:
             return (features,)
         return features, x[count:].view(count, -1, self.width)
 
-    def _pass(self, packed: _Packed, added: Additions, layers: range) -> _Packed:
+    def _pass(self, packed: Packed, added: Additions, layers: range) -> Packed:
         """Pass the packed tokens through `layers`. After the last layer of the tower, only used rows are left."""
         tokens = added.tokens
         for i in layers:
@@ -197,123 +225,10 @@ class TextTower:
         return packed
 
 
-class _Packed:
-    """The packed matrix x (R, D) of a forward pass, and the prompt that each row belongs to.
-
-    The rows are the prefixes (G, P), group by group, then the suffixes without padding. If additions come in several
-    sets, prompts of one group may use different sets: then the group is split at the layer where the sets enter, and
-    its prefix is duplicated.
-
-    Attributes:
-        x: (R, D).
-        layout: positions of the tokens in the tiles of attention.
-        sets: (R,) set of each row, for low-rank changes in several sets; else None.
-    """
-
-    def __init__(self, tower: TextTower, prompts: Prompts, added: Additions):
-        self.tower, self.own = tower, added.group
-        self.dtype = tower.blocks[0].mlp.c_fc.weight.dtype
-        self.grouped_changes = added.grouped_changes
-        (self.G, self.P, self.D), self.group, self.length = prompts.prefix.shape, prompts.group, prompts.length
-        self.prefix_set: Tensor | None = None  # (G,) set of each prefix, once groups are split
-        self._in_suffix = False  # whether added tokens are the first tokens of the suffixes
-        self._lay_out()
-        longest = int(prompts.length.max())
-        tokens, start = prompts.suffix[:, :longest], prompts.prefix
-        if not prompts.start:
-            position = at_least_fp32(tower.clip.positional_embedding)
-            tokens, start = tokens + position[self.P : self.P + longest], start + position[: self.P]
-        tokens = tokens.flatten(0, 1).index_select(0, self.layout.real)  # (N * longest, D) without padding
-        self.x = torch.cat([start.flatten(0, 1), tokens]).to(self.dtype)
-        if self.grouped_changes:
-            self._part()
-
-    def _lay_out(self) -> None:
-        groups, lengths = tuple(self.group.tolist()), tuple(self.length.tolist())
-        self.layout: Layout = layout_for(
-            (self.G, self.P), groups, lengths, self.tower.heads, self.dtype, self.tower.device
-        )
-        self.sets = None
-        if self.grouped_changes and self.prefix_set is not None:
-            own = self.own.repeat_interleave(self.length)
-            self.sets = torch.cat([self.prefix_set.repeat_interleave(self.P), own])
-
-    def _part(self) -> None:
-        """Split groups so that all prompts of a group use the same set of additions."""
-        if self.own is None or self.prefix_set is not None:
-            return
-        pairs, group = (self.group * (int(self.own.max()) + 1) + self.own).unique(return_inverse=True)
-        old = pairs // (int(self.own.max()) + 1)
-        self.prefix_set = pairs % (int(self.own.max()) + 1)
-        if not torch.equal(old, torch.arange(self.G, device=old.device)):
-            rows = (old[:, None] * self.P + torch.arange(self.P, device=old.device)).flatten()
-            self.x = torch.cat([self.x.index_select(0, rows), self.x[self.G * self.P :]])
-        self.G, self.group = len(pairs), group
-        self._lay_out()
-
-    def _spread(self) -> None:
-        """Keep only [SOS] in the prefixes; the other prefix tokens move to the beginning of the suffixes."""
-        device, rest = self.x.device, self.P - 1
-        start = self.G * self.P + self.length.cumsum(0) - self.length  # (N,) row of each suffix
-        head = self.group[:, None] * self.P + 1 + torch.arange(rest, device=device)  # (N, P - 1)
-        rows = _joined_rows(head, start, self.length)
-        # [SOS] attends only to itself, so it is the same in all groups unless low-rank changes differ
-        keep = torch.arange(self.G if self.grouped_changes else 1, device=device) * self.P
-        self.x = self.x.index_select(0, torch.cat([keep, rows]))
-        if not self.grouped_changes:
-            self.G, self.group, self.prefix_set = 1, torch.zeros_like(self.group), self.own.new_zeros(1)
-        self.P, self.length = 1, self.length + rest
-
-    def put(self, tokens: Tokens, layer: int) -> None:
-        """Insert `tokens` before `layer`, or let them replace the K tokens after [SOS]."""
-        new, K = tokens.at(layer).to(self.dtype), tokens.values.shape[2]
-        insert, device = tokens.insert and layer == tokens.layers[0], self.x.device
-        if layer == tokens.layers[0]:
-            before = self.G
-            if len(new) > 1:
-                self._part()
-            # True: from this layer on, every prompt has its own tokens
-            each = len(new) > 1 and before < self.G == len(self.group)
-            if self.P > 1 and ((each and not insert) or (not insert and self.P <= K)):
-                self.own = torch.zeros_like(self.group) if self.own is None else self.own
-                self._spread()
-            if self.P == 1 and not insert and int(self.length.min()) <= K:
-                raise UserError(f"{K} tokens cannot replace the tokens of a prompt with fewer tokens after [SOS].")
-            self._in_suffix = self.P == 1 and not insert
-        if self._in_suffix:
-            start = self.G + self.length.cumsum(0) - self.length  # (N,)
-            rows = (start[:, None] + torch.arange(K, device=device)).flatten()
-            new = rows_of(new, self.own if len(new) > 1 else None, len(self.group)).flatten(0, 1)
-            if tokens.share < 1:
-                new = tokens.share * new + (1 - tokens.share) * self.x.index_select(0, rows)
-            self.x = self.x.index_copy(0, rows, new)
-        else:
-            old = self.x[: self.G * self.P].view(self.G, self.P, self.D)
-            new = rows_of(new, self.prefix_set if len(new) > 1 else None, self.G)
-            if not insert and tokens.share < 1:
-                new = tokens.share * new + (1 - tokens.share) * old[:, 1 : 1 + K]
-            placed = torch.cat([old[:, :1], new, old[:, 1 if insert else 1 + K :]], 1)
-            self.x = torch.cat([placed.flatten(0, 1), self.x[self.G * self.P :]])
-            self.P = placed.shape[1]
-        if layer == tokens.layers[0]:  # at later layers every token stays in its place
-            self._lay_out()
-
-    def rows_of_tokens(self, K: int) -> Tensor:
-        """Rows (N, K) of the K tokens after each prompt's [SOS]."""
-        step = torch.arange(K, device=self.x.device)
-        if self._in_suffix:
-            return (self.G + self.length.cumsum(0) - self.length)[:, None] + step
-        return self.group[:, None] * self.P + 1 + step
-
-
-def _joined_rows(head: Tensor, start: Tensor, length: Tensor) -> Tensor:
-    """Rows of N sequences, one after the other: each has its rows of head (N, H), then start … start + length - 1.
-
-    start, length: (N,). Returns a flat index of rows.
-    """
-    N, H = head.shape
-    longest = int(length.max())
-    step = torch.arange(longest, device=head.device)
-    rows = torch.cat([head, start[:, None] + step], 1)
-    real = torch.cat([head.new_ones(N, H, dtype=torch.bool), step < length[:, None]], 1)
-    return rows[real]
+def layers_error(name: str) -> str:
+    """Error text for a backbone whose text tower takes prompts at its input only."""
+    return (
+        f"MODEL.BACKBONE.NAME {name or 'of the given weights'}: its text tower is a Hugging Face model, which takes "
+        "prompts at its input only; prompts in later layers and low-rank changes need a text tower of open_clip, such "
+        "as that of ViT-B/16"
+    )

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from open_clip.model import CLIP as OpenClip
 
-from clip.backbones import finish, load_backbone
+from clip.backbones import load_backbone
+from clip.building import finish
 from clip.model import CLIP
 from tests.parity.runner import load_clip
 

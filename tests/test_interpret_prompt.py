@@ -7,10 +7,11 @@ import torch
 import interpret_prompt
 from clip.clip import tokenizer
 from dassl.engine import TRAINER_REGISTRY, build_trainer
-from interpret_prompt import Vocabulary, interpret, word
+from interpret_prompt import Vocabulary, interpret
 from tests.models import embedded, state_dict, tiny_vit
 from tests.suite import config
 
+word = tokenizer().word
 SOFT, HARD = "TRAINER.MTCOOP.", "TRAINER.MTCOOPH."
 CLASSES = [f"shades: {name}" for name in ("red", "dark_green")] + ["one: only", "marks: cross", "marks: ring"]
 
@@ -36,7 +37,7 @@ def test_the_nearest_rows(metric):
     table, context = rng.normal(size=(200, 6)), rng.normal(size=(3, 6))
     table[[50, 120]] = table[7]  # words with one embedding count as one
     table[7] = table[50] = table[120] = context[1] + 1e-3
-    found = Vocabulary(torch.tensor(table)).nearest(torch.tensor(context), 4, metric)
+    found = Vocabulary(torch.tensor(table), word).nearest(torch.tensor(context), 4, metric)
     for vector, words in zip(context, found, strict=True):
         if metric == "euclidean":
             distance = [np.sqrt(((vector - row) ** 2).sum()) for row in table]
@@ -58,7 +59,7 @@ def test_tokens_as_words():
 
 def test_words_the_embedded_model_does_not_know_count_as_one():
     table = embedded().token_embedding.weight
-    vocabulary = Vocabulary(table)
+    vocabulary = Vocabulary(table, word)
     assert len(vocabulary.table) < len(table) == vocabulary.count.sum() == 49408
 
 
@@ -136,7 +137,7 @@ def test_generated_contexts_are_those_of_the_prompts(csc, build):
     with torch.no_grad():
         trainer.model(trainer.all_columns)
     [contexts] = filled  # (N, L, D)
-    vocabulary = Vocabulary(trainer.clip.token_embedding.weight)
+    vocabulary = Vocabulary(trainer.clip.token_embedding.weight, word)
     found = {context["name"]: context["tokens"] for context in interpret(trainer, 1)}
     for column, name in ((0, "shades"), (6, "marks")):
         label = name if not csc else f"{name}: {trainer.space.classnames[column]}"

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from clip.additions import Additions
-from clip.backbones import check_name, effective_precision, image_tower_kind, input_size, load_backbone
-from clip.image_tower import ImageTower, prompt_error, size_error
+from clip.backbones import effective_precision, load_backbone, tokenizer_of
+from clip.image_tower import ImageTower, output_error, prompt_error, size_error
 from clip.model import CLIP
-from clip.text_tower import TextTower
+from clip.names import check_name, image_tower_kind, input_size, text_tower_kind, tokenizer_name
+from clip.text_tower import TextTower, layers_error
 from dassl.config import ConfigError, method_name
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TrainerX
@@ -70,6 +71,8 @@ class BuiltTrainer(TrainerX):
 
     def check_cfg(self, cfg) -> None:
         check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
+        if self.reads_weights:
+            tokenizer_of(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
         if "PREC" not in cfg.TRAINER.get(self.section, {}):
             raise ConfigError(
                 f"{type(self).__name__} has no setting TRAINER.{self.section}.PREC: declare it in the method's file, "
@@ -96,7 +99,25 @@ class BuiltTrainer(TrainerX):
         if not self.reads_weights and (weights or os.path.isfile(name)):
             return found
         kind = image_tower_kind(name, weights)
-        return found if kind == "ViT" else [*found, prompt_error(name, kind)]
+        return found if "ViT" in kind else [*found, prompt_error(name, kind)]
+
+    def output_problems(self, cfg, what: str) -> list[str]:
+        """Problems of a method that reads `what`, outputs that only the ViT and the ResNet of CLIP give."""
+        name = cfg.MODEL.BACKBONE.NAME
+        kind = "ViT" if os.path.isfile(name) else image_tower_kind(name)
+        return [] if kind in ("ViT", "a ResNet") else [output_error(name, what, kind)]
+
+    def text_problems(self, cfg) -> list[str]:
+        """Problems of a method that adds to layers of the text tower: a backbone whose layers take no additions."""
+        name = cfg.MODEL.BACKBONE.NAME
+        return [layers_error(name)] if text_tower_kind(name) == "Hugging Face" else []
+
+    def count_tokens(self, cfg, text: str) -> int:
+        """Number of tokens of a text for the backbone; 0 in a dry run whose tokenizer would have to be fetched."""
+        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
+        if tokenizer_name(name) and not self.reads_weights:
+            return 0
+        return len(tokenizer_of(name, weights).encode(text.replace("_", " ")))
 
     def build_model(self) -> None:
         cfg = self.cfg
@@ -202,6 +223,12 @@ class BuiltTrainer(TrainerX):
         for key, want in (("PIXEL_MEAN", clip.image_mean), ("PIXEL_STD", clip.image_std)):
             if max(abs(a - b) for a, b in zip(cfg.INPUT[key], want, strict=True)) > 1e-3:
                 print(f"WARNING: INPUT.{key} is {list(cfg.INPUT[key])}, {clip.name} was trained with {list(want)}")
+        for key, want in (
+            ("INTERPOLATION", clip.interpolation),
+            ("RESIZE_MODE", "squash" if clip.squash else "shortest"),
+        ):
+            if cfg.INPUT[key] != want:
+                print(f'WARNING: INPUT.{key} is "{cfg.INPUT[key]}", {clip.name} was trained with "{want}"')
 
     def _load_weights(self, name, state_dict, source) -> None:
         self._prepared = None

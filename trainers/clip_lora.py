@@ -62,6 +62,8 @@ class CLIPLoRA(MultiTaskTrainer):
         if c.ENCODER != "text":
             first = min(c.LAYERS_VISION, default=int(POSITIONS[c.POSITION][0] > 0))
             found += [f"{text}, or {KEY}ENCODER text" for text in self.image_problems(cfg, first)]
+        if c.ENCODER != "vision":
+            found += [f"{text}, or {KEY}ENCODER vision" for text in self.text_problems(cfg)]
         if not c.PARAMS:
             found.append(f'{KEY}PARAMS (): nothing would be learned; expected projections, e.g. ("q", "k", "v")')
         if c.TSC and c.SHARING == "soft":

@@ -70,7 +70,9 @@ class ContextTrainer(MultiTaskTrainer):
             )
         if c.N_CTX < 1 and not c.CTX_INIT:
             found.append(f"{key}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
-        return found if self.words_set_length else found + init_problems(key, c.N_CTX, c.CTX_INIT)
+        if not self.words_set_length:
+            found += init_problems(key, c.N_CTX, c.CTX_INIT, self.count_tokens(cfg, c.CTX_INIT))
+        return found
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return {self.position: c[self.position]} if self.position else {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from clip.clip import tokenizer
 from clip.text_tower import TextTower
 from dassl.config import declare
 from dassl.data.tasks import TaskSpace
@@ -53,7 +52,7 @@ def first_words(tower: TextTower, n_ctx: int, init: str) -> tuple[Tensor | None,
 
     Without initial words: (None, None).
     """
-    ids = tokenizer().encode(init.replace("_", " "))
+    ids = tower.tokenizer.encode(init.replace("_", " "))
     if not ids:
         return None, None
     words = tower.embed(torch.tensor(ids))
@@ -94,12 +93,12 @@ class DeepTrainer(MultiTaskTrainer):
 
     def problems(self, cfg) -> list[str]:
         c, key = cfg.TRAINER[self.section], f"TRAINER.{self.section}."
-        found = generated_problems(key, c)
+        found = generated_problems(key, c) + (self.text_problems(cfg) if self.text_prompts(c) else [])
         if c.TSC and c.SHARING == "soft":
             found.append(
                 f"{key}TSC True and {key}SHARING soft exclude each other: task names generate the set of each task"
             )
-        count, words = self.text_prompts(c), len(tokenizer().encode(c.CTX_INIT.replace("_", " ")))
+        count, words = self.text_prompts(c), self.count_tokens(cfg, c.CTX_INIT)
         if 0 < words < count:
             found.append(
                 f"{key}CTX_INIT {c.CTX_INIT!r} has {words} tokens for {count} text prompts: give at least {count}, or "

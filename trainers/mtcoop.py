@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from clip.clip import tokenizer
 from clip.text_tower import TextTower
 from dassl.config import at_least, between, declare
 from dassl.data.tasks import TaskSpace
@@ -313,7 +312,7 @@ class MTCoOp(MultiTaskTrainer):
         return SoftCPT(
             tower,
             space,
-            n_ctx=len(tokenizer().encode(c.CTX_INIT)) or c.N_CTX,
+            n_ctx=len(tower.tokenizer.encode(c.CTX_INIT)) or c.N_CTX,
             position=c.TOKEN_POSITION,
             csc=c.CSC,
             task_n_ctx=c.TASK_N_CTX,

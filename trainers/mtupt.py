@@ -42,7 +42,8 @@ class MTUPT(MultiTaskTrainer):
 
     def problems(self, cfg) -> list[str]:
         c = cfg.TRAINER.MTUPT
-        return self.image_problems(cfg) + unified_problems(KEY, c) + generated_problems(KEY, c)
+        found = self.image_problems(cfg) + self.text_problems(cfg)
+        return found + unified_problems(KEY, c) + generated_problems(KEY, c)
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return unified_critical_settings(c, self.text_tower.width) | generated_critical_settings(c)

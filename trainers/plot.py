@@ -146,6 +146,9 @@ class PLOT(ContextTrainer):
     section = "PLOT"
     learner = TransportPrompts
 
+    def problems(self, cfg) -> list[str]:
+        return super().problems(cfg) + self.output_problems(cfg, "local tokens")
+
     @classmethod
     def options(cls, c) -> dict:
         return super().options(c) | {"n_prompts": c.N, "eps": c.EPS, "max_iter": c.MAX_ITER, "threshold": c.THRESH}

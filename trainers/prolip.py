@@ -158,7 +158,8 @@ class ProLIP(FittedTrainer):
     section = "PROLIP"
 
     def problems(self, cfg) -> list[str]:
-        c, found = cfg.TRAINER.PROLIP, super().problems(cfg)
+        c = cfg.TRAINER.PROLIP
+        found = super().problems(cfg) + self.output_problems(cfg, "features before a last projection")
         try:
             check_templates(c.TEMPLATES, KEY + "TEMPLATES")
         except (FileNotFoundError, UserError) as error:

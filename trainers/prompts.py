@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from clip.clip import tokenizer
-from clip.simple_tokenizer import EOS, SOS
 from clip.text_tower import Prompts, TextTower
+from clip.tokenizers import pad_ids
 from dassl.utils import UserError
 
 from .rows import OwnedRows
@@ -26,7 +25,8 @@ class NameTokens:
     """Token embeddings of N names, to which a context of L tokens is added.
 
     A prompt is [SOS] context name . [EOS] (`end`), [SOS] name context . [EOS] (`front`), or has the first L // 2
-    context tokens before the name and the rest after it (`middle`). Underscores in names become spaces. `around` (for
+    context tokens before the name and the rest after it (`middle`). [SOS] and [EOS] are the tokens that the tower's
+    tokenizer puts around a text, if any. Underscores in names become spaces. `around` (for
     `end` only): words before and text after each name in place of "" and ".". This class is not a module, since names
     come from the data and are not part of a checkpoint.
     """
@@ -40,22 +40,28 @@ class NameTokens:
     ):
         if position not in POSITIONS:
             raise UserError(f"Token position {position!r}, expected one of {', '.join(POSITIONS)}.")
-        bpe, device = tokenizer(), tower.device
+        tokens, device = tower.tokenizer, tower.device
         names = [name.replace("_", " ") for name in names]
         if empty := [index for index, name in enumerate(names) if not name.strip()]:
             raise UserError(f"Name number {empty[0]} is empty; every class and task needs a name.")
         # The name's own tokens within "name.": punctuation at its end may merge with the full stop.
         around = [("", ".")] * len(names) if around is None else around
         texts = [f"{before} {name}{after}" for name, (before, after) in zip(names, around, strict=True)]
-        ids = [[*bpe.encode(text), bpe.encoder[EOS]] for text in texts]
-        body = torch.tensor([min(len(bpe.encode(name)), len(row) - 1) for name, row in zip(names, ids, strict=True)])
-        longest = max(map(len, ids))
-        table = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+        inside = position != "front"
+        ids = [tokens.encode(text, inside) for text in texts]
+        body = [min(len(tokens.encode(name, inside)), len(row)) for name, row in zip(names, ids, strict=True)]
+        if 0 in body:
+            raise UserError(
+                f"The tokenizer of backbone {tower.clip.name} drops punctuation and leaves nothing of the name "
+                f"{names[body.index(0)]!r}; every class and task needs a name with letters or digits."
+            )
+        body, ids = torch.tensor(body), [[*row, *tokens.end] for row in ids]
+        table = pad_ids(ids, tokens.pad, max(map(len, ids)))
         self.names, self.position = names, position
         self.tokens = tower.embed(table)  # (N, S, D): the name, a full stop, [EOS]
         self.length = torch.tensor([len(row) for row in ids], device=device)  # (N,)
         self.name_length = body.to(device)  # (N,)
-        self.start = tower.embed(torch.tensor([bpe.encoder[SOS]]))  # (1, D)
+        self.start = tower.embed(torch.tensor(tokens.start, dtype=torch.long))  # (1, D); (0, D) without a start token
         self.context_length = tower.context_length
 
     def __len__(self) -> int:
@@ -64,7 +70,7 @@ class NameTokens:
     def check(self, n_ctx: int) -> None:
         """Raise UserError if the longest name and `n_ctx` context tokens exceed the tower's context length."""
         worst = int(self.length.argmax())
-        total = 1 + n_ctx + int(self.length[worst])
+        total = len(self.start) + n_ctx + int(self.length[worst])
         if total > self.context_length:
             raise UserError(
                 f"The prompt of {self.names[worst]!r} takes {total} tokens with {n_ctx} context tokens, "
@@ -83,12 +89,12 @@ class NameTokens:
         before = {"end": L, "middle": L // 2, "front": 0}[self.position]
         # With one context per prompt, the prompts share nothing but [SOS].
         if G == len(length) > 1 and L > 0:
-            prefix = self.start.expand(1, 1, D)
+            prefix = self.start[None]
             tokens = torch.cat([context[group][:, :before], tokens], 1)
             length, name_length = length + before, name_length + before
             owner = torch.zeros_like(group)
         else:
-            prefix = torch.cat([self.start.expand(G, 1, D), context[:, :before]], 1)  # (G, 1 + before, D)
+            prefix = torch.cat([self.start.expand(G, -1, -1), context[:, :before]], 1)  # (G, 1 + before, D)
             owner = group
         if before < L:
             tokens = _insert(tokens, name_length, context[group][:, before:])
@@ -151,7 +157,7 @@ class PromptLearner(OwnedRows):
         super().__init__()
         if sharing not in SHARING:
             raise UserError(f"Context sharing {sharing!r}, expected one of {', '.join(SHARING)}.")
-        words = tokenizer().encode(init.replace("_", " ")) if init else []
+        words = tower.tokenizer.encode(init.replace("_", " ")) if init else []
         self.n_ctx = len(words) or n_ctx
         if self.n_ctx < 1:
             raise UserError(f"{n_ctx} context tokens: a learnable prompt needs at least one (N_CTX).")
@@ -221,9 +227,8 @@ def named_contexts(learner: nn.Module, select: Tensor | None = None) -> Iterator
         yield from named_contexts(child, select)
 
 
-def init_problems(key: str, n_ctx: int, init: str) -> list[str]:
-    """Problems if the number of tokens in the initial words differs from N_CTX. `key`: prefix of the settings."""
-    words = len(tokenizer().encode(init.replace("_", " ")))
+def init_problems(key: str, n_ctx: int, init: str, words: int) -> list[str]:
+    """Problems if the number of tokens in the initial words, `words`, differs from N_CTX. `key`: prefix of settings."""
     if words in (0, n_ctx):
         return []
     return [

@@ -93,7 +93,8 @@ class RepresentationTrainer(MultiTaskTrainer):
         layers, key = list(cfg.TRAINER[self.section].REP_LAYERS), f"TRAINER.{self.section}.REP_LAYERS"
         right = all(isinstance(n, int) and n > 0 for n in layers) and layers == sorted(set(layers)) != []
         found = [] if right else [f"{key} {layers}: expected layers in rising order, counted from 1, such as (6, 7, 8)"]
-        return found + self.image_problems(cfg, min(layers, default=1) - 1 if right else 0)
+        found += self.image_problems(cfg, min(layers, default=1) - 1 if right else 0) + self.text_problems(cfg)
+        return found + self.output_problems(cfg, "outputs of prompt tokens")
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return {"REP_LAYERS": list(c.REP_LAYERS)}

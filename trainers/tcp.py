@@ -96,7 +96,11 @@ class TCP(ContextTrainer):
     position = ""
 
     def problems(self, cfg) -> list[str]:
-        return super().problems(cfg) + template_problems(cfg.TRAINER.TCP.TEMPLATES, KEY + "TEMPLATES")
+        return (
+            super().problems(cfg)
+            + self.text_problems(cfg)
+            + template_problems(cfg.TRAINER.TCP.TEMPLATES, KEY + "TEMPLATES")
+        )
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return {"INSERT_LAYER": c.INSERT_LAYER, "INSERT_WEIGHT": c.INSERT_WEIGHT}

@@ -34,7 +34,7 @@ class UPT(MultiTaskTrainer):
     section = "UPT"
 
     def problems(self, cfg) -> list[str]:
-        return self.image_problems(cfg) + unified_problems(KEY, cfg.TRAINER.UPT)
+        return self.image_problems(cfg) + self.text_problems(cfg) + unified_problems(KEY, cfg.TRAINER.UPT)
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return unified_critical_settings(c, self.text_tower.width)

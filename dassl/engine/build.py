@@ -16,7 +16,11 @@ declare("USE_CUDA", True, help="use a GPU if there is one")
 declare("VERBOSE", True, help="print a summary of the data")
 declare("MODEL.INIT_WEIGHTS", "", help="checkpoint with the initial values of the learnable module")
 # clip/ declares this key too, with the same default; here it serves trainers with a backbone of their own and no clip
-declare("MODEL.BACKBONE.NAME", "RN50", help="a name of clip.available_models(), or an open_clip pair ARCHITECTURE:TAG")
+declare(
+    "MODEL.BACKBONE.NAME",
+    "RN50",
+    help="a name that `python -m clip.backbones` lists, hf-hub:ORG/REPOSITORY, local-dir:FOLDER, or a file",
+)
 declare(
     "TRAIN.CHECKPOINT_FREQ",
     10,

@@ -103,7 +103,9 @@ def test_attention_of_another_kind_is_refused(replace):
     model.name = "other"
     with pytest.raises(UserError, match="other cannot take prompts: its text tower has attention blocks of another"):
         TextTower(model)
-    with pytest.raises(UserError, match="MODEL.BACKBONE.NAME other: additions to the image tower need a ViT that uses"):
+    with pytest.raises(
+        UserError, match="MODEL.BACKBONE.NAME other: additions to the image tower need a ViT of open_clip"
+    ):
         ImageTower(model).require_prompts()
 
 

@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 
 from clip import clip
 from clip.additions import Additions
-from clip.backbones import effective_precision, input_size, load_backbone
+from clip.backbones import effective_precision, load_backbone
 from clip.image_tower import ImageTower
 from clip.model import CLIP_MEAN
+from clip.names import input_size
 from clip.weights import read_state_dict
 from dassl.utils import UserError
 from tests.models import embedded, relative, state_dict, tiny_rn, tiny_vit
@@ -222,12 +223,16 @@ def test_open_clip_pairs(tmp_path, monkeypatch):
     images, ids = torch.randn(1, 3, 224, 224), clip.tokenize(["a cat"])
     entry = {"hf_hub": "someone/model/", "mean": (0.1, 0.2, 0.3), "std": [0.5] * 3}
     monkeypatch.setattr(open_clip, "list_pretrained_tags_by_model", lambda _: ["mine"])
-    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *_: entry)
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry if tag == "mine" else {})
     monkeypatch.setattr("open_clip.pretrained.hf_hub_download", lambda **_: str(path))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    for weights, mean in ((str(path), CLIP_MEAN), ("", entry["mean"])):
-        model = load_backbone("ViT-S-32-alt:mine", weights=weights)
-        assert model.image_mean == mean and model.name == "ViT-S-32-alt:mine"
+    for name, weights, mean in (
+        ("ViT-S-32-alt", str(path), CLIP_MEAN),
+        ("ViT-S-32-alt:mine", str(path), entry["mean"]),
+        ("ViT-S-32-alt:mine", "", entry["mean"]),
+    ):
+        model = load_backbone(name, weights=weights)
+        assert model.image_mean == mean and model.name == name
         with torch.no_grad():
             assert relative(model.encode_image(images), reference.encode_image(images)) < 1e-5
             assert relative(model.encode_text(ids), reference.encode_text(ids.long())) < 1e-5

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from open_clip.model import convert_weights_to_lp
 
 from clip import image_tower
+from clip import layers as parts
 from clip.additions import Additions, Tokens
-from clip.backbones import image_tower_kind
 from clip.image_tower import ImageTower
+from clip.names import image_tower_kind
 from clip.text_tower import TextTower
 from dassl.utils import UserError
 from tests.models import embedded, relative, state_dict, tiny_rn, tiny_vit, uneven_vit
@@ -150,8 +151,8 @@ def test_only_activations_that_gradients_need_are_kept():
 
 def test_of_the_last_layer_and_of_replaced_prompts_nothing_is_computed(monkeypatch):
     model, rows = uneven_vit(), []
-    mlp = image_tower.mlp
-    monkeypatch.setattr(image_tower, "mlp", lambda layers, x, *rest: rows.append(x.shape[1]) or mlp(layers, x, *rest))
+    mlp = parts.mlp
+    monkeypatch.setattr(parts, "mlp", lambda block, x, *rest: rows.append(x.shape[1]) or mlp(block, x, *rest))
     tower, images = ImageTower(model), pictures(model)
     tower(images, added(drawn(model, 4), GROUP))
     assert rows == [17, 17, 17, 1]
@@ -249,7 +250,7 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match="Attention of layer 4"):
         tower(images, attention=[4])
     resnet = ImageTower(tiny_rn())
-    message = "need a ViT that uses the .CLS. output, found ModifiedResNet; choose ViT-B/16"
+    message = "need a ViT of open_clip, found ModifiedResNet; choose ViT-B/16"
     with pytest.raises(UserError, match=message) as error:
         resnet(torch.zeros(1, 3, resnet.size, resnet.size), added(tokens))
     assert "\n" not in str(error.value)

@@ -216,27 +216,3 @@ def test_bf16_tower_is_close_and_returns_gradients():
     assert relative(features.float(), exact) < 0.03
     features.float().sum().backward()
     assert learner.ctx.grad.dtype == torch.float32 and learner.ctx.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("architecture", ["ViT-B-32-SigLIP2-256", "roberta-ViT-B-32"])
-def test_towers_that_are_not_causal_are_refused_by_name(architecture, monkeypatch):
-    import open_clip
-    from open_clip.model import CustomTextCLIP
-
-    from clip.model import CLIP
-
-    if architecture.startswith("roberta"):
-        text = torch.nn.Module()  # like Hugging Face towers, which need files from the hub
-        text.transformer = torch.nn.Identity()
-        inner = torch.nn.Module()
-        inner.text, inner.visual = text, torch.nn.Identity()
-        inner.logit_scale = torch.nn.Parameter(torch.zeros(()))
-    else:
-        config = open_clip.get_model_config(architecture)
-        vision = {"layers": 1, "width": 64, "patch_size": 8, "image_size": 16}
-        text = {key: config["text_cfg"][key] for key in ("no_causal_mask", "pool_type") if key in config["text_cfg"]}
-        inner = CustomTextCLIP(8, vision, {"width": 64, "heads": 1, "layers": 1, "vocab_size": 99, **text})
-    model = CLIP(inner)
-    model.name = architecture
-    with pytest.raises(UserError, match=f"{architecture} cannot take prompts: its text"):
-        TextTower(model)

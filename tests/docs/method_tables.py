@@ -15,6 +15,7 @@ import torch
 
 import trainers  # noqa: F401  registers the methods
 from benchmarks.methods import ALL, METHODS, PROMPTED, VARIANTS
+from clip.clip import tokenizer
 from dassl.config import get_cfg_default, load
 from dassl.data.tasks import Task, TaskSpace
 from datasets.table import GENERAL10
@@ -65,6 +66,7 @@ class RN50Text:
     """The sizes of RN50's text tower and nothing behind them: what a learner is built from."""
 
     width, output_dim, context_length, device = 512, 1024, 77, torch.device("cpu")
+    tokenizer = tokenizer()
 
     @staticmethod
     def embed(ids):

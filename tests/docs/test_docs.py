@@ -269,3 +269,23 @@ for name in ("downloads", "other datasets suite_table", "other datasets source_l
     assert (data / "my_birds/split_fixed_MyBirds.json").is_file()
     assert json.loads((tmp_path / "run/results.json").read_text())["tasks"][0]["images"] == 9
     assert "source     my own photographs" in found.stdout
+
+
+def test_the_numbers_of_backbones():
+    from clip.listing import all_names, describe
+
+    found = [describe(name) for name in all_names()]
+    if len(found) != 206:
+        pytest.skip("another version of open_clip has other pairs")
+    text = page("backbones.md")
+    rows = dict(re.findall(r"^\| (causal|plain|hf) \|.*\| (\d+) \|", text, re.MULTILINE))
+    assert rows == {kind: str(sum(each.text == kind for each in found)) for kind in rows} and len(rows) == 3
+    rows = re.findall(
+        r"^\| (ViT|ViT with a pool|ResNet|of timm)(?: \(.*?\))? \| (\d+) \| ([^|]+) \| (\w+) \|", text, re.M
+    )
+    kinds = ("ViT", "ViT with a pool", "ResNet")
+    for kind, count, prompts, outputs in rows:
+        own = [each for each in found if (each.image if each.image in kinds else "of timm") == kind]
+        assert {(each.image_prompts, each.image_outputs) for each in own} == {(prompts.split()[0], outputs)}
+        assert len(own) == int(count)
+    assert len(rows) == 4

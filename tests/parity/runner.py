@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import trainers  # noqa: F401  (registers the methods and declares their settings)
-from clip.backbones import build_model
+from clip.building import build_model
 from clip.model import CLIP
 from clip.text_tower import TextTower
 from dassl.config import get_cfg_default, load

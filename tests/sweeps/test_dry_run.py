@@ -30,6 +30,7 @@ def test_settings_are_checked_without_data_and_weights(tmp_path, capsys, monkeyp
         raise AssertionError("data or weights are read")
 
     monkeypatch.setattr("clip.backbones.read_state_dict", read)
+    monkeypatch.setattr("clip.names.read_state_dict", read)
     monkeypatch.setattr("datasets.dataset.read_sources", read)
     calls = [call(tmp_path / f"seed{i}", *pairs) for i, pairs in enumerate(REFUSED.values())]
     again = call(tmp_path / "again", *REFUSED["unknown backbone 'RN49'"])

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP as OpenClip
 
 from clip.additions import Additions, Change, LowRank, Tokens, TowerAdditions
-from clip.backbones import finish
+from clip.building import finish
 from clip.clip import tokenize
 from clip.image_tower import ImageTower
 from clip.layers import linear

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP as OpenClip
 
-from clip.backbones import finish
+from clip.building import finish
 from clip.text_tower import TextTower
 from dassl.config import ConfigError, get_cfg_default, load
 from dassl.data.tasks import Task, TaskSpace

@@ -130,7 +130,7 @@ def test_a_model_of_all_tasks_serves_one_of_them(build, tmp_path):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resnet_is_refused_in_one_line_before_data_is_read(name, build, tmp_path, capsys):
     size = ("INPUT.SIZE", (64, 64))
-    with pytest.raises(ConfigError, match="need a ViT that uses the .CLS. output, found a ResNet; choose ViT-B/16"):
+    with pytest.raises(ConfigError, match="need a ViT of open_clip, found a ResNet; choose ViT-B/16"):
         build("a", *size, trainer=name, on="rn")
     assert not (tmp_path / "a" / "data").exists()
     command = f"--trainer {name} --root {tmp_path}/nothing --output-dir {tmp_path}/run DATASET.NAME OxfordPets"

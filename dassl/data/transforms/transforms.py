@@ -66,6 +66,12 @@ _SHARES = (
 declare("INPUT.SIZE", (224, 224), allowed=_PAIR, help="height and width of the model's input, pixels")
 declare("INPUT.INTERPOLATION", "bicubic", allowed=tuple(INTERPOLATION_MODES), help="how images are resized")
 declare(
+    "INPUT.RESIZE_MODE",
+    "shortest",
+    allowed=("shortest", "squash"),
+    help="test images; shortest: resize the shorter side, crop the centre; squash: resize both sides (SigLIP)",
+)
+declare(
     "INPUT.TRANSFORMS",
     ("random_resized_crop", "random_flip", "normalize"),
     allowed=TRANSFORMS,
@@ -125,8 +131,8 @@ def build_transform(cfg, is_train: bool = True, choices=None):
 
     Args:
         cfg: settings; INPUT.* is read.
-        is_train: True: the random training transform; False: resize the shorter side to max(INPUT.SIZE), crop the
-            centre, normalise.
+        is_train: True: the random training transform; False: resize the shorter side to max(INPUT.SIZE) and crop the
+            centre, or resize to INPUT.SIZE (INPUT.RESIZE_MODE); normalise.
         choices: names of transforms; None: INPUT.TRANSFORMS.
 
     Returns:
@@ -144,7 +150,8 @@ def build_transform(cfg, is_train: bool = True, choices=None):
     cfg, size = cfg.INPUT, tuple(cfg.INPUT.SIZE)
     if not is_train:
         names = [name for name in names if name in _TEST]
-        steps = [_resize(max(size), cfg), T.CenterCrop(size)]
+        squash = cfg.RESIZE_MODE == "squash"
+        steps = [_resize(size, cfg)] if squash else [_resize(max(size), cfg), T.CenterCrop(size)]
     elif "random_crop" in names or "random_resized_crop" in names:
         steps = []  # these resize themselves
     else:
