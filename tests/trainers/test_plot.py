@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from clip.additions import Additions
+from clip.clip import tokenizer
 from dassl.config import ConfigError
 from dassl.data import data_manager
 from dassl.data.tasks import TaskSpace
@@ -200,6 +201,7 @@ def test_parameters_of_the_published_setting():
 
     class Tower:
         width, output_dim, context_length, device = 512, 1024, 77, torch.device("cpu")
+        tokenizer = tokenizer()
 
         def embed(self, ids):
             return torch.zeros(*ids.shape, 512)
