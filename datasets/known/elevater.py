@@ -15,7 +15,7 @@ def _row(name: str, hub: str, classes: int, task: str, template: str, metric="ov
     repos = tuple(f"clip-benchmark/wds_{each}" for each in hub.split())
     return Row(
         name,
-        f"wds_{hub.split()[0]}",
+        f"wds_{hub.split()[0].partition('_closest')[0]}",
         "images",
         classes,
         readers.webdataset,
