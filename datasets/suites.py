@@ -28,6 +28,7 @@ SOURCES = {"Icon13": ICON13, **STYLED, **{name: RowSource(row) for name, row in 
 
 # The five tasks whose class names align least with the drawings, hence where there is most to learn.
 ICON5 = ("faces", "hands", "produce", "mammals", "dishes")
+ICON8 = tuple(key for key in ICON13.task_keys if key not in ICON5)  # the other tasks, e.g. as sources for those five
 
 # CoOp's eleven datasets, i.e. General-10 and ImageNet, in the order of most papers' tables.
 GENERAL11 = (
@@ -50,6 +51,7 @@ SUITES: dict[str, tuple[str, ...]] = {
     "Plant6": tuple(row.name for row in PLANT6),
     "RS8": RS8,
     "Elevater20": ELEVATER20,
+    "Icon8": tuple(f"Icon13/{key}" for key in ICON8),
     **{name.replace("13", "5"): tuple(f"{name}/{key}" for key in ICON5) for name in ("Icon13", *STYLED)},
 }
 

@@ -57,7 +57,8 @@ class Call:
         row: name of the table row that the run belongs to.
         eval_only: test without training.
         model: folder of the run whose last model is tested; None for other runs.
-        first: the command that trains `model`, for messages.
+        source: folder of the run whose last model is the start of the training; None for other runs.
+        first: the command that trains `model` or `source`, for messages.
         root: folder of the datasets.
     """
 
@@ -71,21 +72,27 @@ class Call:
     row: str = ""
     eval_only: bool = False
     model: Path | None = None
+    source: Path | None = None
     first: str = ""
     root: Path = field(default=Place.data)
+
+    @property
+    def needs(self) -> Path | None:
+        """Folder of the run that has to be finished before this one."""
+        return self.model or self.source
 
     def words(self, overwrite: bool = False, more: Iterable[str] = ()) -> list[str]:
         """The arguments of train.py; `more` KEY VALUE words come before those of the call.
 
         Raises:
-            UserError: `model` is not a finished training run.
+            UserError: `model` or `source` is not a finished training run.
         """
-        return self._words(overwrite, more, self.epoch() if self.model else "")
+        return self._words(overwrite, more, self.epoch() if self.needs else "")
 
     def planned(self, overwrite: bool = False, more: Iterable[str] = ()) -> list[str]:
         """The same words, with LAST as the epoch of a model that is not trained yet."""
         epoch = ""
-        if self.model:
+        if self.needs:
             try:
                 epoch = self.epoch()
             except UserError:
@@ -100,21 +107,22 @@ class Call:
         words += ["--seed", str(self.seed)]
         words += ["--model-dir", str(self.model), "--load-epoch", epoch] if self.model else []
         words += ["--eval-only"] if self.eval_only or self.model else []
-        return [*words, *more, *self.pairs]
+        start = ["MODEL.INIT_WEIGHTS", f"{self.source}/prompt_learner/model.pth.tar-{epoch}"] if self.source else []
+        return [*words, *more, *self.pairs, *start]
 
     def epoch(self) -> str:
-        """The last epoch of `model`. Raises UserError if it is not a finished training run."""
+        """The last epoch of `model` or `source`. Raises UserError if it is not a finished training run."""
         try:
-            return str(last_epoch(self.model))
+            return str(last_epoch(self.needs))
         except ValueError as error:
             raise UserError(f"{error}\nfirst run {self.first}" if self.first else str(error)) from None
 
     def outdated(self) -> bool:
-        """Whether the run tests a model and is older than it."""
-        if self.model is None:
+        """Whether the run tests a model, or starts from one, and is older than it."""
+        if self.needs is None:
             return False
         with contextlib.suppress(OSError):
-            return (self.model / RESULTS).stat().st_mtime > (self.folder / RESULTS).stat().st_mtime
+            return (self.needs / RESULTS).stat().st_mtime > (self.folder / RESULTS).stat().st_mtime
         return False
 
     def state(self, overwrite: bool = False) -> str:

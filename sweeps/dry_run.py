@@ -74,8 +74,9 @@ def dry_run(calls: Sequence[Call], overwrite: bool = False, more: Sequence[str] 
         words = call.planned(overwrite, more)
         with contextlib.redirect_stdout(printed):
             found, words, mistake = look(words, checked)
-        if LAST in call.planned() and call.model != missing and call.first:  # once for all tests of this model
-            missing = call.model
+        new = any(word == LAST or word.endswith(f"-{LAST}") for word in call.planned()) if call.needs else False
+        if new and call.needs != missing and call.first:  # once for all runs that need this model
+            missing = call.needs
             print(f"# after {call.first}, which has not trained the model of seed {call.seed} yet:")
         folder = _short(str(call.folder))
         if mistake:

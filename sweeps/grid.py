@@ -16,11 +16,11 @@ from dassl.utils.errors import UserError
 
 from .calls import CONFIGS, REPOSITORY, Call, Place
 from .launchers import Request, calls, folder_of, shots_text
-from .requests import SHIFTED, suite_tasks, transfer_calls, transfer_targets
+from .requests import SHIFTED, continued_calls, suite_tasks, transfer_calls, transfer_targets
 from .rows import Row, chosen, read_rows
 
 GRIDS = CONFIGS / "sweeps"
-PROTOCOLS = ("few-shot", "base-to-new", "transfer")
+PROTOCOLS = ("few-shot", "base-to-new", "transfer", "continue")
 TABLE_KEYS = {"published", "per_task_columns", "keyword", "costs"}
 
 
@@ -34,10 +34,11 @@ class Grid:
         config: name of the config file in configs/trainers/METHOD; rows may replace it.
         shots: numbers of images per class; -1: all.
         seeds: seeds.
-        protocol: few-shot; base-to-new; or transfer: test the models on other datasets, `targets`.
-        targets: datasets of `transfer`; (): the shifted test sets of the suite.
+        protocol: few-shot; base-to-new; transfer: test the models on other datasets, `targets`; or continue: train on
+            each task of `targets` alone, from scratch and from the models of the suites.
+        targets: datasets of `transfer`, (): the shifted test sets of the suite; or suites of `continue`.
         tasks: "joint": one run for all tasks of a suite; "each": one run per task, for methods of single tasks.
-        numbers: with "each", numbers of the tasks; (): all tasks of the suite.
+        numbers: with "each", numbers of the tasks, with `continue` of the targets' tasks; (): all tasks.
         class_sampling: share of classes in class-sampled training, by suite.
         settings: {KEY: value} for all runs.
         variants: {name: {KEY: value}}: one experiment per variant of a row.
@@ -117,6 +118,10 @@ def read_grid(path: str | Path, changes: Mapping[str, object] | None = None) -> 
     if entries.get("variants") and "{variant}" not in entries.get("folder", ""):
         raise UserError(f"{file}: variants need a folder with {{variant}}, so that each has its own")
     grid = Grid(**entries)
+    if grid.protocol == "continue" and (not grid.targets or grid.tasks == "each"):
+        raise UserError(f"{file}: the protocol continue needs targets, and trains jointly on the suites (tasks: joint)")
+    if grid.protocol == "continue" and grid.variants:
+        raise UserError(f"{file}: the protocol continue has no variants; write one row for each")
     for name in (*grid.suites, *grid.targets):
         if not (CONFIGS / f"datasets/{name}.yaml").is_file() and name != "others":
             raise UserError(f"{file}: {name!r} is not a file of configs/datasets")
@@ -132,6 +137,7 @@ class Experiment:
         folder: the folder for reporting, perhaps with * for the seed or task.
         calls: its runs.
         missing: why there are none: the row has no config file.
+        continued: {target: (folder of the runs from scratch, folder of the runs from the suite's model)}.
     """
 
     row: str
@@ -140,6 +146,7 @@ class Experiment:
     folder: str
     calls: tuple[Call, ...]
     missing: str = ""
+    continued: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def expand(grid: Grid, place: Place, more: Sequence[str] = (), names: Sequence[str] = ()) -> list[Experiment]:
@@ -180,7 +187,21 @@ def _experiments(
         yield _experiment(grid, row, suite, shots, each, name)
 
 
+def _continued(grid: Grid, row: Row, suite: str, shots: int, request: Request) -> Experiment:
+    """The runs of `continue`: on the suite, and on each task of the targets from scratch and from the suite's model."""
+    if request.spec.kind in ("once", "classes"):
+        raise UserError(f"row {row.label}: it learns nothing, so there is nothing to continue; leave it out")
+    found, folders = calls(request), {}
+    for target in grid.targets:
+        scratch, continued = continued_calls(request, target, grid.numbers or suite_tasks(target, ()))
+        found += [*scratch, *continued]
+        folders[target] = tuple(str(each[0].folder.parents[1] / "task*") for each in (scratch, continued))
+    return Experiment(row.label, suite, shots, str(folder_of(request) / "seed*"), tuple(found), continued=folders)
+
+
 def _experiment(grid: Grid, row: Row, suite: str, shots: int, request: Request, name: str) -> Experiment:
+    if grid.protocol == "continue":
+        return _continued(grid, row, suite, shots, request)
     once = request.spec.kind in ("once", "classes")
     requests = [request]
     if grid.tasks == "each" and request.spec.by_task and not row.joint and not once:
@@ -254,7 +275,7 @@ def runs_of(experiments: Sequence[Experiment]) -> list[Call]:
         shots = int(given.get("DATASET.NUM_SHOTS", 0)) if not call.eval_only else 0
         return shots if shots > 0 else (0.0 if call.eval_only else float("inf"))
 
-    return sorted(unique.values(), key=lambda call: (call.model is not None, -images(call)))
+    return sorted(unique.values(), key=lambda call: (call.needs is not None, -images(call)))
 
 
 def selected(calls: Sequence[Call], expression: str) -> list[Call]:
@@ -299,9 +320,16 @@ def report_command(calls: Sequence[Call]) -> str:
 def show_tables(grid: Grid, experiments: Sequence[Experiment]) -> None:
     """Print the tables of a grid: one per suite and number of shots."""
     for (suite, shots), group in itertools.groupby(experiments, key=lambda each: (each.suite, each.shots)):
-        rows = [f"{each.row}={each.folder}" for each in group if each.calls]
-        if rows:
-            title = ", ".join(filter(None, (grid.title or suite, grid.config, shots_text(shots))))
+        there = [each for each in group if each.calls]
+        rows = [f"{each.row}={each.folder}" for each in there]
+        title = ", ".join(filter(None, (grid.title or suite, grid.config, shots_text(shots))))
+        if rows and grid.protocol == "continue":
+            from reporting.continued import continued_tables
+
+            for target in grid.targets:
+                print(f"\n{title}, continued on {target}")
+                print(continued_tables([(each.row, *each.continued[target]) for each in there], grid.seeds))
+        elif rows:
             print()
             _table(grid, suite, rows, title)
 

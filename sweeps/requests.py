@@ -193,6 +193,38 @@ def transfer_calls(request: Request, targets: Sequence[str], first: str) -> list
     return found
 
 
+def continued_calls(request: Request, target: str, tasks: Sequence[int]) -> tuple[list[Call], list[Call]]:
+    """Training on single tasks of another suite, from scratch and from the model of a request (MVLPT's protocol).
+
+    Args:
+        request: the joint run on the source tasks.
+        target: file of configs/datasets with the target tasks.
+        tasks: numbers of the target tasks.
+
+    Returns:
+        (runs from scratch, in the usual folders; runs from the source's model, in output/continued/SOURCE/TARGET).
+    """
+    top, source = request.place.output, request.values["DATASET"]
+    models = {call.seed: call.folder for call in calls(request)}
+    scratch, continued = [], []
+    for task in tasks:
+        each = replace(request, values={**request.values, "DATASET": target}, task=str(task))
+        for call in calls(each):
+            inner = call.folder.relative_to(top / request.spec.place)
+            label = call.label.replace(", seed", f", on {target}, seed")
+            scratch.append(replace(call, label=label))
+            continued.append(
+                replace(
+                    call,
+                    folder=top / "output/continued" / source / inner,
+                    source=models[call.seed],
+                    first="the sweep's training runs",
+                    label=label.replace(", seed", f", from {source}, seed"),
+                )
+            )
+    return scratch, continued
+
+
 def script_calls(name: str, words: Sequence[str]) -> list[Call]:
     """The runs of scripts/NAME.sh, a launcher or one of SCRIPTS, with these words. Raises UsageError."""
     if name == "per_task":

@@ -153,9 +153,9 @@ def _hopeless(jobs: Sequence[Job], go_on: bool) -> bool:
 
 
 def _ready(jobs: Sequence[Job]) -> list[Job]:
-    """Waiting jobs whose model, if they test one, is not being trained by another job."""
+    """Waiting jobs whose model, if they test one or start from one, is not being trained by another job."""
     busy = {job.call.folder for job in jobs if job.state in (WAITING, RUNNING, ELSEWHERE)}
-    return [job for job in jobs if job.state == WAITING and job.call.model not in busy]
+    return [job for job in jobs if job.state == WAITING and job.call.needs not in busy]
 
 
 def _begin(job: Job, engine: Engine, display: Display, overwrite: bool, more: Sequence[str]) -> bool:

@@ -114,11 +114,12 @@ def archive_of(row: Row, files: Iterable[HubFile]) -> HubFile | None:
 
 
 def named(name: str, row: Row, files: Iterable[HubFile]) -> HubFile | None:
-    """The file called `name`; among several, the one in a folder of the dataset. None if it is not clear."""
+    """The file called `name` that belongs to the dataset: the name or a folder of its path has the dataset's name."""
+    known = {_plain(each) for each in (row.name, row.folder, *row.other_folders)}
     found = [file for file in files if file.name == name]
-    names = {_plain(each) for each in (row.name, row.folder, *row.other_folders)}
-    if len(found) > 1:
-        found = [file for file in found if names & set(map(_plain, PurePosixPath(file.path).parts[:-1]))]
+    inside = [file for file in found if known & set(map(_plain, PurePosixPath(file.path).parts[:-1]))]
+    own = any(each in _plain(name) for each in known)
+    found = inside or (found if own else [])
     return found[0] if len(found) == 1 else None
 
 

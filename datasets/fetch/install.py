@@ -88,12 +88,14 @@ def _from_hub(row: Row, options: Options) -> None:
         files = options.on_hub(row.hub)
     except Unreachable as error:
         return options.say(f"{row.name}: {error}") if needed(False) else None
+    archive = archive_of(row, files)
     for file in needed(True):
-        if here := named(file.name, row, files):
+        here = named(file.name, row, files)
+        if here and here != archive:
             _bring(row, replace(file, urls=(here.url,), drive="", checksum=here.checksum or file.checksum), options)
     if not needed(False):
         return None
-    if not (archive := archive_of(row, files)):
+    if not archive:
         return options.say(f"{row.name}: {row.hub.page} has no archive called {row.folder}")
     places = [*(row.image_folders or (row.images,)), *row.needs, *row.split_files]
     whole = RemoteFile(

@@ -191,3 +191,54 @@ def test_a_dry_run_checks_every_setting(written, tmp_path, monkeypatch, capsys):
     errors = capsys.readouterr().err
     assert "4 of 4 cannot run" in errors and "did you mean OPTIM.LR?" in errors and errors.count("did you mean") == 1
     assert list(tmp_path.iterdir()) == [grid]
+
+
+CONTINUE = """
+rows: [mvlpt/CoOp, mvlpt/UPT]
+suites: icon8
+targets: icon5
+protocol: continue
+config: tiny_ep20
+shots: 4
+seeds: [1, 2]
+numbers: [0, 3]
+"""
+
+
+def test_continued_runs_start_from_the_model_of_their_seed(written, tmp_path):
+    place = Place(tmp_path / "data", tmp_path)
+    coop, upt = expand(read_grid(written(CONTINUE)), place)
+    runs = runs_of([coop, upt])
+    assert len(runs) == 2 * (2 + 2 * 2 + 2 * 2)  # rows; sources, from scratch and continued by task and seed
+    sources = {call.folder for call in runs if call.dataset.stem == "icon8"}
+    assert {call.source for call in runs if call.source} == sources and len(sources) == 4
+    first = max(i for i, call in enumerate(runs) if not call.source)
+    assert first < min(i for i, call in enumerate(runs) if call.source)
+    by_folder = {call.folder: call for call in runs}
+    for call in (call for call in runs if call.source):
+        assert call.source.name == call.folder.name == f"seed{call.seed}"
+        scratch = by_folder[tmp_path / "output" / call.folder.relative_to(tmp_path / "output/continued/icon8")]
+        assert (scratch.pairs, scratch.config, scratch.source) == (call.pairs, call.config, None)
+        with pytest.raises(UserError, match="no finished training run in .*\n?first run the sweep's training runs"):
+            call.words()
+        assert call.planned()[-1].endswith(f"/seed{call.seed}/prompt_learner/model.pth.tar-last")
+    call = next(call for call in runs if call.source)
+    call.source.mkdir(parents=True)
+    results = {"status": "complete", "epochs": 20, "tasks": [], "mean": {"value": 1.0}}
+    (call.source / "results.json").write_text(json.dumps(results))
+    assert call.words()[-2:] == ["MODEL.INIT_WEIGHTS", f"{call.source}/prompt_learner/model.pth.tar-20"]
+    assert not call.outdated() and coop.continued["icon5"][1].endswith("nctx16_cscFalse_tscFalse/task*")
+
+
+@pytest.mark.parametrize(
+    "change, found",
+    [
+        (("targets: icon5\n", ""), "the protocol continue needs targets"),
+        (("numbers: [0, 3]", "tasks: each"), "the protocol continue needs targets, and trains jointly"),
+        (("mvlpt/UPT", "softcpt/ZeroshotCLIP"), "row ZeroshotCLIP: it learns nothing, so there is nothing to continue"),
+        (("numbers: [0, 3]", "folder: 'x{variant}'\nvariants: {a: {SEED: 1}}"), "has no variants"),
+    ],
+)
+def test_what_cannot_be_continued(written, change, found):
+    with pytest.raises(UserError, match=found):
+        expand(read_grid(written(CONTINUE.replace(*change))), PLACE)

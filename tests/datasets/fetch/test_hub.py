@@ -12,7 +12,6 @@ from datasets.download import main
 from datasets.known.remote import COOP
 from datasets.suites import SOURCES
 from datasets.table import ROWS
-from tests.datasets import layouts
 from tests.datasets.fetch.conftest import content_of, leftovers
 from tests.datasets.small_files import picture
 from tests.datasets.split_files import zhou_pets
@@ -246,10 +245,21 @@ def test_files_in_the_cache_of_the_library_are_used(pets, server, tmp_path, caps
 
 
 def test_single_files_of_the_hub_have_their_published_names(offer, hub, server, tmp_path, capsys):
-    layouts.make("EuroSAT", tmp_path / "theirs", images=2)
-    offer("EuroSAT", hub=COOP)
-    hub(COOP.repos[0], {"EuroSAT.zip": server.files.pop("/EuroSAT.zip"), "eurosat/readme.txt": b"x"})
-    assert main(["EuroSAT", "--root", str(tmp_path / "data")]) == 0
+    offer("OxfordPets", hub=COOP)
+    files = {name: server.files.pop(f"/{name}") for name in ("images.tar.gz", "annotations.tar.gz")}
+    others = {f"stanford_cars/{name}": b"x" for name in files}
+    hub(COOP.repos[0], {f"oxford_pets/{name}": content for name, content in files.items()} | others)
+    assert main(["OxfordPets", "--root", str(tmp_path / "data")]) == 0
+    assert leftovers(tmp_path / "data") == []
+
+
+def test_an_archive_of_the_hub_with_a_published_name_and_another_layout(offer, hub, server, tmp_path, capsys):
+    made = offer("Caltech101", hub=COOP)
+    server.files.clear()
+    hub(COOP.repos[0], {"caltech-101.zip": zipped(made, "caltech-101")})
+    assert main(["Caltech101", "--root", str(tmp_path / "data")]) == 0
+    text = capsys.readouterr().out
+    assert "does not hold" not in text and "Caltech101: ready" in text
     assert leftovers(tmp_path / "data") == []
 
 
