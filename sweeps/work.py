@@ -5,6 +5,7 @@ Finished runs are skipped, interrupted ones resume. An engine (`local`, `ray`, `
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -193,6 +194,16 @@ def _end(job: Job) -> None:
         job.state, job.why = FAILED, error_of(job.call.folder)
         if job.status == 0:
             job.status, job.why = 1, "train.py succeeded but did not write a complete results.json"
+        job.why = job.why or killed_by(job.status)
+
+
+def killed_by(status: int) -> str:
+    """Which signal has ended a process with this exit status, in words; "" for none."""
+    number = status - 128
+    if number not in {each.value for each in signal.Signals}:
+        return ""
+    memory = ", as the kernel does when memory runs out" if number == signal.SIGKILL else ""
+    return f"ended by {signal.Signals(number).name}{memory}"
 
 
 def _look_elsewhere(jobs: Sequence[Job]) -> None:

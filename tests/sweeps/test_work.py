@@ -83,6 +83,19 @@ def test_success_without_results_is_a_failure(tmp_path, monkeypatch):
     assert (job.state, job.status) == (FAILED, 1) and "did not write a complete results.json" in job.why
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (139, "ended by SIGSEGV\n"),
+        (137, "ended by SIGKILL, as the kernel does when memory runs out\n"),
+        (1, "status 1\n"),
+    ],
+)
+def test_a_run_that_a_signal_ends_says_which(tmp_path, capsys, status, reason):
+    assert summary(work(named(tmp_path, "ab"), Outcomes(a=status), Display())) == status
+    assert reason in capsys.readouterr().err
+
+
 def test_a_test_waits_for_its_model(tmp_path):
     model, other = named(tmp_path, "mo")
     test = call(tmp_path / "test", model=model.folder)
