@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from datasets.fewshot_match import choose
 from datasets.folders import quoted, some
 from datasets.reading import read_sources
 from datasets.sample import Sample
-from datasets.source import SPLITS, Places
+from datasets.source import SPLITS, Places, Source
 from datasets.suites import SOURCES, SUITES, Asked, SuiteTask, asked, expand, nearest
 from datasets.verify import no_test_image
 
@@ -36,13 +36,14 @@ class Suite(DatasetBaseMT):
         split_hash: hash of the full splits of the chosen tasks, before sampling.
         fewshot_split: name and hash of the files of DATASET.FEWSHOT_SPLIT; None if images are drawn.
         more_images: whether there are training images that have not been drawn.
+        unknown: test images of the new classes, if the classes are the base classes, for TEST.CONFIDENCE.
         places: for each list of images their places in the splits, for messages about bad images.
         advice: the command that lists all bad images.
 
     Args:
         cfg: reads DATASET.{ROOT, NAME, TASKS, TASK_NAMES, NUM_SHOTS, NESTED_SHOTS, FEWSHOT_SPLIT, IMBALANCE, VAL_SHOTS,
-            SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS}, SEED, TEST.NO_TEST, OUTPUT_DIR, and where ROOT does not exist
-            DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH}.
+            SUBSAMPLE_CLASSES, SUBSAMPLE_TASKS}, SEED, TEST.{NO_TEST, CONFIDENCE}, OUTPUT_DIR, and where ROOT
+            does not exist DATALOADER.{OLD_DATA_PATH, NEW_DATA_PATH}.
 
     Raises:
         MissingData: all datasets that are missing.
@@ -73,7 +74,8 @@ class Suite(DatasetBaseMT):
         several = any(sample.several for sample in samples.values())
         known: dict[tuple[str, str, str], DatumMT] = {}  # images that may get more labels
         splits: dict[str, list[DatumMT]] = {split: [] for split in SPLITS}
-        places = {split: Places(split) for split in SPLITS}
+        unknown: list[DatumMT] = []  # of new classes
+        places = {split: Places(split) for split in SPLITS} | {"unknown": Places("test")}
         space, digest = [], hashlib.sha256()
         for number, (dataset, index, key) in zip(wanted.numbers, wanted.tasks, strict=True):
             source = self.sources[dataset]
@@ -106,6 +108,10 @@ class Suite(DatasetBaseMT):
                         if several:
                             known[dataset, split, item.path] = datum
                     places[split].add(source, new, part)
+            if settings.SUBSAMPLE_CLASSES == "base" and cfg.TEST.CONFIDENCE:
+                others = _unknown(samples[dataset], index, new_label)
+                unknown += [_unknown_item(source, place, len(space)) for place in others]
+                places["unknown"].add(source, others)
             space.append(task)
         _note_shots(settings, space, splits["train"])
         _check(cfg, space, {task for item in splits["test"] for task, _ in labels_of(item)})
@@ -114,8 +120,26 @@ class Suite(DatasetBaseMT):
         self.domains = next(iter(self.sources.values())).domains if len(self.sources) == 1 else ()
         self.split_hash = digest.hexdigest()
         self.advice = f"python -m datasets.check {quoted(os.path.join(cfg.OUTPUT_DIR, CONFIG))} --deep"
-        self.places = {"train_x": places["train"], "val": places["val"], "test": places["test"]}
+        self.places = {"train_x" if split == "train" else split: found for split, found in places.items()}
+        self.unknown = unknown
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"] or None, splits["test"])
+
+
+def _unknown(sample: Sample, task: int, known: Container[int]) -> list[int]:
+    """Places of the test images of a task that have none of the `known` labels."""
+    items, labels = sample.source.test, range(len(sample.source.tasks[task].classnames))
+    of_known, others = (
+        sample.places(task, "test", {label for label in labels if (label in known) == wanted})[0]["test"]
+        for wanted in (True, False)
+    )
+    paths = {items[place].path for place in of_known}  # an image may have several labels
+    return [place for place in others if items[place].path not in paths]
+
+
+def _unknown_item(source: Source, place: int, task: int) -> DatumMT:
+    """A test image of none of the classes of the task at position `task`."""
+    item = source.test[place]
+    return DatumMT(f"{source.root}/{item.path}", -1, task, item.domain, source.tasks[item.task].classnames[item.label])
 
 
 def _check(cfg, space: Sequence[Task], tested: set[int]) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from dassl.runs.record import ALIASES, STANDARD_METRICS, canonical
+from dassl.runs.record import ALIASES, CONFIDENCE_METRICS, STANDARD_METRICS, canonical
 from reporting.experiments import ReportError, missing_seeds
 from reporting.text import cell
 
@@ -160,7 +160,7 @@ class Numbers:
 
 def further_choices(frame: pd.DataFrame) -> list[Choice]:
     """A choice per metric that users have registered; tables show these metrics below the declared one."""
-    standard = {"overall_metric", *STANDARD_METRICS, *ALIASES.values()}
+    standard = {"overall_metric", *STANDARD_METRICS, *CONFIDENCE_METRICS, *ALIASES.values()}
     return [Choice(name) for name in metric_names(frame) if name not in standard]
 
 

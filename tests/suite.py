@@ -24,12 +24,16 @@ EMPTY = "star"  # has no test image
 COUNTS = {"train": 4, "val": 1, "test": 2}
 
 
-def _draw(path: Path) -> None:
+def _drawn(path: Path) -> str:
+    """`path` as a text, of a picture that is drawn if it does not exist."""
+    if path.exists():
+        return str(path)
     rng = np.random.default_rng(zlib.crc32(path.parent.name.encode()))
     colour = rng.integers(0, 255, 3)
     noise = np.random.default_rng(zlib.crc32(path.name.encode())).integers(-20, 20, (40, 44, 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.clip(colour + noise, 0, 255).astype(np.uint8)).save(path)
+    return str(path)
 
 
 @DATASET_REGISTRY.register()
@@ -41,7 +45,7 @@ class TestSuite(DatasetBaseMT):
     def __init__(self, cfg):
         root = Path(cfg.DATASET.ROOT)
         chosen = task_subset(cfg.DATASET.SUBSAMPLE_TASKS, [task.key for task in TASKS])
-        splits, space = {split: [] for split in COUNTS}, []
+        splits, space, self.unknown = {split: [] for split in COUNTS}, [], []
         for number in chosen:
             labels = base_new(len(TASKS[number].classnames), cfg.DATASET.SUBSAMPLE_CLASSES)
             if not labels:
@@ -50,10 +54,13 @@ class TestSuite(DatasetBaseMT):
             for label, name in enumerate(space[-1].classnames):
                 for split, count in COUNTS.items():
                     for k in range(0 if (name, split) == (EMPTY, "test") else count):
-                        path = root / space[-1].key / name / f"{split}{k}.png"
-                        if not path.exists():
-                            _draw(path)
-                        splits[split].append(DatumMT(str(path), label, len(space) - 1, 0, name))
+                        path = _drawn(root / space[-1].key / name / f"{split}{k}.png")
+                        splits[split].append(DatumMT(path, label, len(space) - 1, 0, name))
+            if cfg.DATASET.SUBSAMPLE_CLASSES == "base" and cfg.TEST.CONFIDENCE:
+                others = [name for name in TASKS[number].classnames if name not in (*space[-1].classnames, EMPTY)]
+                pairs = [(name, k) for name in others for k in range(COUNTS["test"])]
+                paths = [_drawn(root / space[-1].key / name / f"test{k}.png") for name, k in pairs]
+                self.unknown += [DatumMT(path, -1, len(space) - 1) for path in paths]
         self.suite_tasks = [task.key for task in TASKS]
         self.image_root = str(root)
         super().__init__(TaskSpace(tuple(space)), splits["train"], splits["val"], splits["test"])

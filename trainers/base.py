@@ -252,10 +252,13 @@ class MultiTaskTrainer(BuiltTrainer):
         target = [label, task] if getattr(self.evaluator, "needs_task", False) else [label]
         return self.model_inference(images, task, features, rows), target
 
-    def test(self, split: str | None = None) -> float:
+    def split_loader(self, split: str):
+        """The loader of a split, which yields features from the cache where they serve."""
         if self.cfg.DATALOADER.FEATURE_CACHE and self.frozen:
-            name = f"{split or self.cfg.TEST.SPLIT}_loader"
-            setattr(self, name, self.from_features(getattr(self, name), f"{name[:-7]} images"))
+            setattr(self, f"{split}_loader", self.from_features(super().split_loader(split), f"{split} images"))
+        return super().split_loader(split)
+
+    def test(self, split: str | None = None) -> float:
         chosen = {}
         for part in self.model.modules():
             if isinstance(part, Choices):

@@ -305,7 +305,8 @@ class DataManager:
     Attributes:
         dataset, space (the TaskSpace of the run), num_classes (N), lab2cname ({column: class name}),
         num_source_domains;
-        train_loader_x, train_loader_u, val_loader, test_loader: None if the dataset has no images for them.
+        train_loader_x, train_loader_u, val_loader, test_loader, unknown_loader (test images of no class of their
+        task): None if the dataset has no images for them.
     """
 
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
@@ -322,7 +323,7 @@ class DataManager:
         }
 
         def loader(part, settings, tfm, is_train):
-            items = getattr(dataset, part)
+            items = getattr(dataset, part, ())
             if not items:
                 return None
             groups = {}
@@ -338,6 +339,7 @@ class DataManager:
         self.train_loader_u = loader("train_u", of_x if of_u.SAME_AS_X else of_u, train, True)
         self.val_loader = loader("val", cfg.DATALOADER.TEST, test, False)
         self.test_loader = loader("test", cfg.DATALOADER.TEST, test, False)
+        self.unknown_loader = loader("unknown", cfg.DATALOADER.TEST, test, False)
 
         self.dataset = dataset
         self._num_classes, self._lab2cname = dataset.num_classes, dataset.lab2cname

@@ -30,9 +30,14 @@ def image_key(datum, image_root: str | Sequence[str] = "") -> str:
     Moving a data root therefore does not change results. The key of an image outside `image_root` is its whole path.
     With several roots, the first one that contains the image counts.
     """
+    return path_key(datum.impath, image_root)
+
+
+def path_key(impath: str, image_root: str | Sequence[str] = "") -> str:
+    """`image_key` of the image with the path `impath`."""
     if not isinstance(image_root, str):
-        image_root = next((root for root in image_root if datum.impath.startswith(f"{root}/")), "")
-    return relative_path(datum.impath, image_root)
+        image_root = next((root for root in image_root if impath.startswith(f"{root}/")), "")
+    return relative_path(impath, image_root)
 
 
 def replace_prefix(path: str, old: str = "", new: str = "") -> str:

@@ -1,7 +1,8 @@
 """For trainers written for Dassl: TrainerXU, and settings that no method of this project reads."""
 
 from dassl.config import between, declare, each
-from dassl.engine.trainer import Pair, SimpleTrainer, start
+from dassl.engine.loaders import Pair, start
+from dassl.engine.trainer import SimpleTrainer
 from dassl.utils.errors import UserError
 
 declare("MODEL.BACKBONE.PRETRAINED", True, help="for trainers with a backbone of their own")

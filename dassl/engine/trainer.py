@@ -14,6 +14,8 @@ from dassl.data import DataManager
 from dassl.data.datasets import DatasetBaseMT
 from dassl.engine.base import TrainerBase
 from dassl.engine.build import DEVICE, TASKS
+from dassl.engine.confidence import fit_temperatures, measure_unknown
+from dassl.engine.loaders import LOADERS, Pair, end_workers, start
 from dassl.engine.progress import EpochMeter, progress, run_bar
 from dassl.engine.several_tasks import check_tasks_read, watched
 from dassl.evaluation import build_evaluator
@@ -22,6 +24,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer, run_length
 from dassl.runs import checkpoints
 from dassl.runs.compare import changed_settings, split_change
 from dassl.runs.folder import TENSORBOARD, replace_run, replacing, settle_seed
+from dassl.runs.predictions import record_predictions
 from dassl.runs.writer import write_config, write_results, write_tasks
 from dassl.utils import count_num_param, counted, load_pretrained_weights, preserved_rng, set_random_seed
 from dassl.utils.errors import UserError
@@ -38,13 +41,6 @@ __getattr__ = found_in(
     | {"SummaryWriter": "torch.utils.tensorboard", "TrainerXU": "dassl.engine.compatibility", "tqdm": "tqdm"},
 )
 
-LOADERS = {  # attribute of trainers and data managers: the name of its images in messages
-    "train_loader_x": "training",
-    "train_loader_u": "unlabelled",
-    "val_loader": "validation",
-    "test_loader": "test",
-}
-
 
 class SimpleTrainer(TrainerBase):
     """A trainer built from a configuration.
@@ -56,15 +52,18 @@ class SimpleTrainer(TrainerBase):
         space: TaskSpace in place of the data, for predictions without the images of the run.
 
     Attributes:
-        dm, train_loader_x, train_loader_u, val_loader, test_loader: the data and its loaders.
+        dm, train_loader_x, train_loader_u, val_loader, test_loader, unknown_loader: the data and its loaders.
         num_classes, num_source_domains, lab2cname: properties of the data.
         max_epoch, max_steps: length of the run; max_steps is 0 unless OPTIM.STEPS_PER_SHOT sets the number of steps.
         device: torch.device, the GPU if there is one and USE_CUDA is set. Always one device.
         evaluator, output_dir.
+        test_paths: paths of the images of the last test, in order.
 
     Raises:
         ConfigError, UserError, FileNotFoundError: before any model is built.
     """
+
+    unknown_loader, test_paths = None, ()
 
     def __init__(self, cfg, space=None):
         super().__init__()
@@ -100,6 +99,7 @@ class SimpleTrainer(TrainerBase):
         self.dm = dm
         self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
         self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
+        self.unknown_loader = getattr(dm, "unknown_loader", None)  # a data manager written for Dassl has none
         self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
         self.lab2cname = dm.lab2cname
 
@@ -154,7 +154,7 @@ class SimpleTrainer(TrainerBase):
             self.bar = None
         for owner in (self, self.dm):
             for name in LOADERS:
-                _end_workers(getattr(owner, name, None))
+                end_workers(getattr(owner, name, None))
 
     # ---- the run ----
 
@@ -241,10 +241,15 @@ class SimpleTrainer(TrainerBase):
         os.makedirs(self.output_dir, exist_ok=True)
         replace_run(self.output_dir)
         start = time.time()
+        if self.cfg.TEST.CONFIDENCE:
+            fit_temperatures(self)
         result = self.test()
+        if self.cfg.TEST.CONFIDENCE:
+            measure_unknown(self)
         self.seconds["test"] += time.time() - start
         write_config(self.cfg)
         write_tasks(self)
+        record_predictions(self)
         write_results(self, "complete", getattr(self.evaluator, "report", None))
         return result
 
@@ -256,7 +261,6 @@ class SimpleTrainer(TrainerBase):
         finally:
             self.evaluator.validating = False
 
-    @torch.no_grad()
     def test(self, split=None):
         """Evaluate on a split ("val" or "test", default TEST.SPLIT). Random states stay unchanged.
 
@@ -264,22 +268,37 @@ class SimpleTrainer(TrainerBase):
             the evaluator's first result, in per cent.
         """
         split = split or self.cfg.TEST.SPLIT
-        loader = self.val_loader if split == "val" else self.test_loader
+        self.evaluator.reset()
+        self.test_paths = []
+        for output, target, batch in self.outputs(split, f"Evaluating on the {split} split"):
+            self.evaluator.process(output, *target)
+            self.test_paths += batch.get("impath", ())
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        return next(iter(results.values()))
+
+    def split_loader(self, split):
+        """The loader of a split: "val", "test", or "unknown" for test images of no class. None if it has no images."""
+        return getattr(self, f"{split}_loader", None)
+
+    @torch.no_grad()
+    def outputs(self, split, line):
+        """Yield (output, targets of the evaluator, batch) of all batches of a split, after printing `line`.
+
+        Random states stay unchanged.
+        """
+        loader = self.split_loader(split)
         if loader is None:
             raise UserError(f"{self.cfg.DATASET.NAME} has no images in its {split} split to evaluate on")
         self.set_model_mode("eval")
-        self.evaluator.reset()
-        print(f"Evaluating on the {split} split")
+        print(line)
         with preserved_rng():
             for batch in progress(loader, f"{split} split"):
                 output, target = self.test_batch(batch)
                 if getattr(self.evaluator, "needs_task", False) and len(target) == 1:
                     target.append(batch["task"])
-                self.evaluator.process(output, *target)
-        results = self.evaluator.evaluate()
-        for name, value in results.items():
-            self.write_scalar(f"{split}/{name}", value, self.epoch)
-        return next(iter(results.values()))
+                yield output, target, batch
 
     def test_batch(self, batch):
         """The model's output and the list of targets for one batch of a test."""
@@ -312,25 +331,6 @@ class SimpleTrainer(TrainerBase):
                     self.detect_anomaly(value)
             meter.batch_done(summary)
             program.check()
-
-
-class Pair(tuple):
-    """Batches of two loaders, which forward_backward takes as two arguments."""
-
-
-def _end_workers(loader):
-    """End the processes that wait for a loader's next epoch."""
-    loader = getattr(loader, "loader", loader)  # a loader of features contains the loader of the images
-    iterator = getattr(loader, "_iterator", None)  # PyTorch keeps it if workers are persistent
-    if iterator is not None:
-        loader._iterator = None
-        iterator._shutdown_workers()
-
-
-def start(loader):
-    """Create an iterator over a loader. That would consume random numbers, so the random states are restored."""
-    with preserved_rng():
-        return iter(loader)
 
 
 class TrainerX(SimpleTrainer):

@@ -10,10 +10,13 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 declare("TEST.EVALUATOR", "Classification", allowed=one_of(EVALUATOR_REGISTRY.registered_names), help="evaluator")
 declare("TEST.PER_CLASS_RESULT", False, help="print the accuracy of every class")
 declare("TEST.PER_TASK_RESULT", True, help="print the result of every task")
+declare("TEST.COMPUTE_CMAT", False, help="save confusion matrices to OUTPUT_DIR: cmat.pt")
+declare("TEST.PREDICTIONS", True, help="write label and most probable classes of every test image: predictions.csv")
 declare(
-    "TEST.COMPUTE_CMAT",
+    "TEST.CONFIDENCE",
     False,
-    help="save confusion matrices to OUTPUT_DIR: cmat.pt, confusion.csv",
+    help="evaluate the probabilities on further images: temperature scaling by the validation images, and with "
+    "SUBSAMPLE_CLASSES base, AUROC of test images of the new classes",
 )
 declare("TEST.NO_TEST", False, help="do not test after training")
 declare("TEST.SPLIT", "test", allowed=("val", "test"), help="split that is tested")
@@ -47,6 +50,10 @@ class EvaluatorBase:
 
     def evaluate(self):
         raise NotImplementedError
+
+    def predictions(self):
+        """The content of predictions.csv, see `TaskEvaluator.predictions`; [] writes no file."""
+        return []
 
 
 def build_evaluator(cfg, **kwargs):

@@ -1,6 +1,5 @@
 """Evaluate the classification of one task, or of several tasks whose classes are columns of the same logits."""
 
-import csv
 import os
 from collections import OrderedDict
 
@@ -8,76 +7,91 @@ import numpy as np
 import torch
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
-from dassl.metrics import METRICS, confusion_matrix
-from dassl.runs.record import CMAT, CONFUSION
+from dassl.evaluation.outputs import AUROC, TaskOutputs, suite_mean
+from dassl.evaluation.temperature import best_temperature
+from dassl.metrics import METRICS
+from dassl.runs.record import CMAT
 from dassl.utils import atomic_write
 from dassl.utils.errors import UserError
 
 CONFUSIONS = 5  # most frequent confusions of a task that are printed
 
 
-class TaskOutputs:
-    """The labels and predictions of one task's images, and their logits only if a registered metric needs them."""
+class TaskEvaluator(EvaluatorBase):
+    """Shared parts of the evaluators of this file: the outputs of each task, and the quality of the probabilities.
 
-    def __init__(self):
-        self.width = 0  # C, as far as batches show it
-        self._labels, self._predictions, self._logits = [], [], []
+    Attributes:
+        temperatures: one per task, with which logits are evaluated, too; None before `fit_temperatures`.
+    """
 
-    def add(self, logits, labels):
-        """Take the logits (b, C) and the labels (b,) of a batch."""
-        self.width = max(self.width, logits.shape[1])
-        self._predictions.append(logits.argmax(1).cpu())
-        self._labels.append(labels.cpu())
-        if METRICS.need_logits():
-            self._logits.append(logits.detach().float().cpu())
+    space, temperatures = None, None
 
-    @property
-    def labels(self):
-        """LongTensor (n,)."""
-        return _joined(self._labels)
+    def reset(self, keep_logits=False):
+        """Forget all images. `keep_logits`: keep the logits of the next ones, for `fit_temperatures`."""
+        known = self.temperatures or [None] * (self.space.num_tasks if self.space is not None else 1)
+        scales = [None if self.temperatures is None else temperature or 1.0 for temperature in known]
+        self._outputs = [TaskOutputs(scale, keep_logits) for scale in scales]
+        self._images = 0  # number of images so far
 
-    def measure(self, *, id, key, name, classnames, metric):
-        """Evaluate all images so far.
+    def fit_temperatures(self):
+        """Fit the temperature of each task on its images since `reset(keep_logits=True)`.
+
+        It is None for a task whose images do not determine it (`best_temperature`); the task is then evaluated with 1.
+        """
+        self.temperatures = [best_temperature(outputs["logits"], outputs["labels"]) for outputs in self._outputs]
+
+    def predictions(self):
+        """What was predicted since `reset`.
 
         Returns:
-            the task's entry in the report, with None for every metric if there is no image; the confusion matrix
-            (C, C).
+            per task {"key", "classnames" (C), "positions" (n,) of its images in the order of the test, "labels" (n,),
+            "classes" (n, TOP) and "probabilities" (n, TOP) of the most probable classes, -1 and 0 where C is smaller}.
         """
-        labels, predictions = self.labels, _joined(self._predictions)
-        confusion = confusion_matrix(labels, predictions, len(classnames))
-        outputs = {"predictions": predictions}
-        if self._logits:
-            outputs["logits"] = torch.cat(self._logits)
-            outputs["probabilities"] = outputs["logits"].softmax(1)
-        values = {
-            each: METRICS.get(each)(outputs[METRICS.get(each).needs], labels) if len(labels) else None
-            for each in METRICS.registered_names()
-        }
-        row = {
-            "id": id,
-            "key": key,
-            "name": name,
-            "classes": len(classnames),
-            "images": len(labels),
-            "metric": metric,
-            "value": values[metric],
-            **values,
-            "classes_without_images": [classnames[index] for index in np.flatnonzero(confusion.sum(1) == 0)],
-        }
-        return row, confusion
+        what = ("positions", "labels", "classes", "probabilities")
+        return [
+            {"key": key, "classnames": names, **{name: outputs[name].numpy() for name in what}}
+            for (key, names), outputs in zip(self.names(), self._outputs, strict=True)
+        ]
 
+    def names(self):
+        """(key, names of the classes) of each task."""
+        return [(task.key, task.classnames) for task in self.space.tasks]
 
-def suite_mean(rows):
-    """Unweighted means over the tasks that have a value; None where no task has one."""
-    found = {}
-    for key in ("value", *METRICS.registered_names()):
-        values = [row[key] for row in rows if row[key] is not None]
-        found[key] = float(np.mean(values)) if values else None
-    return found
+    def add_unknown(self, confidences):
+        """Add the AUROC of known against unknown classes to the report.
+
+        Args:
+            confidences: per task the largest probabilities of images of none of its classes.
+        """
+        from sklearn.metrics import roc_auc_score  # slow to import
+
+        for row, outputs, unknown in zip(self.report["tasks"], self._outputs, confidences, strict=True):
+            known = outputs["probabilities"][:, 0].tolist()
+            row["unknown_images"], row[AUROC] = len(unknown), None
+            if known and unknown:
+                row[AUROC] = 100.0 * float(roc_auc_score([1] * len(known) + [0] * len(unknown), known + unknown))
+        self.report["mean"] = suite_mean(self.report["tasks"])
+        print(f"AUROC of images of unknown classes: {METRICS.get('overall_acc').show(self.report['mean'][AUROC])}")
+
+    def _positions(self, count):
+        """Numbers (count,) of the next images in the order of the test."""
+        self._images += count
+        return torch.arange(self._images - count, self._images)
+
+    def _rows(self, rows):
+        """The report of the tasks' entries."""
+        if self.temperatures is not None:
+            rows = [{**row, "temperature": value} for row, value in zip(rows, self.temperatures, strict=True)]
+        return {"tasks": rows, "mean": suite_mean(rows)}
+
+    def _print_probabilities(self, row):
+        """Print the metrics without a line of their own on one line, unless this is a validation."""
+        if (names := METRICS.names(headline=False)) and not self.validating:
+            print("Probabilities: " + ", ".join(f"{name} {METRICS.get(name).show(row[name])}" for name in names))
 
 
 @EVALUATOR_REGISTRY.register()
-class Classification(EvaluatorBase):
+class Classification(TaskEvaluator):
     """Accuracy, error rate and the further registered metrics of one task.
 
     Args:
@@ -99,9 +113,6 @@ class Classification(EvaluatorBase):
         self.space, self.lab2cname = space, lab2cname
         self.reset()
 
-    def reset(self):
-        self._outputs = TaskOutputs()
-
     def process(self, mo, gt):
         """Take a batch.
 
@@ -109,7 +120,7 @@ class Classification(EvaluatorBase):
             mo: (B, C) logits.
             gt: (B,) class indices.
         """
-        self._outputs.add(mo, gt)
+        self._outputs[0].add(mo, gt, self._positions(len(gt)))
 
     def evaluate(self):
         """Print the result and return it, in per cent.
@@ -120,15 +131,15 @@ class Classification(EvaluatorBase):
         """
         names = self._classnames()
         task = self.space.tasks[0] if self.space is not None else None
-        row, confusion = self._outputs.measure(
+        row, confusion = self._outputs[0].measure(
             id=task.id if task else 0,
             key=task.key if task else self.cfg.DATASET.NAME,
             name=task.name if task else self.cfg.DATASET.NAME,
             classnames=names,
             metric=task.metric if task else "overall_acc",
         )
-        self.report = {"tasks": [row], "mean": suite_mean([row])}
-        others = [name for name in METRICS.registered_names() if name not in ("overall_acc", "mean_acc")]
+        self.report = self._rows([row])
+        others = [name for name in METRICS.names(headline=True) if name not in ("overall_acc", "mean_acc")]
         if not row["images"]:
             print(f"{self.heading()}\n* total: 0\n* no image to evaluate")
             return OrderedDict.fromkeys(("accuracy", "error_rate", *others), float("nan"))
@@ -142,26 +153,31 @@ class Classification(EvaluatorBase):
             f"* error: {results['error_rate']:.2f}%"
         )
         _print_metrics(row, others)
+        self._print_probabilities(row)
         _print_empty(row)
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = row["mean_acc"]
             _print_classes(names, confusion)
             print(f"* average: {row['mean_acc']:.2f}%")
         if self.cfg.TEST.COMPUTE_CMAT:
-            _save_confusion(self.cfg, {row["name"]: (names, confusion)})
+            _save_confusion(self.cfg, {row["name"]: confusion})
+        results.update(_numbers(row, METRICS.names(headline=False)))
         return results
+
+    def names(self):
+        return [(self.space.tasks[0].key if self.space is not None else self.cfg.DATASET.NAME, self._classnames())]
 
     def _classnames(self):
         """The names of all classes that the space, lab2cname, the width of the logits or the labels know."""
         declared = dict(enumerate(self.space.tasks[0].classnames)) if self.space is not None else {}
         names = {**(self.lab2cname or {}), **declared}
-        known = max(self._outputs.labels.tolist(), default=-1)
-        count = max(self._outputs.width, 1 + max(known, *names, -1))
+        known = max(self._outputs[0]["labels"].tolist(), default=-1)
+        count = max(self._outputs[0].width, 1 + max(known, *names, -1))
         return [names.get(index, str(index)) for index in range(count)]
 
 
 @EVALUATOR_REGISTRY.register()
-class ClassificationMT(EvaluatorBase):
+class ClassificationMT(TaskEvaluator):
     """The registered metrics of several tasks: each image is classified among the classes of its own task.
 
     Args:
@@ -178,9 +194,6 @@ class ClassificationMT(EvaluatorBase):
             raise UserError("ClassificationMT needs the TaskSpace of the data (space=dm.space)")
         self.space = space
         self.reset()
-
-    def reset(self):
-        self._outputs = [TaskOutputs() for _ in self.space.tasks]
 
     def process(self, mo, gt, task=None):
         """Take a batch.
@@ -218,8 +231,9 @@ class ClassificationMT(EvaluatorBase):
                 f"the logits of {sum(bad.values())} of {len(mo)} images are NaN, tasks {names}: the model's weights or "
                 "an image's features are NaN. Try a smaller OPTIM.LR, or PREC fp32 instead of half precision"
             )
-        for t in own:
-            self._outputs[t].add(own_logits[t], labels[t])
+        positions = self._positions(len(mo))
+        for t, mine in own.items():
+            self._outputs[t].add(own_logits[t], labels[t], positions[mine])
 
     def measure(self):
         """Evaluate all images since reset() without printing.
@@ -231,8 +245,7 @@ class ClassificationMT(EvaluatorBase):
             outputs.measure(id=task.id, key=task.key, name=task.name, classnames=task.classnames, metric=task.metric)
             for outputs, task in zip(self._outputs, self.space.tasks, strict=True)
         ]
-        rows = [row for row, _ in measured]
-        return {"tasks": rows, "mean": suite_mean(rows)}, [confusion for _, confusion in measured]
+        return self._rows([row for row, _ in measured]), [confusion for _, confusion in measured]
 
     def evaluate(self):
         """Print the results of suite and tasks and return them, in per cent.
@@ -242,10 +255,11 @@ class ClassificationMT(EvaluatorBase):
             registered metric, then task<id>/<metric> of every task that has images.
         """
         self.report, confusions = self.measure()
-        rows, mean, names = self.report["tasks"], self.report["mean"], METRICS.registered_names()
+        rows, mean = self.report["tasks"], self.report["mean"]
         print(f"{self.heading()}\n* total: {sum(row['images'] for row in rows):,}")
         print(f"* overall_metric: {METRICS.get('overall_acc').show(mean['value'])}")
-        _print_metrics(mean, names)
+        _print_metrics(mean, METRICS.names(headline=True))
+        self._print_probabilities(mean)
         if len(rows) > 1:
             print(
                 "* note: these numbers are unweighted means over the tasks, overall_metric of the metric each declares"
@@ -256,9 +270,9 @@ class ClassificationMT(EvaluatorBase):
         if self.cfg.TEST.PER_TASK_RESULT:
             self._print_tasks(rows, confusions, mean)
         if self.cfg.TEST.COMPUTE_CMAT:
-            named = zip(self.space.tasks, confusions, strict=True)
-            _save_confusion(self.cfg, {task.name: (task.classnames, each) for task, each in named})
+            _save_confusion(self.cfg, dict(zip([task.name for task in self.space.tasks], confusions, strict=True)))
         results = OrderedDict(overall_metric=float("nan") if mean["value"] is None else mean["value"])
+        names = METRICS.registered_names()
         results.update(_numbers(mean, names))
         for row in rows:
             if row["images"]:
@@ -277,10 +291,6 @@ class ClassificationMT(EvaluatorBase):
             if self.cfg.TEST.PER_CLASS_RESULT:
                 print(self.heading(f"per-class result of {row['name']}"))
                 _print_classes(task.classnames, confusion)
-
-
-def _joined(parts):
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
 
 
 def _numbers(row, names):
@@ -316,15 +326,8 @@ def _print_classes(names, confusion):
 
 
 def _save_confusion(cfg, matrices):
-    """Save {task: (names of the classes, confusion matrix (C, C))}: as tensors, and with the names as CSV."""
+    """Save {task: confusion matrix (C, C)} as tensors."""
     path = os.path.join(cfg.OUTPUT_DIR, CMAT)
     with atomic_write(path, "wb") as stream:
-        torch.save({name: torch.from_numpy(matrix) for name, (_, matrix) in matrices.items()}, stream)
-    table = os.path.join(cfg.OUTPUT_DIR, CONFUSION)
-    with atomic_write(table) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("task", "class", "predicted", "images"))
-        for task, (names, matrix) in matrices.items():
-            found = zip(*np.nonzero(matrix), strict=True)
-            writer.writerows((task, names[label], names[guess], matrix[label, guess]) for label, guess in found)
-    print(f"Confusion matrices saved to {path}, and with the names of the classes to {table}")
+        torch.save({name: torch.from_numpy(matrix) for name, matrix in matrices.items()}, stream)
+    print(f"Confusion matrices saved to {path}")

@@ -11,12 +11,14 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from dassl.metrics.accuracy import compute_accuracy, compute_accuracy_map
+from dassl.metrics.batch import Batch
 from dassl.metrics.distance import compute_distance_matrix
 from dassl.metrics.registry import METRICS, Metric
 from dassl.metrics.scores import confusion_matrix
 
 __all__ = [
     "METRICS",
+    "Batch",
     "Metric",
     "compute_accuracy",
     "compute_accuracy_map",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dassl.utils.registry import Registry
 
 NEEDS = ("predictions", "probabilities", "logits")
+KEEP_LOGITS = ("probabilities", "logits")
 
 
 @dataclass(frozen=True)
@@ -16,16 +17,18 @@ class Metric:
     Attributes:
         name: name in results.json, in the printed result and for `--keyword`.
         function: (output, labels (n,)) -> number; see `MetricRegistry.register`.
-        needs: what `output` is, one of NEEDS.
+        needs: what `output` is: one of NEEDS, or a function of a batch.
         larger_is_better: False for errors.
         unit: text after a printed value.
+        headline: whether the metric has a line of its own in the printed result.
     """
 
     name: str
     function: Callable
-    needs: str
+    needs: str | Callable
     larger_is_better: bool
     unit: str
+    headline: bool = True
 
     def __call__(self, output, labels):
         """The value over at least one image as a float; None where the function gives no finite number."""
@@ -40,26 +43,29 @@ class Metric:
 class MetricRegistry(Registry):
     """The metrics by name, in order of registration."""
 
-    def register(self, needs="predictions", larger_is_better=True, unit="%"):
+    def register(self, needs="predictions", larger_is_better=True, unit="%", headline=True):
         """Decorator of a metric, which is called after its function.
 
         Args:
-            needs: first argument of the function, for the n images and C classes of one task on the CPU:
+            needs: first argument of the metric, for the n images and C classes of one task on the CPU:
                 "predictions" (n,) class indices, "probabilities" (n, C) fp32, or "logits" (n, C) fp32. The second
-                argument is always the labels (n,). Logits are kept in memory only if a registered metric needs them.
+                argument is always the labels (n,). For the last two, the logits of all images are kept in memory:
+                n * C * 4 bytes. A function that reduces a `dassl.metrics.Batch` to values (b, ...) is called for each
+                batch, and only its values are kept; the first argument of the metric is then (n, ...).
             larger_is_better: False for errors.
             unit: text after a printed value; tables expect per cent.
+            headline: print the metric on a line of its own; False: on one line with others.
 
         Raises:
-            ValueError: `needs` is not one of NEEDS.
+            ValueError: `needs` is neither one of NEEDS nor a function.
             KeyError: the name is taken.
         """
-        if needs not in NEEDS:
-            raise ValueError(f"a metric needs one of {', '.join(NEEDS)}, found {needs!r}")
+        if needs not in NEEDS and not callable(needs):
+            raise ValueError(f"a metric needs one of {', '.join(NEEDS)}, or a function of a batch, found {needs!r}")
 
         def add(function):
-            name = function.__name__
-            super(MetricRegistry, self).register(Metric(name, function, needs, larger_is_better, unit), name=name)
+            metric = Metric(function.__name__, function, needs, larger_is_better, unit, headline)
+            super(MetricRegistry, self).register(metric, name=metric.name)
             return function
 
         return add
@@ -69,8 +75,16 @@ class MetricRegistry(Registry):
         return tuple(m.name for m in self._objects.values() if m.larger_is_better and m.needs == "predictions")
 
     def need_logits(self):
-        """Whether a registered metric needs more than predictions."""
-        return any(metric.needs != "predictions" for metric in self._objects.values())
+        """Whether a registered metric needs the logits of all images."""
+        return any(metric.needs in KEEP_LOGITS for metric in self._objects.values())
+
+    def batch_functions(self):
+        """The functions of a batch that registered metrics need, each once."""
+        return list(dict.fromkeys(metric.needs for metric in self._objects.values() if callable(metric.needs)))
+
+    def names(self, headline):
+        """Names of the metrics with (True) or without (False) a printed line of their own."""
+        return [metric.name for metric in self._objects.values() if metric.headline == headline]
 
 
 METRICS = MetricRegistry("METRICS")

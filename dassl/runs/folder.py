@@ -16,6 +16,7 @@ from dassl.runs.record import (
     CMAT,
     CONFIG,
     CONFUSION,
+    PREDICTIONS,
     RESULTS,
     TASKS,
     has_config,
@@ -156,7 +157,7 @@ def refuse_blocked(cfg, learn):
     folders = list(getattr(trainer, "model_names", ())) if learn else []
     if learn and trainer.learns and cfg.TRAIN.TENSORBOARD:
         folders.append(TENSORBOARD)
-    for name in (*folders, RESULTS, CONFIG, TASKS, LOG):
+    for name in (*folders, RESULTS, CONFIG, TASKS, PREDICTIONS, LOG):
         path = os.path.join(cfg.OUTPUT_DIR, name)
         if not os.path.lexists(path):
             continue
@@ -256,7 +257,7 @@ def remove_run(directory):
 
     results.json is the first and config.yaml the last: a removal that is cut short leaves an unfinished run.
     """
-    files = [os.path.join(directory, name) for name in (RESULTS, TASKS, CMAT, CONFUSION)]
+    files = [os.path.join(directory, name) for name in (RESULTS, TASKS, PREDICTIONS, CMAT, CONFUSION)]
     files += [path for name in model_names(directory) for path in saved_files(os.path.join(directory, name))]
     files += [str(path) for path in log_files(directory)]
     files += glob.glob(os.path.join(glob.escape(directory), TENSORBOARD, "events.out.tfevents.*"))

@@ -17,7 +17,8 @@ from dassl.utils.methods import method_name
 from dassl.utils.tools import open_file, read_json
 
 RESULTS, CONFIG, TASKS = "results.json", "config.yaml", "tasks.json"
-CMAT, CONFUSION = "cmat.pt", "confusion.csv"  # the same numbers, the second with the names of the classes
+PREDICTIONS, CMAT = "predictions.csv", "cmat.pt"
+CONFUSION = "confusion.csv"  # of earlier versions
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"  # values of "status"
 UNREADABLE = "unreadable"  # status of a run whose files are missing or damaged
 SETTINGS = (
@@ -33,6 +34,8 @@ SETTINGS = (
     "split",
 )
 STANDARD_METRICS = ("overall_acc", "mean_acc", "macro_f1")  # in the results of every version
+# of the probabilities; tables show them with --keyword only
+CONFIDENCE_METRICS = ("top5_acc", "ece", "nll", "ece_scaled", "nll_scaled", "auroc_unknown")
 # names under which numbers are known elsewhere -> their name here
 ALIASES = {"metric": "overall_metric", "value": "overall_metric", "accuracy": "overall_acc", "error": "error_rate"}
 

@@ -43,7 +43,8 @@ class Options:
             return True
         from dassl.metrics import METRICS
 
-        return self.metric not in METRICS or METRICS.get(self.metric).larger_is_better
+        metric = self.metric.removesuffix("_scaled")
+        return metric not in METRICS or METRICS.get(metric).larger_is_better
 
 
 def section_of(group: Group, options: Options, styles: dict[str, int]) -> Section | None:

@@ -333,7 +333,7 @@ def test_overwrite_keeps_the_run_if_it_is_stopped_early(run, finished, monkeypat
     after = contents(finished)
     assert status == 0 and "=> result" in (finished / "log.txt").read_text() and "ToyCoOp" not in out
     mine = {path for path in before if path.suffix == ".mine" or path.parent.name == "kept"}
-    own = {finished / name for name in ("results.json", "config.yaml", "tasks.json", "log.txt")}
+    own = {finished / name for name in ("results.json", "config.yaml", "tasks.json", "predictions.csv", "log.txt")}
     notes = {(finished / "tensorboard/notes.txt").relative_to(finished)}
     assert after.keys() == mine | notes | {path.relative_to(finished) for path in own}
     assert read_json(finished / "results.json")["trainer"] == "ToyFixed"
@@ -390,7 +390,7 @@ def test_no_file_of_a_run_names_the_home_folder(tmp_path, monkeypatch, capsys):
     with pytest.warns(UserWarning, match="no tensor"):
         assert train.main([*settings, "--output-dir", str(output)]) == 0
     shared = [path for path in output.rglob("*") if path.is_file()]
-    assert len(shared) == 9 and not [path for path in shared if b"jane" in path.read_bytes() + path.name.encode()]
+    assert len(shared) == 10 and not [path for path in shared if b"jane" in path.read_bytes() + path.name.encode()]
     config = read_yaml(output / "config.yaml")
     assert config["DATASET"]["ROOT"] == "~" and config["OUTPUT_DIR"] == "~/out/run"
     assert config["MODEL"]["INIT_WEIGHTS"] == "~/w.pth"

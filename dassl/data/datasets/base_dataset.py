@@ -155,6 +155,7 @@ class _Base:
     dataset_dir = ""  # folder of the dataset below DATASET.ROOT
     domains: Sequence[str] = ()  # names of the domains, if there are several
     image_root = ""  # folder to which image keys are relative; "": DATASET.ROOT
+    unknown: Sequence = ()  # test items of a task that are of none of its classes; their label is -1
 
     _space = _train_x = _train_u = _val = _test = None  # for dataset classes that set some of them and nothing else
     _num_classes, _classnames, _lab2cname = 0, (), {}
