@@ -1,14 +1,13 @@
 """TrainerBase: registered models, optimiser steps, checkpoints, and the loop over epochs."""
 
 import os
-import threading
 import time
 from collections import OrderedDict
-from unittest import mock
 
 import torch
 
 from dassl import program
+from dassl.engine.writers import TensorBoard
 from dassl.runs import checkpoint_file, checkpoints
 from dassl.utils import get_rng_state, preserved_rng, save_checkpoint, set_rng_state
 from dassl.utils.errors import NonFiniteLossError, UserError
@@ -37,7 +36,7 @@ class TrainerBase:
 
     def __init__(self):
         self._models, self._optims, self._scheds = OrderedDict(), OrderedDict(), OrderedDict()
-        self._writer = self._writer_dir = None
+        self._writers = []
         self._batch = self._resumed_rng = self._train_began = None
         self.epoch = self.start_epoch = self.max_epoch = self.epochs_done = 0
         self.batch_idx = self.num_batches = 0
@@ -263,29 +262,21 @@ class TrainerBase:
 
     def init_writer(self, log_dir):
         """Write scalars to TensorBoard files in `log_dir`."""
-        self._writer_dir = log_dir
+        self._writers.append(TensorBoard(log_dir))
 
     def close_writer(self):
-        """Finish the TensorBoard files, unless a second signal has left their writer unable to end."""
-        if self._writer is not None:
-            closing = threading.Thread(target=self._writer.close, daemon=True)
-            closing.start()
-            closing.join(10)
-        self._writer = self._writer_dir = None
+        """Finish the TensorBoard files and the run of Weights & Biases."""
+        while self._writers:
+            self._writers.pop().close()
 
     def close(self):
         """End everything that the trainer runs in the background. Call it when the trainer is no longer needed."""
         self.close_writer()
 
     def write_scalar(self, tag, scalar_value, global_step=None):
-        if self._writer_dir is None:
-            return
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not every run needs it
-
-            with mock.patch("socket.gethostname", return_value="host"):  # a part of the file's name, which is shared
-                self._writer = SummaryWriter(log_dir=self._writer_dir)
-        self._writer.add_scalar(tag, scalar_value, global_step)
+        """Log a number "GROUP/NAME" of a batch (group "train") or of an epoch."""
+        for writer in self._writers:
+            writer.log(tag, scalar_value, global_step)
 
     # ---- the loop over epochs ----
 

@@ -1,6 +1,6 @@
 """The data loaders of a trainer."""
 
-from dassl.utils import preserved_rng
+from dassl.utils import count_num_param, counted, preserved_rng
 
 LOADERS = {  # attribute of trainers and data managers: the name of its images in messages
     "train_loader_x": "training",
@@ -9,6 +9,18 @@ LOADERS = {  # attribute of trainers and data managers: the name of its images i
     "test_loader": "test",
     "unknown_loader": "unknown",
 }
+
+
+def sizes(trainer):
+    """How many tasks, classes, images and learnable parameters a trainer has, as texts."""
+    tasks = getattr(trainer.dm, "space", None)
+    parts = [counted(tasks.num_tasks, "task")] if tasks is not None else []
+    parts.append(counted(trainer.num_classes, "class"))
+    for name, images in LOADERS.items():
+        if (loader := getattr(trainer, name, None)) is not None:
+            parts.append(counted(len(loader.dataset), f"{images} image"))
+    learned = {id(p): p for model in trainer._models.values() for p in model.parameters() if p.requires_grad}
+    return [*parts, counted(count_num_param(params=learned.values()), "learnable parameter")]
 
 
 class Pair(tuple):

@@ -15,9 +15,10 @@ from dassl.data.datasets import DatasetBaseMT
 from dassl.engine.base import TrainerBase
 from dassl.engine.build import DEVICE, TASKS
 from dassl.engine.confidence import fit_temperatures, measure_unknown
-from dassl.engine.loaders import LOADERS, Pair, end_workers, start
+from dassl.engine.loaders import LOADERS, Pair, end_workers, sizes, start
 from dassl.engine.progress import EpochMeter, progress, run_bar
 from dassl.engine.several_tasks import check_tasks_read, watched
+from dassl.engine.wandb_run import WandbRun, require_wandb
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer, run_length
@@ -25,8 +26,9 @@ from dassl.runs import checkpoints
 from dassl.runs.compare import changed_settings, split_change
 from dassl.runs.folder import TENSORBOARD, replace_run, replacing, settle_seed
 from dassl.runs.predictions import record_predictions
+from dassl.runs.record import known_results
 from dassl.runs.writer import write_config, write_results, write_tasks
-from dassl.utils import count_num_param, counted, load_pretrained_weights, preserved_rng, set_random_seed
+from dassl.utils import counted, load_pretrained_weights, preserved_rng, set_random_seed
 from dassl.utils.errors import UserError
 from dassl.utils.names import found_in
 
@@ -68,6 +70,7 @@ class SimpleTrainer(TrainerBase):
     def __init__(self, cfg, space=None):
         super().__init__()
         check(cfg)
+        require_wandb(cfg)
         self.check_cfg(cfg)
         self.cfg = cfg
         cuda = torch.cuda.is_available() and cfg.USE_CUDA
@@ -135,15 +138,7 @@ class SimpleTrainer(TrainerBase):
 
     def show_built(self):
         """Print what would be trained, for a run that only builds the trainer."""
-        tasks = getattr(self.dm, "space", None)
-        parts = [counted(tasks.num_tasks, "task")] if tasks is not None else []
-        parts.append(counted(self.num_classes, "class"))
-        for name in LOADERS:
-            if (loader := getattr(self, name, None)) is not None:
-                parts.append(counted(len(loader.dataset), f"{LOADERS[name]} image"))
-        learned = {id(p): p for model in self._models.values() for p in model.parameters() if p.requires_grad}
-        parts.append(counted(count_num_param(params=learned.values()), "learnable parameter"))
-        print(f"Everything is built and nothing is trained: {method_name(self.cfg)}, {', '.join(parts)}")
+        print(f"Everything is built and nothing is trained: {method_name(self.cfg)}, {', '.join(sizes(self))}")
         print("To train: the same command without --no-train")
 
     def close(self):
@@ -162,8 +157,14 @@ class SimpleTrainer(TrainerBase):
         """Train, resuming an unfinished run, and test. A trainer that does not learn only tests."""
         super().train(self.start_epoch, self.max_epoch)
 
-    def before_train(self):
+    def _begin(self):
+        """Create the output folder, and begin the run of Weights & Biases."""
         os.makedirs(self.output_dir, exist_ok=True)
+        if self.cfg.TRAIN.WANDB and not any(isinstance(writer, WandbRun) for writer in self._writers):
+            self._writers.append(WandbRun(self.cfg))
+
+    def before_train(self):
+        self._begin()
         if self.learns:
             self._resume()
         replace_run(self.output_dir)
@@ -223,7 +224,7 @@ class SimpleTrainer(TrainerBase):
         if self.learns:
             print("Finished training\nFinish training")  # programs that read logs wait for one of the two lines
         if self.cfg.TEST.NO_TEST:
-            write_results(self, "complete")
+            self._complete()
         else:
             if self.learns and self.cfg.TEST.FINAL_MODEL == "best_val":
                 print(f"Testing the best model on validation ({self.best_result:.2f})")
@@ -238,7 +239,7 @@ class SimpleTrainer(TrainerBase):
         Returns:
             the headline result, in per cent.
         """
-        os.makedirs(self.output_dir, exist_ok=True)
+        self._begin()
         replace_run(self.output_dir)
         start = time.time()
         if self.cfg.TEST.CONFIDENCE:
@@ -250,8 +251,13 @@ class SimpleTrainer(TrainerBase):
         write_config(self.cfg)
         write_tasks(self)
         record_predictions(self)
-        write_results(self, "complete", getattr(self.evaluator, "report", None))
+        self._complete(getattr(self.evaluator, "report", None))
         return result
+
+    def _complete(self, report=None):
+        write_results(self, "complete", report)
+        for writer in self._writers:
+            writer.finish(known_results(self.output_dir))
 
     def validate(self):
         """The result on the validation split during training, printed under its own heading."""
