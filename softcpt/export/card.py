@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from clip.backbones import OPENAI, TINY
+from clip.names import OPENAI, TINY
 from dassl.runs.record import known_results
 from dassl.utils import counted
 from softcpt.model import Classifier

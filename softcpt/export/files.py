@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import open_clip
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clip.backbones import OPENAI, TINY, architecture, fetch_weights, geometry, weights_source
+from clip.backbones import fetch_weights, weights_source
+from clip.building import geometry
+from clip.names import OPENAI, TINY, architecture, of_open_clip, pretrained_cfg
 from clip.weights import read_state_dict
 from dassl.config import method_name
 from dassl.utils import UserError, versions
@@ -42,7 +43,7 @@ def preprocess_cfg(cfg) -> dict:
         "mean": list(c.PIXEL_MEAN) if normal else [0.0, 0.0, 0.0],
         "std": list(c.PIXEL_STD) if normal else [1.0, 1.0, 1.0],
         "interpolation": c.INTERPOLATION,
-        "resize_mode": "shortest",
+        "resize_mode": c.RESIZE_MODE,
         "fill_color": 0,
     }
 
@@ -54,11 +55,10 @@ def backbone_of(cfg) -> dict:
     stand-in for the text tower, which is not needed any more.
     """
     name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
-    known = architecture(name) in open_clip.list_models()
-    if known and not (weights and name in OPENAI):  # else the shapes of the weights decide
-        tag = "openai" if name in OPENAI else None if weights else name.split(":", 1)[1]
-        entry = open_clip.get_pretrained_cfg(architecture(name), tag) if tag else {}
-        quick = name in OPENAI or bool(entry.get("quick_gelu"))
+    if of_open_clip(name) or (name in OPENAI and not weights):  # else the shapes of the weights decide
+        whole = architecture(name) == name  # a folder or repository with its own configuration
+        tag = "openai" if name in OPENAI else None if weights or whole else name.split(":", 1)[1]
+        quick = name in OPENAI or bool(pretrained_cfg(name).get("quick_gelu"))
         create = {"model_name": architecture(name), "pretrained": tag, "force_quick_gelu": quick}
         return {"name": name, "source": weights or weights_source(name), "create": create}
     path = weights or (fetch_weights(name) if name == TINY else name)

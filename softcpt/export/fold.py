@@ -128,7 +128,7 @@ def _config(visual: nn.Module, task, preprocess: dict) -> dict:
             "std": preprocess["std"],
             "interpolation": preprocess["interpolation"],
             "crop_pct": 1.0,
-            "crop_mode": "center",
+            "crop_mode": "squash" if preprocess["resize_mode"] == "squash" else "center",
             "fixed_input_size": True,
             "pool_size": None,
             "first_conv": "patch_embed.proj",
