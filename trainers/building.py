@@ -26,6 +26,7 @@ from features.loader import FeatureLoader, keep_limit, one_view, store_for, too_
 
 from .learner import Learner
 from .rows import class_owners
+from .templates import task_templates
 
 
 class BuiltTrainer(TrainerX):
@@ -124,12 +125,20 @@ class BuiltTrainer(TrainerX):
         precision, line = effective_precision(cfg.TRAINER[self.section].PREC, self.device)
         if line:
             print(line)
+        self._check_texts(cfg, self.dm.space)
         name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
         print(f"Loading CLIP (backbone: {name}{', weights: ' + weights if weights else ''}, precision: {precision})")
         clip = load_backbone(name, weights=weights, precision=precision, device=self.device)
         self._check_images(clip)
         self.run_extra = {"backbone": name, "precision": precision, "hashes": {"weights": clip.weights_hash}}
         self.build_on(clip, self.dm.space)
+
+    def _check_texts(self, cfg, space: TaskSpace) -> None:
+        """Raise UserError if a file of texts lacks a class of the tasks, before weights are loaded."""
+        for name in ("TEMPLATES", "SENTENCES"):
+            value = cfg.TRAINER[self.section].get(name)
+            if value and isinstance(value, str):
+                task_templates(value, f"TRAINER.{self.section}.{name}", space, quiet=True)
 
     def build_on(self, clip: CLIP, space: TaskSpace) -> None:
         """Build all parts of the method from a loaded CLIP (on `self.device`) and the tasks of `space`."""

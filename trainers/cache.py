@@ -21,12 +21,13 @@ from dassl.utils import counted
 
 from .choices import Choices, first_best, samples_to_choose, scores
 from .class_rows import warn_of_missing
-from .hand import HandPrompts, task_templates
+from .hand import HandPrompts
 from .learner import Learner
 from .losses import cosine_logits
 from .rows import SampleRows
 from .samples import Samples, StartSamples
 from .settings import declare_shared
+from .templates import Forms, task_templates
 
 ALPHA, BETA = 1.17, 1.0  # published initial values
 PUBLISHED = {  # data set: B and A, the upper ends of the grids of beta and alpha; initial alpha
@@ -92,7 +93,7 @@ class Cache(Learner):
 
     Args:
         tower, space: as for every learner.
-        templates: hand-made templates of each task.
+        templates: the texts of each task, see `HandPrompts`.
         grids: (values of beta, values of alpha) of each task. A pair of single values is not searched.
         scale: s; 0: CLIP's own.
         views: V, number of augmented views whose mean is a key.
@@ -105,7 +106,7 @@ class Cache(Learner):
         tower: TextTower,
         space: TaskSpace,
         *,
-        templates: list[tuple[str, ...]],
+        templates: list[Forms],
         grids: Sequence[tuple[list[float], list[float]]],
         scale: float = 0.0,
         views: int = 10,

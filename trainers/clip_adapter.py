@@ -22,10 +22,11 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .hand import HandPrompts, check_templates, task_templates
+from .hand import HandPrompts
 from .learner import Learner
 from .rows import TaskModules, task_owners
 from .settings import declare_shared
+from .templates import Forms, check_templates, task_templates
 
 KEY = "TRAINER.CLIPADAPTER."
 declare_shared("CLIPADAPTER", PREC="fp16", TEMPLATES="", TSC=False)
@@ -50,7 +51,7 @@ class FeatureAdapter(Learner):
 
     Args:
         tower, space: as for every learner.
-        templates: hand-made templates of each task.
+        templates: the texts of each task, see `HandPrompts`.
         ratio: r.
         reduction: d divided by the width of the bottleneck.
         per_task: one bottleneck per task.
@@ -61,7 +62,7 @@ class FeatureAdapter(Learner):
         tower: TextTower,
         space: TaskSpace,
         *,
-        templates: list[tuple[str, ...]],
+        templates: list[Forms],
         ratio: float = 0.2,
         reduction: int = 4,
         per_task: bool = False,

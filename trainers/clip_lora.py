@@ -20,11 +20,11 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 
 from .base import MultiTaskTrainer
-from .hand import check_templates, task_templates
 from .low_rank import POSITIONS, Changed, Factors, GeneratedFactors, LowRankLearner, changed_projections, layers_at
 from .prompt_sets import TaskPrompts
 from .rows import task_owners
 from .settings import declare_shared, is_changed
+from .templates import check_templates, task_templates
 
 PUBLISHED_NAMES = {"o": "out"}
 LAYER = each(lambda layer: type(layer) is int and layer >= 0, "a list of layers, counted from 0")

@@ -9,8 +9,6 @@ CE + W [(1 - mean_c cos(g'_c, Q_mc)) + (1 - mean_b cos(f'_b, F(x2_b)))], or squa
 
 from __future__ import annotations
 
-import os
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,14 +17,13 @@ from clip.text_tower import TextTower
 from dassl.config import between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils.errors import near_path
 
 from .adapters import Adapters
 from .base import Step
 from .deep import DeepLearner
 from .maple import MaPLe, declare_coupled
 from .rows import task_owners
-from .sentences import read_sentences
+from .templates import even_texts, from_file, template_problems
 
 KEY = "TRAINER.COPROMPT."
 declare_coupled("COPROMPT", depth=12)
@@ -37,7 +34,7 @@ declare(KEY + "TEXT_ADAPTER", 0.2, allowed=between(0, 1), help="share of the ada
 declare(
     KEY + "SENTENCES",
     "",
-    help="JSON file {class: [sentences]}, or {task: {class: [sentences]}}; '': the hand-made templates of each task",
+    help="YAML or JSON file {class: [sentences]}, or {task: {class: [sentences]}}; '': all templates of each task",
 )
 
 
@@ -73,10 +70,7 @@ class CoPrompt(MaPLe):
     views = 2
 
     def problems(self, cfg) -> list[str]:
-        path, found = cfg.TRAINER.COPROMPT.SENTENCES, super().problems(cfg)
-        if path and not os.path.isfile(path):
-            found.append(f"{KEY}SENTENCES {path}: no such file{near_path(path)}")
-        return found
+        return super().problems(cfg) + template_problems(cfg.TRAINER.COPROMPT.SENTENCES, KEY + "SENTENCES")
 
     def load_critical_settings(self, c) -> dict[str, object]:
         shares = {"IMAGE_ADAPTER": c.IMAGE_ADAPTER, "TEXT_ADAPTER": c.TEXT_ADAPTER}
@@ -85,7 +79,11 @@ class CoPrompt(MaPLe):
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Consistent:
         c = cfg.TRAINER.COPROMPT
-        sentences = read_sentences(c.SENTENCES, space, KEY + "SENTENCES")
+        forms = from_file(c.SENTENCES, KEY + "SENTENCES", space, [task.templates for task in space.tasks])
+        sentences = [
+            even_texts(task.classnames, own, f"{KEY}SENTENCES {c.SENTENCES}, {task.key}")
+            for task, own in zip(space.tasks, forms, strict=True)
+        ]
         learner = super().build_learner(cfg, tower, space)
         return learner.settle((c.IMAGE_ADAPTER, c.TEXT_ADAPTER), sentences, c.TSC)
 

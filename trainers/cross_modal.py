@@ -19,9 +19,9 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import FittedTrainer
-from .hand import check_templates, task_templates
 from .mixed_classifiers import GRIDS, KEY, MixedClassifiers
 from .settings import declare_shared, unread_problems
+from .templates import check_templates, task_templates
 
 NUMBERS = each(lambda value: is_number(value) and value >= 0, "a list of numbers >= 0, such as (0.001, 0.0001)")
 SIZES = each(

@@ -31,12 +31,13 @@ from .base import FittedTrainer
 from .choices import Choices, first_best, samples_to_choose, scores
 from .class_rows import warn_of_missing
 from .gaussian import Moments, around_texts, classifier
-from .hand import HandPrompts, check_templates, task_templates
+from .hand import HandPrompts
 from .learner import Learner
 from .losses import cosine_logits
 from .rows import OwnedRows, SampleRows, class_owners, task_owners
 from .samples import Samples, StartSamples
 from .settings import declare_shared
+from .templates import check_templates, task_templates
 
 KEY = "TRAINER.GDA."
 DECADES = tuple(10.0**exponent for exponent in range(-4, 3))

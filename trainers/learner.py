@@ -17,6 +17,7 @@ from .hand import HandPrompts
 from .losses import cosine_logits
 from .rows import OwnedRows
 from .samples import StartSamples
+from .templates import Forms
 
 
 class Learner(nn.Module):
@@ -45,6 +46,7 @@ class Learner(nn.Module):
         self.task_of_column = space.task_of_column.to(tower.device)
         self.known = torch.ones(space.num_classes, dtype=torch.bool, device=tower.device)
         self.known_data = torch.ones_like(self.known)
+        self.hand_templates: list[Forms] | None = None  # set by the trainer from the setting TEMPLATES
         self._hand: Tensor | None = None
 
     # ---- the hooks
@@ -134,10 +136,10 @@ class Learner(nn.Module):
         return None if added is None else added.take(self.task_of_column[select])
 
     def hand_features(self) -> Tensor:
-        """Text features (N, d) of hand-made prompts, the first template of each task; computed once."""
+        """Text features (N, d) of hand-made prompts: `hand_templates`, or the first of each task; computed once."""
         if self._hand is None:
             with torch.autocast(self.tower.device.type, enabled=False):  # the same whoever asks first
-                self._hand = HandPrompts(self.tower, self.space).features
+                self._hand = HandPrompts(self.tower, self.space, self.hand_templates).features
         return self._hand
 
     def task_vectors(self) -> dict[str, Tensor]:
@@ -154,7 +156,7 @@ class WrappedLearner(Learner):
 
     def __init__(self, base: Learner):
         super().__init__(base.tower, base.space)
-        self.base, self.by_task = base, base.by_task
+        self.base, self.by_task, self.hand_templates = base, base.by_task, base.hand_templates
 
     def __getattr__(self, name: str):
         try:

@@ -20,6 +20,7 @@ from dassl.utils import UserError
 from .hand import HandPrompts
 from .learner import Learner
 from .prompt_sets import GeneratedPrompts
+from .templates import Forms, class_texts
 
 # Position: (a, b, c), the layers from a L / c to b L / c of L layers.
 POSITIONS = {"all": (0, 1, 1), "bottom": (0, 1, 3), "mid": (1, 2, 3), "up": (2, 3, 3)}
@@ -114,7 +115,8 @@ class LowRankLearner(Learner):
         gain: factor of the changes.
         dropout: in training, share of the inputs of each low-rank path that is set to zero, by a mask of its own. The
             words with which all prompts begin have one mask for all prompts, as the tower computes them once.
-        templates: hand-made templates of each task. A class with several has the mean of its normalised features.
+        templates: the texts of each task, see `HandPrompts`. Several of a class count as the mean of normalised
+            features.
         scale: scale of the cosines; 0: CLIP's own.
     """
 
@@ -127,7 +129,7 @@ class LowRankLearner(Learner):
         *,
         gain: float,
         dropout: float,
-        templates: list[tuple[str, ...]],
+        templates: list[Forms],
         scale: float = 0.0,
     ):
         super().__init__(tower, space)
@@ -139,9 +141,10 @@ class LowRankLearner(Learner):
         rows, texts = [], []
         for task, forms in enumerate(templates):
             columns = space.columns(task)
-            for column, name in zip(range(columns.start, columns.stop), space.tasks[task].classnames, strict=True):
-                texts += [form.format(name.replace("_", " ")) for form in forms]
-                rows += [column] * len(forms)
+            own = class_texts(space.tasks[task].classnames, forms)
+            for column, sentences in zip(range(columns.start, columns.stop), own, strict=True):
+                texts += sentences
+                rows += [column] * len(sentences)
         self.column = torch.tensor(rows, device=tower.device)  # (M,) class of each prompt
         self.prompts = tower.before(tower.texts(texts), first)  # frozen layers are computed once
 

@@ -30,11 +30,12 @@ from .base import FittedTrainer
 from .blended_probe import Probe, descend, initial, rates
 from .choices import Choices, samples_to_choose, scores
 from .class_rows import warn_of_missing
-from .hand import HandPrompts, check_templates, task_templates
+from .hand import HandPrompts
 from .learner import Learner
 from .rows import OwnedRows, class_owners
 from .samples import Samples, StartSamples, task_generator
 from .settings import declare_shared
+from .templates import check_templates, task_templates
 
 KEY = "TRAINER.LPPLUSPLUS."
 SCHEDULE = {"momentum": 0.9, "alpha_every": 10}

@@ -79,7 +79,9 @@ class MixedClassifiers(OwnedRows, Learner):
     def texts(self, position: int) -> Tensor:
         """Text features (M, C, d) of a task under its M templates, not normalised."""
         with torch.autocast(self.tower.device.type, enabled=False):
-            return encode_templates(self.tower, self.space.tasks[position].classnames, self.templates[position])
+            task = self.space.tasks[position]
+            where = f"{KEY}TEMPLATES, {task.key}"
+            return encode_templates(self.tower, task.classnames, self.templates[position], where=where)
 
     @staticmethod
     def mean_text(texts: Tensor) -> Tensor:

@@ -28,12 +28,13 @@ from dassl.utils import UserError
 from .base import FittedTrainer
 from .choices import Choices, first_best, samples_to_choose
 from .class_rows import warn_of_missing
-from .hand import HandPrompts, check_templates, task_templates
+from .hand import HandPrompts
 from .learner import Learner
 from .projections import ProjectionDescent, Projections, project
 from .rows import task_owners
 from .samples import Samples, StartSamples
 from .settings import declare_shared
+from .templates import Forms, check_templates, task_templates
 
 LRS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 LAMBDAS = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001, 0.0)
@@ -54,7 +55,7 @@ class ProjectedImages(Learner):
 
     Args:
         tower, space: as for every learner.
-        templates: one tuple of templates per task.
+        templates: the texts of each task, see `HandPrompts`.
         per_task: one projection per task.
         steps, lr: number of steps, and learning rate of the first.
         weight: lambda; negative: 1 / shots^power.
@@ -71,7 +72,7 @@ class ProjectedImages(Learner):
         tower: TextTower,
         space: TaskSpace,
         *,
-        templates: list[tuple[str, ...]],
+        templates: list[Forms],
         per_task: bool = False,
         steps: int = 300,
         lr: float = 1e-5,

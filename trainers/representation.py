@@ -21,12 +21,13 @@ from .losses import cosine_logits
 from .prompt_sets import TaskPrompts
 from .rows import task_owners
 from .settings import declare_shared
+from .templates import check_templates, task_templates
 
 
 def declare_representation(section: str) -> None:
     """Declare the settings that MMRL and MMRL++ share."""
     key = f"TRAINER.{section}."
-    declare_shared(section, PREC="amp", TSC=False)
+    declare_shared(section, PREC="amp", TSC=False, TEMPLATES="")
     declare(key + "N_REP_TOKENS", 5, allowed=between(1, 1000), help="K, tokens of the representation space")
     declare(key + "REP_DIM", 512, allowed=between(1, 16_384), help="r, width of the representation space")
     declare(key + "REP_LAYERS", (6, 7, 8, 9, 10, 11, 12), help="layers of both towers with tokens, counted from 1")
@@ -93,6 +94,7 @@ class RepresentationTrainer(MultiTaskTrainer):
         layers, key = list(cfg.TRAINER[self.section].REP_LAYERS), f"TRAINER.{self.section}.REP_LAYERS"
         right = all(isinstance(n, int) and n > 0 for n in layers) and layers == sorted(set(layers)) != []
         found = [] if right else [f"{key} {layers}: expected layers in rising order, counted from 1, such as (6, 7, 8)"]
+        check_templates(cfg.TRAINER[self.section].TEMPLATES, f"TRAINER.{self.section}.TEMPLATES")
         found += self.image_problems(cfg, min(layers, default=1) - 1 if right else 0) + self.text_problems(cfg)
         return found + self.output_problems(cfg, "outputs of prompt tokens")
 
@@ -125,7 +127,9 @@ class RepresentationTrainer(MultiTaskTrainer):
 
         sets = TaskPrompts(make, task_owners(space) if c.TSC else None, "representation space")
         layers = [layer - 1 for layer in c.REP_LAYERS]
-        return RepresentationLearner(tower, space, sets, layers, cls.share(c), c.ALPHA, c.SCALE)
+        learner = RepresentationLearner(tower, space, sets, layers, cls.share(c), c.ALPHA, c.SCALE)
+        learner.hand_templates = task_templates(c.TEMPLATES, f"TRAINER.{cls.section}.TEMPLATES", space)
+        return learner
 
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
         c = self.cfg.TRAINER[self.section]

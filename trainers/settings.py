@@ -19,7 +19,7 @@ SHARED = {  # name: (allowed values, help)
     "TEMPLATES": (
         None,
         "hand-made templates: '' the first of each task; all: all of each task; a text with {} for all tasks; or a "
-        "YAML or JSON file {key or name of a task: templates}",
+        "YAML or JSON file {key or name of a task: templates, or {class: sentences}}",
     ),
     "CHOSEN_ON": (
         ("val", "test"),

@@ -24,11 +24,12 @@ from dassl.utils import UserError
 
 from .base import Step
 from .contexts import ContextLearner, ContextTrainer
-from .hand import HandPrompts, template_problems
+from .hand import HandPrompts
 from .prompts import prompt_parts
 from .rows import TaskModules, task_owners
 from .sentences import template_pairs
 from .settings import declare_shared
+from .templates import template_problems
 
 KEY = "TRAINER.TCP."
 declare_shared("TCP", PREC="fp16", N_CTX=4, CTX_INIT="", TSC=False)

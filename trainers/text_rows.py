@@ -11,10 +11,11 @@ from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
 from .base import MultiTaskTrainer
-from .hand import HandPrompts, check_templates, task_templates
+from .hand import HandPrompts
 from .learner import Learner
 from .rows import OwnedRows, class_owners
 from .settings import declare_shared
+from .templates import Forms, check_templates, task_templates
 
 
 def declare_text_rows(section: str) -> None:
@@ -35,13 +36,11 @@ class TextRows(OwnedRows, Learner):
 
     Args:
         tower, space: as for every learner.
-        templates: one tuple of templates per task.
+        templates: the texts of each task, see `HandPrompts`.
         underscores: keep the underscores of class names.
     """
 
-    def __init__(
-        self, tower: TextTower, space: TaskSpace, *, templates: list[tuple[str, ...]], underscores: bool = False
-    ):
+    def __init__(self, tower: TextTower, space: TaskSpace, *, templates: list[Forms], underscores: bool = False):
         super().__init__(tower, space)
         self.hand = HandPrompts(tower, space, templates, raw=True, underscores=underscores)
         self.rows = nn.Parameter(torch.zeros_like(self.base))

@@ -20,8 +20,8 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import FittedTrainer
 from .cache import Cache, cache_options, declare_cache
-from .hand import check_templates
 from .samples import StartSamples
+from .templates import check_templates
 
 declare_cache("TIPADAPTER")
 

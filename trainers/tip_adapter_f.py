@@ -25,9 +25,9 @@ from dassl.engine import TRAINER_REGISTRY
 from .base import MultiTaskTrainer
 from .cache import ALPHA, BETA, PUBLISHED, Cache, cache_options, declare_cache
 from .choices import Choices, samples_to_choose
-from .hand import check_templates
 from .rows import SampleRows
 from .samples import Samples, StartSamples
+from .templates import check_templates
 
 KEY = "TRAINER.TIPADAPTERF."
 declare_cache("TIPADAPTERF")

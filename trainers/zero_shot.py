@@ -15,8 +15,9 @@ from dassl.data.tasks import TaskSpace
 from dassl.evaluation import ClassificationMT
 from dassl.metrics import METRICS
 
-from .hand import HandPrompts, own_templates
+from .hand import HandPrompts
 from .losses import cosine_logits
+from .templates import first_of, own_templates
 
 declare("TEST.ZERO_SHOT_CHECK", True, help="compare the learned model with zero-shot CLIP and warn if it is worse")
 
@@ -35,7 +36,7 @@ class ZeroShotCheck:
     """
 
     def __init__(self, cfg, clip: CLIP, tower: TextTower, space: TaskSpace, more_images: bool = True):
-        self.text = HandPrompts(tower, space, [own[:1] for own in own_templates(cfg, space)]).features  # (N, d)
+        self.text = HandPrompts(tower, space, [first_of(own) for own in own_templates(cfg, space)]).features  # (N, d)
         self.scale = clip.logit_scale.exp()
         self.evaluator = ClassificationMT(cfg, space=space)
         self.advice = ADVICE.format(more="more images per class (DATASET.NUM_SHOTS), " if more_images else "")

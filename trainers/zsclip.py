@@ -13,9 +13,10 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .hand import HandPrompts, own_templates, read_templates
+from .hand import HandPrompts
 from .learner import Learner
 from .settings import declare_shared
+from .templates import Forms, first_of, joined, own_templates, read_templates
 
 declare_shared("ZSCLIP", PREC="fp16")
 declare(
@@ -31,7 +32,7 @@ ENSEMBLE = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)  # CL
 class ZeroShot(Learner):
     """Learner with fixed text features of hand-made prompts; nothing is learned."""
 
-    def __init__(self, tower: TextTower, space: TaskSpace, templates: list[tuple[str, ...]]):
+    def __init__(self, tower: TextTower, space: TaskSpace, templates: list[Forms]):
         super().__init__(tower, space)
         self.prompts = HandPrompts(tower, space, templates)
 
@@ -52,9 +53,9 @@ class ZeroshotCLIP(MultiTaskTrainer):
         super().check_cfg(cfg)
 
     @classmethod
-    def templates(cls, cfg, space: TaskSpace) -> list[tuple[str, ...]]:
-        """Return one tuple of templates per task."""
-        return [own[:1] for own in own_templates(cfg, space)]
+    def templates(cls, cfg, space: TaskSpace) -> list[Forms]:
+        """Return the texts of each task."""
+        return [first_of(own) for own in own_templates(cfg, space)]
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ZeroShot:
@@ -66,8 +67,8 @@ class ZeroshotCLIP2(ZeroshotCLIP):
     """Zero-shot CLIP with ensembles (TRAINER.ZSCLIP.ENSEMBLE): CLIP's 80 ImageNet templates, the task's, or both."""
 
     @classmethod
-    def templates(cls, cfg, space: TaskSpace) -> list[tuple[str, ...]]:
+    def templates(cls, cfg, space: TaskSpace) -> list[Forms]:
         which = cfg.TRAINER.ZSCLIP.ENSEMBLE
         own = [()] * space.num_tasks if which == "imagenet" else own_templates(cfg, space)
         general = () if which == "task" else ENSEMBLE
-        return [tuple(dict.fromkeys((*templates, *general))) for templates in own]
+        return [joined(templates, general) for templates in own]

@@ -12,7 +12,8 @@ from tests.docs.method_tables import RN50Text
 from tests.models import state_dict, tiny_vit
 from tests.suite import TASKS, config
 from trainers.clip_adapter import FeatureAdapter
-from trainers.hand import HandPrompts, task_templates
+from trainers.hand import HandPrompts
+from trainers.templates import task_templates
 
 SPACE = TaskSpace(TASKS)
 FEATURES = torch.randn(7, 48, generator=torch.Generator().manual_seed(0)) * 8

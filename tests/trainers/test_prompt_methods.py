@@ -247,7 +247,7 @@ def test_sentences_of_a_file_are_checked(build, tmp_path):
     assert [len(own) for own in built(right).model.targets] == [2, 2, 2]
     with pytest.raises(UserError, match="no sentences for 'ring' of marks"):
         built({name: value for name, value in right.items() if name != "ring"})
-    with pytest.raises(UserError, match="'ring' of marks has 1 sentences, another class 2"):
+    with pytest.raises(UserError, match="marks: 'ring' has 1 sentences, another class 2"):
         built({**right, "ring": ["one"]})
 
 
@@ -257,7 +257,7 @@ def test_sentences_of_a_file_are_checked(build, tmp_path):
         ("MaPLe", {"MAPLE.PROMPT_DEPTH": 4}, "this CLIP has 3 layers"),
         ("MaPLe", {"MAPLE.PROMPT_DEPTH": 0}, "nothing would be learned"),
         ("CoPrompt", {"COPROMPT.PROMPT_DEPTH": 0}, "nothing would be learned"),
-        ("CoPrompt", {"COPROMPT.SENTENCES": "nowhere.json"}, "nowhere.json: no such file"),
+        ("CoPrompt", {"COPROMPT.SENTENCES": "nowhere.json"}, "SENTENCES: the file nowhere.json does not exist"),
         ("MaPLe", {"MAPLE.N_CTX": 5}, "has 4 tokens for 5 text prompts"),
         ("MaPLe", {"MAPLE.TSC": True, "MAPLE.SHARING": "soft"}, "exclude each other"),
         ("MaPLe", {"MAPLE.PG_TYPE": "mlp"}, "needs TRAINER.MAPLE.SHARING soft"),

@@ -15,8 +15,8 @@ from tests.models import state_dict, tiny_vit
 from tests.suite import TASKS, config
 from trainers import cache
 from trainers.cache import cache_options, cache_predictions, grid
-from trainers.hand import task_templates
 from trainers.samples import Samples, StartSamples
+from trainers.templates import task_templates
 from trainers.tip_adapter import FixedCache
 from trainers.tip_adapter_f import TrainedCache
 
