@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from reporting.experiments import Choice, Experiment, ReportError, Seeds, load_experiment, stat
-from reporting.table import cell, number_text, render, spread_text
+import pandas as pd
 
-Values = dict[int | None, float]  # {seed: per cent}
-HEAD = ["task", "from scratch", "from sources", "difference"]
+from reporting.experiments import Experiment, ReportError, Seeds, load_experiment
+from reporting.frame import frame_of
+from reporting.tables import Choice, select, statistics
+from reporting.text import number_text, render, spread_text
+
+SCRATCH, SOURCES = "from scratch", "from sources"
 TEXT = "difference: mean over the seeds that both have, in points"
 
 
@@ -21,40 +24,39 @@ def continued_tables(rows: Sequence[tuple[str, str, str]], seeds: Seeds = None) 
             "task*": one run per task and seed.
         seeds: the expected seeds; missing ones are reported.
     """
-    choice, parts = Choice(), [f"{spread_text(False)}; {number_text(Choice())}; {TEXT}"]
+    parts = [f"{spread_text(False)}; {number_text(Choice())}; {TEXT}"]
     for label, *folders in rows:
         try:
-            scratch, continued = (load_experiment(Path(folder), label, seeds=seeds) for folder in folders)
+            found = {
+                name: load_experiment(Path(folder), name, seeds=seeds)
+                for name, folder in zip((SCRATCH, SOURCES), folders, strict=True)
+            }
         except ReportError as error:
             parts.append(f"{label}: {error}")
             continue
-        parts.append(f"{label}\n{_table(scratch, continued, choice)}")
-        for name, part in (("from scratch", scratch), ("from sources", continued)):
-            parts += [f"note: {label}, {name}: {note}" for note in part.notes()]
+        notes = [f"note: {label}, {name}: {note}" for name, part in found.items() for note in part.notes()]
+        parts += [f"{label}\n{_table(found)}", *(["\n".join(notes)] if notes else [])]
     return "\n\n".join(parts)
 
 
-def _table(scratch: Experiment, continued: Experiment, choice: Choice) -> str:
-    tasks = sorted(dict.fromkeys((task.id, task.name) for part in (scratch, continued) for task in part.tasks()))
-    values = [[_by_seed(part, choice, task) for part in (scratch, continued)] for task in tasks]
-    rows = [_row(task[1], *pair) for task, pair in zip(tasks, values, strict=True)]
-    means = [_mean([pair[i] for pair in values]) for i in range(2)]
-    return render(HEAD, [*rows, _row("mean", *means)] if len(tasks) > 1 else rows)
+def _table(parts: dict[str, Experiment]) -> str:
+    """The table of one method. The mean is over the seeds that have all tasks of the table."""
+    frame = select(frame_of(list(parts.items())), per_task=True)
+    values = frame.pivot_table(index="seed", columns=["experiment", "task_id", "task"], values="value")
+    tasks = values.columns.droplevel(0).drop_duplicates().sort_values()
+    ways = {name: values[name].reindex(columns=tasks) if name in values else _empty(values, tasks) for name in parts}
+    for part in ways.values():
+        part["", "mean"] = part.mean(axis=1, skipna=False)
+    ways["difference"] = ways[SOURCES] - ways[SCRATCH]
+    texts = {name: statistics(part).texts() for name, part in ways.items()}
+    columns = [column for column in ways[SCRATCH].columns if len(tasks) > 1 or column != ("", "mean")]
+    lines = []
+    for column in columns:
+        gain = ways["difference"][column].mean()
+        cells = [text[column] for text in texts.values()]
+        lines.append([column[1], *cells[:2], f"+{cells[2]}" if gain >= 0 else cells[2]])
+    return render(["task", *texts], lines)
 
 
-def _row(label: str, before: Values, after: Values) -> list[str]:
-    gains = stat([after[seed] - before[seed] for seed in sorted(before.keys() & after.keys())])
-    shown = "-" if gains is None else f"{'+' if gains.mean >= 0 else ''}{cell(gains)}"
-    return [label, *(cell(stat(list(part.values()))) for part in (before, after)), shown]
-
-
-def _by_seed(part: Experiment, choice: Choice, task: tuple[int, str]) -> Values:
-    """{seed: value of a task}, of the runs that have it."""
-    found = {run.seed: choice.of_task(run, task) for run in part.runs}
-    return {seed: value for seed, value in found.items() if value is not None}
-
-
-def _mean(values: Sequence[Values]) -> Values:
-    """{seed: mean over the tasks}, of the seeds that have all tasks of the table."""
-    seeds = set.intersection(*(set(each) for each in values))
-    return {seed: sum(each[seed] for each in values) / len(values) for seed in seeds}
+def _empty(values: pd.DataFrame, tasks: pd.MultiIndex) -> pd.DataFrame:
+    return pd.DataFrame(index=values.index, columns=tasks, dtype=float)
