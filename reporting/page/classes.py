@@ -6,6 +6,7 @@ import base64
 import io
 import os
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from reporting.page.blocks import Cell, Row, Table
 PREDICTIONS, COLUMNS = "predictions.csv", ["path", "task", "label", "class1"]
 MOST_SEEDS, MOST_PAIRS, MOST_CLASSES, MOST_TASKS = 3, 12, 16, 12
 THUMBNAIL, PER_PAIR, MOST_IMAGES = 56, 2, 24  # pixels; images per pair and section
+MOST_FOLDERS = 500  # where images are looked for
 
 
 def read_predictions(folders: Iterable[str], names: Mapping[str, str]) -> pd.DataFrame:
@@ -95,39 +97,47 @@ def thumbnails(predictions: pd.DataFrame, pairs: pd.DataFrame) -> list[dict]:
     """
     keys = ["task", "label", "predicted"]
     wrong = pairs[keys].merge(predictions, on=keys).drop_duplicates([*keys, "path"])
-    found, roots = [], {}
-    for _, part in wrong.groupby(keys, sort=False):
-        shown = 0
-        for line in part.head(PER_PAIR * 3).to_dict("records"):
-            if shown == PER_PAIR or len(found) == MOST_IMAGES:
-                break
-            if line["folder"] not in roots:
-                roots[line["folder"]] = _root(line["folder"])
-            if source := _thumbnail(roots[line["folder"]] / os.path.expanduser(line["path"])):
+    wrong = wrong.groupby(keys, sort=False).head(PER_PAIR).head(MOST_IMAGES)
+    roots = {folder: _roots(folder) for folder in wrong["folder"].unique()}
+    found = []
+    for line in wrong.to_dict("records"):
+        tried = roots[line["folder"]]
+        for number, root in enumerate(tried):
+            if source := _thumbnail(os.path.join(root, os.path.expanduser(line["path"]))):
                 found.append({**line, "source": source})
-                shown += 1
+                tried.insert(0, tried.pop(number))  # most likely that of the next image, too
+                break
     return found
 
 
-def _root(folder: str) -> Path:
+def _roots(folder: str) -> list[str]:
+    """Where the images of a run may be: its data folder, the folders of datasets in it, and the embedded suite.
+
+    Paths in predictions.csv begin below the folder of the images of a dataset, which is not recorded.
+    """
+    from datasets.icon13.source import FOLDER
+
     try:
         dataset = read_config(folder).get("DATASET")
     except ValueError:
         dataset = None
-    root = dataset.get("ROOT") if isinstance(dataset, dict) else ""
-    return Path(os.path.expanduser(str(root or "")))
+    given = dataset.get("ROOT") if isinstance(dataset, dict) else ""
+    places = []
+    if given and isinstance(given, str):
+        root = Path(os.path.expanduser(given))
+        places = [root, *(path for below in ("*/", "*/*/") for path in islice(sorted(root.glob(below)), MOST_FOLDERS))]
+    return [*map(str, places), str(FOLDER / "images.zip")]
 
 
-def _thumbnail(path: Path) -> str:
+def _thumbnail(path: str) -> str:
     """A data URL of a small JPEG; "" where the file is not there or is not an image."""
-    from PIL import Image
+    from dassl.data.images import read_image
 
     try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=60)
-    except (OSError, ValueError, Image.DecompressionBombError):
+        image = read_image(path)
+    except (OSError, ValueError):
         return ""
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=60)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -107,7 +107,8 @@ def bars(
     With `styles` a bar has the colour of its row; without, bars above and below zero differ in colour and side.
     `shared` are options of matplotlib's subplots, such as sharex.
     """
-    count, across = max(map(len, panels.values())), 5 if shared.get("sharey") else 4
+    count = max(map(len, panels.values()))
+    across = ACROSS if shared.get("sharey") or len(panels) % 4 == 1 else 4
 
     def paint(figure) -> None:
         axes = _panels(figure, len(panels), across, **shared)

@@ -273,6 +273,7 @@ def base_to_new_table(group: Group, name: str, metric: str, larger: bool, publis
         ]
         published = published.assign(column=[p if p in known else (several[-1], p[1]) for p in places])
     caption = f"Base to new: {metric_text(values).lower()} on base classes, on new classes, and their harmonic mean H"
+    caption += "" if isinstance(columns[0][1], tuple) else f", {images_text(shots_of(values)[-1])}"
     table = grid(group, name, caption, stats, columns, larger, published)
     note = (
         "H is the harmonic mean of the two means, as in published tables; its ± is over the seeds' own harmonic means"

@@ -92,6 +92,7 @@ def groups(frame: pd.DataFrame) -> list[Group]:
         done[key] = done[key].fillna("")
     found = [Group(*key, frame=part) for key, part in done.groupby(KEYS, sort=False)]
     found = [_with_source(group, done) if group.protocol in SHIFTS else group for group in found]
+    found = [group for group in found if not _shown_elsewhere(group, found)]
     return sorted(
         found,
         key=lambda group: (
@@ -109,6 +110,17 @@ def _with_source(group: Group, done: pd.DataFrame) -> Group:
     own = (done["suite"] == group.suite) & done["row"].isin(group.rows)
     zero_shot = done["shots"].isna() & done["suite"].isin([group.suite, *group.frame["tested"]])
     return replace(group, frame=pd.concat([group.frame, done[same & (own | zero_shot)]], ignore_index=True))
+
+
+def _shown_elsewhere(group: Group, others: Sequence[Group]) -> bool:
+    """Whether a group has only zero-shot CLIP on data that models trained on other data are tested on."""
+    place = {"split": group.split, "backbone": group.backbone}
+    return set(group.rows) == set(group.zero_shot) and any(
+        other.protocol in SHIFTS
+        and place == {"split": other.split, "backbone": other.backbone}
+        and group.suite in set(other.frame["tested"]) - {other.suite}
+        for other in others
+    )
 
 
 def with_rows(frame: pd.DataFrame) -> pd.DataFrame:

@@ -105,7 +105,7 @@ def differences(group: Group) -> list[str]:
     """Notes on what runs of a group should have in common and do not."""
     runs, notes = one_per_run(group.frame), []
     for column, title in (("split_hash", "splits"), ("weights_hash", "weights of CLIP")):
-        each = runs[runs[column] != ""].groupby(["suite", "classes"])[column].nunique()
+        each = runs[runs[column] != ""].groupby(["tested", "classes"])[column].nunique()
         if column == "split_hash" and runs["joined"].any():
             continue  # a run of one task has the hash of its split
         if (each > 1).any():

@@ -141,14 +141,14 @@ class _Maker:
         kept = [row for row in means.index if not (trained and row in self.group.zero_shot)][:most]
         return [row for row in self.group.rows if row in kept]
 
-    def against_baseline(self, section: Section, values: pd.DataFrame) -> None:
+    def against_baseline(self, section: Section, values: pd.DataFrame, what: str = "") -> None:
         """Gains per task and the paired test against the baseline."""
         group, name = self.group, self.key
         baseline = group.baseline(self.options.baseline)
         if not baseline or len(group.rows) < 2 or values.empty:
             return
         part = Section(f"{name}-baseline", f"Compared with {baseline}")
-        what = results.metric_text(self.values).lower()
+        what = what or results.metric_text(self.values).lower()
         table = comparison_table(group, f"{name}-test", values, baseline, what)
         part.blocks += [table] if table else []
         at_most = values if pd.isna(self.most) else results.at_shots(values, self.most)
@@ -162,16 +162,15 @@ class _Maker:
         if part.blocks:
             section.parts.append(part)
 
-    def costs(self, section: Section, values: pd.DataFrame, means: pd.Series) -> None:
+    def costs(self, section: Section, values: pd.DataFrame, means: pd.Series, label: str = "") -> None:
         group, name = self.group, self.key
-        metric = results.metric_text(self.values).lower()
-        what = f"{metric} beside parameters, time and memory, {results.images_text(self.most)}"
+        label = label or results.metric_text(self.values)
+        what = f"{label[0].lower()}{label[1:]} beside parameters, time and memory, {results.images_text(self.most)}"
         table = costs_table(group, f"{name}-costs", values, means, what, self.larger)
         if table is None:
             return
         part = Section(f"{name}-costs", "Accuracy against cost", [table])
         caption = "Value against cost; the dotted line is the Pareto front: nothing else is better at that cost or less"
-        label = results.metric_text(self.values)
         figure = plots.fronts(f"{name}-pareto", caption, costs_of(values), means, label, self.larger, self.styles)
         part.blocks += [figure] if figure else []
         section.parts.append(part)
@@ -227,12 +226,12 @@ class _Maker:
             table = results.base_to_new_tasks(group, f"{name}-tasks", self.metric, self.larger, self.most)
             section.parts.append(Section(f"{name}-tasks", "Per task", [table]))
         both = results.with_harmonic(self.of_tasks).rename(columns={"H": "value"}).dropna(subset="value")
-        self.against_baseline(section, both)
+        self.against_baseline(section, both, "harmonic mean of base and new (%)")
         base = self.values[self.values["classes"] == "base"]
         base = base if pd.isna(self.most) else results.at_shots(base, self.most)
         stats = results.half_stats(self.values, "shots")
         harmonic = stats[stats["classes"] == "H"]
-        self.costs(section, base, harmonic.groupby("row")["mean"].last())
+        self.costs(section, base, harmonic.groupby("row")["mean"].last(), "Harmonic mean of base and new (%)")
         self.details(section)
 
     def transfer(self, section: Section) -> None:
@@ -249,7 +248,7 @@ def gallery(images: list[dict]) -> list[Markup]:
     if not images:
         return []
     figures = "".join(
-        f'<figure><img src="{each["source"]}" alt="{html.escape(each["path"])}" loading="lazy">'
+        f'<figure><img src="{each["source"]}" alt="{html.escape(each["path"])}">'
         f"<figcaption>{html.escape(each['label'])} → {html.escape(each['predicted'])}</figcaption></figure>"
         for each in images
     )
