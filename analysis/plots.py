@@ -1,4 +1,4 @@
-"""Common parts of all figures: style, colours for colour-blind readers, heat maps, and files.
+"""Common parts of the analyses' figures: heat maps and files. Style and colours are those of reporting/figures.py.
 
 A figure NAME is written to NAME.png and NAME.pdf, and its numbers to NAME.csv. matplotlib is imported when a figure is
 drawn.
@@ -9,45 +9,16 @@ from __future__ import annotations
 import csv
 import io
 import os
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
 from dassl.utils import UserError, atomic_write, mkdir_if_missing
+from reporting.figures import DPI, STYLE, series, wrapped  # noqa: F401  part of this module, too
 
-# Okabe and Ito, "Color Universal Design" (2008), without yellow, which is too pale for points on white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # one more than colours, so pairs repeat only after 56 series
 MAP = "viridis"  # perceptually uniform, also for colour-blind readers
 ENDINGS = (".png", ".pdf", ".csv")
-STYLE = {
-    "font.family": "DejaVu Sans",  # part of matplotlib, so figures are the same on every machine
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "text.parse_math": False,  # class names may contain "$"
-    "pdf.fonttype": 42,  # text that can be searched and copied
-}
-DPI = 150
-
-
-def series(number: int) -> dict:
-    """Colour and marker of series `number`, as keyword arguments for plot and scatter."""
-    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-
-
-def wrapped(name: str, width: int = 26) -> str:
-    """Wrap a long name at `width` characters; words are not broken."""
-    return "\n".join(textwrap.wrap(name, width, break_long_words=False)) or name
 
 
 # ---- files ----

@@ -38,8 +38,7 @@ class Table:
         text = cells.to_latex(index=False, header=False, escape=True, column_format=columns)
         begin, top, rule, head, rest = text.split("\n", 4)
         text = "\n".join([begin, top, head, rule, rest])
-        for sign, command in (("±", r"$\pm$"), ("‡", r"$\ddagger$"), ("…", r"\dots{}")):
-            text = text.replace(sign, command)
+        text = latex_signs(text)
         return text.rstrip("\n") + (f"\n{comment(self.legend)}" if self.legend else "")
 
 
@@ -55,6 +54,14 @@ def render(header: list[str], rows: list[list[str]], left: int = 1) -> str:
 
     rule = "|" + "|".join("-" * (w + 2) if i < left else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
     return "\n".join([line(header), rule, *(line(row) for row in rows)])
+
+
+def latex_signs(text: str) -> str:
+    """The signs of tables that LaTeX has no letters for, as commands."""
+    known = {"<": "$<$", ">": "$>$", "±": r"$\pm$", "−": "$-$", "‡": r"$\ddagger$", "–": "--", "…": r"\dots{}"}
+    for sign, command in {**known, "↳": r"\quad ", "→": r"$\to$"}.items():
+        text = text.replace(sign, command)
+    return text
 
 
 def comment(text: str) -> str:

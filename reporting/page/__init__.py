@@ -25,6 +25,7 @@ from reporting.page.sections import Options, section_of
 __all__ = ["Options", "build"]
 
 PAGE = "index.html"
+MOST_STYLES = 21  # lines that colours, markers and dashes tell apart
 
 
 def build(frame: pd.DataFrame, folder: str | os.PathLike, options: Options | None = None) -> Path:
@@ -39,7 +40,9 @@ def build(frame: pd.DataFrame, folder: str | os.PathLike, options: Options | Non
     check_metric(frame, options.metric)
     check_baseline(found, options.baseline)
     styles, root = _styles(found), runs.common_folder(frame)
-    sections = [section for group in found if (section := section_of(group, options, styles))]
+    if len(styles) > MOST_STYLES:  # too many to tell them apart: each group has its own
+        styles = None
+    sections = [section for group in found if (section := section_of(group, options, styles or _styles([group])))]
     unfinished = runs.unfinished_table(frame, root)
     if unfinished:
         sections.append(Section("without-results", "Runs without results", [unfinished]))

@@ -11,6 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from reporting.figures import Figure
+from reporting.text import latex_signs
 
 BEST, SECOND = "best", "second"
 MARKS = {BEST: "textbf:--rwrap", SECOND: "underline:--rwrap"}  # commands of LaTeX around the text of a cell
@@ -91,28 +92,11 @@ class Table:
             multicol_align="c",
         )
         notes = "".join(f"% {note}\n" for note in self.notes)
-        return "% \\usepackage{booktabs}\n" + _symbols(latex) + _symbols(notes)
+        return "% \\usepackage{booktabs}\n" + latex_signs(latex) + latex_signs(notes)
 
 
 def _escaped(text: str) -> str:
     return re.sub(r"([&%$#_{}])", r"\\\1", text)
-
-
-def _symbols(latex: str) -> str:
-    """Characters beyond ASCII that tables use, as commands of LaTeX."""
-    known = {
-        "<": "$<$",
-        ">": "$>$",
-        "±": r"$\pm$",
-        "−": "$-$",
-        "‡": r"$^\ddagger$",
-        "–": "--",
-        "≥": r"$\geq$",
-        "×": r"$\times$",
-    }
-    for character, command in {**known, "…": r"\dots{}", "↳": r"\quad ", "→": r"$\to$"}.items():
-        latex = latex.replace(character, command)
-    return latex
 
 
 @dataclass

@@ -22,11 +22,15 @@ def _line(row: str, styles: Styles) -> dict:
     return {**series(styles[row]), "ls": ("-", "--", ":")[styles[row] // count % 3], "ms": 4, "lw": 1.3}
 
 
-def _legend(figure, axes, columns: int = 6) -> None:
+def _legend(figure, axes) -> None:
+    """A legend above the axes in as many columns as fit, for which the figure becomes higher."""
     handles = {}
     for each in axes:
         handles |= dict(zip(*each.get_legend_handles_labels()[::-1], strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=columns)
+    names = [_short(name, 44) for name in handles]
+    columns = max(1, min(6, int(17 * figure.get_figwidth()) // (max(map(len, names), default=0) + 8)))
+    figure.set_figheight(figure.get_figheight() + 0.17 * math.ceil(len(names) / columns))
+    figure.legend(handles.values(), names, loc="outside upper left", ncols=columns)
 
 
 def _panels(figure, count: int, most: int = 4, **shared):
@@ -77,7 +81,7 @@ def curves(
     last = {row: at[panels[0], row]["mean"] for row in rows if (panels[0], row) in at}
     words = {row: ", ".join(f"{tick} {number(mean)}" for tick, mean in found.items()) for row, found in last.items()}
     description = f"{panels[0]}. {_words(words)}" if single else f"{len(panels)} panels; the numbers are in the tables."
-    return draw(name, caption, description, (7.4 if single else WIDTH, height + 0.18 * math.ceil(len(rows) / 6)), paint)
+    return draw(name, caption, description, (7.4 if single else WIDTH, height), paint)
 
 
 def _curve(axis, found: pd.DataFrame | None, row: str, ticks: Sequence[str], styles: Styles, plain: bool) -> None:
@@ -85,7 +89,8 @@ def _curve(axis, found: pd.DataFrame | None, row: str, ticks: Sequence[str], sty
     if found is None:
         return
     if "zero-shot" in found.index:
-        axis.axhline(found.loc["zero-shot", "mean"], color=INK, lw=1, ls=(0, (4, 2)), label=row)
+        dashes = ((4, 2), (1, 1.5), (6, 1.5, 1, 1.5))[styles[row] % 3]
+        axis.axhline(found.loc["zero-shot", "mean"], color=INK, lw=1, ls=(0, dashes), label=row)
         return
     known = [(x, tick) for x, tick in enumerate(ticks) if tick in found.index]
     if not known:
@@ -125,6 +130,7 @@ def bars(
             axis.set_title(wrapped(title, 30))
             axis.axvline(0, color=INK, lw=0.6)
             axis.set_ylim(count - 0.5, -0.5)
+            axis.locator_params(axis="x", nbins=5)
         figure.supxlabel(label, fontsize=8)
 
     words = {
@@ -164,7 +170,7 @@ def fronts(
         _legend(figure, axes)
 
     words = {COSTS[cost][0]: " then ".join(pareto(costs[cost], values, larger)) for cost in shown}
-    size = (3.4 * len(shown), 2.9 + 0.18 * math.ceil(len(costs) / 6))
+    size = (3.4 * len(shown), 2.9)
     return draw(name, caption, f"Pareto fronts by rising cost. {_words(words)}", size, paint)
 
 
@@ -220,7 +226,7 @@ def training(name: str, caption: str, found: Mapping[str, pd.DataFrame], styles:
         for row, each in found.items()
         if "loss" in each
     }
-    return draw(name, caption, _words(words), (3.6 * len(shown), 2.5 + 0.18 * math.ceil(len(found) / 6)), paint)
+    return draw(name, caption, _words(words), (3.6 * len(shown), 2.5), paint)
 
 
 def matrices(name: str, caption: str, panels: Mapping[str, np.ndarray]) -> Figure:

@@ -22,6 +22,7 @@ PROTOCOLS = {
     "domain-shift": "domain generalisation",
     "cross-dataset": "cross-dataset transfer",
 }
+ZERO_SHOT = ("ZeroshotCLIP", "CLIP", "ZS-CLIP")  # the baseline among methods without training images
 KEYS = ["suite", "protocol", "split", "backbone"]
 
 
@@ -75,7 +76,8 @@ class Group:
             same = [row for row in rows if row.casefold() == wanted.casefold()]
             method = self.frame.drop_duplicates("row").set_index("row")["method"]
             return next(iter(same or [row for row in rows if str(method[row]).casefold() == wanted.casefold()]), "")
-        return next(iter(self.zero_shot or [row for row in rows if row.startswith("CoOp")]), "")
+        known = [row for row in self.zero_shot if row in ZERO_SHOT]
+        return next(iter(known or self.zero_shot or [row for row in rows if row.startswith("CoOp")]), "")
 
 
 def natural(text: str) -> list:

@@ -97,7 +97,8 @@ class _Maker:
         several = len(self.ticks) > 1
         if several:
             stats = results.by_shots(group, self.metric).assign(panel="mean over tasks")
-            caption = "Mean over tasks by number of training images; bands are ± one standard deviation over seeds"
+            caption = "Mean over tasks by number of training images"
+            caption += "; bands are ± one standard deviation over seeds" if stats["std"].notna().any() else ""
             section.blocks.append(
                 plots.curves(f"{name}-curve", caption, stats, ["mean over tasks"], group.rows, self.ticks, self.styles)
             )

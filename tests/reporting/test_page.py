@@ -216,7 +216,8 @@ def test_tests_on_other_data(undrawn, tmp_path):
         zero_shot({"a": 45.0}, suite="V2"),
         zero_shot({"a": 44.0}, suite="S"),
     )
-    page, _ = made(tmp_path, found)
+    page, text = made(tmp_path, found)
+    assert "Toy: few-shot" in text and "V2: few-shot" not in text  # zero-shot on the targets is in this table
     shown = table(page, "toy-domain-shift-rn50-results")
     assert shown["method"] == ["Toy (source)", "S", "V2", "average", "OOD average"]
     cells = [cell.removesuffix(" (best)").removesuffix(" (second)") for cell in shown["A"]]
@@ -310,7 +311,8 @@ def test_classes_of_the_best_row(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(f"DATASET:\n  ROOT: {tmp_path / 'data'}\n")
     (tmp_path / "data").mkdir()
-    Image.new("RGB", (90, 60), "red").save(tmp_path / "data/2.png")
+    for n in (1, 2, 3, 4):
+        Image.new("RGB", (90, 60), "red").save(tmp_path / f"data/{n}.png")
     counts = [("cat", "cat", 6), ("cat", "dog, small", 4), ("dog, small", "dog, small", 5), ("dog, small", "cat", 5)]
     lines = [("animals", label, predicted) for label, predicted, n in counts for _ in range(n)]
     with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
@@ -325,7 +327,7 @@ def test_classes_of_the_best_row(tmp_path, monkeypatch):
     confused = page.tables["toy-few-shot-rn50-confused"][1:]
     assert confused == [["dog, small", "cat", "animals", "5", "50.0"], ["cat", "dog, small", "animals", "4", "40.0"]]
     thumbnails = [attributes for tag, attributes in page.attributes if tag == "img"]
-    assert len(thumbnails) == 2 and all(each["src"].startswith("data:image/jpeg") for each in thumbnails)
+    assert len(thumbnails) == 3 and all(each["src"].startswith("data:image/jpeg") for each in thumbnails)
     assert "Training curves" in text and "loss 1.33 after 3 epochs" in text
 
 
