@@ -7,7 +7,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import brier_score_loss, log_loss, top_k_accuracy_score
 
 from dassl.config import get_cfg_default
-from dassl.data.tasks import TaskSpace
+from dassl.data.tasks import Task, TaskSpace
 from dassl.evaluation import ClassificationMT
 from dassl.evaluation.outputs import EXTRA
 from dassl.evaluation.temperature import best_temperature
@@ -150,6 +150,19 @@ def test_a_metric_that_reduces_batches_keeps_no_logits(tmp_path):
     finally:
         METRICS._objects.clear()
         METRICS._objects.update(known)
+
+
+def test_images_with_labels_of_several_tasks_are_several_predictions():
+    space = TaskSpace((Task("a", "a", ("x", "y")), Task("b", "b", ("u", "v", "w"))))
+    evaluator = ClassificationMT(get_cfg_default(), space=space)
+    coded = torch.stack([space.encode(pairs) for pairs in ([(0, 1), (1, 2)], [(1, 0)], [(0, 0)], [(0, 0), (1, 1)])])
+    logits = torch.arange(20.0).view(4, 5)
+    for part in (slice(0, 1), slice(1, 4)):
+        evaluator.process(logits[part], coded[part])
+    a, b = evaluator.predictions()
+    assert a["positions"].tolist() == [0, 2, 3] and b["positions"].tolist() == [0, 1, 3]
+    assert a["labels"].tolist() == [1, 0, 0] and b["labels"].tolist() == [2, 0, 1]
+    assert a["classes"].tolist() == [[1, 0, -1, -1, -1]] * 3 and b["classes"].tolist() == [[2, 1, 0, -1, -1]] * 3
 
 
 def test_readers_of_results_know_the_metrics_of_probabilities():

@@ -106,6 +106,20 @@ def test_base_and_new_share_out_the_classes(data_root, suite):
     assert full.split_hash == halves[0].split_hash == halves[1].split_hash
 
 
+def test_unknown_images_of_the_base_classes_are_the_test_images_of_the_new_ones(data_root):
+    def half(which, confidence=True, suite="Icon13"):
+        cfg = config(suite, data_root, SUBSAMPLE_CLASSES=which)
+        cfg.TEST.CONFIDENCE = confidence
+        return build_dataset(cfg)
+
+    base, new = half("base"), half("new")
+    assert {item.label for item in base.unknown} == {-1}
+    found = [(item.impath, base.space.tasks[item.task].key, item.classname) for item in base.unknown]
+    assert found == [(item.impath, new.space.tasks[item.task].key, item.classname) for item in new.test]
+    assert len(base.places["unknown"]) == len(base.unknown)
+    assert not (new.unknown or half("all").unknown or half("base", False).unknown)
+
+
 @pytest.mark.parametrize("suite", [*REAL, "Icon13"])
 @pytest.mark.parametrize("tasks", ["task1", "base", "new", [3, 0]])
 @pytest.mark.parametrize("classes", ["all", "new"])
