@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import (
     cache_search,
+    classify,
     cocoop,
     evaluate,
     growth,
@@ -246,3 +247,9 @@ def test_the_search_of_a_cache_predicts_as_the_plain_loop(capsys):
     assert "4,000 pairs on 30 images" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cache_search.main(["--plain-pairs", "201"])
+
+
+def test_classify(capsys):
+    found = run(classify, [*TINY, "--images", "5", "--batch", "2", "--side", "80"], capsys)
+    assert positive(found["seconds"]) and found["speedup"] > 0 and set(found["difference"]) == {"probabilities"}
+    assert found["images_per_second"]["ours"] == pytest.approx(5 / found["seconds"]["ours"])
