@@ -42,6 +42,8 @@ class Sample:
         there = [place for place in self._by_task[task][split] if items[place].label in labels]
         if split == "test":
             return {split: there}, False
+        if split == "val" and self.cfg.DATASET.VAL_SHOTS == 0:
+            return {split: []}, False
         if self.listed and (split == "train" or self.listed.val is not None):
             kept = self.listed.places(self.source, split, task, labels)
             return kept, sum(map(len, kept.values())) < len(there)
@@ -73,8 +75,6 @@ class Sample:
         settings, items = self.cfg.DATASET, getattr(self.source, split)
         shots = max(settings.NUM_SHOTS, self.listed.shots) if self.listed else settings.NUM_SHOTS
         if split == "val":
-            if settings.VAL_SHOTS == 0:
-                return []
             shots = settings.VAL_SHOTS if settings.VAL_SHOTS > 0 else val_shots(shots)
         return draw(
             places,

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from clip.additions import Additions, TowerAdditions
 from dassl.config import method_name
-from dassl.evaluation import ClassificationMT
+from dassl.evaluation import ClassificationMT, TaskUnknown
 from dassl.utils import UserError
 
 from .building import BuiltTrainer
 from .choices import Choices
-from .losses import class_weights, multitask_cross_entropy, present_columns
+from .losses import class_weights, label_cross_entropy, multitask_cross_entropy, present_columns
 from .samples import StartSamples, Views, read_samples
 from .step import Step, first_view, spread, with_numbers
 from .zero_shot import ZeroShotCheck
@@ -33,6 +33,7 @@ class MultiTaskTrainer(BuiltTrainer):
     """
 
     zero_shot: ZeroShotCheck | None = None  # compares a test with zero-shot CLIP
+    task_unknown: TaskUnknown | None = None  # classifies among the classes of all tasks in a test
 
     # ---- the parts that a method defines
 
@@ -46,12 +47,20 @@ class MultiTaskTrainer(BuiltTrainer):
 
     def classification_loss(self, logits: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of logits (B, N') over `columns` (N',); each image is classified within its task."""
-        smoothing = self.cfg.TRAINER.LABEL_SMOOTHING
-        return multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing)
+        smoothing, weights = self.cfg.TRAINER.LABEL_SMOOTHING, self.task_weights
+        if weights is None:
+            return multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing)
+        weight = weights()[task]
+        loss = multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing, weight)
+        return loss + weights.penalty(task)
 
     def class_mean(self, values: Tensor, step: Step) -> Tensor:
         """Mean of `values` (N',) over the classes of a step, where tasks weigh as in the cross-entropy."""
-        return class_weights(self.task_of_column[step.columns], step.task) @ values
+        task = self.task_of_column[step.columns]
+        weight = class_weights(task, step.task)
+        if self.task_weights is not None:
+            weight = weight * self.task_weights()[task].detach()
+        return weight @ values
 
     def gradients(self, loss: Tensor, step: Step) -> None:
         """Compute the gradients of `loss`. Methods that change gradients (ProGrad) override it."""
@@ -62,6 +71,9 @@ class MultiTaskTrainer(BuiltTrainer):
     def forward_backward(self, batch: dict) -> dict[str, float]:
         """Run one training step on a batch, including the optimiser. Returns the numbers to print and log."""
         step = self.step(batch)
+        if self.task_weights is not None:
+            losses = label_cross_entropy(step.logits, self.task_of_column[step.columns], step.task, step.target)
+            self.task_weights.observe(losses, step.task)
         loss, numbers = with_numbers(self.loss(step))
         step.numbers.update(numbers)
         if reserved := {"loss", "acc"} & step.numbers.keys():
@@ -250,7 +262,14 @@ class MultiTaskTrainer(BuiltTrainer):
         if self.zero_shot is not None:
             self.zero_shot.process(spread(self.joint_features(features), rows), label, task)
         target = [label, task] if getattr(self.evaluator, "needs_task", False) else [label]
-        return self.model_inference(images, task, features, rows), target
+        logits = self.model_inference(images, None if self.task_unknown else task, features, rows)
+        if self.task_unknown:
+            self.task_unknown.process(logits, label, task)
+        return logits, target
+
+    def tested_paths(self, batch: dict) -> list[str]:
+        paths, label = batch.get("impath", ()), batch["label"]
+        return [paths[i] for i in self.space.decode(label)[0].tolist()] if label.ndim == 2 else list(paths)
 
     def split_loader(self, split: str):
         """The loader of a split, which yields features from the cache where they serve."""
@@ -259,6 +278,20 @@ class MultiTaskTrainer(BuiltTrainer):
         return super().split_loader(split)
 
     def test(self, split: str | None = None) -> float:
+        if self.task_weights is not None:
+            self.run_extra["task_weights"] = self.task_weights.record()
+        if split or self.cfg.TEST.TASK_KNOWN:
+            return self._test(split)
+        self.task_unknown = TaskUnknown(self.space)
+        try:
+            result = self._test(split)
+            self.run_extra["task_unknown"] = self.task_unknown.show(self.cfg.TEST.PER_TASK_RESULT)
+        finally:
+            self.task_unknown = None
+        return result
+
+    def _test(self, split: str | None) -> float:
+        """Test, and compare the result with zero-shot CLIP unless a `split` is given."""
         chosen = {}
         for part in self.model.modules():
             if isinstance(part, Choices):
@@ -341,7 +374,7 @@ class FittedTrainer(MultiTaskTrainer):
     feature bank are not used. The features come from the feature cache, so all shots, seeds and methods share them.
     """
 
-    ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.")
+    ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.", "LOSS.")
     fitted = True
     model_names = ("classifier",)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property, partial
 
 import torch
@@ -15,6 +16,7 @@ from clip.model import CLIP
 from clip.names import check_name, image_tower_kind, input_size, text_tower_kind, tokenizer_name
 from clip.text_tower import TextTower, layers_error
 from dassl.config import ConfigError, method_name
+from dassl.data.datasets.base_dataset import labels_of
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TrainerX
 from dassl.evaluation import EVALUATOR_REGISTRY
@@ -26,6 +28,7 @@ from features.loader import FeatureLoader, keep_limit, one_view, store_for, too_
 
 from .learner import Learner
 from .rows import class_owners
+from .task_weights import TaskWeights
 from .templates import task_templates
 
 
@@ -52,6 +55,8 @@ class BuiltTrainer(TrainerX):
     fitted = False  # True: the learner's `start` computes all that is learned, see FittedTrainer
     model_names = ("prompt_learner",)  # folders of the checkpoints
     views = 1  # views of each training image per batch
+    tests_without_task = True
+    task_weights: TaskWeights | None = None  # weights of the tasks in the loss; None: 1
     reads_weights = True  # False (dry run): `check_cfg` does not read weight files
 
     @classmethod
@@ -122,6 +127,7 @@ class BuiltTrainer(TrainerX):
 
     def build_model(self) -> None:
         cfg = self.cfg
+        self._check_task_unknown()
         precision, line = effective_precision(cfg.TRAINER[self.section].PREC, self.device)
         if line:
             print(line)
@@ -139,6 +145,18 @@ class BuiltTrainer(TrainerX):
             value = cfg.TRAINER[self.section].get(name)
             if value and isinstance(value, str):
                 task_templates(value, f"TRAINER.{self.section}.{name}", space, quiet=True)
+
+    def _check_task_unknown(self) -> None:
+        """Raise UserError if the task is to be predicted of images that belong to several tasks."""
+        if self.cfg.TEST.TASK_KNOWN:
+            return
+        dataset = getattr(self.dm, "dataset", None)
+        for item in (*(getattr(dataset, "test", None) or ()), *(getattr(dataset, "val", None) or ())):
+            if len(labels_of(item)) > 1:
+                raise UserError(
+                    f"TEST.TASK_KNOWN False: {item.impath} has labels of several tasks, so its task cannot be "
+                    "predicted; leave it True, or choose one task with DATASET.SUBSAMPLE_TASKS"
+                )
 
     def build_on(self, clip: CLIP, space: TaskSpace) -> None:
         """Build all parts of the method from a loaded CLIP (on `self.device`) and the tasks of `space`."""
@@ -204,12 +222,23 @@ class BuiltTrainer(TrainerX):
         for group in groups:
             if (factor := group.pop("lr_scale", None)) is not None:
                 group["lr"] = factor * cfg.OPTIM.LR
+        if (rule := cfg.LOSS.TASK_WEIGHTS) != "none":
+            self.task_weights = TaskWeights(rule, self.space, self._training_items()).to(self.device)
+            if learned := list(self.task_weights.parameters()):
+                groups.append({"params": learned, "weight_decay": 0.0})
         self.optim = build_optimizer(groups, cfg.OPTIM)
         batches = len(getattr(self, "train_loader_x", None) or ())
         length = {"epochs": self.max_epoch, "steps": self.max_steps} if batches else {}
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM, batches, **length)
         self.register_model("prompt_learner", self.model, self.optim, self.sched)
+        if self.task_weights is not None:
+            learned = next(self.task_weights.parameters(), None) is not None
+            steps = (self.optim, self.sched) if learned else (None, None)
+            self.register_model("task_weights", self.task_weights, *steps)
         self.scaler = torch.amp.GradScaler("cuda") if self.clip.precision == "amp" else None
+
+    def _training_items(self) -> Sequence:
+        return getattr(getattr(self.dm, "dataset", None), "train_x", None) or ()
 
     def num_learnable(self) -> int:
         """Number of scalars that are trained by gradients."""

@@ -21,23 +21,36 @@ declare(
 
 
 def multitask_cross_entropy(
-    logits: Tensor, task_of_column: Tensor, task: Tensor, target: Tensor, smoothing: float = 0.0
+    logits: Tensor,
+    task_of_column: Tensor,
+    task: Tensor,
+    target: Tensor,
+    smoothing: float = 0.0,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Sum of the samples' cross-entropies, each over the classes of the sample's task, divided by B (SoftCPT).
 
     logits (B, N'), task_of_column (N',), task (B,), target (B,): column of each sample's class. `smoothing` e (Szegedy
     et al., "Rethinking the Inception Architecture for Computer Vision"): the target is 1 - e on the sample's class plus
-    e / C on each of the C columns of its task. Returns a scalar.
+    e / C on each of the C columns of its task. `weight` (B,): factor of each sample's cross-entropy. Returns a scalar.
     """
     others = task_of_column != task[:, None]  # (B, N')
     masked = at_least_fp32(logits).masked_fill(others, float("-inf"))
-    loss = F.cross_entropy(masked, target)
+    loss = F.cross_entropy(masked, target, reduction="mean" if weight is None else "none")
+    if weight is not None:
+        loss = (weight * loss).mean()
     if smoothing == 0:
         return loss
     # F.cross_entropy cannot smooth masked logits: -inf times the target 0 is NaN
     log_p = F.log_softmax(masked, -1).masked_fill(others, 0.0)
     uniform = -log_p.sum(-1) / (~others).sum(-1)  # (B,)
-    return (1 - smoothing) * loss + smoothing * uniform.mean()
+    return (1 - smoothing) * loss + smoothing * (uniform if weight is None else weight * uniform).mean()
+
+
+def label_cross_entropy(logits: Tensor, task_of_column: Tensor, task: Tensor, target: Tensor) -> Tensor:
+    """The cross-entropies (B,) of which `multitask_cross_entropy` is the mean, with the same arguments."""
+    others = task_of_column != task[:, None]
+    return F.cross_entropy(at_least_fp32(logits).masked_fill(others, float("-inf")), target, reduction="none")
 
 
 def present_columns(space: TaskSpace, task: Tensor) -> Tensor:

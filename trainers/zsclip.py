@@ -46,7 +46,7 @@ class ZeroshotCLIP(MultiTaskTrainer):
 
     section = "ZSCLIP"
     learns = False
-    ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.")
+    ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.", "LOSS.")
 
     def check_cfg(self, cfg) -> None:
         read_templates(cfg.TRAINER.ZSCLIP.TEMPLATES)  # reports errors before slow steps begin

@@ -73,9 +73,7 @@ def _imbalance_without_shots(cfg) -> list[str]:
     if d.IMBALANCE > 1 and d.NUM_SHOTS < 1:
         found.append(f"DATASET.IMBALANCE {d.IMBALANCE:g} needs a few-shot sample: set DATASET.NUM_SHOTS above 0")
     if d.IMBALANCE > 1 and d.FEWSHOT_SPLIT:
-        found.append(
-            f"DATASET.IMBALANCE {d.IMBALANCE:g} and FEWSHOT_SPLIT exclude each other: the file lists the images"
-        )
+        found.append("DATASET.IMBALANCE and DATASET.FEWSHOT_SPLIT exclude each other: the file lists the images")
     return found
 
 

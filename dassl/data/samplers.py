@@ -60,6 +60,27 @@ class SequentialSampler(KeyedSampler):
         return range(len(self.data_source))
 
 
+class TaskBalancedSampler(KeyedSampler):
+    """As many draws as there are items, of the tasks in turn: each round takes one image of every task, shuffled.
+
+    The images of a task are used up before one is drawn again, so images of small tasks recur within an epoch. An image
+    with labels of several tasks is drawn for one of them and brings its other labels along.
+    """
+
+    def order(self, generator):
+        of_task = defaultdict(list)
+        for index, item in enumerate(self.data_source):
+            for task in dict.fromkeys(task for task, _ in labels_of(item)):
+                of_task[task].append(index)
+        left = {task: [] for task in sorted(of_task)}
+        output = []
+        while len(output) < len(self.data_source):
+            for task in _shuffled(list(left), generator):
+                left[task] = left[task] or _shuffled(of_task[task], generator)
+                output.append(left[task].pop())
+        return output[: len(self.data_source)]
+
+
 # ---- compatibility: Dassl's samplers by domain and by class; no method here uses them ----
 
 
@@ -164,6 +185,7 @@ class RandomClassSampler(GroupSampler):
 SAMPLERS = {  # name -> class, and the arguments of `build_sampler` that the class takes
     "RandomSampler": (RandomSampler, ()),
     "SequentialSampler": (SequentialSampler, ()),
+    "TaskBalancedSampler": (TaskBalancedSampler, ()),
     "RandomDomainSampler": (RandomDomainSampler, ("batch_size", "n_domain")),
     "SeqDomainSampler": (SeqDomainSampler, ("batch_size",)),
     "RandomClassSampler": (RandomClassSampler, ("batch_size", "n_ins")),

@@ -72,6 +72,8 @@ class SimpleTrainer(TrainerBase):
         check(cfg)
         require_wandb(cfg)
         self.check_cfg(cfg)
+        if not (cfg.TEST.TASK_KNOWN or self.tests_without_task):
+            raise UserError(f"TEST.TASK_KNOWN False: {method_name(cfg)} tests one task at a time; leave it True")
         self.cfg = cfg
         cuda = torch.cuda.is_available() and cfg.USE_CUDA
         self.device = DEVICE.get() or torch.device("cuda:0" if cuda else "cpu")
@@ -90,6 +92,8 @@ class SimpleTrainer(TrainerBase):
         self.evaluator = self.build_evaluator()
         if not self.learns:
             self.max_epoch = 0
+
+    tests_without_task = False  # whether it can test with TEST.TASK_KNOWN False
 
     # ---- parts, in the order they are built ----
 
@@ -278,11 +282,15 @@ class SimpleTrainer(TrainerBase):
         self.test_paths = []
         for output, target, batch in self.outputs(split, f"Evaluating on the {split} split"):
             self.evaluator.process(output, *target)
-            self.test_paths += batch.get("impath", ())
+            self.test_paths += self.tested_paths(batch)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         return next(iter(results.values()))
+
+    def tested_paths(self, batch):
+        """Path of the image of each row of a batch's output."""
+        return batch.get("impath", ())
 
     def split_loader(self, split):
         """The loader of a split: "val", "test", or "unknown" for test images of no class. None if it has no images."""

@@ -84,6 +84,8 @@ def describe(cfg):
         "tasks": [],
         "mean": dict.fromkeys(("value", *METRICS.registered_names())),
         "zero_shot": None,
+        "task_unknown": None,
+        "task_weights": None,
         "chosen": None,
         "seconds": {"train": 0.0, "test": 0.0},
         "peak_memory_bytes": None,

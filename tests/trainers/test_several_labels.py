@@ -1,5 +1,7 @@
 """Training and testing on images with labels of several tasks, against single-label copies of the images."""
 
+import csv
+
 import pytest
 import torch
 
@@ -161,3 +163,20 @@ def test_every_task_is_tested_on_the_images_with_its_label(build, method):
             right[t].append(int(own.argmax()) == label)
     found = [task["overall_acc"] for task in trainer.evaluator.report["tasks"]]
     assert found == pytest.approx([100 * sum(own) / len(own) for own in right.values()])
+
+
+def test_predictions_have_a_row_per_label(build, tmp_path):
+    trainer = build("run", "ZeroshotCLIP")
+    trainer.train()
+    with (tmp_path / "run" / "predictions.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    space = trainer.space
+    expected = {
+        (item.impath.rpartition("/")[2], space.tasks[t].key, space.tasks[t].classnames[label])
+        for item in trainer.dm.dataset.test
+        for t, label in labels_of(item)
+    }
+    assert {(row["path"].rpartition("/")[2], row["task"], row["label"]) for row in rows} == expected
+    for task in trainer.evaluator.report["tasks"]:
+        own = [row["class1"] == row["label"] for row in rows if row["task"] == task["key"]]
+        assert 100 * sum(own) / len(own) == pytest.approx(task["overall_acc"])
