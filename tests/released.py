@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import open_clip
 import torch
 from open_clip.model import CustomTextCLIP
 from safetensors.torch import save_file
+
+from clip.building import create_open_clip
 
 VISION = {"layers": 3, "width": 64, "patch_size": 8, "image_size": 32, "head_width": 32}
 TIMM = {"timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none", "image_size": 160}
@@ -44,7 +45,7 @@ def siglip(folder: Path, image: str = "vit", words: int = 49408, text: dict | No
     (folder / "open_clip_config.json").write_text(json.dumps(released))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+        model = create_open_clip(f"local-dir:{folder}")
         for parameter in model.parameters():
             parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
     assert isinstance(model, CustomTextCLIP)

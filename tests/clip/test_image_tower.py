@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from open_clip.model import convert_weights_to_lp
+from open_clip.model import CustomTextCLIP, convert_weights_to_lp
 
 from clip import image_tower
 from clip import layers as parts
 from clip.additions import Additions, Tokens
+from clip.building import finish
 from clip.image_tower import ImageTower
 from clip.names import image_tower_kind
 from clip.text_tower import TextTower
@@ -254,3 +255,82 @@ def test_mistakes_are_named():
     with pytest.raises(UserError, match=message) as error:
         resnet(torch.zeros(1, 3, resnet.size, resnet.size), added(tokens))
     assert "\n" not in str(error.value)
+
+
+# ---- ViTs that do not read [CLS] ----
+
+POOLED = {
+    "average (CLIPA)": {"pool_type": "avg", "no_ln_pre": True, "final_ln_after_pool": True},
+    "attention (CoCa)": {
+        "attentional_pool": True,
+        "attn_pooler_queries": 7,
+        "attn_pooler_heads": 2,
+        "output_tokens": True,
+    },
+}
+
+
+def pooled_vit(kind):
+    vision = {"layers": 3, "width": 64, "patch_size": 8, "head_width": 32, "image_size": 32, **POOLED[kind]}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        text = {"width": 64, "heads": 1, "layers": 1, "vocab_size": 49408}
+        inner = CustomTextCLIP(48, vision, text)
+        for parameter in inner.parameters():
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
+    return finish(inner, "fp32"), inner
+
+
+@pytest.mark.parametrize("kind", POOLED)
+def test_prompts_in_a_vit_with_a_pool_equal_a_plain_loop(kind):
+    model, inner = pooled_vit(kind)
+    tower, v = ImageTower(model), model.visual
+    images, tokens = pictures(model), torch.randn(2, 2, K, 64).requires_grad_()
+    own = inner.visual(images)
+    own = own[0] if isinstance(own, tuple) else own
+    assert relative(tower(images), own) < 1e-6 and tower.output_dim == 48
+    found = tower(images, added(tokens, GROUP, first=1))
+    x = v._embeds(images)
+    for i, block in enumerate(v.transformer.resblocks):
+        if i:
+            x = torch.cat([x[:, :17], tokens[GROUP, i - 1]], 1)
+        x = block(x)
+    expected = v._pool(x[:, :17])[0] @ v.proj
+    assert relative(found, expected) < 1e-5
+    weights = torch.randn(found.shape)
+    grads = [torch.autograd.grad((f * weights).sum(), tokens, retain_graph=True)[0] for f in (found, expected)]
+    assert relative(*grads) < 1e-4
+    frozen = tower.before(images, 1)
+    assert relative(tower(frozen, added(tokens, GROUP, first=1), start=1), expected) < 1e-5
+
+
+@pytest.mark.parametrize("kind", POOLED)
+def test_outputs_that_a_vit_with_a_pool_lacks(kind):
+    model, _ = pooled_vit(kind)
+    tower, images = ImageTower(model), pictures(model)
+    for asked, what in (
+        (Additions(local=True), "local tokens"),
+        (Additions(Tokens(torch.zeros(1, 1, K, 64), keep=True)), "outputs of prompt tokens"),
+        (Additions(unprojected=True), "features before a last projection"),
+    ):
+        with pytest.raises(
+            UserError, match=f"gives no {what}, which this method needs; choose a ViT or ResNet of CLIP"
+        ):
+            tower(images, asked)
+
+
+@pytest.mark.parametrize("kind", POOLED)
+def test_a_vit_with_a_pool_in_bf16(kind):
+    model, _ = pooled_vit(kind)
+    images, tokens = pictures(model), torch.randn(1, 3, K, 64).requires_grad_()
+    exact = ImageTower(model)(images, added(tokens)).detach()
+    vision = {"layers": 3, "width": 64, "patch_size": 8, "head_width": 32, "image_size": 32, **POOLED[kind]}
+    text = {"width": 64, "heads": 1, "layers": 1, "vocab_size": 49408}
+    inner = CustomTextCLIP(48, vision, text, cast_dtype=torch.bfloat16)  # as open_clip builds it for this precision
+    inner.load_state_dict(pooled_vit(kind)[1].state_dict())
+    half = ImageTower(finish(inner, "bf16"))
+    assert half(images).dtype == torch.bfloat16
+    found = half(images, added(tokens))
+    assert relative(found.float(), exact) < 0.05
+    (grad,) = torch.autograd.grad(found.float().sum(), tokens)
+    assert grad.isfinite().all() and grad.any()

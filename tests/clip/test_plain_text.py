@@ -76,8 +76,11 @@ def open_clip_features(model, inner, x, count):
         hook.remove()
 
 
-@pytest.mark.parametrize("kind", PLAIN)
-@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize(
+    ("kind", "position"),
+    [*((kind, position) for kind in ("siglip", "clipa") for position in POSITIONS)]
+    + [("siglip2", "end"), ("siglip-i18n", "front"), ("mobileclip", "middle"), ("coca", "end"), ("coca", "middle")],
+)
 def test_learned_contexts_equal_open_clips_own_transformer(kind, position):
     """Features and gradients for contexts of every sharing, prompt by prompt."""
     torch.manual_seed(0)
