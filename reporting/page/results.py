@@ -13,7 +13,7 @@ from reporting.page.rows import Group, shots_order, shots_title
 from reporting.tables import summary
 
 ON_TEST = "‡ test images chose settings of the method, as published: the number is too high to be compared"
-AVERAGE = "average"
+AVERAGE, IMAGES = "average", "images per class"
 PUBLISHED = ["published", "published_std", "source", "note", "comparable", "why"]
 
 
@@ -62,7 +62,8 @@ def grid(
             text = spread(found["mean"], found["std"]) + (f" (n = {found['n']:.0f})" if unusual else "")
             cells.append(Cell(text, marks[row, column], found["mean"]))
             if missing := found.get("missing"):
-                notes.add(f"missing: {row}, {_title(title)}", ", ".join(f"seed {seed}" for seed in missing))
+                seeds = ", ".join(f"seed {seed}" for seed in missing)
+                notes.add(f"missing: {row}, {seeds}", _title(title))
         shown.append(Row(row + (" ‡" if row in marked else ""), cells))
         if published is not None:
             shown += _published_rows(published[published["row"] == row], columns, at, row, notes)
@@ -98,7 +99,11 @@ def _published_rows(published: pd.DataFrame, columns, at: dict, row: str, notes:
             text += f" [{notes.letter('not comparable: ' + record['why'])}]"
         cells.append(Cell(text, "", record["published"]))
     for record in found.values():
-        notes.add("published", record["source"] + (f" ({record['note']})" if record["note"] else ""))
+        notes.add("published", record["source"])
+    if len(said := {record["note"] for record in found.values()} - {""}) == 1:
+        notes.add(f"published for {row}", said.pop())
+    elif said:
+        notes.add("the CSV file has notes on published figures of", row)
     return [Row("↳ published", cells, "published")]
 
 
@@ -122,12 +127,18 @@ class Notes:
         return self.letters.setdefault(reason, chr(ord("a") + len(self.letters) % 26))
 
     def lines(self) -> list[str]:
-        lines = [f"{beginning}: {', '.join(words)}" for beginning, words in self.texts.items()]
+        lines = [f"{beginning}: {_several(list(words))}" for beginning, words in self.texts.items()]
         return [*(f"[{letter}] {reason}" for reason, letter in self.letters.items()), *lines]
 
 
+def _several(words: Sequence[str], most: int = 5) -> str:
+    return "; ".join(words[:most]) + (f"; and {len(words) - most} more" if len(words) > most else "")
+
+
 def _title(title: str | tuple[str, str]) -> str:
-    return title if isinstance(title, str) else ", ".join(title)
+    """A column in words: "4 images per class"; "food, base"."""
+    group, name = ("", title) if isinstance(title, str) else title
+    return f"{name} {group}" if group == IMAGES else ", ".join(filter(None, (group, name)))
 
 
 def _records(frame: pd.DataFrame) -> list[dict]:
@@ -166,8 +177,8 @@ def few_shot_table(group: Group, name: str, metric: str, larger: bool, published
     stats = by_shots(group, metric)
     values = group.of(metric, mean=True)
     titles = [shots_title(shots) for shots in shots_of(values)]
-    columns = [(title, ("" if title == "zero-shot" else "images per class", title)) for title in titles]
-    columns += [(AVERAGE, ("images per class", AVERAGE))] if (stats["column"] == AVERAGE).any() else []
+    columns = [(title, ("" if title == "zero-shot" else IMAGES, title)) for title in titles]
+    columns += [(AVERAGE, (IMAGES, AVERAGE))] if (stats["column"] == AVERAGE).any() else []
     if published is not None:
         published = published[published["task_key"] == ""]
         published = published.assign(column=[shots_title(shots) for shots in published["shots"]])

@@ -111,7 +111,7 @@ def test_the_table_has_the_statistics_of_the_runs(undrawn, few_shot, tmp_path):
     second = [text_of(values("CoOp", 1)), text_of(values("CoOp", 4)) + " (n = 2)", text_of(averages) + " (n = 2)"]
     assert shown["CoOp"] == ["–", *(f"{each} (second)" for each in second)]
     assert shown["SoftCPT"][1] == text_of(values("SoftCPT", 1)) + " (best)"
-    assert "missing: CoOp, images per class, 4: seed 3" in text
+    assert "missing: CoOp, seed 3: 4 images per class" in text
     assert table(page, "unfinished")["CoOp/rn50_4shots/seed3"] == ["failed", "out of memory"]
 
 
@@ -239,7 +239,11 @@ def test_published_figures_stand_below_their_rows(undrawn, few_shot, tmp_path):
     difference = mean[mean.method == "CoOp"].value.mean() - 49
     shown = table(page, "toy-few-shot-rn50-results")["↳ published"]
     assert shown[1] == f"49.00 ± 0.50 ({difference:+.2f})" and shown[2] == "49.00 ± 0.50 [a]"
-    assert "[a] not comparable: other data" in text and "published: A paper (page 3)" in text
+    assert (
+        "[a] not comparable: other data" in text
+        and "published: A paper" in text
+        and "published for CoOp: page 3" in text
+    )
     lines = read_csv(tmp_path / "report/tables/toy-few-shot-rn50-results.csv")
     [one] = [line for line in lines if line["method"] == "CoOp" and line["column"] == "1"]
     assert float(one["difference"]) == pytest.approx(difference)
