@@ -108,7 +108,11 @@ class Call:
         words += ["--model-dir", str(self.model), "--load-epoch", epoch] if self.model else []
         words += ["--eval-only"] if self.eval_only or self.model else []
         start = ["MODEL.INIT_WEIGHTS", f"{self.source}/prompt_learner/model.pth.tar-{epoch}"] if self.source else []
-        return [*words, *more, *self.pairs, *start]
+        settings = [*more, *self.pairs]
+        if self.eval_only or self.model:  # sets of training images are not needed, and not there for other datasets
+            pairs = zip(settings[::2], settings[1::2], strict=True)
+            settings = [word for pair in pairs if pair[0] != "DATASET.FEWSHOT_SPLIT" for word in pair]
+        return [*words, *settings, *start]
 
     def epoch(self) -> str:
         """The last epoch of `model` or `source`. Raises UserError if it is not a finished training run."""

@@ -104,8 +104,8 @@ def _download(row: Row, options: Options) -> Mapping[str, Path]:
         with atomic_write(folder / part / COUNT) as file:
             file.write(f"{len(shards_of(part, files))}\n")
     texts = [text for text in (NAMES, TEMPLATES) if text in files]
-    if shards:
-        options.say(f"{row.name}: downloading {counted(len(shards), 'shard')} ({size(left)}) from {row.hub.page}")
+    where = files[shards[0]].url.partition("/resolve/")[0]
+    options.say(f"{row.name}: downloading {counted(len(shards), 'shard')} ({size(left)}) from {where}")
     return {path: _fetch(files[path], folder / path) for path in (*texts, *shards)}
 
 

@@ -1,9 +1,11 @@
 """Whether a run is finished, and whether it is the run that is asked for."""
 
+from dataclasses import replace
+
 import pytest
 
 from dassl.utils.errors import UserError
-from sweeps.calls import COMPLETE, NONE, UNFINISHED, OtherSettings
+from sweeps.calls import COMPLETE, NONE, UNFINISHED, Call, OtherSettings
 from tests.sweeps.called import call, record
 
 
@@ -62,3 +64,11 @@ def test_a_model_that_is_not_trained(tmp_path):
     record(call(tmp_path / "model"), "interrupted")
     with pytest.raises(UserError, match="first run"):
         test.words()
+
+
+def test_tests_need_no_set_of_training_images(tmp_path):
+    more = ("DATASET.FEWSHOT_SPLIT", "sets", "VERBOSE", "False")
+    trained = Call(tmp_path, "CoOp", tmp_path, tmp_path, 1, ("DATASET.NUM_SHOTS", "4"))
+    assert trained.words(more=more)[-6:] == [*more, "DATASET.NUM_SHOTS", "4"]
+    tested = replace(trained, eval_only=True)
+    assert tested.words(more=more)[-5:] == ["--eval-only", "VERBOSE", "False", "DATASET.NUM_SHOTS", "4"]
