@@ -57,10 +57,10 @@ def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: li
     for number, run in finished.items():
         if found := [task.id for task in run.tasks if task.id != number]:
             notes.append(f"{label}: the run of task {number} has results of task {found[0]}")
-    settings = {name: sorted({str(run.settings.get(name)) for run in finished.values()}) for name in SETTINGS}
-    settings["subsample_tasks"] = ["each by itself"]
+    settings = {name: {str(v): v for run in finished.values() for v in [run.settings.get(name)]} for name in SETTINGS}
+    settings["subsample_tasks"] = {"each by itself": "each by itself"}
     notes += [
-        f"{label}: the runs of the tasks differ in {name}: {', '.join(values)}"
+        f"{label}: the runs of the tasks differ in {name}: {', '.join(sorted(values))}"
         for name, values in settings.items()
         if len(values) > 1
     ]
@@ -77,7 +77,7 @@ def join(label: str, seed: int | None, folder, runs: dict[int, Run], numbers: li
         source=", ".join(sorted({run.source for run in finished.values()})),
         numbers=values,
         tasks=tuple(tasks[number] for number in sorted(tasks)),
-        settings={name: values[0] if len(values) == 1 else None for name, values in settings.items()},
+        settings={name: found.popitem()[1] if len(found) == 1 else None for name, found in settings.items()},
         overrides=_shared([run.overrides for run in finished.values()]),
         notes=tuple(notes),
         costs=_costs(list(finished.values())),

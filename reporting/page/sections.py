@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from markupsafe import Markup
@@ -49,12 +49,15 @@ class Options:
 
 def section_of(group: Group, options: Options, styles: dict[str, int]) -> Section | None:
     """The section of a group; None where no row has a value of the metric."""
-    if group.of(options.metric, mean=True).empty:
+    means, of_tasks = (group.of(options.metric, mean) for mean in (True, False))
+    if means.empty and of_tasks.empty:
         return None
     key = slug(group.suite, group.protocol, group.backbone, group.split if group.split != "test" else "")
     make = _Maker(group, options, styles, key)
     section = Section(key, group.title, list(differences(group)))
-    if group.protocol in SHIFTS:
+    if means.empty:
+        make.tasks_alone(section)
+    elif group.protocol in SHIFTS:
         make.transfer(section)
     elif group.protocol == "base-to-new":
         make.base_to_new(section)
@@ -71,7 +74,8 @@ class _Maker:
         self.metric, self.larger = options.metric, options.larger
         self.values = group.of(self.metric, mean=True)
         self.of_tasks = group.of(self.metric, mean=False)
-        shots = sorted(self.values["shots"].dropna().unique(), key=shots_order)
+        known = self.of_tasks if self.values.empty else self.values
+        shots = sorted(known["shots"].dropna().unique(), key=shots_order)
         self.ticks = [shots_title(each) for each in shots]
         self.most = shots[-1] if shots else pd.NA
         self.published = self.figures()
@@ -109,6 +113,15 @@ class _Maker:
         costs = self.values if pd.isna(self.most) else results.at_shots(self.values, self.most)
         self.costs(section, costs, costs.groupby("row")["value"].mean())
         self.details(section)
+
+    def tasks_alone(self, section: Section) -> None:
+        """Results of runs that do not have all tasks of their suite, so that means are missing."""
+        section.blocks.append("No row has results of all tasks, so there are no means over the tasks.")
+        for half, values in self.of_tasks.groupby("classes", sort=False):
+            name = f"{self.key}-tasks" + ("" if half == "all" else f"-{half}")
+            group = replace(self.group, frame=self.group.frame[self.group.frame["classes"] == half])
+            most = values["shots"].max()
+            section.blocks.append(results.task_table(group, name, self.metric, self.larger, most, self.published))
 
     def tasks(self, tasks: list[str], several: bool) -> Section:
         group, name = self.group, self.key

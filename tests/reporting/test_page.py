@@ -14,12 +14,14 @@ from PIL import Image
 
 from dassl.utils.errors import UserError
 from reporting.figures import Figure
+from reporting.frame import read_frame
 from reporting.page import Options, build, plots
 from reporting.page.blocks import mark_best
 from reporting.page.comparison import compare, holm
 from reporting.page.costs import pareto
 from reporting.page.rows import groups, with_rows
 from tests.reporting.frames import frame, run, zero_shot
+from tests.reporting.written import result, write
 
 VOID = {"meta", "img", "br", "input", "link", "path", "use", "rect", "image"}
 
@@ -338,6 +340,30 @@ def test_classes_of_the_best_row(tmp_path, monkeypatch):
 def test_a_page_without_results(undrawn, tmp_path):
     _, text = made(tmp_path, frame(run("A", {})))
     assert "No run has a result yet" not in text and "out of memory" in text
+
+
+def test_runs_of_single_tasks_are_joined(undrawn, tmp_path):
+    for task in (0, 1):
+        for seed in (1, 2):
+            found = result(60.0 + task + seed, seed=seed, method="CoOp", subsample_tasks=f"task{task}")
+            found |= {"suite_tasks": ["k0", "k1"], "tasks": [found["tasks"][task]], "learnable_parameters": 9}
+            found["command"] = ["train.py", "--seed", str(seed), "DATASET.SUBSAMPLE_TASKS", f"task{task}"]
+            write(tmp_path / f"output/x_4shots/task{task}/seed{seed}", results=found)
+    page, text = made(tmp_path, read_frame([tmp_path / "output"]))
+    assert table(page, "icon5-few-shot-results") == {"method": ["4"], "CoOp": ["70.00 ± 0.00"]}
+    assert table(page, "icon5-few-shot-tasks")["CoOp"] == ["60.00 ± 0.00", "80.00 ± 0.00"]
+    assert "<dd>4 (4 complete)</dd>" in text
+    assert "train.py --seed {SEED} DATASET.SUBSAMPLE_TASKS task{TASK}" in text  # one entry for four runs
+    assert text.count('<details class="run"') == 1
+
+
+def test_tasks_without_a_mean(undrawn, tmp_path):
+    """As of runs of single tasks, some of which are missing."""
+    found = frame(run("A", {"a": 60.0, "b": 70.0}), run("B", {"a": 50.0}))
+    page, text = made(tmp_path, found[found.task_id.notna()])
+    assert "No row has results of all tasks" in text and "B has no results of: b" in text
+    shown = table(page, "toy-few-shot-rn50-tasks")
+    assert shown["A"] == ["60.00 (best)", "70.00"] and shown["B"] == ["50.00 (second)", "–"]
 
 
 def test_mistakes_are_one_error(undrawn, few_shot, tmp_path):
