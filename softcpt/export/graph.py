@@ -42,7 +42,7 @@ class Whole(nn.Module):
     def __init__(self, model: Classifier):
         super().__init__()
         self.trainer = model.trainer
-        self.visual, self.learner = self.trainer.clip.visual, self.trainer.model  # so that the graph owns the weights
+        self.visual = self.trainer.clip.visual  # owned by the graph; the learner's few tensors become constants
         self.spans = [model.space.columns(position) for position in range(model.space.num_tasks)]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
