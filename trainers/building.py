@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property, partial
 
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from clip.additions import Additions
 from clip.backbones import effective_precision, load_backbone, tokenizer_of
-from clip.image_tower import ImageTower, output_error, prompt_error, size_error
+from clip.image_tower import ImageTower, size_error
 from clip.model import CLIP
-from clip.names import check_name, image_tower_kind, input_size, text_tower_kind, tokenizer_name
-from clip.text_tower import TextTower, layers_error
+from clip.names import check_name, input_size
+from clip.text_tower import TextTower
 from dassl.config import ConfigError, method_name
 from dassl.data.datasets.base_dataset import labels_of
 from dassl.data.tasks import TaskSpace
@@ -27,12 +26,13 @@ from dassl.utils import UserError, count_num_param, counted, load_pretrained_wei
 from features.loader import FeatureLoader, keep_limit, one_view, store_for, too_large, why_not
 
 from .learner import Learner
+from .needs import BackboneNeeds, bank_problem
 from .rows import class_owners
 from .task_weights import TaskWeights
 from .templates import task_templates
 
 
-class BuiltTrainer(TrainerX):
+class BuiltTrainer(BackboneNeeds, TrainerX):
     """Builds a method from its settings and registers its learner; `MultiTaskTrainer` trains and tests it.
 
     One file per run holds the learner: `prompt_learner/model.pth.tar-<epoch>`, or `classifier/model.pth.tar-1` of a
@@ -57,7 +57,6 @@ class BuiltTrainer(TrainerX):
     views = 1  # views of each training image per batch
     tests_without_task = True
     task_weights: TaskWeights | None = None  # weights of the tasks in the loss; None: 1
-    reads_weights = True  # False (dry run): `check_cfg` does not read weight files
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Learner:
@@ -95,35 +94,6 @@ class BuiltTrainer(TrainerX):
             found.append(size_error(cfg.MODEL.BACKBONE.NAME, size, tuple(cfg.INPUT.SIZE)))
         if found:
             raise ConfigError("\n".join(found))
-
-    def image_problems(self, cfg, first: int = 0) -> list[str]:
-        """Problems of a method that adds to the image tower from layer `first` on: a backbone without additions, or
-        the feature bank where there are no frozen layers before.
-        """
-        found = [_bank_problem(cfg)] if cfg.DATALOADER.FEATURE_BANK and not first else []
-        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
-        if not self.reads_weights and (weights or os.path.isfile(name)):
-            return found
-        kind = image_tower_kind(name, weights)
-        return found if "ViT" in kind else [*found, prompt_error(name, kind)]
-
-    def output_problems(self, cfg, what: str) -> list[str]:
-        """Problems of a method that reads `what`, outputs that only the ViT and the ResNet of CLIP give."""
-        name = cfg.MODEL.BACKBONE.NAME
-        kind = "ViT" if os.path.isfile(name) else image_tower_kind(name)
-        return [] if kind in ("ViT", "a ResNet") else [output_error(name, what, kind)]
-
-    def text_problems(self, cfg) -> list[str]:
-        """Problems of a method that adds to layers of the text tower: a backbone whose layers take no additions."""
-        name = cfg.MODEL.BACKBONE.NAME
-        return [layers_error(name)] if text_tower_kind(name) == "Hugging Face" else []
-
-    def count_tokens(self, cfg, text: str) -> int:
-        """Number of tokens of a text for the backbone; 0 in a dry run whose tokenizer would have to be fetched."""
-        name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
-        if tokenizer_name(name) and not self.reads_weights:
-            return 0
-        return len(tokenizer_of(name, weights).encode(text.replace("_", " ")))
 
     def build_model(self) -> None:
         cfg = self.cfg
@@ -180,7 +150,7 @@ class BuiltTrainer(TrainerX):
             )
         self._settle_additions()
         if cfg.DATALOADER.FEATURE_BANK and not self.frozen and not self._first:
-            raise ConfigError(_bank_problem(cfg))
+            raise ConfigError(bank_problem(cfg))
         if self.learns:
             self.register_learner()
 
@@ -351,10 +321,3 @@ class BuiltTrainer(TrainerX):
         loader = found
         keep_limit(self.cfg)
         return loader
-
-
-def _bank_problem(cfg) -> str:
-    return (
-        f"DATALOADER.FEATURE_BANK True: {method_name(cfg)} needs the images themselves, not features of the frozen "
-        "tower; set it to False"
-    )
