@@ -76,8 +76,6 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
 
     def check_cfg(self, cfg) -> None:
         check_name(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
-        if self.reads_weights:
-            tokenizer_of(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
         if "PREC" not in cfg.TRAINER.get(self.section, {}):
             raise ConfigError(
                 f"{type(self).__name__} has no setting TRAINER.{self.section}.PREC: declare it in the method's file, "
@@ -94,6 +92,8 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
             found.append(size_error(cfg.MODEL.BACKBONE.NAME, size, tuple(cfg.INPUT.SIZE)))
         if found:
             raise ConfigError("\n".join(found))
+        if self.reads_weights:  # last, because it may need the network
+            tokenizer_of(cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS)
 
     def build_model(self) -> None:
         cfg = self.cfg
