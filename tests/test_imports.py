@@ -12,7 +12,7 @@ FLOORS = (
     ("clip", "features", "datasets", "reporting"),
     ("trainers",),
     ("sweeps", "analysis", "softcpt", "benchmarks", "tools")
-    + ("train", "sweep", "predict", "export", "parse_test_res", "interpret_prompt", "report"),
+    + ("train", "sweep", "predict", "export", "app", "parse_test_res", "interpret_prompt", "report"),
 )
 # Arrows upwards that are known: the settings of all methods are listed.
 KNOWN = {"reporting.settings_table -> trainers"}
