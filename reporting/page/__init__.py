@@ -35,10 +35,10 @@ def build(frame: pd.DataFrame, folder: str | os.PathLike, options: Options | Non
         UserError: no run has the metric, no row is the baseline, or the folder cannot be written.
     """
     options = options or Options()
-    target = _checked(folder)
     found = groups(frame)
     check_metric(frame, options.metric)
     check_baseline(found, options.baseline)
+    target = _checked(folder)
     styles, root = _styles(found), runs.common_folder(frame)
     if len(styles) > MOST_STYLES:  # too many to tell them apart: each group has its own
         styles = None
@@ -60,6 +60,10 @@ def build(frame: pd.DataFrame, folder: str | os.PathLike, options: Options | Non
 def _checked(folder: str | os.PathLike) -> Path:
     """The folder of the report, made if it is missing. Raises UserError."""
     target = Path(folder)
+    if target.suffix == ".html":
+        raise UserError(
+            f"-o {target}: expected a folder, in which the page will be {PAGE}; give {target.with_suffix('')}"
+        )
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -218,7 +218,19 @@ def images_text(shots) -> str:
     return "all training images" if shots < 0 else f"{int(shots)} image{'' if shots == 1 else 's'} per class"
 
 
-METRICS = {"overall_acc": "Accuracy (%)", "mean_acc": "Mean accuracy of the classes (%)", "macro_f1": "Macro F1 (%)"}
+METRICS = {
+    "overall_acc": "Accuracy (%)",
+    "mean_acc": "Mean accuracy of the classes (%)",
+    "macro_f1": "Macro F1 (%)",
+    "top5_acc": "Top-5 accuracy (%)",
+    "ece": "Expected calibration error (%)",
+    "nll": "Negative log-likelihood (nats)",
+}
+
+
+def within(text: str) -> str:
+    """A text for use within a sentence."""
+    return text[:1].lower() + text[1:]
 
 
 def metric_text(values: pd.DataFrame) -> str:
@@ -283,7 +295,7 @@ def base_to_new_table(group: Group, name: str, metric: str, larger: bool, publis
             (shots_title(shots), half) for shots, half in zip(published["shots"], published["classes"], strict=True)
         ]
         published = published.assign(column=[p if p in known else (several[-1], p[1]) for p in places])
-    caption = f"Base to new: {metric_text(values).lower()} on base classes, on new classes, and their harmonic mean H"
+    caption = f"Base to new: {within(metric_text(values))} on base classes, on new classes, and their harmonic mean H"
     caption += "" if isinstance(columns[0][1], tuple) else f", {images_text(shots_of(values)[-1])}"
     table = grid(group, name, caption, stats, columns, larger, published)
     note = (
@@ -320,7 +332,7 @@ def transfer_table(group: Group, name: str, metric: str, larger: bool, published
     columns = [(group.suite, f"{group.suite} (source)"), *((t, t) for t in targets), *((a, a) for a in averages)]
     if published is not None:
         published = published[published["task_key"] == ""].assign(column=published["suite"])
-    caption = f"Trained on {group.suite}, tested on other data: {metric_text(values).lower()}"
+    caption = f"Trained on {group.suite}, tested on other data: {within(metric_text(values))}"
     return grid(group, name, caption, stats, columns, larger, published)
 
 

@@ -162,7 +162,7 @@ class _Maker:
         if not baseline or len(group.rows) < 2 or values.empty:
             return
         part = Section(f"{name}-baseline", f"Compared with {baseline}")
-        what = what or results.metric_text(self.values).lower()
+        what = what or results.within(results.metric_text(self.values))
         table = comparison_table(group, f"{name}-test", values, baseline, what)
         part.blocks += [table] if table else []
         at_most = values if pd.isna(self.most) else results.at_shots(values, self.most)
@@ -179,7 +179,7 @@ class _Maker:
     def costs(self, section: Section, values: pd.DataFrame, means: pd.Series, label: str = "") -> None:
         group, name = self.group, self.key
         label = label or results.metric_text(self.values)
-        what = f"{label[0].lower()}{label[1:]} beside parameters, time and memory, {results.images_text(self.most)}"
+        what = f"{results.within(label)} beside parameters, time and memory, {results.images_text(self.most)}"
         table = costs_table(group, f"{name}-costs", values, means, what, self.larger)
         if table is None:
             return

@@ -374,7 +374,9 @@ def test_mistakes_are_one_error(undrawn, few_shot, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="expected a folder"):
         build(few_shot, tmp_path / "file", Options())
-    assert not (tmp_path / "a/index.html").exists()
+    with pytest.raises(UserError, match="expected a folder, in which the page will be index.html; give .*/page$"):
+        build(few_shot, tmp_path / "page.html", Options())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_many_runs_make_a_small_page(tmp_path):
