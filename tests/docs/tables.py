@@ -1,4 +1,6 @@
-"""The tables of docs/ that follow from the code: `python -m tests.docs.tables` writes them anew into the pages.
+"""The tables of README.md and docs/ that follow from the code, or from recorded runs.
+
+`python -m tests.docs.tables` writes them anew into the pages.
 
 A page holds each between the lines `<!-- table: NAME -->` and `<!-- end -->`.
 """
@@ -29,6 +31,7 @@ from reporting.published_checks import checks, disagreements
 from reporting.published_tables import COSTS, SOURCES, load
 from reporting.published_text import averages, contradictions_table, disagreements_table, table_of
 from tests.datasets.icon13.vendors import COLOUR_VENDORS
+from tests.docs.measured import demo_by_shots, demo_by_task, demo_differences
 from tests.docs.method_tables import methods, prompted, table, variants
 
 REPO = Path(__file__).resolve().parents[2]
@@ -325,6 +328,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "published contradictions": published_contradictions,
     "published disagreements": published_disagreements,
     "published sources": published_sources,
+    "demo by shots": demo_by_shots,
+    "demo differences": demo_differences,
+    "demo by task": demo_by_task,
 }
 
 
@@ -340,7 +346,7 @@ def renewed(text: str) -> str:
 
 def main() -> int:
     assert trainers
-    for page in sorted(DOCS.glob("*.md")):
+    for page in (REPO / "README.md", *sorted(DOCS.glob("*.md"))):
         text = page.read_text(encoding="utf-8")
         page.write_text(renewed(text), encoding="utf-8")
     return 0

@@ -19,7 +19,7 @@ from dassl.runs.writer import describe
 from tests.docs.method_tables import learnable
 from tests.docs.tables import DOCS, REPO, TABLES, WIDTH, learning_rates, renewed
 
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in (REPO / "README.md", *sorted(DOCS.glob("*.md")))}
 CODE = {  # file as a page names it -> the page
     "text_adapter.py": "add-a-method.md",
     "tiny_ep20.yaml": "add-a-method.md",
