@@ -143,3 +143,10 @@ def test_an_unknown_dataset_gets_the_nearest_name():
         build_dataset(cfg("petsofthetests"))
     with pytest.raises(ValueError, match="set DATASET.NAME"):
         build_dataset(cfg(""))
+
+
+def test_two_labels_of_one_task_are_refused():
+    space = TaskSpace((Task("a", "a", ("x", "y")), Task("b", "b", ("u", "v"))))
+    DatasetBaseMT(space, train_x=[DatumMT("1.png", [0, 1], [0, 1])], test=[])
+    with pytest.raises(ValueError, match="train_x 1.png has several labels of task 1; expected at most one label"):
+        DatasetBaseMT(space, train_x=[DatumMT("1.png", [0, 0, 1], [0, 1, 1])], test=[])

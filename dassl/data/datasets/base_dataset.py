@@ -214,12 +214,25 @@ class _Base:
                 number += 1
                 if len(bad) < 3:
                     bad.append(f"{split} {item.impath}: {why}")
+        self._check_one_per_task()
         if number:
             found = "; ".join(bad) + ("; …" if number > len(bad) else "")
             raise ValueError(
                 f"{type(self).__name__}: labels missing from the class list on {number} image"
                 f"{'s' if number > 1 else ''}. {found}. Correct the split or the class list."
             )
+
+    def _check_one_per_task(self):
+        """Check that no item whose labels are lists has two labels of one task."""
+        for split, items in self._splits.items():
+            for item in items or ():
+                if isinstance(item.label, (list, tuple)) and len(item.label) > 1:
+                    tasks = [task for task, _ in labels_of(item)]
+                    if twice := [task for task in tasks if tasks.count(task) > 1]:
+                        raise ValueError(
+                            f"{type(self).__name__}: {split} {item.impath} has several labels of task {twice[0]}; "
+                            "expected at most one label per task"
+                        )
 
     # ---- compatibility: helpers for dataset classes written for Dassl ----
 
