@@ -24,7 +24,7 @@ from dassl.data.images import read_image
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
-from predict import chosen_tasks, find_images
+from softcpt.images import entries
 
 COLUMNS = ("image", "layer", "query", "key", "patch_row", "patch_column", "weight")
 SIDE = 1.35  # width and height of a panel in inches
@@ -50,7 +50,7 @@ def own_task(trainer, wanted: str | None) -> int | None:
 
     Raises UserError if each task has its own prompts and `wanted` does not select one task.
     """
-    tasks = chosen_tasks(trainer.space, wanted)
+    tasks = trainer.space.positions(wanted)
     if not trainer.by_task:
         return None
     if len(tasks) > 1:
@@ -154,7 +154,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     out = plots.output(options.out, options.run, "attention")
-    paths = find_images(options.images)
+    found = entries(options.images)
+    if gone := [entry.error for entry in found if entry.error]:
+        raise FileNotFoundError(f"no such image: {', '.join(gone[:5])}" + (", ..." if len(gone) > 5 else ""))
+    paths = [entry.path for entry in found]
     if len(paths) > MOST:
         raise UserError(f"{len(paths)} images: a figure has room for {MOST}, give fewer at a time")
     trainer = open_run(options.run, options.load_epoch)

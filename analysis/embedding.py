@@ -34,7 +34,6 @@ from dassl.config import method_name
 from dassl.data.datasets.base_dataset import one_per_label
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
-from predict import chosen_tasks
 from trainers.hand import HandPrompts
 
 SHOWN = 5  # default number of classes: more are hard to distinguish in three dimensions
@@ -192,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     picked = []
 
     def check_all(cfg, trainer, space):
-        t = chosen_tasks(space, options.task)[0]
+        t = space.positions(options.task)[0]
         picked.append((t, chosen_classes(space.tasks[t].classnames, options.classes)))
 
     trainer = open_run(options.run, options.load_epoch, data=True, root=options.root, check=check_all)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 
 import torch
@@ -114,18 +113,7 @@ class Classifier:
 
     def positions(self, task: str | int | None) -> list[int]:
         """Positions of the task with this key, name or number; of all tasks for None. Raises UserError."""
-        if task is None:
-            return list(range(self.space.num_tasks))
-        calls, wanted = {}, str(task).lower()
-        for position, one in enumerate(self.space.tasks):
-            for call in (f"task{one.id}", str(one.id), one.name.lower(), one.key.lower()):
-                calls[call] = position
-        if wanted not in calls:
-            near = get_close_matches(wanted, calls, n=1, cutoff=0.6)
-            hint = f"did you mean {self.tasks[calls[near[0]]]}? " if near else ""
-            there = ", ".join(f"{one.key} ({one.name})" for one in self.space.tasks)
-            raise UserError(f"task {task}: the run has no such task; {hint}it has: {there}")
-        return [calls[wanted]]
+        return self.space.positions(task)
 
     def classify(
         self, images, task: str | int | None = None, topk: int = 5, *, batch_size: int = 0, progress: bool | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import accumulate
 from string import Formatter
@@ -119,6 +120,25 @@ class TaskSpace:
             if type(task.id) is not int or not all(isinstance(text, str) for text in texts):
                 raise ValueError("not the plain values of tasks: expected texts, and a whole number as id")
         return space
+
+    def positions(self, task: str | int | None) -> list[int]:
+        """Positions of the task with this key, name or number; of all tasks for None.
+
+        Raises:
+            UserError: there is no such task.
+        """
+        if task is None:
+            return list(range(self.num_tasks))
+        calls, wanted = {}, str(task).lower()
+        for position, one in enumerate(self.tasks):
+            for call in (f"task{one.id}", str(one.id), one.name.lower(), one.key.lower()):
+                calls[call] = position
+        if wanted not in calls:
+            near = get_close_matches(wanted, calls, n=1, cutoff=0.6)
+            hint = f"did you mean {self.tasks[calls[near[0]]].key}? " if near else ""
+            there = ", ".join(f"{one.key} ({one.name})" for one in self.tasks)
+            raise UserError(f"task {task}: the run has no such task; {hint}it has: {there}")
+        return [calls[wanted]]
 
     # ---- sizes and columns ----------------------------------------------------------------------------------------
 

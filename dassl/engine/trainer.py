@@ -35,7 +35,14 @@ from dassl.utils.names import found_in
 __all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
 
 # Names that code written for Dassl imports from here; TensorBoard is slow to import.
-UTILS = ("AverageMeter", "MetricMeter", "load_checkpoint", "mkdir_if_missing", "resume_from_checkpoint")
+UTILS = (
+    "AverageMeter",
+    "MetricMeter",
+    "count_num_param",
+    "load_checkpoint",
+    "mkdir_if_missing",
+    "resume_from_checkpoint",
+)
 __getattr__ = found_in(
     __name__,
     dict.fromkeys((*UTILS, "save_checkpoint", "tolist_if_not"), "dassl.utils")

@@ -18,7 +18,9 @@ def image_scores(batch):
     classes, probabilities = batch.top
     found = classes == batch.labels[:, None]  # (b, TOP)
     rank = torch.where(found.any(1), found.int().argmax(1), TOP)
-    loss = -batch.log_probabilities.gather(1, batch.labels[:, None])[:, 0]
+    known = batch.labels < batch.logits.shape[1]  # a label beyond the logits has probability 0
+    column = batch.labels.where(known, 0)[:, None]
+    loss = (-batch.log_probabilities.gather(1, column)[:, 0]).where(known, torch.inf)
     return torch.stack([loss, probabilities[:, 0], rank.float()], 1)
 
 

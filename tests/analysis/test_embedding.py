@@ -16,7 +16,7 @@ def logits(trainer, task, classes):
     found, labels = [], []
     with torch.no_grad():
         for batch in trainer.test_loader:
-            output, [label] = trainer.test_batch(batch)
+            output, [label, *_] = trainer.test_batch(batch)
             found.append(output[batch["task"] == task])
             labels.append(label[batch["task"] == task])
     columns = trainer.space.columns(task)
