@@ -9,6 +9,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+import features.loader  # noqa: F401  declares settings that the file of a run contains
 from dassl.config import get_cfg_default, load
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils.errors import UserError, near_path

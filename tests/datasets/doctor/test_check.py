@@ -283,6 +283,14 @@ def test_wrong_yaml(tmp_path, capsys, content, text):
     assert text in refused(capsys, tmp_path / "suite.yaml", "--root", tmp_path)
 
 
+def test_the_configuration_of_a_run(tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "DATASET: {NAME: Icon5, ROOT: data}\nDATALOADER: {FEATURE_BANK: True, FEATURE_CACHE_GB: 20.0}\nSEED: 1\n"
+    )
+    assert checked(capsys, file)[0] == 0
+
+
 def test_a_suite_of_ones_own_with_own_data(tmp_path, capsys):
     layouts.make("OxfordPets", tmp_path)
     layouts.make("EuroSAT", tmp_path)
