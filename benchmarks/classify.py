@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 import trainers  # noqa: F401  registers the methods
-from clip.backbones import TINY, input_size
+from clip.names import TINY, input_size
 from dassl.config import get_cfg_default, load
 from dassl.data.tasks import TaskSpace
 from dassl.runs.record import TASKS

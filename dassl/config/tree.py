@@ -255,6 +255,7 @@ def nearest_setting(word, cfg):
     general = [
         key for key in keys if not key.startswith("TRAINER.") or key.count(".") == 1
     ]  # --epochs: of every method
+    general = [key for key in general if ".VAL_" not in key]  # --shots: of training
     return ("." not in word and nearest_key(word, general)) or nearest_key(word, keys)
 
 

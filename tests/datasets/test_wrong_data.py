@@ -64,8 +64,8 @@ def test_several_labels_an_image(tmp_path):
     dk_flowers(tmp_path, lambda content: content["test"][0].__setitem__(1, [0, 1]))
     text = refused(ValueError, "KaggleFlower", tmp_path)
     assert "as many labels as tasks of daisy/image_0003.jpg, found [0, 1] and [0]" in text
-    dk_flowers(tmp_path, lambda content: content["test"].append([content["test"][0][0], [1], [0]]))
-    assert "in test with the labels 0 and 1" in refused(ValueError, "KaggleFlower", tmp_path)
+    dk_flowers(tmp_path / "twice", lambda content: content["test"].append([content["test"][0][0], [1], [0]]))
+    assert "in test with the labels 0 and 1" in refused(ValueError, "KaggleFlower", tmp_path / "twice")
 
 
 def test_an_image_to_train_and_to_test_on(tmp_path):

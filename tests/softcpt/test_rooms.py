@@ -1,11 +1,13 @@
 """An installed softcpt hides no package of others, e.g. `datasets` of Hugging Face, and loads a run all the same."""
 
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 REPO = Path(__file__).parents[2]
 PROGRAM = """
@@ -34,12 +36,16 @@ except ModuleNotFoundError:
 
 def test_beside_packages_of_the_same_names(trained, tmp_path):
     folder = trained("MTCoOp")
+    run = shutil.copytree(folder / "run", tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    known = {key: value for key, value in config["TRAINER"].items() if not isinstance(value, dict) or key == "MTCOOP"}
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "TRAINER": known}))  # without methods of other tests
     (tmp_path / "softcpt").symlink_to(REPO / "softcpt")  # on the path is softcpt alone, as after an installation
     for name in ("datasets", "clip"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("THEIRS = True\n")
     image = str(folder / "data/marks/dot/test0.png")
-    program = PROGRAM.format(folder=str(tmp_path), run=str(folder / "run"), image=image)
+    program = PROGRAM.format(folder=str(tmp_path), run=str(run), image=image)
     # The run is on a suite that only the tests know; its tasks.json is enough.
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0 and done.stdout == "as it should be\n", done.stdout + done.stderr

@@ -146,7 +146,9 @@ def test_features_are_read_from_the_cache(build, tmp_path, monkeypatch):
     assert len(read) == 58
     # the solver stops at 1e-4: features that differ in their last bits move the solution by about that much
     assert torch.allclose(logits(first), logits(live), atol=1e-2)
-    assert first.evaluator.report["tasks"] == live.evaluator.report["tasks"]
+    for here, there in zip(first.evaluator.report["tasks"], live.evaluator.report["tasks"], strict=True):
+        probabilities = {name: pytest.approx(there[name], abs=0.1) for name in ("ece", "nll")}
+        assert here == {**there, **probabilities}
     read.clear()
     build("second", "ProtoNet", *cache).train()
     assert read == []

@@ -60,7 +60,7 @@ def test_a_batch_of_several_tasks_is_one_pass_under_each_tasks_prompts(build, se
 
     passes = []
     tower = trainer.image_tower
-    trainer.image_tower = lambda images, *more: passes.append(len(images)) or tower(images, *more)
+    trainer.image_tower = lambda images, *more, **how: passes.append(len(images)) or tower(images, *more, **how)
     assert trainer.forward_backward(BATCH)["loss"] == pytest.approx(expected.item(), rel=1e-5)
     assert passes == [6]
     for parameter, gradient in zip(trainer.model.parameters(), gradients, strict=True):
