@@ -318,9 +318,9 @@ def report_command(calls: Sequence[Call]) -> str:
 
 
 def show_tables(grid: Grid, experiments: Sequence[Experiment]) -> None:
-    """Print the tables of a grid: one per suite and number of shots."""
+    """Print the tables of a grid: one per suite and number of shots, of the rows of which any run has begun."""
     for (suite, shots), group in itertools.groupby(experiments, key=lambda each: (each.suite, each.shots)):
-        there = [each for each in group if each.calls]
+        there = [each for each in group if any(call.folder.is_dir() for call in each.calls)]
         rows = [f"{each.row}={each.folder}" for each in there]
         title = ", ".join(filter(None, (grid.title or suite, grid.config, shots_text(shots))))
         if rows and grid.protocol == "continue":

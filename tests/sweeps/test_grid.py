@@ -8,10 +8,11 @@ import pytest
 import sweep
 from dassl.utils import UserError
 from sweeps.calls import CONFIGS, Place
-from sweeps.grid import GRIDS, expand, read_grid, runs_of, selected
+from sweeps.grid import GRIDS, expand, read_grid, runs_of, selected, show_tables
 from sweeps.launchers import Request, calls
 from sweeps.rows import read_rows
 from sweeps.status import status_of
+from tests.sweeps.called import record
 
 PLACE = Place(Path("/data"), Path("/results"))
 GRID = """
@@ -179,6 +180,21 @@ def test_status_of_a_grid(written, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
     assert cells[-1] == ["all", "1", "", "1", "", "1"] and "ValueError: no" in out
+
+
+def test_a_table_has_the_rows_of_which_a_run_has_begun(written, tmp_path, capsys):
+    """The others were left out by --only."""
+    rows = "[softcpt/ZeroshotCLIP, softcpt/CoOp-CA, softcpt/KgCoOp]"
+    grid = read_grid(written(f"rows: {rows}\nsuites: icon5\nconfig: tiny_ep20\nshots: 1\nseeds: 1\n"))
+    experiments = expand(grid, Place(Path("/data"), tmp_path))
+    show_tables(grid, experiments)
+    assert capsys.readouterr().out == ""
+    for call in runs_of(experiments):
+        if call.row == "KgCoOp":
+            record(call, settings=False)
+    show_tables(grid, experiments)
+    out = capsys.readouterr().out
+    assert "KgCoOp" in out and "70.00" in out and "CoOp-CA" not in out and "Zeroshot" not in out
 
 
 def test_a_dry_run_checks_every_setting(written, tmp_path, monkeypatch, capsys):
