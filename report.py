@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"{file}: there is no folder {file.parent}; create it, or choose another place")
     if options.parquet and not find_spec("pyarrow"):
         raise UserError("--parquet needs the package pyarrow: pip install pyarrow; --csv needs no further package")
-    from dassl.runs.record import canonical
+    from dassl.runs.results import canonical
     from reporting import published
     from reporting.frame import read_frame
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from analysis import plots
 from dassl import program
 from dassl.runs.logs import training_epochs
-from dassl.runs.record import is_run, log_files, read_run
+from dassl.runs.record import is_run, log_files
+from dassl.runs.results import read_run
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
 from reporting.experiments import check_folder, load_experiment

@@ -31,7 +31,7 @@ from analysis.runs import features_of, open_run, print_notes
 from dassl import program
 from dassl.config import method_name
 from dassl.data.datasets.base_dataset import one_per_label
-from dassl.runs.record import Run, TaskResult, read_run
+from dassl.runs.results import Run, TaskResult, read_run
 from dassl.utils import UserError
 from dassl.utils.arguments import Parser
 from reporting.experiments import Experiment, load_experiment

@@ -1,6 +1,6 @@
 """What experiments have in common and in what they differ, in words, from the settings that their runs recorded."""
 
-from dassl.runs.record import SETTINGS, Run
+from dassl.runs.results import SETTINGS, Run
 from dassl.utils import counted
 from reporting.experiments import Experiment, differing
 

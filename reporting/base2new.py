@@ -11,7 +11,8 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
-from dassl.runs.record import TaskResult, is_run
+from dassl.runs.record import is_run
+from dassl.runs.results import TaskResult
 from reporting.experiments import Experiment, ReportError, Seeds, find_experiments, load_experiment, named_folders
 from reporting.export import describe
 from reporting.frame import frame_of

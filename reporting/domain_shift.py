@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from dassl import program
-from dassl.runs.record import canonical
+from dassl.runs.results import canonical
 from dassl.utils.arguments import Parser, add_seeds
 from reporting.experiments import Experiment, ReportError, Seeds, load_experiment, named_folders
 from reporting.export import emit, json_text, output_options

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl.runs.record import SETTINGS, Run, TaskResult, is_run, read_run, seed_of_name
+from dassl.runs.record import is_run, seed_of_name
+from dassl.runs.results import SETTINGS, Run, TaskResult, read_run
 from dassl.utils.errors import UserError
 from reporting.per_task import join, place
 

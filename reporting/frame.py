@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from dassl.runs.folder import going_on
-from dassl.runs.record import INTERRUPTED, RUNNING, Run, known_results, read_tasks
+from dassl.runs.record import INTERRUPTED, RUNNING, entries, known_results, read_tasks
+from dassl.runs.results import Run
 from dassl.utils.errors import UserError
 from reporting.experiments import Experiment, find_experiments
 
@@ -140,7 +141,7 @@ def _numbers(numbers: dict, declared: str) -> list[tuple]:
 def _of_run(run: Run, label: str, whole: Run) -> dict:
     """The columns of a run: `whole` is the run itself, or the one that it is joined to."""
     settings, record = run.settings, run.record
-    hashes = record.get("hashes") if isinstance(record.get("hashes"), dict) else {}
+    hashes = entries(record, "hashes")
     classes, status = settings.get("protocol"), run.status
     if status == RUNNING and not going_on(run.folder):
         status = INTERRUPTED  # it was killed
@@ -185,8 +186,7 @@ def _protocol(run: Run, classes) -> tuple[str, str]:
     """(protocol, suite on which the tested model was trained if it is another one, else "")."""
     if classes in ("base", "new"):
         return "base-to-new", ""
-    tested = run.record.get("tested_model")
-    place = tested.get("folder") if isinstance(tested, dict) else None
+    place = entries(run.record, "tested_model").get("folder")
     if not isinstance(place, str):
         return "few-shot", ""
     trained = known_results(run.folder / place)
@@ -209,9 +209,8 @@ def _shifted(run: Run, trained: dict) -> bool:
 
 def _version(record: dict) -> str:
     """Versions that influence numbers, in words: "commit 0123456789, torch 2.14.1, ..."; "" if none is recorded."""
-    versions = record.get("versions") if isinstance(record.get("versions"), dict) else {}
     known = {"commit": _text(record.get("git_commit"))[:10]}
-    known |= {name: _text(value) for name, value in versions.items() if name != "platform"}
+    known |= {name: _text(value) for name, value in entries(record, "versions").items() if name != "platform"}
     return ", ".join(f"{name} {value}" for name, value in known.items() if value)
 
 

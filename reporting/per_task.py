@@ -8,7 +8,8 @@ import re
 import statistics
 from pathlib import PurePath
 
-from dassl.runs.record import COMPLETE, SETTINGS, Run
+from dassl.runs.record import COMPLETE
+from dassl.runs.results import SETTINGS, Run
 
 TASK_FOLDER = re.compile(r"task[-_]?(\d+)")
 TASK_RUN = re.compile(r"(.+)-(\d+)")  # zero-shot CLIP: DATASET-TASKID

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from dassl.runs.record import ALIASES, CONFIDENCE_METRICS, STANDARD_METRICS, canonical
+from dassl.runs.results import ALIASES, CONFIDENCE_METRICS, STANDARD_METRICS, canonical
 from reporting.experiments import ReportError, missing_seeds
 from reporting.text import cell
 

@@ -6,11 +6,11 @@ OUTPUT/base2new/train_base/DATASET/shots_16/TRAINER/CFG/seed1 and
 OUTPUT/evaluation/TRAINER/CFG_16shots/SETTINGS/DATASET/seed1. Printed settings are preferred to names of folders.
 """
 
-import ast
 import re
 from itertools import islice
 from pathlib import Path
 
+from dassl.config.rules import parse
 from dassl.utils.methods import method_name
 from dassl.utils.tools import open_file
 
@@ -34,7 +34,7 @@ def log_settings(path, folder):
         folder: the folder of the run.
 
     Returns:
-        ({name in record.SETTINGS: value or None}, seed or None, name of the configuration file or "")
+        ({name in results.SETTINGS: value or None}, seed or None, name of the configuration file or "")
     """
     printed, config = _printed(path) if path else ({}, "")
     named = _named(Path(folder))
@@ -87,20 +87,12 @@ def _printed(path):
                     if text is None:
                         groups.append((indent, groups[-1][1].setdefault(name, {})))
                     else:
-                        groups[-1][1][name] = _plain(text)
+                        groups[-1][1][name] = parse(text)
                 elif found:
                     break
     except (OSError, ValueError):
         return {}, ""
     return found, config
-
-
-def _plain(text):
-    """The value that `text` shows: a number, a truth value, a tuple, or the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 def _named(folder):

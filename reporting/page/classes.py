@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dassl.runs.record import read_config
+from dassl.runs.record import entries, read_config
 from reporting.page.blocks import Cell, Row, Table
 
 PREDICTIONS, COLUMNS = "predictions.csv", ["path", "task", "label", "class1"]
@@ -118,10 +118,9 @@ def _roots(folder: str) -> list[str]:
     from datasets.icon13.source import FOLDER
 
     try:
-        dataset = read_config(folder).get("DATASET")
+        given = entries(read_config(folder), "DATASET").get("ROOT")
     except ValueError:
-        dataset = None
-    given = dataset.get("ROOT") if isinstance(dataset, dict) else ""
+        given = ""
     places = []
     if given and isinstance(given, str):
         root = Path(os.path.expanduser(given))

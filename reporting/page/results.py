@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from reporting.base2new import harmonic
+from reporting.experiments import CHOSEN_ON_TEST
 from reporting.page.blocks import Cell, Row, Table, mark_best, number, spread
 from reporting.page.rows import Group, shots_order, shots_title
 from reporting.tables import summary
 
-ON_TEST = "‡ test images chose settings of the method, as published: the number is too high to be compared"
 AVERAGE, IMAGES = "average", "images per class"
 PUBLISHED = ["published", "published_std", "source", "note", "comparable", "why"]
 
@@ -68,7 +68,7 @@ def grid(
         if published is not None:
             shown += _published_rows(published[published["row"] == row], columns, at, row, notes)
     seeds = f"mean ± standard deviation over {usual} seeds" if usual > 1 else "one run each"
-    more = [ON_TEST] if marked & set(rows) else []
+    more = [CHOSEN_ON_TEST] if marked & set(rows) else []
     data = stats.copy()
     if published is not None:
         data = data.merge(published[["row", "column", *PUBLISHED]], "left", ["row", "column"])

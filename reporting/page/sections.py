@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from markupsafe import Markup
 
-from dassl.runs.record import STANDARD_METRICS
+from dassl.runs.results import STANDARD_METRICS
 from reporting.page import classes, plots, results
-from reporting.page.blocks import Section, Table, slug
+from reporting.page.blocks import Section, slug
 from reporting.page.comparison import comparison_table, gains
 from reporting.page.costs import costs_of, costs_table
 from reporting.page.rows import SHIFTS, Group, shots_order, shots_title
@@ -267,7 +267,3 @@ def gallery(images: list[dict]) -> list[Markup]:
         for each in images
     )
     return [Markup(f'<div class="gallery" role="group" aria-label="Confused images">{figures}</div>')]
-
-
-def tables_of(section: Section) -> list[Table]:
-    return [block for block in section.all_blocks() if isinstance(block, Table)]

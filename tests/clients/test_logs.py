@@ -7,7 +7,7 @@ import torch
 
 from dassl.data.tasks import Task, TaskSpace
 from dassl.evaluation import Classification, ClassificationMT
-from dassl.runs.record import read_run
+from dassl.runs.results import read_run
 from tests.dassl import toy
 from tests.reporting.written import NAMES, log, parse_json, write
 

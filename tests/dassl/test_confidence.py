@@ -14,7 +14,7 @@ from dassl.evaluation.temperature import best_temperature
 from dassl.metrics import METRICS, Batch
 from dassl.metrics.batch import TOP
 from dassl.metrics.confidence import image_scores
-from dassl.runs.record import CONFIDENCE_METRICS
+from dassl.runs.results import CONFIDENCE_METRICS
 
 
 def drawn(seed, n=400, classes=7, step=0.0):

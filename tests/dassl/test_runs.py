@@ -17,7 +17,7 @@ import predict
 import train
 import trainers  # noqa: F401
 from dassl.metrics import METRICS
-from dassl.runs.record import read_run
+from dassl.runs.results import read_run
 from dassl.utils import load_checkpoint, read_json, write_json
 from tests.dassl import toy
 

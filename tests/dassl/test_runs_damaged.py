@@ -7,7 +7,8 @@ import pytest
 
 from dassl.runs import record
 from dassl.runs.open import read_space
-from dassl.runs.record import error_of, last_epoch
+from dassl.runs.record import error_of
+from dassl.runs.results import last_epoch, read_run
 from dassl.utils import read_json, write_json
 from dassl.utils.errors import UserError
 from sweeps.calls import COMPLETE, NONE, UNFINISHED, state
@@ -81,7 +82,7 @@ def test_odd_entries_beside_the_numbers_are_left_out(tmp_path, capsys, name):
     status, out, _ = parse(capsys, tmp_path)
     assert status == 0 and "65.00" in out
     assert record.hash_of(folder, "split") is None and record.command_of(folder) == []
-    run = record.read_run(folder)
+    run = read_run(folder)
     assert run.costs == {} and run.suite_tasks == ()
 
 

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from dassl.runs.record import read_run
+from dassl.runs.results import read_run
 from tests.reporting.written import EPOCH, NAMES, block, log, parse, parse_json, result, rows_of, write
 
 
