@@ -85,12 +85,12 @@ def read(options):
 def main(argv=None):
     options = build_parser().parse_args(argv)
     with program.starting():
-        from sweeps.grid import report_command, runs_of, selected, show_tables
-        from sweeps.status import left_out_text, show_status
+        from sweeps.grid import runs_of, selected
+        from sweeps.status import show_status
+        from sweeps.tables import report_command, show_left_out, show_tables
 
     grid, experiments = read(options)
-    if missing := {each.row: each.missing for each in experiments if each.missing}:
-        print(left_out_text(missing), file=sys.stderr)
+    show_left_out(experiments)
     calls = selected(runs_of(experiments), options.only)
     if options.status:
         return show_status(calls)
@@ -119,13 +119,13 @@ def make(options, calls):
     """Make the runs on the engine. Returns the exit status."""
     from dassl.utils import counted
     from sweeps.engines import engine_of
-    from sweeps.status import Live, runs_text
-    from sweeps.work import Lines, summary, work
+    from sweeps.status import Live
+    from sweeps.work import Lines, show_begin, summary, work
 
     engine, more = engine_of(options)
     terminal = sys.stdout.isatty() and engine.slots > 1
     if options.engine == "local":
-        print(runs_text(len(calls), engine.slots, os.environ.get("OMP_NUM_THREADS", "all")), flush=True)
+        show_begin(len(calls), engine.slots)
     else:
         print(f"{counted(len(calls), 'run')}; {engine}", flush=True)
     return summary(work(calls, engine, Live() if terminal else Lines(), options.overwrite, more))

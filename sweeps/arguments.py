@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .calls import CONFIGS, REPOSITORY, Place
+from .calls import CONFIGS, REPOSITORY, Place, settings_of
 from .launchers import Launcher, Request, UsageError
 
 KEY = re.compile(r"[A-Z][A-Z0-9_]*([.][A-Za-z0-9_]+)*")  # SEED, OPTIM.LR, TRAINER.MyMethod.RATE; not False, 16 or lin
@@ -98,7 +98,9 @@ class Reader:
             trainer = self.spec.trainer or values.get("NAME", "")
             if expected := self.expected(name, values[name], trainer):
                 problems.append(f'{name} has to be {expected}, found "{values[name]}"')
-        pairs, task = self._pairs(rest, problems, found)
+        pairs, wrong = read_pairs(rest)
+        problems += wrong
+        found += rest
         seeds = environment.get("SEEDS", "").split() or ["1", "2", "3"]
         problems += [f'SEEDS has to be whole numbers, found "{seed}"' for seed in seeds if not is_number(seed)]
         if (only := environment.get("TASK", "")) and not is_number(only):
@@ -106,37 +108,20 @@ class Reader:
         if problems:
             head = "\n".join(f"{self.script}.sh: {problem}" for problem in problems)
             raise UsageError(f"{head}\n\n{self.usage(found)}\nsh {self.script}.sh --help explains the arguments")
-        task = self._task(values, only, task, pairs)
+        task = self._task(values, only, pairs)
         return Request(
             self.script, values, pairs, tuple(dict.fromkeys(map(int, seeds))), Place.of_environment(), task=task
         )
 
-    def _pairs(self, rest: list[str], problems: list[str], found: list[str]) -> tuple[tuple[str, ...], str]:
-        """(KEY VALUE words, number of the task that DATASET.SUBSAMPLE_TASKS taskN among them gives)."""
-        pairs, task = [], ""
-        while rest:
-            key = rest.pop(0)
-            found.append(" ".join([key, *rest[:1]]))
-            if not KEY.fullmatch(key):
-                problems.append(f'"{key}" is one argument too many, or not the KEY of a KEY VALUE pair')
-            elif not rest:
-                problems.append(f"the setting {key} has no value")
-            else:
-                value = rest.pop(0)
-                if key == "DATASET.SUBSAMPLE_TASKS" and (number := re.fullmatch(r"task(\d+)", value)):
-                    task = number[1]
-                pairs += [key, value]
-        return tuple(pairs), task
-
-    def _task(self, values: dict, only: str, given: str, pairs: Sequence[str]) -> str:
+    def _task(self, values: dict, only: str, pairs: Sequence[str]) -> str:
         """The task of a run of one task, which has its own folder; "" for all tasks."""
-        own = values.get("TASKID", "")
-        task = own or only or given
+        chosen = settings_of(pairs).get("DATASET.SUBSAMPLE_TASKS")
+        given = re.fullmatch(r"task(\d+)", chosen or "")
+        task = values.get("TASKID", "") or only or (given[1] if given else "")
         if only and task != only:
             raise UsageError(
                 f"TASK={only}, but this script runs something else: it does not support TASK, or got another TASKID"
             )
-        chosen = dict(zip(pairs[::2], pairs[1::2], strict=True)).get("DATASET.SUBSAMPLE_TASKS")
         if chosen in (None, f"task{task}" if task else "all"):
             return task
         if task:
@@ -190,14 +175,18 @@ def is_number(word: str) -> bool:
     return re.fullmatch("[0-9]+", word) is not None
 
 
-def pair_problem(pairs: Sequence[str]) -> str:
-    """What is wrong with KEY VALUE words; "" if nothing is."""
-    for key, *value in (pairs[place : place + 2] for place in range(0, len(pairs), 2)):
+def read_pairs(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """(the KEY VALUE pairs among the words, what is wrong with the others)."""
+    rest, pairs, problems = list(words), [], []
+    while rest:
+        key = rest.pop(0)
         if not KEY.fullmatch(key):
-            return f'"{key}" is one argument too many, or not the KEY of a KEY VALUE pair'
-        if not value:
-            return f"the setting {key} has no value"
-    return ""
+            problems.append(f'"{key}" is one argument too many, or not the KEY of a KEY VALUE pair')
+        elif not rest:
+            problems.append(f"the setting {key} has no value")
+        else:
+            pairs += [key, rest.pop(0)]
+    return tuple(pairs), problems
 
 
 def names_in(folder: Path) -> str:

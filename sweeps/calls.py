@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl.runs.record import RESULTS, command_of, has_config, is_complete, is_run, last_epoch
+from dassl.runs.record import RESULTS, command_of, has_config, is_complete, is_run
+from dassl.runs.results import last_epoch
 from dassl.utils.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -77,6 +78,11 @@ class Call:
     root: Path = field(default=Place.data)
 
     @property
+    def settings(self) -> dict[str, str]:
+        """{KEY: VALUE} of its pairs."""
+        return settings_of(self.pairs)
+
+    @property
     def needs(self) -> Path | None:
         """Folder of the run that has to be finished before this one."""
         return self.model or self.source
@@ -134,6 +140,11 @@ class Call:
         if overwrite or self.outdated():
             return NONE
         return state(self.folder, self.planned() if is_complete(self.folder) else [])
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, str]:
+    """{KEY: VALUE} of KEY VALUE words; a repeated key keeps its last value."""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def option(words: list[str], name: str) -> str | None:

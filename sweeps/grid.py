@@ -1,12 +1,8 @@
-"""A grid of runs, rows × suites × shots × seeds, read from a YAML file of a few lines, and its table."""
+"""A grid of runs, rows × suites × shots × seeds, read from a YAML file of a few lines."""
 
 from __future__ import annotations
 
 import fnmatch
-import itertools
-import os
-import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,9 +10,9 @@ from pathlib import Path
 from dassl.config import read_yaml
 from dassl.utils.errors import UserError
 
-from .calls import CONFIGS, REPOSITORY, Call, Place
-from .launchers import Request, calls, folder_of, shots_text
-from .requests import SHIFTED, continued_calls, suite_tasks, transfer_calls, transfer_targets
+from .calls import CONFIGS, Call, Place
+from .launchers import Request, calls, folder_of
+from .requests import continued_calls, suite_tasks, transfer_calls, transfer_targets
 from .rows import Row, chosen, read_rows
 
 GRIDS = CONFIGS / "sweeps"
@@ -211,7 +207,7 @@ def _experiment(grid: Grid, row: Row, suite: str, shots: int, request: Request, 
     found = [call for each in requests for call in calls(each)]
     top = folder_of(requests[0])
     if grid.protocol == "transfer":
-        targets = _targets(grid, suite)
+        targets = targets_of(grid, suite)
         if once:
             found += [
                 call for t in targets for call in calls(replace(request, values={**request.values, "DATASET": t}))
@@ -233,7 +229,8 @@ def _experiment(grid: Grid, row: Row, suite: str, shots: int, request: Request, 
     return Experiment(name or row.label, suite, shots, folder, tuple(found))
 
 
-def _targets(grid: Grid, suite: str) -> list[str]:
+def targets_of(grid: Grid, suite: str) -> list[str]:
+    """The datasets on which the models of a suite are tested (transfer)."""
     return transfer_targets(suite, [name for name in grid.targets if name != suite])
 
 
@@ -271,8 +268,7 @@ def runs_of(experiments: Sequence[Experiment]) -> list[Call]:
     unique = {call.folder: call for experiment in experiments for call in experiment.calls}
 
     def images(call: Call) -> float:
-        given = dict(zip(call.pairs[::2], call.pairs[1::2], strict=True))
-        shots = int(given.get("DATASET.NUM_SHOTS", 0)) if not call.eval_only else 0
+        shots = int(call.settings.get("DATASET.NUM_SHOTS", 0)) if not call.eval_only else 0
         return shots if shots > 0 else (0.0 if call.eval_only else float("inf"))
 
     return sorted(unique.values(), key=lambda call: (call.needs is not None, -images(call)))
@@ -293,15 +289,8 @@ def selected(calls: Sequence[Call], expression: str) -> list[Call]:
         conditions.append((name, patterns.split(",")))
 
     def fits(call: Call) -> bool:
-        given = dict(zip(call.pairs[::2], call.pairs[1::2], strict=True))
-        known = {
-            "row": call.row,
-            "suite": call.dataset.stem,
-            "seed": str(call.seed),
-            "shots": given.get("DATASET.NUM_SHOTS", ""),
-            "label": call.label,
-            **given,
-        }
+        known = {"row": call.row, "suite": call.dataset.stem, "seed": str(call.seed), "label": call.label}
+        known |= {"shots": call.settings.get("DATASET.NUM_SHOTS", ""), **call.settings}
         return all(any(fnmatch.fnmatchcase(known.get(name, ""), each) for each in some) for name, some in conditions)
 
     found = [call for call in calls if fits(call)]
@@ -309,53 +298,3 @@ def selected(calls: Sequence[Call], expression: str) -> list[Call]:
         rows = ", ".join(dict.fromkeys(call.row for call in calls))
         raise UserError(f'--only "{expression}" fits none of the {len(calls)} runs; rows: {rows}')
     return found
-
-
-def report_command(calls: Sequence[Call]) -> str:
-    """The command that makes a page about the runs (docs/report.md), in the folder that contains them all."""
-    folder = os.path.commonpath([call.folder.parent for call in calls])
-    return shlex.join([sys.executable, str(REPOSITORY / "report.py"), folder, "-o", os.path.join(folder, "report")])
-
-
-def show_tables(grid: Grid, experiments: Sequence[Experiment]) -> None:
-    """Print the tables of a grid: one per suite and number of shots, of the rows of which any run has begun."""
-    for (suite, shots), group in itertools.groupby(experiments, key=lambda each: (each.suite, each.shots)):
-        there = [each for each in group if any(call.folder.is_dir() for call in each.calls)]
-        rows = [f"{each.row}={each.folder}" for each in there]
-        title = ", ".join(filter(None, (grid.title or suite, grid.config, shots_text(shots))))
-        if rows and grid.protocol == "continue":
-            from reporting.continued import continued_tables
-
-            for target in grid.targets:
-                print(f"\n{title}, continued on {target}")
-                print(continued_tables([(each.row, *each.continued[target]) for each in there], grid.seeds))
-        elif rows:
-            print()
-            _table(grid, suite, rows, title)
-
-
-def _table(grid: Grid, suite: str, rows: list[str], title: str) -> None:
-    seeds = ["--seeds", *map(str, grid.seeds)]
-    if grid.protocol == "base-to-new":
-        from reporting.base2new import rows_table
-
-        print(f"{title}\n{rows_table(rows, grid.seeds)}")
-        return
-    if grid.protocol == "transfer":
-        from reporting.domain_shift import main
-
-        cross = [] if suite in SHIFTED else ["--cross"]
-        main([*seeds, "--targets", *_targets(grid, suite), "--title", title, *cross, *rows])
-        return
-    from reporting.table import main
-
-    options = []
-    table = dict(grid.table)
-    published = table.get("published")
-    if isinstance(published, Mapping):
-        published = published.get(suite)
-    options += ["--published", str(published)] if published else []
-    options += ["--keyword", str(table["keyword"])] if "keyword" in table else []
-    options += ["--per-task-columns"] if table.get("per_task_columns") else []
-    options += ["--costs"] if table.get("costs", True) else []
-    main([*options, *seeds, "--title", title, *rows])

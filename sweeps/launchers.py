@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .calls import CONFIGS, Call, Place
+from .calls import CONFIGS, Call, Place, settings_of
 
 
 class UsageError(ValueError):
@@ -158,15 +158,8 @@ def folder_of(request: Request) -> Path:
     if spec.kind == "classes":
         last = "-".join(filter(None, (dataset, request.task)))
         return request.place.output / "output/base2new" / request.method / cfg / values["CLASSES"] / last
-    return (
-        request.place.output
-        / spec.place
-        / dataset
-        / request.method
-        / f"{cfg}_{values['SHOTS']}shots"
-        / _name(request)
-        / task
-    )
+    top = request.place.output / spec.place / dataset / request.method
+    return top / f"{cfg}_{values['SHOTS']}shots" / _name(request) / task
 
 
 def _name(request: Request) -> str:
@@ -240,15 +233,10 @@ def shots_text(shots: str | int) -> str:
 
 def _refuse_rows_of_classes(request: Request, pairs: Sequence[str]) -> None:
     """Stop if the second half of base to new is impossible: each class learns its own context."""
-    given = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    for key, value in given.items():
+    for key, value in settings_of(pairs).items():
         name = key.rpartition(".")[2]
-        if (
-            key.startswith("TRAINER.")
-            and name in ("CSC", "CLASS_CSC")
-            and key != "TRAINER.MTCOOP.CSC"
-            and value == "True"
-        ):
+        of_classes = name in ("CSC", "CLASS_CSC") and key != "TRAINER.MTCOOP.CSC"
+        if key.startswith("TRAINER.") and of_classes and value == "True":
             other = request.launcher.removesuffix("_base2new_train").removesuffix("_base2new")
             raise UsageError(
                 f"{name} True: each class learns its own context, so new classes have no context and base to new "

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .arguments import KEY, PATTERNS, Reader, comment
-from .calls import CONFIGS, Call
+from .calls import CONFIGS, Call, settings_of
 from .launchers import LAUNCHERS, Request, UsageError, calls
 
 SHIFTED = {  # shifted test sets of a source, as files of configs/datasets
@@ -84,7 +84,7 @@ def suite_tasks(dataset: str, pairs: Sequence[str], silent: bool = False) -> lis
     from dassl.config import get_cfg_default, load
     from dassl.data.datasets import DATASET_REGISTRY
 
-    given = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    given = settings_of(pairs)
     own = [word for key in ("DATASET.NAME", "DATASET.TASKS") if key in given for word in (key, given[key])]
     try:
         cfg = get_cfg_default()

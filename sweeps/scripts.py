@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from .arguments import PATTERNS, Reader, comment, is_number, pair_problem
+from .arguments import PATTERNS, Reader, comment, is_number, read_pairs
 from .calls import CONFIGS, REPOSITORY, Place
 from .dry_run import dry_run
-from .grid import Experiment, Grid, expand, read_grid, runs_of, show_tables
+from .grid import Experiment, Grid, expand, read_grid, runs_of
 from .launchers import Launcher, UsageError
 from .local import Local, read_jobs, share_processors
 from .requests import SHIFTED, suite_tasks
 from .rows import chosen
-from .status import left_out_text, runs_text
-from .work import Attended, Lines, summary, work
+from .tables import show_left_out, show_tables
+from .work import Attended, Lines, show_begin, summary, work
 
 Plan = tuple[Grid, tuple[str, ...], tuple[str, ...]]  # grid, names of rows, KEY VALUE words
 
@@ -39,17 +39,18 @@ def _dataset_and_config(
 
 
 def _pairs(words: Sequence[str]) -> tuple[str, ...]:
-    """KEY VALUE words. Raises UsageError unless they are some."""
-    if problem := pair_problem(words):
-        raise UsageError(problem)
-    return tuple(words)
+    """KEY VALUE words. Raises UsageError for other words."""
+    pairs, problems = read_pairs(words)
+    if problems:
+        raise UsageError(problems[0])
+    return pairs
 
 
-def _shots(default: str, name: str = "SHOTS") -> tuple[int, ...]:
+def _shots(default: str) -> tuple[int, ...]:
     pattern, text = PATTERNS["SHOTS"]
-    words = os.environ.get(name, "").split() or default.split()
+    words = os.environ.get("SHOTS", "").split() or default.split()
     if wrong := [word for word in words if not re.fullmatch(pattern, word)]:
-        raise UsageError(f'{name} has to be {text}; found "{wrong[0]}"')
+        raise UsageError(f'SHOTS has to be {text}; found "{wrong[0]}"')
     return tuple(map(int, words))
 
 
@@ -118,11 +119,8 @@ def _analysis(name: str, words: Sequence[str]) -> Plan:
     request = _reader(script).read(words, os.environ)
     grid = replace(read_grid(name), suites=(request.values["DATASET"],), config=request.values["CFG"])
     if name == "stability":
-        return (
-            replace(grid, shots=tuple(map(int, _list("SHOTS_LIST", "1 2 4 8 16", *variables["SHOTS_LIST"])))),
-            (),
-            request.pairs,
-        )
+        shots = _list("SHOTS_LIST", "1 2 4 8 16", *variables["SHOTS_LIST"])
+        return replace(grid, shots=tuple(map(int, shots))), (), request.pairs
     chosen = {key: _list(key, "", *rule) for key, rule in variables.items() if key in os.environ}
     grid = replace(grid, shots=(int(request.values["SHOTS"]),), variants=_variants(name, dict(grid.variants), chosen))
     return grid, (), request.pairs
@@ -194,27 +192,22 @@ def run_script(name: str, words: Sequence[str], preview: bool, overwrite: bool) 
             "DATASET.SUBSAMPLE_TASKS: these runs and their table cover a whole suite; for some of its tasks, call the "
             "launchers directly"
         )
-    if missing := {each.row: each.missing for each in experiments if each.missing}:
-        print(left_out_text(missing), file=sys.stderr)
+    show_left_out(experiments)
     calls = runs_of(experiments)
     jobs = read_jobs(os.environ.get("JOBS") or ("1" if name in ANALYSES_SCRIPTS else ""))
     more = share_processors(jobs)
     if preview:
         return dry_run(calls, overwrite, more)
     if jobs > 1:
-        print(runs_text(len(calls), jobs, os.environ["OMP_NUM_THREADS"]), flush=True)
+        show_begin(len(calls), jobs)
     display = Lines() if jobs > 1 else Attended(f"{name}.sh", several=True)
     if status := summary(work(calls, Local(jobs), display, overwrite, more)):
         return status
-    ENDS.get(name, _tables)(grid, experiments)
+    ENDS.get(name, show_tables)(grid, experiments)
     return 0
 
 
 ANALYSES_SCRIPTS = {script for script, _ in ANALYSES.values()}
-
-
-def _tables(grid: Grid, experiments: Sequence[Experiment]) -> None:
-    show_tables(grid, experiments)
 
 
 def _analysis_end(grid: Grid, experiments: Sequence[Experiment]) -> None:

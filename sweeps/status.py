@@ -12,8 +12,7 @@ from pathlib import Path
 
 from dassl.runs.folder import LOG, NEW_LOG, going_on
 from dassl.runs.record import FAILED as FAILED_RUN
-from dassl.runs.record import is_run, known_results
-from dassl.utils import counted
+from dassl.runs.record import entries, is_run, known_results
 
 from .calls import Call
 from .work import DONE, ELSEWHERE, FAILED, REFUSED, RUNNING, SKIPPED, WAITING, Job, Lines, progress_text
@@ -33,8 +32,7 @@ def status_of(folder: Path) -> Status:
     """The status of the run in a folder."""
     data = known_results(folder)
     if data.get("status") == "complete":
-        mean = data.get("mean")
-        value = mean.get("value") if isinstance(mean, dict) else None
+        value = entries(data, "mean").get("value")
         return Status("finished", "" if value is None else f"{value:.2f} %")
     if going_on(folder):
         return Status("running", epoch_text(folder))
@@ -120,13 +118,3 @@ class Live(Lines):
                 Text(f"  {job.call.label}: {epoch_text(job.call.folder) or 'starts'} ({seconds})", no_wrap=True)
             )
         return Group(*lines, ProgressBar(total=len(self.jobs), completed=done, width=60))
-
-
-def left_out_text(missing: dict[str, str]) -> str:
-    """What is said about rows without a config file."""
-    return "\n".join(f"left out: {row}, {why}" for row, why in missing.items())
-
-
-def runs_text(count: int, jobs: int, threads: str) -> str:
-    each = f"{threads} thread{'' if threads == '1' else 's'} each"
-    return f"{counted(count, 'run')}, {jobs} at a time, {each}"

@@ -5,6 +5,7 @@ Finished runs are skipped, interrupted ones resume. An engine (`local`, `ray`, `
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Protocol
 
 from dassl import program
 from dassl.runs.folder import going_on
-from dassl.runs.record import error_of, is_complete, known_results
+from dassl.runs.record import entries, error_of, is_complete, known_results
 from dassl.utils import counted
 from dassl.utils.errors import UserError
 
@@ -57,8 +58,7 @@ class Job:
     @property
     def accuracy(self) -> str:
         """ ", 67.12 %", or "" without a result."""
-        mean = known_results(self.call.folder).get("mean")
-        value = mean.get("value") if isinstance(mean, dict) else None
+        value = entries(known_results(self.call.folder), "mean").get("value")
         return "" if value is None else f", {value:.2f} %"
 
 
@@ -330,6 +330,12 @@ class Lines(Display):
         first, self.told = not self.told, True
         text = f"{job.name}: failed with exit status {job.status}, folder: {job.call.folder}"
         return f"{text}\n{failure_text(job)}" if first else f"{text}: {first_line(job)}"
+
+
+def show_begin(runs: int, jobs: int) -> None:
+    """Print how many runs will be made on this machine, and how many at a time."""
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    print(f"{counted(runs, 'run')}, {jobs} at a time, {threads} thread{'' if threads == '1' else 's'} each", flush=True)
 
 
 def progress_text(jobs: Sequence[Job], began: float) -> str:

@@ -8,10 +8,11 @@ import pytest
 import sweep
 from dassl.utils import UserError
 from sweeps.calls import CONFIGS, Place
-from sweeps.grid import GRIDS, expand, read_grid, runs_of, selected, show_tables
+from sweeps.grid import GRIDS, expand, read_grid, runs_of, selected
 from sweeps.launchers import Request, calls
 from sweeps.rows import read_rows
 from sweeps.status import status_of
+from sweeps.tables import show_tables
 from tests.sweeps.called import record
 
 PLACE = Place(Path("/data"), Path("/results"))
