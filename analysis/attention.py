@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from analysis import plots
-from analysis.runs import open_run
+from analysis.runs import open_run, run_parser
 from clip.additions import Additions
 from dassl import program
 from dassl.config import method_name
 from dassl.data.images import read_image
 from dassl.data.transforms import build_transform
 from dassl.utils import UserError
-from dassl.utils.arguments import Parser
 from softcpt.images import entries
 
 COLUMNS = ("image", "layer", "query", "key", "patch_row", "patch_column", "weight")
@@ -135,8 +134,7 @@ def draw(figure, trainer, paths: list[str], images: Tensor, weights: Tensor, sid
 
 @program.entry
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m analysis.attention", description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run of VPT, UPT or MTUPT")
+    parser = run_parser("attention", __doc__, "folder of a finished run of VPT, UPT or MTUPT")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of images")
     parser.add_argument(
         "--task", metavar="NAME", help="key, name or number of the task, if every task has its own prompts"
@@ -147,10 +145,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--prompts", metavar="N", type=int, default=8, help="number of prompts with their own panel (default 8)"
     )
-    parser.add_argument(
-        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
-    )
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/attention")
     options = parser.parse_args(arguments)
 
     out = plots.output(options.out, options.run, "attention")

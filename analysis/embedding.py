@@ -27,13 +27,12 @@ import torch
 import torch.nn.functional as F
 
 from analysis import plots
-from analysis.runs import features_of, open_run
+from analysis.runs import features_of, open_run, run_parser
 from analysis.variance import text_variance, visual_variance
 from dassl import program
 from dassl.config import method_name
 from dassl.data.datasets.base_dataset import one_per_label
 from dassl.utils import UserError
-from dassl.utils.arguments import Parser
 from trainers.hand import HandPrompts
 
 SHOWN = 5  # default number of classes: more are hard to distinguish in three dimensions
@@ -169,8 +168,7 @@ def draw(figure, panels: dict, labels: np.ndarray, names: list[str], flat: bool)
 
 @program.entry
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m analysis.embedding", description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser = run_parser("embedding", __doc__, "folder of a finished run", "embedding[_tsne]", data=True)
     parser.add_argument("--task", default="0", help="key, name or number of the task (default: the first)")
     parser.add_list(
         "--classes",
@@ -180,11 +178,6 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"names of classes, or n for the first n (default: {SHOWN})",
     )
     parser.add_argument("--tsne", action="store_true", help="t-SNE in two dimensions instead of principal directions")
-    parser.add_argument(
-        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
-    )
-    parser.add_argument("--root", metavar="DIR", default="", help="folder of the datasets; default: the run's")
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/embedding[_tsne]")
     options = parser.parse_args(arguments)
 
     out = plots.output(options.out, options.run, "embedding_tsne" if options.tsne else "embedding")

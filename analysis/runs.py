@@ -18,7 +18,27 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.engine.progress import progress
 from dassl.runs.open import load_trainer, read_setup
 from dassl.utils import UserError
+from dassl.utils.arguments import Parser
 from reporting.experiments import Experiment
+
+
+def run_parser(analysis: str, about: str, run: str, figure: str = "", data: bool = False) -> Parser:
+    """A parser with the arguments of analyses of one run: RUN, --load-epoch, --root (only with `data`) and --out.
+
+    Args:
+        analysis: name of its module; `about`: the docstring of the module.
+        run: which runs the analysis is for.
+        figure: name of the figure; default: that of the module.
+    """
+    parser = Parser(prog=f"python -m analysis.{analysis}", description=about.split("\n\n")[0])
+    parser.add_argument("run", metavar="RUN", help=run)
+    parser.add_argument(
+        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
+    )
+    if data:
+        parser.add_argument("--root", metavar="DIR", default="", help="folder of the datasets; default: the run's")
+    parser.add_argument("--out", metavar="NAME", help=f"figure to write; default: RUN/figures/{figure or analysis}")
+    return parser
 
 
 def open_run(

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from analysis import plots
-from analysis.runs import open_run
+from analysis.runs import open_run, run_parser
 from dassl import program
 from dassl.config import method_name
 from dassl.utils import UserError
-from dassl.utils.arguments import Parser
 from trainers.losses import cosine_logits
 from trainers.meta_networks import LinearMetaNetwork
 from trainers.mtcoop import SoftCPT
@@ -154,16 +153,11 @@ def draw(figure, rows: list[dict], names: list[str]) -> None:
 
 @program.entry
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m analysis.sharing", description=__doc__.split("\n")[0])
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run of SoftCPT with the linear meta network")
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/sharing")
+    which = "folder of a finished run of SoftCPT with the linear meta network"
+    parser = run_parser("sharing", __doc__, which, data=True)
     parser.add_argument(
         "--lr", metavar="RATE", type=float, help="learning rate of the step; default: the run's OPTIM.LR"
     )
-    parser.add_argument(
-        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
-    )
-    parser.add_argument("--root", metavar="DIR", default="", help="folder of the datasets; default: the run's")
     options = parser.parse_args(arguments)
 
     out = plots.output(options.out, options.run, "sharing")

@@ -23,11 +23,10 @@ from scipy.cluster.hierarchy import dendrogram, linkage
 from torch import Tensor
 
 from analysis import plots
-from analysis.runs import open_run
+from analysis.runs import open_run, run_parser
 from dassl import program
 from dassl.config import method_name
 from dassl.utils import UserError
-from dassl.utils.arguments import Parser
 
 COLUMNS = ("matrix", "task", "other", "cosine", "inner_product", "position")  # position of `task` in the figure
 
@@ -86,12 +85,7 @@ def draw(figure, matrices: dict[str, np.ndarray], names: list[str]) -> dict[str,
 
 @program.entry
 def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(prog="python -m analysis.tasks", description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", metavar="RUN", help="folder of a finished run of several tasks")
-    parser.add_argument(
-        "--load-epoch", metavar="N", type=int, help="epoch of the checkpoint; default: the best or newest"
-    )
-    parser.add_argument("--out", metavar="NAME", help="figure to write; default: RUN/figures/tasks")
+    parser = run_parser("tasks", __doc__, "folder of a finished run of several tasks")
     options = parser.parse_args(arguments)
 
     out = plots.output(options.out, options.run, "tasks")

@@ -21,8 +21,8 @@ from clip.image_tower import ImageTower
 from clip.model import CLIP
 from dassl.utils import UserError
 
-from .common import backbone, free_memory, options, positive, start
-from .measuring import SIDES, add_memory_options, compare, report, row, settings
+from .common import backbone, options, positive, start
+from .measuring import SIDES, add_image_options, add_memory_per_image, compare, images_of, report, settings
 
 KEPT = 25  # numbers that the plain side keeps per number of a token and layer, roughly
 NAMES = ("q", "k", "v")
@@ -94,17 +94,10 @@ class Pass:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__.splitlines()[0], n_ctx=0, suites=False)
     parser.set_defaults(backbone="ViT-B/16")
-    parser.add_argument("--images", type=positive, default=32, help="B, images per batch")
+    add_image_options(parser)
     parser.add_argument("--rank", type=positive, default=2, help="r, rank of the changes")
     parser.add_argument("--dropout", type=float, default=0.0, help="dropout rate of the low-rank paths")
     parser.add_argument("--first", type=int, default=0, help="first layer that is changed")
-    parser.add_argument(
-        "--checkpoint", action="store_true", help="our side recomputes activations in the backward pass"
-    )
-    parser.add_argument(
-        "--plain-images", type=positive, help="images of the plain side (default: as many as fit into memory)"
-    )
-    add_memory_options(parser)
     args = parser.parse_args(argv)
 
     clip = backbone(args.backbone, args.dtype, args.device)
@@ -114,18 +107,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 0 <= args.dropout < 1:
         raise UserError(f"--dropout {args.dropout}: expected a number from 0 to less than 1")
     tokens = 1 + (clip.visual.input_resolution // patch) ** 2
-    one = KEPT * layers * tokens * W * clip.dtype.itemsize  # bytes of one image on the plain side
-    wanted = args.plain_images or max(1, int(0.7 * free_memory(torch.device(args.device)) / one))
-    images = {"plain": min(wanted, args.images), "ours": args.images}
+    images = images_of(args, KEPT * layers * tokens * W * clip.dtype.itemsize)
     sides = {side: Pass(side, clip, images[side], args) for side in SIDES}
     measured, rows, notes = compare(sides, Pass("ours", clip, images["plain"], args), images, "image", args)
+    add_memory_per_image(measured, rows, images)
     if args.dropout:
         measured.pop("difference", None)
         rows = [cells for cells in rows if not cells[0].startswith("relative difference")]
     result = settings("low_rank", args) | {"plain_images": images["plain"], "tokens_per_image": tokens, **measured}
-    if not args.no_memory:
-        result["memory_mib_per_image"] = {side: result["memory_mib"][side] / images[side] for side in SIDES}
-        rows.append(row("… per image", result["memory_mib_per_image"]))
     title = (
         f"low-rank changes in the image tower, forward + backward: {args.images} images, rank {args.rank} in "
         f"{layers - args.first} of {layers} layers, dropout {args.dropout:g}"

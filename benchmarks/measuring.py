@@ -25,7 +25,7 @@ from clip.text_tower import TextTower
 from dassl.utils import counted
 from reporting.text import render
 
-from .common import relative
+from .common import free_memory, positive, relative
 
 SIDES = ("plain", "ours")
 SIDES_HEAD = ("", "plain", "ours", "ratio")
@@ -95,6 +95,24 @@ def add_memory_options(parser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--memory-only", action="store_true", help="measure memory only, no times and differences")
     group.add_argument("--no-memory", action="store_true", help="do not measure memory")
+
+
+def add_image_options(parser) -> None:
+    """Add --images, --checkpoint, --plain-images and the options of memory: of benchmarks of the image tower."""
+    parser.add_argument("--images", type=positive, default=32, help="B, images per batch")
+    parser.add_argument(
+        "--checkpoint", action="store_true", help="our side recomputes activations in the backward pass"
+    )
+    parser.add_argument(
+        "--plain-images", type=positive, help="images of the plain side (default: as many as fit into memory)"
+    )
+    add_memory_options(parser)
+
+
+def images_of(args: Namespace, size: int) -> dict[str, int]:
+    """The images of each side, where an image of the plain side takes `size` bytes."""
+    wanted = args.plain_images or max(1, int(0.7 * free_memory(torch.device(args.device)) / size))
+    return {"plain": min(wanted, args.images), "ours": args.images}
 
 
 def peaks(sides: dict[str, Callable], device: torch.device) -> dict[str, float]:
@@ -167,6 +185,13 @@ def compare(sides: dict[str, Callable], same: Callable, counts: dict[str, int], 
     if counts["plain"] < counts["ours"]:
         notes.append(f"plain ran on {counts['plain']} of the {counted(counts['ours'], unit)}: compare times per {unit}")
     return result, rows, notes
+
+
+def add_memory_per_image(result: dict, rows: list, images: dict[str, int]) -> None:
+    """Add the peak memory per image to the result and the rows of `compare`, if memory was measured."""
+    if "memory_mib" in result:
+        result["memory_mib_per_image"] = {side: result["memory_mib"][side] / images[side] for side in SIDES}
+        rows.append(row("… per image", result["memory_mib_per_image"]))
 
 
 # ---- output ----

@@ -22,8 +22,8 @@ from clip.image_tower import ImageTower
 from clip.model import CLIP
 from dassl.utils import UserError
 
-from .common import backbone, free_memory, options, positive, start
-from .measuring import SIDES, add_memory_options, compare, report, row, settings
+from .common import backbone, options, positive, start
+from .measuring import SIDES, add_image_options, add_memory_per_image, compare, images_of, report, row, settings
 
 KEPT = 20  # numbers that the plain side keeps per number of a token and layer, roughly
 SHAPE = {"first": 0, "layers": 0, "keep": False, "teacher": False, "bank": False}
@@ -112,9 +112,7 @@ def measure_methods(clip: CLIP, images: dict[str, int], args) -> tuple[dict[str,
         shape["layers"] = min(shape["layers"], deepest - shape["first"])
         found[name] = one = measure(clip, images, Namespace(**vars(args) | shape))[0]
         cells = [row(name, one["ms_per_image"])] if "ms_per_image" in one else []
-        if "memory_mib" in one:
-            one["memory_mib_per_image"] = {side: one["memory_mib"][side] / images[side] for side in SIDES}
-            cells.append(row(name, one["memory_mib_per_image"]))
+        add_memory_per_image(one, cells, images)
         rows.append((name, *(value for cell in cells for value in cell[1:])))
     return found, rows
 
@@ -122,19 +120,12 @@ def measure_methods(clip: CLIP, images: dict[str, int], args) -> tuple[dict[str,
 def main(argv: Sequence[str] | None = None) -> None:
     parser = options(__doc__.splitlines()[0], n_ctx=4, suites=False)
     parser.set_defaults(backbone="ViT-B/16", **SHAPE)
-    parser.add_argument("--images", type=positive, default=32, help="B, images per batch")
+    add_image_options(parser)
     parser.add_argument("--tasks", type=positive, default=10, help="T, tasks, each with its own prompts")
     parser.add_argument("--layers", type=int, help="layers with new prompts; 1: shallow, 0: all (deep)")
     parser.add_argument("--first", type=int, help="layer of the first prompts")
     parser.add_argument("--bank", action="store_true", help="our side begins with the tokens before layer --first")
     parser.add_argument("--methods", action="store_true", help="measure the published geometry of each method")
-    parser.add_argument(
-        "--checkpoint", action="store_true", help="our side recomputes activations in the backward pass"
-    )
-    parser.add_argument(
-        "--plain-images", type=positive, help="images of the plain side (default: as many as fit into memory)"
-    )
-    add_memory_options(parser)
     args = parser.parse_args(argv)
 
     clip = backbone(args.backbone, args.dtype, args.device)
@@ -149,9 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.bank and not args.first:
         raise UserError("--bank needs --first: the tokens of the first layer are the image's own")
     tokens = 1 + args.n_ctx + (clip.visual.input_resolution // patch) ** 2
-    one = KEPT * layers * tokens * W * clip.dtype.itemsize  # bytes of one image on the plain side
-    wanted = args.plain_images or max(1, int(0.7 * free_memory(torch.device(args.device)) / one))
-    images = {"plain": min(wanted, args.images), "ours": args.images}
+    images = images_of(args, KEPT * layers * tokens * W * clip.dtype.itemsize)
     if args.methods:
         found, rows = measure_methods(clip, images, args)
         result = settings("visual_prompts", args) | {"plain_images": images["plain"], "methods": found}
@@ -161,15 +150,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         report(result, title, rows, [], args.json, ["", *times, *memory])
         return
     measured, rows, notes = measure(clip, images, args)
+    add_memory_per_image(measured, rows, images)
     result = settings("visual_prompts", args) | {
         "plain_images": images["plain"],
         "layers": args.layers or layers - args.first,
         "tokens_per_image": tokens,
         **measured,
     }
-    if not args.no_memory:
-        result["memory_mib_per_image"] = {side: result["memory_mib"][side] / images[side] for side in SIDES}
-        rows.append(row("… per image", result["memory_mib_per_image"]))
     title = (
         f"prompts in the image tower, forward + backward: {args.images} images of {args.tasks} tasks, "
         f"{args.n_ctx} prompts in {result['layers']} of {layers} layers"
