@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -301,7 +302,7 @@ def base_to_new_table(group: Group, name: str, metric: str, larger: bool, publis
     note = (
         "H is the harmonic mean of the two means, as in published tables; its ± is over the seeds' own harmonic means"
     )
-    return Table(**{**vars(table), "notes": [*table.notes, note]})
+    return replace(table, notes=[*table.notes, note])
 
 
 def base_to_new_tasks(group: Group, name: str, metric: str, larger: bool, shots) -> Table:

@@ -80,6 +80,10 @@ class _Maker:
         self.most = shots[-1] if shots else pd.NA
         self.published = self.figures()
 
+    def at_most(self, values: pd.DataFrame) -> pd.DataFrame:
+        """The values at the largest number of images per class; all of them if no row has any."""
+        return values if pd.isna(self.most) else results.at_shots(values, self.most)
+
     def figures(self) -> pd.DataFrame | None:
         """Published figures beside the rows, with the columns of `beside` and `row`; None without any."""
         if self.options.beside is None:
@@ -110,7 +114,7 @@ class _Maker:
         if len(tasks) > 1:
             section.parts.append(self.tasks(tasks, several))
         self.against_baseline(section, self.of_tasks)
-        costs = self.values if pd.isna(self.most) else results.at_shots(self.values, self.most)
+        costs = self.at_most(self.values)
         self.costs(section, costs, costs.groupby("row")["value"].mean())
         self.details(section)
 
@@ -136,7 +140,7 @@ class _Maker:
             caption = "Each task by number of training images"
             figure = plots.curves(f"{name}-task-curves", caption, stats, shown, group.rows, self.ticks, self.styles)
         else:
-            stats = results.statistics(results.at_shots(self.of_tasks, self.most), ["row", "task"])
+            stats = results.statistics(self.at_most(self.of_tasks), ["row", "task"])
             best = self.best(plots.MOST_BARS)
             panels = {
                 task: stats[stats["task"] == task].set_index("row").reindex(best).dropna(subset="mean")
@@ -150,8 +154,7 @@ class _Maker:
 
     def best(self, most: int, trained: bool = False) -> list[str]:
         """The rows with the best means at the largest number of images, at most `most`, in the order of tables."""
-        values = results.at_shots(self.values, self.most) if not pd.isna(self.most) else self.values
-        means = values.groupby("row")["value"].mean().sort_values(ascending=not self.larger)
+        means = self.at_most(self.values).groupby("row")["value"].mean().sort_values(ascending=not self.larger)
         kept = [row for row in means.index if not (trained and row in self.group.zero_shot)][:most]
         return [row for row in self.group.rows if row in kept]
 
@@ -165,7 +168,7 @@ class _Maker:
         what = what or results.within(results.metric_text(self.values))
         table = comparison_table(group, f"{name}-test", values, baseline, what)
         part.blocks += [table] if table else []
-        at_most = values if pd.isna(self.most) else results.at_shots(values, self.most)
+        at_most = self.at_most(values)
         if baseline in set(at_most["row"]):
             found = gains(at_most, [row for row in self.best(MOST_GAINS + 1, True) if row != baseline], baseline)
             panels = {row: found.loc[row].to_frame("mean").dropna() for row in found.index[:MOST_GAINS]}
@@ -193,7 +196,7 @@ class _Maker:
         """Classes and training curves, which the reader opens."""
         group, name = self.group, self.key
         best = self.best(1, trained=True) or self.best(1)
-        runs = group.frame if pd.isna(self.most) else results.at_shots(group.frame, self.most)
+        runs = self.at_most(group.frame)
         runs = one_per_run(runs[runs["row"].isin(best)])
         seeds = runs["seed"].drop_duplicates().sort_values().head(classes.MOST_SEEDS)
         folders = list(runs.loc[runs["seed"].isin(seeds), "path"])
@@ -241,8 +244,7 @@ class _Maker:
             section.parts.append(Section(f"{name}-tasks", "Per task", [table]))
         both = results.with_harmonic(self.of_tasks).rename(columns={"H": "value"}).dropna(subset="value")
         self.against_baseline(section, both, "harmonic mean of base and new (%)")
-        base = self.values[self.values["classes"] == "base"]
-        base = base if pd.isna(self.most) else results.at_shots(base, self.most)
+        base = self.at_most(self.values[self.values["classes"] == "base"])
         stats = results.half_stats(self.values, "shots")
         harmonic = stats[stats["classes"] == "H"]
         self.costs(section, base, harmonic.groupby("row")["mean"].last(), "Harmonic mean of base and new (%)")
