@@ -1,19 +1,16 @@
 """Configuration: packages declare their settings, `get_cfg_default` collects them, `load` merges files and options."""
 
+from dassl.config.compare import RESULT_NEUTRAL_KEYS, config_hash, differences, overrides
 from dassl.config.files import parse_yaml, read_settings, read_yaml
 from dassl.config.rules import TEXTS, Rule, above, at_least, between, each, is_number, one_of
 from dassl.config.tree import (
-    RESULT_NEUTRAL_KEYS,
     check,
     clean_cfg,
-    config_hash,
     declare,
     declare_contradictions,
-    differences,
     get_cfg_default,
     load,
     nearest_setting,
-    overrides,
     settings,
     settle_method,
 )
