@@ -151,6 +151,7 @@ def run(args, cfg):
     """Build data and model; train, test or stop."""
     from dassl.config import method_name, overrides
     from dassl.engine.build import build_trainer, ignored_settings, warn_of_unused
+    from dassl.engine.loaders import sizes
     from dassl.runs.compare import unfinished, warn_of_split
     from dassl.runs.folder import log_path, tested_model
     from dassl.utils import collect_env_info, log_only, setup_logger
@@ -170,7 +171,8 @@ def run(args, cfg):
                 print(warning)
         warn_of_split(trainer, args.config_file, args.model_dir)
         if args.no_train and not args.eval_only:
-            trainer.show_built()
+            print(f"Everything is built and nothing is trained: {method_name(cfg)}, {', '.join(sizes(trainer))}")
+            print("To train: the same command without --no-train")
             return
         with program.orderly():
             if args.eval_only:

@@ -324,9 +324,7 @@ class MultiTaskTrainer(BuiltTrainer):
     def before_train(self) -> None:
         super().before_train()
         if not self._by_gradients:
-            if self.bar is not None:  # it counts batches
-                self.bar.close()
-                self.bar = None
+            self.close_bar()  # it counts batches
             return
         if self.cfg.DATALOADER.FEATURE_BANK:
             epochs = range(self.start_epoch, self.max_epoch)

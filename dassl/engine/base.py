@@ -269,6 +269,12 @@ class TrainerBase:
         while self._writers:
             self._writers.pop().close()
 
+    def close_bar(self):
+        """Remove the progress bar of the run, if there is one."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
     def close(self):
         """End everything that the trainer runs in the background. Call it when the trainer is no longer needed."""
         self.close_writer()

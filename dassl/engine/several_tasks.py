@@ -3,6 +3,16 @@
 from dassl.utils.errors import UserError
 
 
+def _of_all_keys(name):
+    """A dict's method that goes through the whole batch, and so reads every entry."""
+
+    def method(batch):
+        batch.seen.update(dict.keys(batch))
+        return getattr(dict, name)(batch)
+
+    return method
+
+
 class WatchedBatch(dict):
     """A batch that notes which of its entries are read: `seen` is a set of keys."""
 
@@ -18,21 +28,7 @@ class WatchedBatch(dict):
         self.seen.add(key)
         return super().get(key, default)
 
-    def __iter__(self):
-        self.seen.update(super().keys())  # whoever goes through the whole batch finds everything
-        return super().__iter__()
-
-    def keys(self):
-        self.seen.update(super().keys())
-        return super().keys()
-
-    def values(self):
-        self.seen.update(super().keys())
-        return super().values()
-
-    def items(self):
-        self.seen.update(super().keys())
-        return super().items()
+    __iter__, keys, values, items = map(_of_all_keys, ("__iter__", "keys", "values", "items"))
 
 
 def watched(trainer, batch):

@@ -15,7 +15,7 @@ from dassl.data.datasets import DatasetBaseMT
 from dassl.engine.base import TrainerBase
 from dassl.engine.build import DEVICE, TASKS
 from dassl.engine.confidence import fit_temperatures, measure_unknown
-from dassl.engine.loaders import LOADERS, Pair, end_workers, sizes, start
+from dassl.engine.loaders import LOADERS, Pair, end_workers, start
 from dassl.engine.progress import EpochMeter, progress, run_bar
 from dassl.engine.several_tasks import check_tasks_read, watched
 from dassl.engine.wandb_run import WandbRun, require_wandb
@@ -35,20 +35,15 @@ from dassl.utils.names import found_in
 __all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
 
 # Names that code written for Dassl imports from here; TensorBoard is slow to import.
-UTILS = (
-    "AverageMeter",
-    "MetricMeter",
-    "count_num_param",
-    "load_checkpoint",
-    "mkdir_if_missing",
-    "resume_from_checkpoint",
-)
-__getattr__ = found_in(
-    __name__,
-    dict.fromkeys((*UTILS, "save_checkpoint", "tolist_if_not"), "dassl.utils")
-    | dict.fromkeys(("build_backbone", "build_head"), "dassl.modeling")
-    | {"SummaryWriter": "torch.utils.tensorboard", "TrainerXU": "dassl.engine.compatibility", "tqdm": "tqdm"},
-)
+NAMES = {
+    "dassl.utils": "AverageMeter MetricMeter count_num_param load_checkpoint mkdir_if_missing resume_from_checkpoint "
+    "save_checkpoint tolist_if_not",
+    "dassl.modeling": "build_backbone build_head",
+    "dassl.engine.compatibility": "TrainerXU",
+    "torch.utils.tensorboard": "SummaryWriter",
+    "tqdm": "tqdm",
+}
+__getattr__ = found_in(__name__, NAMES)
 
 
 class SimpleTrainer(TrainerBase):
@@ -73,6 +68,7 @@ class SimpleTrainer(TrainerBase):
     """
 
     unknown_loader, test_paths = None, ()
+    tests_without_task = False  # whether it can test with TEST.TASK_KNOWN False
 
     def __init__(self, cfg, space=None):
         super().__init__()
@@ -100,8 +96,6 @@ class SimpleTrainer(TrainerBase):
         if not self.learns:
             self.max_epoch = 0
 
-    tests_without_task = False  # whether it can test with TEST.TASK_KNOWN False
-
     # ---- parts, in the order they are built ----
 
     def check_cfg(self, cfg):
@@ -109,20 +103,18 @@ class SimpleTrainer(TrainerBase):
 
     def build_data_loader(self):
         """Set dm, the loaders, and the properties of the data."""
-        dm = DataManager(self.cfg)
-        self.dm = dm
-        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
-        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
-        self.unknown_loader = getattr(dm, "unknown_loader", None)  # a data manager written for Dassl has none
-        self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
-        self.lab2cname = dm.lab2cname
+        self._use_data(DataManager(self.cfg))
 
     def set_tasks(self, space):
         """Set the tasks in place of data: there are no images and no loaders."""
-        self.dm = SimpleNamespace(space=space, dataset=DatasetBaseMT(space))
-        self.dm.num_classes, self.dm.lab2cname = space.num_classes, dict(space.lab2cname)
-        self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
-        self.num_classes, self.num_source_domains, self.lab2cname = space.num_classes, 0, dict(space.lab2cname)
+        known = {"num_classes": space.num_classes, "lab2cname": dict(space.lab2cname), "num_source_domains": 0}
+        self._use_data(SimpleNamespace(space=space, dataset=DatasetBaseMT(space), **known))
+
+    def _use_data(self, dm):
+        self.dm = dm
+        for name in LOADERS:  # a data manager written for Dassl does not have all of them
+            setattr(self, name, getattr(dm, name, None))
+        self.num_classes, self.num_source_domains, self.lab2cname = dm.num_classes, dm.num_source_domains, dm.lab2cname
 
     def build_model(self):
         """Build self.model and register the learned modules (register_model). By default, as in Dassl: a SimpleNet."""
@@ -147,17 +139,10 @@ class SimpleTrainer(TrainerBase):
                 "use TEST.SPLIT test and TEST.FINAL_MODEL last_step"
             )
 
-    def show_built(self):
-        """Print what would be trained, for a run that only builds the trainer."""
-        print(f"Everything is built and nothing is trained: {method_name(self.cfg)}, {', '.join(sizes(self))}")
-        print("To train: the same command without --no-train")
-
     def close(self):
         """End the worker processes of all loaders and everything else in the background."""
         super().close()
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.close_bar()
         for owner in (self, self.dm):
             for name in LOADERS:
                 end_workers(getattr(owner, name, None))
@@ -229,9 +214,7 @@ class SimpleTrainer(TrainerBase):
             checkpoints.prune(self.output_dir, self.get_model_names(), *checkpoints.kept(cfg))
 
     def after_train(self):
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.close_bar()
         if self.learns:
             print("Finished training\nFinish training")  # programs that read logs wait for one of the two lines
         if self.cfg.TEST.NO_TEST:

@@ -14,12 +14,13 @@ def found_in(module, table):
 
     Args:
         module: name of the module.
-        table: {name: module that defines the name}.
+        table: {module: the names that it defines, separated by spaces}.
     """
+    places = {name: place for place, names in table.items() for name in names.split()}
 
     def getattribute(name):
-        if name not in table:
+        if name not in places:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return getattr(imported(table[name]), name)
+        return getattr(imported(places[name]), name)
 
     return getattribute

@@ -24,7 +24,7 @@ from dassl.utils.errors import PROJECT, UserError
 from dassl.utils.names import found_in
 
 # Dassl's names for things in other modules
-__getattr__ = found_in(__name__, {"check_availability": "dassl.utils.registry", "read_image": "dassl.data.images"})
+__getattr__ = found_in(__name__, {"dassl.utils.registry": "check_availability", "dassl.data.images": "read_image"})
 
 # ---- files ----
 
