@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import train
 from dassl.metrics import METRICS
 from datasets.own import KEYS, OwnSource
 from datasets.own.splits import RULES
@@ -72,7 +73,7 @@ def test_no_run_lies_where_a_launcher_has_its_folders(page):
     assert not taken & set(folders)
 
 
-def test_a_run_from_any_folder_finds_a_relative_root_there(tmp_path):
+def test_a_run_from_any_folder_finds_a_relative_root_there(tmp_path, monkeypatch):
     """Of the page: ROOT is below the folder in which the command is given, wherever the YAML file lies."""
     (tmp_path / "yaml").mkdir()
     tasks = {"DATASET": {"NAME": "Suite", "TASKS": [{"ROOT": "photos"}]}}
@@ -85,8 +86,8 @@ def test_a_run_from_any_folder_finds_a_relative_root_there(tmp_path):
         "--trainer ZeroshotCLIP --eval-only --dataset-config-file yaml/photos.yaml --output-dir out INPUT.SIZE (64,64)"
     )
     command += " MODEL.BACKBONE.NAME tiny DATALOADER.NUM_WORKERS 0 DATALOADER.FEATURE_CACHE False"
-    done = subprocess.run([sys.executable, REPO / "train.py", *command.split()], cwd=tmp_path, capture_output=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert train.main(command.split()) == 0
     assert json.loads((tmp_path / "out/results.json").read_text())["tasks"][0]["images"] == 3
 
 

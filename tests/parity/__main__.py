@@ -9,10 +9,10 @@ from pathlib import Path
 from tests.parity.runner import NotHere, run_case
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__)
     parser.add_argument("dir", type=Path, help="folder of <case>.json, <case>.npz and clip_*.npz")
-    folder = parser.parse_args().dir
+    folder = parser.parse_args(argv).dir
     cases = [path for path in sorted(folder.glob("*.json")) if path.with_suffix(".npz").is_file()]
     if not cases:
         print(f"{folder}: no cases (<case>.json with <case>.npz beside it)", file=sys.stderr)

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.parity import on_features
+from tests.parity.__main__ import main
 from tests.parity.runner import METHODS, NotHere, run_case
 
 CASES = Path(__file__).parent / "cases"
@@ -51,39 +50,29 @@ def _case(path, content):
     return Fake()
 
 
-def test_the_command_fails_on_a_wrong_number(tmp_path):
+def test_the_command_fails_on_a_wrong_number(tmp_path, capsys):
     for name in ("clip_vit.npz", "nata.json"):
         shutil.copy(CASES / name, tmp_path)
     with np.load(CASES / "nata.npz") as stored:
         data = dict(stored)
     np.savez(tmp_path / "nata.npz", **data)
-    command = [sys.executable, "-m", "tests.parity", str(tmp_path)]
-    root = Path(__file__).parents[2]
-    good = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert good.returncode == 0 and "1 passed, 0 failed" in good.stdout
+    assert main([str(tmp_path)]) == 0 and "1 passed, 0 failed" in capsys.readouterr().out
     data["logits"] = data["logits"] * 1.001
     np.savez(tmp_path / "nata.npz", **data)
-    bad = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert bad.returncode == 1 and "FAILED logits" in bad.stdout
+    assert main([str(tmp_path)]) == 1 and "FAILED logits" in capsys.readouterr().out
     empty = tmp_path / "empty"
     empty.mkdir()
-    nothing = subprocess.run([*command[:-1], str(empty)], cwd=root, capture_output=True, text=True)
-    assert nothing.returncode == 2 and "no cases" in nothing.stderr
+    assert main([str(empty)]) == 2 and "no cases" in capsys.readouterr().err
 
 
-def test_a_case_that_does_not_run_fails_and_the_others_run(tmp_path):
+def test_a_case_that_does_not_run_fails_and_the_others_run(tmp_path, capsys):
     shutil.copy(CASES / "clip_vit.npz", tmp_path)
     case = json.loads((CASES / "cata.json").read_text())
     changes = {"shape": {"PG_TYPE": "linmean"}, "unknown": {"PG_TYP": "lin"}, "whole": {}}
     for name, change in changes.items():
         (tmp_path / f"{name}.json").write_text(json.dumps({**case, "opts": {**case["opts"], **change}}))
         shutil.copy(CASES / "cata.npz", tmp_path / f"{name}.npz")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.parity", str(tmp_path)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "1 passed, 2 failed" in done.stdout
-    assert "size mismatch for prompt_gen.proj" in done.stdout
-    assert "opts: TRAINER.MTCOOP.PG_TYP: no such setting; did you mean TRAINER.MTCOOP.PG_TYPE?" in done.stdout
+    assert main([str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "1 passed, 2 failed" in out and "size mismatch for prompt_gen.proj" in out
+    assert "opts: TRAINER.MTCOOP.PG_TYP: no such setting; did you mean TRAINER.MTCOOP.PG_TYPE?" in out

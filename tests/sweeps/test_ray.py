@@ -5,8 +5,6 @@ pip install -r requirements-ray.txt && python -m pytest -q tests/sweeps/test_ray
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -16,13 +14,14 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (requirements-ray.txt)")
 
+import sweep  # noqa: E402
 from dassl.utils import UserError  # noqa: E402
 from sweeps import ray as engine_module  # noqa: E402
 from sweeps.ray import Ray  # noqa: E402
 from sweeps.task import Origin  # noqa: E402
 from sweeps.work import DONE, FAILED, SKIPPED, Display, work  # noqa: E402
 
-from .cluster import REPO, alive, attempts, call, parent_of, repository  # noqa: E402
+from .cluster import alive, attempts, call, parent_of, repository  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +79,11 @@ def nodes_of(calls):
 
 def test_runs_are_made_on_both_nodes_and_finished_ones_are_skipped(engine, tmp_path):
     assert (engine.held, engine.slots) == (2, 4) and "2 nodes, 2 at a time" in str(engine)
-    calls = [call(tmp_path / f"run{number}", "FIRST_SECONDS", "2") for number in range(6)]
+    calls = [call(tmp_path / f"run{number}", "FIRST_SECONDS", "1") for number in range(6)]
     jobs = work(calls, engine, Display())
     assert [job.lines for job in jobs if job.state != DONE] == []
     assert all(len(attempts(each)) == 1 for each in calls)
-    assert all(job.seconds >= 2 for job in jobs)
+    assert all(job.seconds >= 1 for job in jobs)
     assert len(nodes_of(calls)) == 2
     assert {job.state for job in work(calls, engine, Display())} == {SKIPPED}
 
@@ -167,17 +166,17 @@ def test_a_node_without_the_repository_uses_the_copy_of_the_code(cluster, tmp_pa
     assert job.status == 2 and len(missing) == 1 and "/_ray_pkg_" in missing[0]
 
 
-def test_sweep_refuses_gpus_that_the_cluster_does_not_have(cluster, tmp_path):
-    words = ["sweep.py", "embedded", "--engine", "ray", "--address", cluster.address, "--gpus-per-run", "0.25"]
-    found = subprocess.run(
-        [sys.executable, *words], cwd=REPO, env={**os.environ, "OUTPUT": str(tmp_path)}, capture_output=True, text=True
-    )
-    assert found.returncode == 2 and "no node of the Ray cluster can hold a run" in found.stderr
-    assert len(found.stderr.strip().splitlines()) == 1 and not list(tmp_path.iterdir())
+def test_sweep_refuses_gpus_that_the_cluster_does_not_have(cluster, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
+    status = sweep.main(["embedded", "--engine", "ray", "--address", cluster.address, "--gpus-per-run", "0.25"])
+    ray.shutdown()
+    err = capsys.readouterr().err
+    assert status == 2 and "no node of the Ray cluster can hold a run" in err
+    assert len(err.strip().splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 def test_runs_of_a_lost_node_are_made_on_another(engine, cluster, tmp_path):  # the last test: a node is gone
-    calls = [call(tmp_path / f"run{number}", "FIRST_SECONDS", "8") for number in range(4)]
+    calls = [call(tmp_path / f"run{number}", "FIRST_SECONDS", "4") for number in range(4)]
 
     def remove():
         cluster.remove_node(cluster.second, allow_graceful=False)

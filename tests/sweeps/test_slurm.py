@@ -6,21 +6,20 @@ pip install -r requirements-slurm.txt && python -m pytest -q tests/sweeps/test_s
 import os
 import signal
 import stat
-import subprocess
-import sys
 import time
 
 import pytest
 
 submitit = pytest.importorskip("submitit", reason="submitit is not installed (requirements-slurm.txt)")
 
+import sweep  # noqa: E402
 from dassl.utils import UserError  # noqa: E402
 from sweeps import slurm  # noqa: E402
 from sweeps.slurm import Pack, Request, Slurm  # noqa: E402
 from sweeps.task import Origin  # noqa: E402
 from sweeps.work import DONE, FAILED, SKIPPED, Display, work  # noqa: E402
 
-from .cluster import REPO, attempts, call, parent_of, repository  # noqa: E402
+from .cluster import attempts, call, parent_of, repository  # noqa: E402
 
 # Stand-ins: sbatch starts the elements of an array in the background, sacct and scontrol read and write $SLURM_STATE.
 SBATCH = """#!/bin/sh
@@ -210,16 +209,11 @@ def test_script_asks_for_what_the_options_say(tmp_path):
     assert "array=0-999%1000" in Request().script(5000, tmp_path) and "gpus" not in Request().script(1, tmp_path)
 
 
-def test_dry_run_prints_the_script(tmp_path):
+def test_dry_run_prints_the_script(tmp_path, monkeypatch, capsys):
     words = ["embedded", "--rows", "ZeroshotCLIP", "--shots", "1", "--engine", "slurm", "--pack", "4", "--dry-run"]
-    found = subprocess.run(
-        [sys.executable, "sweep.py", *words],
-        cwd=REPO,
-        env={**os.environ, "OUTPUT": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert found.returncode == 0, found.stderr
-    assert "# #SBATCH --time=60" in found.stdout and f"submitit.core._submit {tmp_path}/output/slurm" in found.stdout
-    commands = [line for line in found.stdout.splitlines() if not line.startswith("#")]
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
+    assert sweep.main(words) == 0
+    out = capsys.readouterr().out
+    assert "# #SBATCH --time=60" in out and f"submitit.core._submit {tmp_path}/output/slurm" in out
+    commands = [line for line in out.splitlines() if not line.startswith("#")]
     assert len(commands) == 1 and "train.py" in commands[0] and not list(tmp_path.iterdir())
