@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from dassl.utils import UserError, atomic_write, mkdir_if_missing
-from reporting.figures import DPI, STYLE, series, wrapped  # noqa: F401  part of this module, too
+from reporting.figures import DPI, STYLE, rendered, series, wrapped  # noqa: F401  part of this module, too
 
 MAP = "viridis"  # perceptually uniform, also for colour-blind readers
 ENDINGS = (".png", ".pdf", ".csv")
@@ -57,20 +57,13 @@ def figure(path: str, columns: Sequence[str], rows: Sequence[dict], width: float
         drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")  # the DPI affects the width of text
         FigureCanvasAgg(drawn)
         yield drawn
-        drawn.draw_without_rendering()  # computes the layout once for both files
-        drawn.set_layout_engine("none")
-        box = drawn.get_tightbbox().padded(0.1)  # inches
-        files = {}
-        for ending, about in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):  # same input, same bytes
-            buffer = io.BytesIO()
-            drawn.savefig(buffer, format=ending[1:], dpi=DPI, metadata=about, bbox_inches=box)
-            files[path + ending] = buffer.getvalue()
-    files[path + ".csv"] = as_csv(columns, rows).encode()
+        files = rendered(drawn, ("png", "pdf"), margin=0.1)
+    files["csv"] = as_csv(columns, rows).encode()
     mkdir_if_missing(os.path.dirname(os.path.abspath(path)))
-    for name, content in files.items():
-        with atomic_write(name, "wb") as stream:
+    for ending, content in files.items():
+        with atomic_write(f"{path}.{ending}", "wb") as stream:
             stream.write(content)
-        print(name)
+        print(f"{path}.{ending}")
 
 
 def as_csv(columns: Sequence[str], rows: Sequence[dict]) -> str:

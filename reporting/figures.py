@@ -10,7 +10,7 @@ import html
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 # Okabe and Ito, "Color Universal Design" (2008), without yellow, which is too pale for points on white, and with
@@ -33,6 +33,11 @@ STYLE = {
     "pdf.fonttype": 42,  # text that can be searched and copied
 }
 DPI = 150
+FILES = {  # options of the files of a figure; without dates, so that the same numbers give the same bytes
+    "svg": {"transparent": True, "metadata": {"Date": None, "Creator": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+    "png": {"dpi": DPI, "metadata": {"Software": None}},
+}
 PREFIX = "\x1a"  # stands for the beginning of ids and classes, which `Figure.inline` chooses
 INK, GRID = COLOURS[-1], "#dedede"  # in the page: the colour of the text and of thin lines
 ON_PAGE = {
@@ -98,21 +103,22 @@ def draw(name: str, caption: str, description: str, size: tuple[float, float], p
         figure = Canvas(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         paint(figure)
-        figure.draw_without_rendering()  # the layout is computed once for all files
-        figure.set_layout_engine(None)  # not "none", which draws every file twice
-        box = figure.get_tightbbox().padded(0.05)  # inches
+        files = rendered(figure, FILES, margin=0.05)
+    vector = files.pop("svg").decode()
+    return Figure(name, caption, description, _inline(vector, caption, description), files)
 
-        def saved(kind: str, **options) -> bytes:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, bbox_inches=box, **options)
-            return buffer.getvalue()
 
-        vector = saved("svg", transparent=True, metadata={"Date": None, "Creator": None})
-        files = {  # without dates, so that the same numbers give the same bytes
-            "pdf": saved("pdf", metadata={"CreationDate": None}),
-            "png": saved("png", dpi=DPI, metadata={"Software": None}),
-        }
-    return Figure(name, caption, description, _inline(vector.decode(), caption, description), files)
+def rendered(figure, kinds: Iterable[str], margin: float) -> dict[str, bytes]:
+    """{kind: content} of the files of a matplotlib Figure, with a margin in inches around everything drawn."""
+    figure.draw_without_rendering()  # the layout is computed once for all files
+    figure.set_layout_engine(None)  # not "none", which draws every file twice
+    box = figure.get_tightbbox().padded(margin)
+    files = {}
+    for kind in kinds:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, bbox_inches=box, **FILES[kind])
+        files[kind] = buffer.getvalue()
+    return files
 
 
 def _inline(svg: str, title: str, description: str) -> str:
