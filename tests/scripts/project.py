@@ -75,6 +75,7 @@ class Project:
         for module in ("sweeps.__main__", "sweeps.scripts"):
             monkeypatch.setattr(f"{module}.Local", lambda slots: Engine(slots, self.calls))
         monkeypatch.setattr("analysis.sweep.main", self.figures.append)
+        monkeypatch.setattr("reporting.page.build", lambda frame, folder, options: folder / "index.html")
         for name in VARIABLES:
             monkeypatch.delenv(name, raising=False)
 

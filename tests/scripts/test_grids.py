@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reporting.page import build
 from tests.scripts.project import split_arguments
 
 
@@ -21,9 +22,13 @@ def test_demo_runs_four_methods_at_four_numbers_of_shots(project):
     assert [run[0]["--seed"] for run in runs[:5]] == ["1", "2", "3", "4", "5"]
 
 
-def test_demo_prints_a_table_and_a_curve(project):
+def test_demo_prints_a_table_a_curve_and_a_page(project, monkeypatch):
+    monkeypatch.setattr("reporting.page.build", build)
     done = project.sh("demo.sh", JOBS="1", SEEDS="1 2")
     assert done.returncode == 0, done.stderr
+    (page,) = re.findall(r"all results as a page: (.*)", done.stdout)
+    assert page == f"{project.folder}/output/icon5/report/index.html" and Path(page).is_file()
+    monkeypatch.setattr("reporting.page.build", lambda frame, folder, options: page)
     assert len(project.runs()) == 25
     table = table_of(done)
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table if "--" not in line]
