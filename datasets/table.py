@@ -16,17 +16,7 @@ from datasets.known.row import Row
 from datasets.known.rs8 import ROWS as REMOTE_SENSING
 from datasets.known.rs8 import RS8
 
-__all__ = [
-    "ELEVATER20",
-    "FASHION20",
-    "GENERAL10",
-    "IMAGENET",
-    "PLANT6",
-    "REMOTE_SENSING",
-    "ROWS",
-    "RS8",
-    "Row",
-]
+__all__ = ["ELEVATER20", "FASHION20", "GENERAL10", "IMAGENET", "PLANT6", "REMOTE_SENSING", "ROWS", "RS8", "Row"]
 
 
 def _all_rows() -> dict[str, Row]:

@@ -153,10 +153,7 @@ def _variants(name: str, own: dict, chosen: dict[str, list[str]]) -> dict[str, d
 NUMBER = r"[1-9][0-9]*"
 ANALYSES = {  # grid: (script, {variable: (pattern, description of its words)})
     "backbones": ("analysis_backbones", {"BACKBONES": (r"[A-Za-z0-9._:/-]+", "names of backbones")}),
-    "lengths": (
-        "analysis_length",
-        dict.fromkeys(("LENGTHS", "TASK_LENGTHS"), (NUMBER, "numbers of tokens")),
-    ),
+    "lengths": ("analysis_length", dict.fromkeys(("LENGTHS", "TASK_LENGTHS"), (NUMBER, "numbers of tokens"))),
     "task_features": ("analysis_task_feature", {"DIMS": (NUMBER, "numbers of dimensions")}),
     "stability": ("analysis_stability", {"SHOTS_LIST": (NUMBER, "numbers of images per class")}),
 }

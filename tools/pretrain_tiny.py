@@ -178,13 +178,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="bf16 is faster only on CPUs with bfloat16 arithmetic",
     )
     add("--every", type=int, default=400, help="steps between evaluations on the suite (default %(default)s)")
-    add(
-        "--exclude",
-        nargs="*",
-        default=(),
-        metavar="SET",
-        help="further icon sets to exclude (names or patterns)",
-    )
+    add("--exclude", nargs="*", default=(), metavar="SET", help="further icon sets to exclude (names or patterns)")
     add("--limit", type=int, help="most drawings per set, for a trial")
     add("--seed", type=int, default=0, help="default %(default)s")
     add("--threads", type=int, default=os.cpu_count() or 1, help="default: all cores (%(default)s)")

@@ -12,15 +12,7 @@ from dassl.metrics import METRICS
 from dassl.runs.checkpoints import saved_epochs
 from dassl.runs.folder import replacing
 from dassl.runs.record import COMPLETE, CONFIG, FAILED, INTERRUPTED, RESULTS, TASKS, known_results
-from dassl.utils import (
-    atomic_write,
-    count_num_param,
-    git_commit,
-    log_only,
-    peak_memory_bytes,
-    versions,
-    write_json,
-)
+from dassl.utils import atomic_write, count_num_param, git_commit, log_only, peak_memory_bytes, versions, write_json
 from dassl.utils.errors import describe as describe_error
 from dassl.utils.errors import is_user_error
 from dassl.utils.tools import without_home

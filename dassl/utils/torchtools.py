@@ -2,12 +2,7 @@
 
 from torch import nn
 
-from dassl.runs.checkpoint_file import (
-    load_checkpoint,
-    load_pretrained_weights,
-    resume_from_checkpoint,
-    save_checkpoint,
-)
+from dassl.runs.checkpoint_file import load_checkpoint, load_pretrained_weights, resume_from_checkpoint, save_checkpoint
 from dassl.utils.registry import check_availability
 from dassl.utils.tools import count_num_param
 

@@ -162,11 +162,7 @@ ROWS = (
         "a photo of a {}, a type of flower.",
         "mean_acc",
         needs=("imagelabels.mat", "cat_to_name.json"),
-        other_folders=(
-            "flowers-102",
-            "flowers102",
-            "102flowers",
-        ),
+        other_folders=("flowers-102", "flowers102", "102flowers"),
         published_images=8_189,
         source="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/ (102flowers.tgz, imagelabels.mat); "
         "cat_to_name.json: Google Drive 1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0",
@@ -201,11 +197,7 @@ ROWS = (
         "a photo of a {}, a type of pet.",
         "mean_acc",
         needs=("annotations/trainval.txt", "annotations/test.txt"),
-        other_folders=(
-            "oxford-iiit-pet",
-            "oxford-iiit-pets",
-            "pets",
-        ),
+        other_folders=("oxford-iiit-pet", "oxford-iiit-pets", "pets"),
         published_images=7_349,
         source="https://www.robots.ox.ac.uk/~vgg/data/pets/data/ (images.tar.gz, annotations.tar.gz)",
         coop="1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs",

@@ -41,11 +41,7 @@ ROWS = (
         "general object",
         image_folders=("images/train", "images/val"),
         train_folders=("images/train",),
-        other_folders=(
-            "ILSVRC2012",
-            "ILSVRC",
-            "imagenet-1k",
-        ),
+        other_folders=("ILSVRC2012", "ILSVRC", "imagenet-1k"),
         published_images=1_331_167,
         download_size="145 GB",
         source="https://image-net.org (ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar; an account is needed); "

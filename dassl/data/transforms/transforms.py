@@ -98,12 +98,7 @@ declare("INPUT.CUTOUT_LEN", 16, allowed=between(0, 10_000), help="cutout: side o
 declare("INPUT.GN_MEAN", 0.0, help="gaussian_noise: mean")
 declare("INPUT.GN_STD", 0.15, allowed=at_least(0), help="gaussian_noise: standard deviation")
 declare("INPUT.RANDAUGMENT_N", 2, allowed=between(0, 100), help="randaugment*: operations per image")
-declare(
-    "INPUT.RANDAUGMENT_M",
-    10,
-    allowed=between(0, 30),
-    help="randaugment: magnitude",
-)
+declare("INPUT.RANDAUGMENT_M", 10, allowed=between(0, 30), help="randaugment: magnitude")
 declare("INPUT.COLORJITTER_B", 0.4, allowed=at_least(0), help="colorjitter: brightness")
 declare("INPUT.COLORJITTER_C", 0.4, allowed=at_least(0), help="colorjitter: contrast")
 declare("INPUT.COLORJITTER_S", 0.4, allowed=at_least(0), help="colorjitter: saturation")
