@@ -32,18 +32,9 @@ ICON8 = tuple(key for key in ICON13.task_keys if key not in ICON5)  # the other 
 
 # CoOp's eleven datasets, i.e. General-10 and ImageNet, in the order of most papers' tables.
 GENERAL11 = (
-    "ImageNet",
-    "Caltech101",
-    "OxfordPets",
-    "StanfordCars",
-    "OxfordFlowers",
-    "Food101",
-    "FGVCAircraft",
-    "SUN397",
-    "DescribableTextures",
-    "EuroSAT",
-    "UCF101",
-)
+    "ImageNet", "Caltech101", "OxfordPets", "StanfordCars", "OxfordFlowers", "Food101", "FGVCAircraft", "SUN397",
+    "DescribableTextures", "EuroSAT", "UCF101",
+)  # fmt: skip
 
 SUITES: dict[str, tuple[str, ...]] = {
     "General10": tuple(row.name for row in GENERAL10),

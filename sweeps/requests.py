@@ -17,19 +17,10 @@ SHIFTED = {  # shifted test sets of a source, as files of configs/datasets
     **{f"{suite}_colour": tuple(f"{suite}_{style}" for style in ("shaded", "contrast", "line", "solid"))
        for suite in ("icon5", "icon13")},
 }  # fmt: skip
-OTHERS = [
-    "imagenet",
-    "caltech101",
-    "dtd",
-    "eurosat",
-    "fgvc_aircraft",
-    "food101",
-    "oxford_flowers",
-    "oxford_pets",
-    "stanford_cars",
-    "sun397",
-    "ucf101",
-]
+OTHERS = [  # ImageNet and the data sets of General-10
+    "imagenet", "caltech101", "dtd", "eurosat", "fgvc_aircraft", "food101", "oxford_flowers", "oxford_pets",
+    "stanford_cars", "sun397", "ucf101",
+]  # fmt: skip
 METHODS = {  # first argument of xd_train.sh and xd_test.sh: launcher; other names than trainers are rows of a table
     **{
         name: f"main_{name.lower()}"

@@ -15,18 +15,8 @@ from tools.drawings import OPENCLIPART, Drawings
 
 MEAN = STD = 0.5  # of every channel
 NOUNS = (
-    "photo",
-    "picture",
-    "image",
-    "icon",
-    "emoji",
-    "drawing",
-    "illustration",
-    "cartoon",
-    "symbol",
-    "clip art",
-    "sketch",
-)
+    "photo", "picture", "image", "icon", "emoji", "drawing", "illustration", "cartoon", "symbol", "clip art", "sketch",
+)  # fmt: skip
 COLOURS = {
     "red": (220, 40, 40), "orange": (240, 140, 20), "yellow": (240, 210, 40), "green": (50, 160, 60),
     "blue": (40, 90, 210), "purple": (130, 60, 170), "pink": (240, 120, 170), "brown": (130, 80, 40),

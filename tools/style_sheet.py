@@ -12,20 +12,9 @@ from PIL import Image, ImageDraw
 from datasets.icon13.styles import STYLED
 
 CLASSES = (
-    "pig",
-    "rabbit",
-    "horse",
-    "angry face",
-    "skull",
-    "thumbs up",
-    "hamburger",
-    "cookie",
-    "carrot",
-    "cactus",
-    "key",
-    "castle",
-    "bus",
-)
+    "pig", "rabbit", "horse", "angry face", "skull", "thumbs up", "hamburger", "cookie", "carrot", "cactus", "key",
+    "castle", "bus",
+)  # fmt: skip
 PICTURE, GAP, LABEL = 64, 8, 76
 
 

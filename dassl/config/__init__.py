@@ -16,33 +16,3 @@ from dassl.config.tree import (
 )
 from dassl.utils.errors import ConfigError
 from dassl.utils.methods import method_name, methods
-
-__all__ = [
-    "RESULT_NEUTRAL_KEYS",
-    "TEXTS",
-    "ConfigError",
-    "Rule",
-    "above",
-    "at_least",
-    "between",
-    "check",
-    "clean_cfg",
-    "config_hash",
-    "declare",
-    "declare_contradictions",
-    "differences",
-    "each",
-    "get_cfg_default",
-    "is_number",
-    "load",
-    "method_name",
-    "methods",
-    "nearest_setting",
-    "one_of",
-    "overrides",
-    "parse_yaml",
-    "read_settings",
-    "read_yaml",
-    "settings",
-    "settle_method",
-]

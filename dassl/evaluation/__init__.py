@@ -3,12 +3,3 @@
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase, build_evaluator
 from dassl.evaluation.classification import Classification, ClassificationMT
 from dassl.evaluation.task_unknown import TaskUnknown
-
-__all__ = [
-    "EVALUATOR_REGISTRY",
-    "Classification",
-    "ClassificationMT",
-    "EvaluatorBase",
-    "TaskUnknown",
-    "build_evaluator",
-]

@@ -16,15 +16,5 @@ from dassl.metrics.distance import compute_distance_matrix
 from dassl.metrics.registry import METRICS, Metric
 from dassl.metrics.scores import confusion_matrix
 
-__all__ = [
-    "METRICS",
-    "Batch",
-    "Metric",
-    "compute_accuracy",
-    "compute_accuracy_map",
-    "compute_distance_matrix",
-    "confusion_matrix",
-]
-
 for _module in sorted(module.name for module in iter_modules(__path__)):
     import_module(f"{__name__}.{_module}")

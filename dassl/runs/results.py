@@ -24,18 +24,9 @@ from dassl.runs.record import (
 from dassl.utils.methods import method_name
 from dassl.utils.tools import open_file
 
-SETTINGS = (
-    "trainer",
-    "method",
-    "suite",
-    "protocol",
-    "subsample_tasks",
-    "shots",
-    "epochs",
-    "backbone",
-    "precision",
-    "split",
-)
+SETTINGS = (  # by which runs are told apart
+    "trainer", "method", "suite", "protocol", "subsample_tasks", "shots", "epochs", "backbone", "precision", "split",
+)  # fmt: skip
 STANDARD_METRICS = ("overall_acc", "mean_acc", "macro_f1")  # in the results of every version
 # of the probabilities; tables show them with --keyword only
 CONFIDENCE_METRICS = ("top5_acc", "ece", "nll", "ece_scaled", "nll_scaled", "auroc_unknown")

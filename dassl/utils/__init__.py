@@ -2,45 +2,18 @@
 
 from dassl.utils.errors import ConfigError, NonFiniteLossError, UnknownNameError, UserError, counted, is_user_error
 from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
-from dassl.utils.names import imported
+from dassl.utils.names import found_in
 from dassl.utils.registry import Registry, check_availability
 
 # Looked up on first use: tools and meters import PyTorch, which errors and logs do not need, and the others are in
 # rooms that import this package.
-TOOLS = (
-    "atomic_write",
-    "check_isfile",
-    "collect_env_info",
-    "count_num_param",
-    "download_url",
-    "get_rng_state",
-    "git_commit",
-    "listdir_nohidden",
-    "mkdir_if_missing",
-    "open_file",
-    "peak_memory_bytes",
-    "preserved_rng",
-    "read_json",
-    "set_random_seed",
-    "set_rng_state",
-    "tolist_if_not",
-    "versions",
-    "write_json",
-)
-LAYERS = ("init_network_weights", "open_all_layers", "open_specified_layers")
-CHECKPOINTS = ("load_checkpoint", "load_pretrained_weights", "resume_from_checkpoint", "save_checkpoint")
-ELSEWHERE = {
-    "read_image": "dassl.data.images",
-    **dict.fromkeys(TOOLS, "dassl.utils.tools"),
-    **dict.fromkeys(("AverageMeter", "MetricMeter"), "dassl.utils.meters"),
-    **dict.fromkeys(CHECKPOINTS, "dassl.runs.checkpoint_file"),
-    **dict.fromkeys(LAYERS, "dassl.utils.torchtools"),
+NAMES = {
+    "dassl.utils.tools": "tools atomic_write check_isfile collect_env_info count_num_param download_url get_rng_state "
+    "git_commit listdir_nohidden mkdir_if_missing open_file peak_memory_bytes preserved_rng read_json set_random_seed "
+    "set_rng_state tolist_if_not versions write_json",
+    "dassl.utils.meters": "meters AverageMeter MetricMeter",
+    "dassl.utils.torchtools": "init_network_weights open_all_layers open_specified_layers",
+    "dassl.runs.checkpoint_file": "load_checkpoint load_pretrained_weights resume_from_checkpoint save_checkpoint",
+    "dassl.data.images": "read_image",
 }
-
-
-def __getattr__(name):
-    if name in ("meters", "tools"):
-        return imported(f"{__name__}.{name}")
-    if name in ELSEWHERE:
-        return getattr(imported(ELSEWHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = found_in(__name__, NAMES)

@@ -14,13 +14,14 @@ def found_in(module, table):
 
     Args:
         module: name of the module.
-        table: {module: the names that it defines, separated by spaces}.
+        table: {module: the names that it defines, separated by spaces; its own name stands for the module}.
     """
     places = {name: place for place, names in table.items() for name in names.split()}
 
     def getattribute(name):
         if name not in places:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return getattr(imported(places[name]), name)
+        found = imported(places[name])
+        return found if places[name].endswith(f".{name}") else getattr(found, name)
 
     return getattribute

@@ -2,20 +2,14 @@
 
 from torch import nn
 
-from dassl.runs.checkpoint_file import load_checkpoint, load_pretrained_weights, resume_from_checkpoint, save_checkpoint
+from dassl.runs.checkpoint_file import (  # noqa: F401  names of Dassl
+    load_checkpoint,
+    load_pretrained_weights,
+    resume_from_checkpoint,
+    save_checkpoint,
+)
 from dassl.utils.registry import check_availability
-from dassl.utils.tools import count_num_param
-
-__all__ = [
-    "count_num_param",
-    "init_network_weights",
-    "load_checkpoint",
-    "load_pretrained_weights",
-    "open_all_layers",
-    "open_specified_layers",
-    "resume_from_checkpoint",
-    "save_checkpoint",
-]
+from dassl.utils.tools import count_num_param  # noqa: F401
 
 
 def open_all_layers(model):

@@ -22,20 +22,9 @@ from datasets.source import Item, Source
 FOLDER = Path(__file__).resolve().parent
 MIN_POOL = 5
 TASK_KEYS = (
-    "mammals",
-    "wildlife",
-    "produce",
-    "dishes",
-    "vehicles",
-    "nature",
-    "clothing",
-    "leisure",
-    "tools",
-    "office",
-    "places",
-    "faces",
-    "hands",
-)
+    "mammals", "wildlife", "produce", "dishes", "vehicles", "nature", "clothing", "leisure", "tools", "office",
+    "places", "faces", "hands",
+)  # fmt: skip
 
 
 def read_index(folder: Path = FOLDER) -> dict[str, Any]:
