@@ -87,7 +87,7 @@ def _training(model: Classifier, config: dict, record: dict) -> str:
     shots = record.get("shots")
     facts = {
         "data": record.get("suite"),
-        "training images per class": "all" if shots == 0 else shots,
+        "training images per class": "all" if shots is not None and shots < 1 else shots,
         "protocol": record.get("protocol"),
         "epochs": record.get("epochs"),
         "backbone": f"{config['backbone']['name']} ({config['backbone']['source']})",

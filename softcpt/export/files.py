@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from clip.backbones import fetch_weights, weights_source
@@ -105,9 +105,10 @@ def write_parts(folder: Path, model: Classifier, parts: Parts, config: dict) -> 
     """Write the files of `parts`, and use.py. Returns the names of the files of CLIP_benchmark's form."""
     benchmark = []
     if config["image_tower"]:
-        save_file({name: value.contiguous() for name, value in parts.visual.state_dict().items()}, folder / TOWER)
+        tower = {name: value.contiguous() for name, value in parts.visual.state_dict().items()}
+        (folder / TOWER).write_bytes(save(tower))  # `save_file` makes files that their owner alone can read
     if parts.prompts:
-        save_file({str(layer): value for layer, value in parts.prompts.items()}, folder / PROMPTS)
+        (folder / PROMPTS).write_bytes(save({str(layer): value for layer, value in parts.prompts.items()}))
     if isinstance(parts.head, Matrix):
         tensors = {"scale": torch.tensor(parts.head.scale)}
         for position, key in enumerate(model.tasks):
@@ -118,7 +119,7 @@ def write_parts(folder: Path, model: Classifier, parts: Parts, config: dict) -> 
             elif not parts.changed and not parts.prompts:
                 benchmark.append("classifier.pt" if len(model.tasks) == 1 else f"classifier-{key}.pt")
                 torch.save(tensors[f"{key}.weight"], folder / benchmark[-1])
-        save_file(tensors, folder / MATRICES)
+        (folder / MATRICES).write_bytes(save(tensors))
     else:
         _save_program(folder / PROGRAM, parts.head, parts.visual.output_dim, method_name(model.cfg))
     (folder / SCRIPT).write_text(script(config), encoding="utf-8")
@@ -169,7 +170,8 @@ def script(config: dict) -> str:
         'open_clip.transform.PreprocessCfg(**config["preprocess_cfg"]), is_train=False)'
     )
     opened = "ImageOps.exif_transpose(Image.open(path))" if config["exif_rotate"] else "Image.open(path)"
-    lines.append(f'images = [{opened}.convert("RGBA") for path in sys.argv[1:]]  # transparent pixels become white')
+    paths = 'sys.argv[1:] or sys.exit("usage: python use.py IMAGE ...")'
+    lines.append(f'images = [{opened}.convert("RGBA") for path in {paths}]  # transparent pixels become white')
     white = 'Image.alpha_composite(Image.new("RGBA", i.size, "white"), i).convert("RGB")'
     features = f"visual(torch.stack([prepare({white}) for i in images]))"
     if matrix and config["classifier"]["normalize"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from open_clip.transformer import VisionTransformer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from clip.image_tower import ImageTower
@@ -76,8 +76,8 @@ def write_folded(folder: Path, model: Classifier, parts: Parts, preprocess: dict
         place.mkdir()
         weight = parts.visual.proj @ parts.head.weight[:, span] * (parts.head.scale / norm)  # (W, C)
         bias = torch.zeros(weight.shape[1]) if parts.head.bias is None else parts.head.bias[span]
-        save_file({**_renamed(parts.visual), "head.weight": weight.t().contiguous(), "head.bias": bias.clone()},
-                  place / "model.safetensors")  # fmt: skip
+        tensors = {**_renamed(parts.visual), "head.weight": weight.t().contiguous(), "head.bias": bias.clone()}
+        (place / "model.safetensors").write_bytes(save(tensors))
         config = _config(parts.visual, task, preprocess)
         (place / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
         found, own = _loaded(place)(images), expected[:, span]

@@ -94,6 +94,13 @@ def test_open_clip_alone_computes_the_same(method, exported, capsys, monkeypatch
     assert (target / "classifier-marks.pt").exists() == (method == "MTCoOp")
 
 
+def test_files_can_be_read_by_others_and_use_py_asks_for_images(exported, capsys, monkeypatch):
+    target = exported("MTCoOp")[1]
+    assert len({path.stat().st_mode for path in target.iterdir()}) == 1
+    with pytest.raises(SystemExit, match="usage: python use.py IMAGE"):
+        used(target, [], capsys, monkeypatch)
+
+
 def test_matrices(exported):
     """A (d, C) matrix of unit columns per task, and CLIP_benchmark's form: torch.load, then 100 f W."""
     folder, target = exported("MTCoOp")
