@@ -146,8 +146,8 @@ def _of_run(run: Run, label: str, whole: Run) -> dict:
     if status == RUNNING and not going_on(run.folder):
         status = INTERRUPTED  # it was killed
     shots = _whole(settings.get("shots"))
-    if shots is not None and shots < 1 and _untrained(run):
-        shots = None
+    if shots is not None and shots < 1:  # 0 and -1 are all images, or none
+        shots = None if _untrained(run) else -1
     protocol, source = _protocol(run, classes)
     costs, seeds = run.costs, [each.seed for each in (run, whole, *run.parts.values()) if each.seed is not None]
     return {

@@ -32,13 +32,19 @@ def pareto(costs: pd.Series, values: pd.Series, larger_is_better: bool = True) -
     return front
 
 
+def front_of(cost: str, costs: pd.DataFrame, values: pd.Series, larger_is_better: bool = True) -> list[str]:
+    """The Pareto front of one of `COSTS`. Costs and values are compared as shown: kilobytes of memory are chance."""
+    _, unit, digits = COSTS[cost]
+    return pareto((costs[cost] / unit).round(digits), values.round(2), larger_is_better)
+
+
 def costs_table(
     group: Group, name: str, runs: pd.DataFrame, values: pd.Series, what: str, larger: bool
 ) -> Table | None:
     """Value and costs per row, with marks of the Pareto fronts; None where no cost is recorded."""
     costs = costs_of(runs)
     values = values.reindex(costs.index)
-    fronts = {cost: pareto(costs[cost], values, larger) for cost in COSTS}
+    fronts = {cost: front_of(cost, costs, values, larger) for cost in COSTS}
     if costs.isna().all(axis=None):
         return None
     rows = []

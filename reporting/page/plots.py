@@ -10,7 +10,7 @@ import pandas as pd
 
 from reporting.figures import COLOURS, INK, Figure, draw, series, wrapped
 from reporting.page.blocks import number
-from reporting.page.costs import COSTS, DRAWN, pareto
+from reporting.page.costs import COSTS, DRAWN, front_of
 
 MOST_PANELS, MOST_BARS, MOST_BANDS = 24, 16, 8
 WIDTH, ACROSS = 10.4, 5  # inches of a wide figure, and its panels beside each other
@@ -161,7 +161,7 @@ def fronts(
             for row in costs.index:
                 look = _line(row, styles) | {"ls": "none", "ms": 6}
                 axis.plot(amounts[row], values.get(row, np.nan), label=row, **look)
-            front = pareto(costs[cost], values, larger)
+            front = front_of(cost, costs, values, larger)
             axis.plot(amounts[front], values[front], color=INK, lw=0.9, ls=":", drawstyle="steps-post", zorder=0)
             _cost_scale(axis, amounts)
             axis.margins(x=0.12)
@@ -169,7 +169,7 @@ def fronts(
         axes[0].set_ylabel(label)
         _legend(figure, axes)
 
-    words = {COSTS[cost][0]: " then ".join(pareto(costs[cost], values, larger)) for cost in shown}
+    words = {COSTS[cost][0]: " then ".join(front_of(cost, costs, values, larger)) for cost in shown}
     size = (3.4 * len(shown), 2.9)
     return draw(name, caption, f"Pareto fronts by rising cost. {_words(words)}", size, paint)
 

@@ -145,6 +145,11 @@ def test_zero_shot_has_no_shots_and_no_expected_seeds(three):
     assert pd.isna(row.shots) and row.n == 1 and row.missing == ()
 
 
+def test_zero_shots_of_a_trained_run_are_all_images(tmp_path):
+    write(tmp_path / "run", results=result(40.0, shots=0, protocol="all"))
+    assert set(read_frame([tmp_path]).shots) == {-1}
+
+
 def test_halves_and_other_datasets(tmp_path):
     for half, value in (("base", 80.0), ("new", 70.0)):
         data = result(value, seed=1, protocol=half)

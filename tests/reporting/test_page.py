@@ -18,7 +18,7 @@ from reporting.frame import read_frame
 from reporting.page import Options, build, plots
 from reporting.page.blocks import mark_best
 from reporting.page.comparison import compare, holm
-from reporting.page.costs import pareto
+from reporting.page.costs import COSTS, front_of, pareto
 from reporting.page.rows import groups, with_rows
 from tests.reporting.frames import frame, run, zero_shot
 from tests.reporting.written import result, write
@@ -301,6 +301,11 @@ def test_pareto_front_against_every_pair():
     assert {(costs[row], values[row]) for row in front} == {
         (costs[row], values[row]) for row in costs.index if row not in dominated
     }
+
+
+def test_costs_that_are_shown_as_equal_are_equal():
+    costs = pd.DataFrame(0.0, list("ab"), list(COSTS)).assign(memory_bytes=[725 * 2**20 + 4096.0, 725 * 2**20])
+    assert front_of("memory_bytes", costs, pd.Series([51.51, 49.04], list("ab"))) == ["a"]
 
 
 def test_best_and_second_are_compared_as_shown():
