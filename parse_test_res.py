@@ -36,7 +36,7 @@ def build_parser() -> Parser:
     parser.add_argument(
         "directory", type=Path, metavar="FOLDER", help="folder of an experiment, or with --multi-exp of several"
     )
-    parser.add_argument("more", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("more", nargs="*", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--multi-exp", action="store_true", help="a row per experiment below the folder")
     parser.add_argument("--test-log", action="store_true", help="accept logs of runs that only tested")
     parser.add_argument(

@@ -25,7 +25,8 @@ from dassl.utils.arguments import Parser
 def build_parser():
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("grid", metavar="GRID", help="YAML file, or the name of one in configs/sweeps")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="settings for all runs, e.g. OPTIM.MAX_EPOCH 5")
+    help_text = "settings for all runs, e.g. OPTIM.MAX_EPOCH 5"
+    parser.add_argument("opts", nargs="*", default=[], metavar="KEY VALUE", help=help_text)
     parser.add_argument("--engine", choices=("local", "ray", "slurm"), default="local", help="where runs are made")
     parser.add_argument("--jobs", default=os.environ.get("JOBS", ""), metavar="N", help="runs at a time")
     parser.add_argument("--gpus", default="", metavar="0,1", help="numbers of the GPUs to use (local)")

@@ -309,6 +309,9 @@ def test_several_folders_are_one_error(three, capsys):
         parse_test_res.main([str(three), str(three)])
     assert stopped.value.code == 2
     assert "expected one folder, found 2; --multi-exp shows all below a folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parse_test_res.main([])
+    assert capsys.readouterr().err.endswith("the following arguments are required: FOLDER\n")
 
 
 def test_tables_need_a_label_of_its_own_for_each_folder(three, capsys):

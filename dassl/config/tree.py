@@ -261,7 +261,8 @@ def _method_group(values):
 
 def _unknown(key, leaves, own):
     """Message for a key that is not in `leaves`."""
-    if near := nearest_key(key, leaves, own):
+    known = [leaf for leaf in leaves if ".VAL_" not in leaf or "VAL" in key.upper()]  # DATASET.SHOTS: of training
+    if near := nearest_key(key, known, own):
         return f"{key}: no such setting; did you mean {near}?"
     group = key.rpartition(".")[0] + "."
     beside = sorted(leaf.removeprefix(group) for leaf in leaves if leaf.startswith(group)) if group != "." else []

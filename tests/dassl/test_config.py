@@ -64,11 +64,11 @@ def test_all_problems_at_once_with_source_key_and_nearest(tmp_path, cfg):
         tmp_path / "a.yaml", "OPTIM:\n  LRR: 1\n  NAME: sdg\n  LR: fast\n  MAX_EPOCH: 2.5\nTEST: 3\nOPTMI:\n  LR: 1\n"
     )
     gone = str(tmp_path / "gone.yaml")
-    opts = ["OPTIM.LR", "-1", "MAX_EPOCHS", "3", "USE_CUDA", "1", "SEED"]
+    opts = ["OPTIM.LR", "-1", "MAX_EPOCHS", "3", "DATASET.SHOTS", "4", "USE_CUDA", "1", "SEED"]
     with pytest.raises(ConfigError) as caught:
         load(cfg, [file, gone], opts)
     text = str(caught.value)
-    assert text.splitlines()[0].startswith("11 problems")
+    assert text.splitlines()[0].startswith("12 problems")
     for part in (
         f"{file}: OPTIM.LRR: no such setting; did you mean OPTIM.LR?",
         f"{file}: OPTIM.NAME = sdg: expected one of adam, amsgrad, sgd, rmsprop, radam, adamw; did you mean sgd?",
@@ -79,6 +79,7 @@ def test_all_problems_at_once_with_source_key_and_nearest(tmp_path, cfg):
         f"{gone}: no such file",
         "command line: OPTIM.LR = -1.0: expected a number from 0 to 1,000,000",
         "command line: MAX_EPOCHS: no such setting; did you mean OPTIM.MAX_EPOCH?",
+        "command line: DATASET.SHOTS: no such setting; did you mean DATASET.NUM_SHOTS?",
         "command line: USE_CUDA = 1: expected True or False, found an integer",
         "command line: SEED has no value",
     ):
