@@ -25,7 +25,7 @@ REPO = Path(__file__).parents[2]
 METHODS = {
     "text_adapter": "TextAdapterCLIP",
     "image_adapter": "ImageAdapterCLIP",
-    "low_rank": "LowRankCLIP",
+    "low_rank_clip": "LowRankCLIP",
     "coupled_prompts": "WrittenCoupledPrompts",
     "class_tokens": "WrittenClassTokens",
     "late_tokens": "WrittenLateTokens",

@@ -24,7 +24,7 @@ CODE = {  # file as a page names it -> the page
     "text_adapter.py": "add-a-method.md",
     "tiny_ep20.yaml": "add-a-method.md",
     "image_adapter.py": "add-a-method.md",
-    "low_rank.py": "add-a-method.md",
+    "low_rank_clip.py": "add-a-method.md",
     "linear_head.py": "add-a-method.md",
     "my_birds_row.py": "add-a-dataset.md",
     "my_birds.py": "add-a-dataset.md",
