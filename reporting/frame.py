@@ -15,25 +15,11 @@ from dassl.utils.errors import UserError
 from reporting.experiments import Experiment, find_experiments
 
 TEXT, WHOLE, NUMBER, TRUTH = "str", "Int64", "float64", "bool"
-OF_RUN = {
-    "path": TEXT,
-    "experiment": TEXT,
-    "run": TEXT,
-    "trainer": TEXT,
-    "method": TEXT,
-    "suite": TEXT,
-    "protocol": TEXT,
-    "classes": TEXT,
-    "source_suite": TEXT,
-    "backbone": TEXT,
-    "config": TEXT,
-    "shots": WHOLE,
-    "seed": WHOLE,
-    "split": TEXT,
-    "subsample_tasks": TEXT,
-    "epochs": WHOLE,
-    "precision": TEXT,
-}
+OF_RUN = (
+    "path", "experiment", "run", "trainer", "method", "suite", "protocol", "classes", "source_suite", "backbone",
+    "config", "shots", "seed", "split", "subsample_tasks", "epochs", "precision",
+)  # fmt: skip
+OF_RUN = dict.fromkeys(OF_RUN, TEXT) | dict.fromkeys(("shots", "seed", "epochs"), WHOLE)
 OF_VALUE = {
     "task_id": WHOLE,
     "task": TEXT,

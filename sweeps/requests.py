@@ -39,9 +39,9 @@ SCRIPTS = ("per_task", "xd_train", "xd_test")  # scripts that call a launcher
 TRAINERS = {launcher.trainer for launcher in LAUNCHERS.values()} | {"SoftCPT"}
 
 
-def method_calls(name: str, words: Sequence[str]) -> list[Call]:
-    """Runs of a launcher of one method."""
-    request = Reader(name, LAUNCHERS[name]).read(words, os.environ)
+def method_calls(name: str, words: Sequence[str], **environment: str) -> list[Call]:
+    """Runs of a launcher of one method; `environment`: variables beside those of this process."""
+    request = Reader(name, LAUNCHERS[name]).read(words, {**os.environ, **environment})
     return _probe_calls(request) if request.spec.kind == "probe" else calls(request)
 
 
@@ -105,13 +105,8 @@ def per_task_calls(words: Sequence[str]) -> list[Call]:
     dataset = words[place] if len(words) > place else ""
     if not (dataset and (CONFIGS / f"datasets/{dataset}.yaml").is_file()):
         raise UsageError(f'DATASET has to be a file of configs/datasets; found "{dataset}"')
-    tasks = os.environ.get("TASKS", "").split()
-    tasks = tasks or suite_tasks(dataset, _pairs_in(words))
-    found = []
-    for task in tasks:
-        request = Reader(name, LAUNCHERS[name]).read(words[1:], {**os.environ, "TASK": str(task)})
-        found += _probe_calls(request) if request.spec.kind == "probe" else calls(request)
-    return found
+    tasks = os.environ.get("TASKS", "").split() or suite_tasks(dataset, _pairs_in(words))
+    return [call for task in tasks for call in method_calls(name, words[1:], TASK=str(task))]
 
 
 def _pairs_in(words: Sequence[str]) -> list[str]:
@@ -161,27 +156,24 @@ def transfer_targets(source: str, asked: Sequence[str]) -> list[str]:
 
 def transfer_calls(request: Request, targets: Sequence[str], first: str) -> list[Call]:
     """Tests of the models of a request on other datasets, into xd/TARGET/seedS."""
-    source = request.values["DATASET"]
-    found = []
     for target in targets:
-        if request.task and target not in SHIFTED.get(source, ()):
+        if request.task and target not in SHIFTED.get(request.values["DATASET"], ()):
             raise UsageError(
                 f"TASKID {request.task} is a task of the source, {target} has other tasks; train on the dataset of "
                 "that task"
             )
-    for call in calls(request):
-        for target in targets:
-            found.append(
-                replace(
-                    call,
-                    folder=call.folder.parent / "xd" / target / call.folder.name,
-                    dataset=CONFIGS / f"datasets/{target}.yaml",
-                    model=call.folder,
-                    first=first,
-                    label=f"{call.label}, on {target}",
-                )
-            )
-    return found
+    return [
+        replace(
+            call,
+            folder=call.folder.parent / "xd" / target / call.folder.name,
+            dataset=CONFIGS / f"datasets/{target}.yaml",
+            model=call.folder,
+            first=first,
+            label=f"{call.label}, on {target}",
+        )
+        for call in calls(request)
+        for target in targets
+    ]
 
 
 def continued_calls(request: Request, target: str, tasks: Sequence[int]) -> tuple[list[Call], list[Call]]:

@@ -341,5 +341,4 @@ def _check_history(optimizer):
 
 
 def _without_module(state_dict):
-    prefix = "module."
-    return {name[len(prefix) :] if name.startswith(prefix) else name: value for name, value in state_dict.items()}
+    return {name.removeprefix("module."): value for name, value in state_dict.items()}
