@@ -44,6 +44,8 @@ def check(trainer) -> None:
     learner = trainer.model
     if not isinstance(learner, SoftCPT):
         raise UserError(f"{method_name(trainer.cfg)} has no meta network: expected a run of SoftCPT")
+    if trainer.tagging is not None:
+        raise UserError("the proposition is computed for one class per image, and this run has tagging tasks")
     if learner.csc or not isinstance(learner.prompt_gen, LinearMetaNetwork):
         c = trainer.cfg.TRAINER.MTCOOP
         raise UserError(

@@ -71,7 +71,7 @@ class Suite(DatasetBaseMT):
         self.more_images = False
         names = new_names(settings.TASK_NAMES, wanted.every)
         samples = {name: Sample(source, cfg, listed.get(name)) for name, source in self.sources.items()}
-        several = any(sample.several for sample in samples.values())
+        several = any(source.several for source in self.sources.values())
         known: dict[tuple[str, str, str], DatumMT] = {}  # images that may get more labels
         splits: dict[str, list[DatumMT]] = {split: [] for split in SPLITS}
         unknown: list[DatumMT] = []  # of new classes
@@ -98,8 +98,9 @@ class Suite(DatasetBaseMT):
                         item = getattr(source, part)[place]
                         label = new_label[item.label]
                         if several and (first := known.get((dataset, split, item.path))):
-                            first.label.append(label)
-                            first.task.append(len(space))
+                            if (len(space), label) not in labels_of(first):  # a file may list an image twice
+                                first.label.append(label)
+                                first.task.append(len(space))
                             continue
                         where = ([label], [len(space)]) if several else (label, len(space))
                         datum = DatumMT(f"{source.root}/{item.path}", *where, item.domain, task.classnames[label])

@@ -66,6 +66,8 @@ def choose(path: Path, source: Source, row: Row | None, shots: int) -> Chosen:
     found = {part: finder.places(part) for part in entries}
     finder.report()
     train, val = found["train"], found.get("val")
+    if source.several:
+        train, val = _with_tags(source, train), val and _with_tags(source, val)
     if both := sorted(set(train) & set(val or ())):
         names = [getattr(source, place.part)[place.index].path for place in both]
         raise UserError(f"{path}: {counted(len(both), 'image')} in both train and val: {some(names)}")
@@ -73,15 +75,26 @@ def choose(path: Path, source: Source, row: Row | None, shots: int) -> Chosen:
     return Chosen(_sorted(source, train), None if val is None else _sorted(source, val), most)
 
 
+def _with_tags(source: Source, places: Sequence[Place]) -> list[Place]:
+    """The places, each once, and those of all further classes of their images in tagging tasks."""
+    parts = {place.part: [own.index for own in places if own.part == place.part] for place in places}
+    return [Place(part, index) for part, own in parts.items() for index in source.with_tags(part, own)]
+
+
 def _sorted(source: Source, places: Sequence[Place]) -> tuple[Place, ...]:
     return tuple(sorted(places, key=lambda place: getattr(source, place.part)[place.index]))
 
 
 def _check_shots(path: Path, source: Source, train: Sequence[Place], shots: int) -> int:
-    """The most images of a class. Raises UserError if DATASET.NUM_SHOTS is another number."""
+    """The most images of a class. Raises UserError if DATASET.NUM_SHOTS is another number.
+
+    Where images have several labels, classes may have more images than DATASET.NUM_SHOTS, which is returned then.
+    """
     counts = Counter((item.task, item.label) for p in train for item in (getattr(source, p.part)[p.index],))
     most = max(counts.values())
     full = max(Counter((item.task, item.label) for item in source.train).values(), default=0)
+    if source.several and most > shots >= 1:
+        return shots
     if most > shots >= 1 or most < min(shots, full):
         raise UserError(
             f"{path} lists {most} training images per class, and DATASET.NUM_SHOTS is {shots}; set it to {most}, or "

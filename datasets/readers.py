@@ -258,15 +258,20 @@ def ucf101(row: Row, folder: Path) -> Raw:
 
 
 def webdataset(row: Row, folder: Path) -> Raw:
-    """classnames.txt: a class per line; <images>/labels.tsv: lines of `train/image.jpg label`, separated by a tab."""
+    """classnames.txt: a class per line; <images>/labels.tsv: lines of `train/image.jpg label`, separated by a tab.
+
+    In a tagging task, an image has one or several labels, separated by blanks.
+    """
     names, path = lines_of(folder / "classnames.txt"), folder / row.images / LABELS_FILE
     pools: dict[str, list[Item]] = {"train": [], "test": []}
     for line in lines_of(path):
         image, _, label = line.partition("\t")
         part = image.partition("/")[0]
-        if part not in pools or not label.isdigit() or int(label) >= len(names):
-            raise _malformed(path, line, f"train/ or test/ and an image, a tab, and a label below {len(names)}")
-        pools[part].append(Item(image, int(label)))
+        labels = label.split() if row.tagging else [label]
+        if part not in pools or not labels or not all(each.isdigit() and int(each) < len(names) for each in labels):
+            what = "labels" if row.tagging else "a label"
+            raise _malformed(path, line, f"train/ or test/ and an image, a tab, and {what} below {len(names)}")
+        pools[part] += [Item(image, int(each)) for each in labels]
     return Raw([tuple(names)], pools)
 
 

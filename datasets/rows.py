@@ -90,7 +90,7 @@ class RowSource:
         self._check_classes(where, split)
         splits.check_labels(f"{row.name} ({where})", split)
         if path:
-            splits.check_once(f"{row.name} ({where})", split)
+            splits.check_once(f"{row.name} ({where})", split, range(len(self.task_keys)) if row.tagging else ())
         if not split.test or not (split.train or self.test_only or self.absent(root)):
             raise ValueError(f"{row.name} ({where}): no image to {'train' if split.test else 'test'} on was found")
         if not listed:

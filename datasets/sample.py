@@ -14,12 +14,12 @@ from datasets.source import SPLITS, Source
 class Sample:
     """The images of a source that a run uses, or their labels if images have several.
 
-    Images with labels of several tasks are drawn for all tasks and classes of the source at once. So a run of some of
-    its tasks or classes has the same labels of these as a run of all.
+    Images with several labels are drawn for all tasks and classes of the source at once. So a run of some of its tasks
+    or classes has the same labels of these as a run of all. An image that is drawn for a class of a tagging task has
+    all its classes of that task, because the others would count as absent.
 
     Attributes:
         source: the dataset.
-        several: whether an image of it has several labels, i.e. several items with one path.
 
     Args:
         source: the dataset.
@@ -29,8 +29,6 @@ class Sample:
 
     def __init__(self, source: Source, cfg, listed: Chosen | None = None):
         self.source, self.cfg, self.listed = source, cfg, listed
-        lists = [getattr(source, split) for split in SPLITS] if len(source.tasks) > 1 else []
-        self.several = any(len({item.path for item in items}) < len(items) for items in lists)
 
     def places(self, task: int, split: str, labels: Container[int]) -> tuple[dict[str, list[int]], bool]:
         """The images, or labels, of some classes of a task that a run uses as its `split`.
@@ -47,11 +45,11 @@ class Sample:
         if self.listed and (split == "train" or self.listed.val is not None):
             kept = self.listed.places(self.source, split, task, labels)
             return kept, sum(map(len, kept.values())) < len(there)
-        if self.several:
+        if self.source.several:
             kept = [place for place in there if place in self._shared[split]]
         else:
-            used = {place.index for place in self.listed.train if place.part == split} if self.listed else ()
-            kept = self._draw(few_shot, [place for place in there if place not in used], split)
+            used = self._listed_for_training(split)
+            kept = self._draw(few_shot, [place for place in there if items[place].path not in used], split)
         return {split: kept}, len(kept) < len(there)
 
     @cached_property
@@ -67,8 +65,17 @@ class Sample:
     @cached_property
     def _shared(self) -> dict[str, set[int]]:
         """For training and validation the places of the labels drawn from images with several labels."""
-        sizes = {split: range(len(getattr(self.source, split))) for split in SPLITS[:2]}
-        return {split: set(self._draw(few_shot_labels, size, split)) for split, size in sizes.items()}
+        found = {}
+        for split in SPLITS[:2]:
+            used = self._listed_for_training(split)
+            places = [place for place, item in enumerate(getattr(self.source, split)) if item.path not in used]
+            found[split] = self.source.with_tags(split, self._draw(few_shot_labels, places, split))
+        return found
+
+    def _listed_for_training(self, split: str) -> set[str]:
+        """Paths of the images of a part of the split that the file of DATASET.FEWSHOT_SPLIT lists for training."""
+        items = getattr(self.source, split)
+        return {items[place.index].path for place in self.listed.train if place.part == split} if self.listed else set()
 
     def _draw(self, draw: Callable, places: Collection[int], split: str) -> list[int]:
         """The places that `few_shot` or `few_shot_labels` draws."""

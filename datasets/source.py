@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import NamedTuple
 
 from dassl.data.tasks import Task
@@ -64,6 +64,21 @@ class Source:
     split_from: str = ""
     domains: tuple[str, ...] = ()
     save: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def several(self) -> bool:
+        """Whether an image has several labels, i.e. several items with one path."""
+        if len(self.tasks) == 1 and not self.tasks[0].tagging:
+            return False
+        lists = (getattr(self, split) for split in SPLITS)
+        return any(len({item.path for item in items}) < len(items) for items in lists)
+
+    def with_tags(self, part: str, places: Iterable[int]) -> set[int]:
+        """Places in the list `part`, and those of all further classes of their images in tagging tasks."""
+        items, found = getattr(self, part), set(places)
+        tagging = {t for t, task in enumerate(self.tasks) if task.tagging}
+        images = {(items[place].path, items[place].task) for place in found if items[place].task in tagging}
+        return found | {place for place, item in enumerate(items) if images and (item.path, item.task) in images}
 
     def split_digest(self, task: int) -> str:
         """SHA-256 over class names, paths and labels of all splits of one task. Independent of the data root."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from operator import attrgetter
@@ -59,23 +59,36 @@ class Split:
 
 
 def by_rule(raw: Raw, rule: str) -> Split:
-    """Divide a reader's pools by one of `RULES`, given as its key."""
-    split, path = Split(raw.classnames, [], [], [], dict(enumerate(raw.task_names))), attrgetter("path")
+    """Divide a reader's pools by one of `RULES`, given as its key. An image of several classes counts as its rarest."""
+    split = Split(raw.classnames, [], [], [], dict(enumerate(raw.task_names)))
     if rule in SAVED_NOWHERE:  # the pools are the splits; validation and training may be missing
         split.train, split.val, split.test = (raw.pools.get(part, []) for part in SPLITS)
     elif rule == "official-test":
-        split.val, split.train = divide(raw.pools["train"], lambda n: [round(0.2 * n)], lambda item: item.label, path)
+        pool = raw.pools["train"]
+        split.val, split.train = _divide_images(pool, lambda n: [round(0.2 * n)], lambda item: item.label)
         split.test = raw.pools["test"]
     else:
         group = {"per-class": lambda item: (item.task, item.label), "per-task": lambda item: item.task}[rule]
         for pool in raw.pools.values():
-            parts = divide(pool, lambda n: [round(0.5 * n), round(0.2 * n)], group, path)
+            parts = _divide_images(pool, lambda n: [round(0.5 * n), round(0.2 * n)], group)
             for name, items in zip(SPLITS, parts, strict=True):
                 getattr(split, name).extend(items)
     if rule not in SAVED_NOWHERE:
         for part in SPLITS:
             getattr(split, part).sort()  # as in the saved file, so that the number of an image in its split stays
     return split
+
+
+def _divide_images(
+    items: Sequence[Item], sizes: Callable[[int], Sequence[int]], group: Callable[[Item], Hashable]
+) -> list[list[Item]]:
+    """`divide` images; all items of one path stay together, in the group of the item that is rarest."""
+    count, images = Counter(map(group, items)), defaultdict(list)
+    for item in items:
+        images[item.path].append(item)
+    rarest = [min(own, key=lambda item: (count[group(item)], item)) for own in images.values()]
+    parts = divide(rarest, sizes, group, attrgetter("path"))
+    return [[item for one in part for item in images[one.path]] for part in parts]
 
 
 def divide(
@@ -213,8 +226,11 @@ def check_labels(where: str, split: Split) -> None:
         )
 
 
-def check_once(where: str, split: Split) -> None:
-    """Raise ValueError with the number of images in two splits or with two labels of one task, and the first ones."""
+def check_once(where: str, split: Split, tagging: Collection[int] = ()) -> None:
+    """Raise ValueError with the number of images in two splits or with two labels of one task, and the first ones.
+
+    Images may have several labels of the tasks `tagging`.
+    """
     seen: dict[tuple[int, str], tuple[str, int]] = {}
     bad = []
     for part in SPLITS:
@@ -222,12 +238,13 @@ def check_once(where: str, split: Split) -> None:
             other, label = seen.setdefault((item.task, item.path), (part, item.label))
             if other != part:
                 bad.append(f"{item.path} in {other} and {part}")
-            elif label != item.label:
+            elif label != item.label and item.task not in tagging:
                 bad.append(f"{item.path} in {part} with the labels {label} and {item.label}")
     if bad:
         raise ValueError(
             f"{where}: {counted(len(bad), 'image')} in more than one split or with several labels, which makes "
-            f"results invalid: {_first(bad)}. Download the file again, or delete it to create a new split."
+            f"results invalid: {_first(bad)}. Download the file again, or delete it to create a new split; only a task "
+            "with METRIC mAP may have several labels per image."
         )
 
 

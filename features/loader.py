@@ -74,9 +74,11 @@ class FeatureLoader:
         views: KeyedViews = loader.dataset
         self.items = views.data_source
         self.seed = None if epochs is None else views.seed
-        # (task, label) pairs of each image; with several pairs of one image, batches contain coded labels (B, N)
+        # (task, label) pairs of each image; with several pairs of one image or a tagging task, labels are coded (B, N)
         self._labels = [labels_of(item) for item in self.items]
-        self._space = getattr(views, "space", None) if any(len(pairs) > 1 for pairs in self._labels) else None
+        space = getattr(views, "space", None)
+        coded = any(len(pairs) > 1 for pairs in self._labels) or getattr(space, "tagging", None) is not None
+        self._space = space if coded else None
         self._stamps = [image_stamp(item.impath) for item in self.items]
         self._keys = [None if epochs is None else image_key(item, views.image_root) for item in self.items]
         # In the order of images, so that each image is decoded once for all its views.

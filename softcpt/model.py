@@ -32,7 +32,8 @@ class Prediction:
     Attributes:
         path: path of the image; "" for an image without one.
         task: key of the task.
-        classes: (name, probability) pairs, the most probable first. Probabilities of all classes of a task sum to one.
+        classes: (name, probability) pairs, the most probable first. Probabilities of all classes of a task sum to one;
+            in a tagging task, each is the probability that the image has the class.
         error: why the image was not classified, in one line; then `task` and `classes` are empty.
     """
 
@@ -134,7 +135,7 @@ class Classifier:
             For each image a record per task, in order.
 
         Raises:
-            UserError: the run has no such task, or something is not an image.
+            UserError: the run has no such task, or something is not an image; or zero-shot CLIP in a tagging task.
             FileNotFoundError: there is no image at all.
         """
         found = []
@@ -157,6 +158,11 @@ class Classifier:
         chosen, found = self.positions(task), entries(images)
         if topk < 1:
             raise UserError(f"topk {topk}: expected at least 1")
+        if (tagging := [t for t in chosen if self.space.tasks[t].tagging]) and not self.trainer.learns:
+            raise UserError(
+                f"{self.tasks[tagging[0]]} is a tagging task: zero-shot CLIP ranks images by its logits, but has no "
+                "probabilities of tags; choose another task, or a trained model"
+            )
         return self._stream(found, chosen, topk, batch_size or self.cfg.DATALOADER.TEST.BATCH_SIZE, progress)
 
     def _stream(self, found, chosen, topk, size, progress) -> Iterator[list[Prediction]]:
@@ -197,7 +203,8 @@ class Classifier:
         found = []
         for position, row in zip(chosen, rows, strict=True):
             names = self.space.tasks[position].classnames
-            best = row.softmax(-1).topk(min(topk, len(names)))
+            probabilities = row.sigmoid() if self.space.tasks[position].tagging else row.softmax(-1)
+            best = probabilities.topk(min(topk, len(names)))
             pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
             found.append(Prediction(path, self.tasks[position], tuple((names[label], p) for label, p in pairs)))
         return found

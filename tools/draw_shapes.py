@@ -2,7 +2,8 @@
 
     python -m tools.draw_shapes FOLDER
 
-writes images, `labels.csv` with a column per task, and `shapes.yaml` for `--dataset-config-file`.
+writes images, `labels.csv` with a column per task, and `shapes.yaml` for `--dataset-config-file`. With `--tags`, every
+figure has its own shape and colour, and these two are tagging tasks: an image has one or several of their classes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -31,9 +33,11 @@ DATASET:
         shape:
           TASK_NAME: "shapes of drawn figures"
           TEMPLATE: "a drawing of a {{}}."
+          METRIC: "{metric}"
         colour:
           TASK_NAME: "colours of drawn figures"
           TEMPLATE: "a drawing in {{}}."
+          METRIC: "{metric}"
         count:
           TASK_NAME: "number of drawn figures"
           TEMPLATE: "a drawing of {{}} figures."
@@ -41,11 +45,11 @@ DATASET:
 """
 
 
-def draw(shape: str, colour: str, count: int, rng: random.Random) -> Image.Image:
-    """A picture with `count` figures of one shape and colour on a light background."""
+def draw(figures: Sequence[tuple[str, str]], rng: random.Random) -> Image.Image:
+    """A picture with a figure of each (shape, colour) on a light background."""
     image = Image.new("RGB", (SIZE, SIZE), tuple(rng.randint(225, 255) for _ in range(3)))
     pencil, radius = ImageDraw.Draw(image), rng.randint(7, 9)
-    for number in range(count):
+    for number, (shape, colour) in enumerate(figures):
         x, y = 11 + number * 21 + rng.randint(-1, 1), rng.randint(12, SIZE - 12)
         box, fill = (x - radius, y - radius, x + radius, y + radius), COLOURS[colour]
         if shape == "circle":
@@ -62,6 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=180, help="number of images (default 180)")
     parser.add_argument("--missing", type=float, default=1 / 3, help="share of the labels left out (default 1/3)")
+    parser.add_argument("--tags", action="store_true", help="figures of several shapes and colours in an image")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     rng, rows = random.Random(args.seed), []  # noqa: S311
@@ -69,7 +74,11 @@ def main(arguments: list[str] | None = None) -> None:
     for number in range(args.images):
         row = {task: rng.choice(classes) for task, classes in TASKS.items()}
         path = f"images/{number:04d}.png"
-        draw(row["shape"], row["colour"], 1 + COUNTS.index(row["count"]), rng).save(args.folder / path)
+        figures = [(row["shape"], row["colour"])] * (1 + COUNTS.index(row["count"]))
+        if args.tags:
+            figures = [(rng.choice(SHAPES), rng.choice(list(COLOURS))) for _ in figures]
+            row["shape"], row["colour"] = (";".join(dict.fromkeys(names)) for names in zip(*figures, strict=True))
+        draw(figures, rng).save(args.folder / path)
         kept = rng.choice(list(TASKS))  # every image keeps one label
         share = args.missing * len(TASKS) / (len(TASKS) - 1)
         rows.append({"path": path} | {t: c if t == kept or rng.random() >= share else "" for t, c in row.items()})
@@ -78,7 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
         writer.writeheader()
         writer.writerows(rows)
     with atomic_write(args.folder / "shapes.yaml") as stream:
-        stream.write(SUITE.format(root=(args.folder / "labels.csv").resolve().as_posix()))
+        root, metric = (args.folder / "labels.csv").resolve().as_posix(), "mAP" if args.tags else "overall_acc"
+        stream.write(SUITE.format(root=root, metric=metric))
     print(f"{args.images} images in {args.folder}; train on them with --dataset-config-file {args.folder}/shapes.yaml")
 
 

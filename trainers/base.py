@@ -19,7 +19,7 @@ from dassl.utils import UserError
 
 from .building import BuiltTrainer
 from .choices import Choices
-from .losses import class_weights, label_cross_entropy, multitask_cross_entropy, present_columns
+from .losses import class_weights, label_cross_entropy, mixed_losses, multitask_cross_entropy, present_columns
 from .samples import StartSamples, Views, read_samples
 from .step import Step, first_view, spread, with_numbers
 from .zero_shot import ZeroShotCheck
@@ -46,13 +46,18 @@ class MultiTaskTrainer(BuiltTrainer):
         return self.classification_loss(step.logits, step.columns, step.task, step.target)
 
     def classification_loss(self, logits: Tensor, columns: Tensor, task: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of logits (B, N') over `columns` (N',); each image is classified within its task."""
+        """Cross-entropy of logits (B, N') over `columns` (N',); each image is classified within its task.
+
+        task (B,), target (B,) or (B, N'): see `Step`. In tagging tasks, the binary cross-entropy.
+        """
         smoothing, weights = self.cfg.TRAINER.LABEL_SMOOTHING, self.task_weights
-        if weights is None:
-            return multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing)
-        weight = weights()[task]
-        loss = multitask_cross_entropy(logits, self.task_of_column[columns], task, target, smoothing, weight)
-        return loss + weights.penalty(task)
+        weight, of_column = None if weights is None else weights()[task], self.task_of_column[columns]
+        if target.ndim == 1:
+            loss = multitask_cross_entropy(logits, of_column, task, target, smoothing, weight)
+        else:
+            losses = mixed_losses(logits, of_column, task, target, self.tagging, smoothing)
+            loss = (losses if weight is None else weight * losses).mean()
+        return loss if weights is None else loss + weights.penalty(task)
 
     def class_mean(self, values: Tensor, step: Step) -> Tensor:
         """Mean of `values` (N',) over the classes of a step, where tasks weigh as in the cross-entropy."""
@@ -72,7 +77,8 @@ class MultiTaskTrainer(BuiltTrainer):
         """Run one training step on a batch, including the optimiser. Returns the numbers to print and log."""
         step = self.step(batch)
         if self.task_weights is not None:
-            losses = label_cross_entropy(step.logits, self.task_of_column[step.columns], step.task, step.target)
+            values = step.logits, self.task_of_column[step.columns], step.task, step.target
+            losses = label_cross_entropy(*values) if step.target.ndim == 1 else mixed_losses(*values, self.tagging)
             self.task_weights.observe(losses, step.task)
         loss, numbers = with_numbers(self.loss(step))
         step.numbers.update(numbers)
@@ -85,7 +91,8 @@ class MultiTaskTrainer(BuiltTrainer):
         if self.cfg.OPTIM.LR_PER == "step" or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         own = self.task_of_column[step.columns] == step.task[:, None]
-        right = step.logits.masked_fill(~own, float("-inf")).argmax(-1) == step.target
+        best = step.logits.masked_fill(~own, float("-inf")).argmax(-1)
+        right = best == step.target if step.target.ndim == 1 else step.target.gather(1, best[:, None])
         return {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **step.numbers}
 
     def step(self, batch: dict) -> Step:
@@ -98,8 +105,10 @@ class MultiTaskTrainer(BuiltTrainer):
         images, features, label, task, rows = self.parse_batch(batch)
         if self.start and "tokens" in batch:
             images = batch["tokens"].to(self.device)
-        columns = self.training_columns(task, label).to(self.device)  # (N',)
-        target = torch.searchsorted(columns, self.space.column(task, label))  # (R,)
+        tags = self._tags(batch, task, rows)
+        occurring = (task, label) if tags is None else self.space.of_column(tags.nonzero()[:, 1])
+        columns = self.training_columns(*occurring).to(self.device)  # (N',)
+        target = torch.searchsorted(columns, self.space.column(task, label)) if tags is None else tags[:, columns]
         added = self.model.additions()
         with self.autocast():
             image = self.model.image(self._encode(images, features, added.image, task, rows), task)  # (R, d)
@@ -122,6 +131,12 @@ class MultiTaskTrainer(BuiltTrainer):
         if label.ndim == 2:  # (B, N), several labels an image
             rows, task, label = self.space.decode(label)
         return images, features, label, task, rows
+
+    def _tags(self, batch: dict, task: Tensor, rows: Tensor | None) -> Tensor | None:
+        """All classes (R, N) of each label of a batch; None if no task is a tagging task."""
+        if self.space.tagging is None:
+            return None
+        return self.space.tags(batch["label"].to(self.device), rows, task)
 
     def _encode(
         self,
@@ -254,11 +269,15 @@ class MultiTaskTrainer(BuiltTrainer):
     def test_batch(self, batch: dict) -> tuple[Tensor, list[Tensor]]:
         """Return (logits (R, N), [label (R,), task (R,) if the evaluator needs it]) of a batch.
 
-        R = B, one row per image, unless images have several labels. Also evaluates zero-shot CLIP if it is compared.
+        R = B, one row per image, unless images have several labels. With tagging tasks, labels are (R, N). Also
+        evaluates zero-shot CLIP if it is compared.
         """
         images, features, label, task, rows = self.parse_batch(batch)
         if self.frozen and features is None:
             features = self.frozen_features(images)
+        tags = self._tags(batch, task, rows)
+        if tags is not None:
+            label = tags.long().masked_fill(~self.space.mask(task), -1)  # (R, N), as `TaskSpace.encode` gives them
         if self.zero_shot is not None:
             self.zero_shot.process(spread(self.joint_features(features), rows), label, task)
         target = [label, task] if getattr(self.evaluator, "needs_task", False) else [label]
@@ -373,7 +392,7 @@ class FittedTrainer(MultiTaskTrainer):
     """
 
     ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.", "LOSS.")
-    fitted = True
+    fitted, tags = True, False
     model_names = ("classifier",)
 
     def problems(self, cfg) -> list[str]:

@@ -56,6 +56,7 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
     model_names = ("prompt_learner",)  # folders of the checkpoints
     views = 1  # views of each training image per batch
     tests_without_task = True
+    tags = True  # whether the method learns from images with several classes in one task
     task_weights: TaskWeights | None = None  # weights of the tasks in the loss; None: 1
 
     @classmethod
@@ -97,6 +98,7 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
 
     def build_model(self) -> None:
         cfg = self.cfg
+        self._check_tagging(self.dm.space)
         self._check_task_unknown()
         precision, line = effective_precision(cfg.TRAINER[self.section].PREC, self.device)
         if line:
@@ -115,6 +117,17 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
             value = cfg.TRAINER[self.section].get(name)
             if value and isinstance(value, str):
                 task_templates(value, f"TRAINER.{self.section}.{name}", space, quiet=True)
+
+    def _check_tagging(self, space: TaskSpace) -> None:
+        """Raise UserError for tagging tasks if the method, or TEST.TASK_KNOWN False, needs one class per image."""
+        tagging = [task for task in space.tasks if task.tagging]
+        if tagging and not (self.tags and self.cfg.TEST.TASK_KNOWN):
+            who = "TEST.TASK_KNOWN False" if self.tags else method_name(self.cfg)
+            remedy = "leave it True" if self.tags else "take a method that learns prompts or adapters by gradients"
+            raise UserError(
+                f"{who} needs images with one class, and {tagging[0].key} is a tagging task (METRIC "
+                f"{tagging[0].metric}); {remedy}, or choose other tasks with DATASET.SUBSAMPLE_TASKS"
+            )
 
     def _check_task_unknown(self) -> None:
         """Raise UserError if the task is to be predicted of images that belong to several tasks."""
@@ -140,6 +153,7 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
         self.image_tower, self.text_tower = image_tower, text_tower
         self.scale = clip.logit_scale.exp()
         self.task_of_column = space.task_of_column.to(self.device)
+        self.tagging = None if space.tagging is None else space.tagging.to(self.device)
         self.all_columns = torch.arange(space.num_classes, device=self.device)
         self.model = self.build_learner(cfg, self.text_tower, space).to(self.device)
         towers = {id(parameter) for parameter in clip.parameters()}

@@ -19,7 +19,7 @@ from dassl.config import at_least, between, declare, each, is_number
 from dassl.data.tasks import TaskSpace
 from dassl.utils import counted
 
-from .choices import Choices, first_best, samples_to_choose, scores
+from .choices import Choices, choice_metric, first_best, samples_to_choose, scores
 from .class_rows import warn_of_missing
 from .hand import HandPrompts
 from .learner import Learner
@@ -177,7 +177,7 @@ class Cache(Learner):
         self.chosen.choose(position, self.chosen_on, alpha=alpha, beta=beta)
         task = self.space.tasks[position]
         print(
-            f"task {task.id} ({task.name}): alpha {alpha:.4g}, beta {beta:.4g}, {self.chosen_on} {task.metric} "
+            f"task {task.id} ({task.name}): alpha {alpha:.4g}, beta {beta:.4g}, {self.chosen_on} {choice_metric(task)} "
             f"{score:.2f}% ({counted(len(own.labels), 'image')})"
         )
 

@@ -71,15 +71,20 @@ def samples_to_choose(samples: StartSamples, split: str, space: TaskSpace, fixed
     return found
 
 
+def choice_metric(task: Task) -> str:
+    """The metric that chooses settings: that of the task, or overall_acc if that needs more than predicted classes."""
+    return task.metric if METRICS.get(task.metric).needs == "predictions" else "overall_acc"
+
+
 def scores(predicted: Tensor, labels: Tensor, task: Task) -> Tensor:
-    """Score (G,) in per cent of G lists of predictions (G, n) for the labels (n,), by the metric of the task."""
-    right = (predicted == labels).double()
-    if task.metric == "overall_acc":
+    """Score (G,) in per cent of G lists of predictions (G, n) for the labels (n,), by `choice_metric`."""
+    right, name = (predicted == labels).double(), choice_metric(task)
+    if name == "overall_acc":
         return 100 * right.mean(1)
-    if task.metric == "mean_acc":
+    if name == "mean_acc":
         share = 1 / torch.bincount(labels)[labels].double()
         return (100 * (right * share).sum(1) / share.sum()).round(decimals=9)  # sums of equal terms are equal
-    metric = METRICS.get(task.metric)
+    metric = METRICS.get(name)
     return torch.tensor([float(metric(row.numpy(), labels.numpy())) for row in predicted])
 
 

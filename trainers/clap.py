@@ -110,6 +110,7 @@ class CLAP(TextRowsTrainer):
     """A linear probe from text features, kept near them as far as they suit the training images."""
 
     section = "CLAP"
+    tags = False  # its constraint is computed from one class per image
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ConstrainedRows:

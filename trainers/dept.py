@@ -78,6 +78,7 @@ class DePT(MultiTaskTrainer):
     """A linear classifier beside another method; `chosen` adds it to the trainer of that method."""
 
     section = "DEPT"
+    tags = False  # a row of its linear classifier is trained as one class
 
     @classmethod
     def chosen(cls, cfg) -> type[DePT]:

@@ -28,7 +28,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 
 from .base import FittedTrainer
-from .choices import Choices, first_best, samples_to_choose, scores
+from .choices import Choices, choice_metric, first_best, samples_to_choose, scores
 from .class_rows import warn_of_missing
 from .gaussian import Moments, around_texts, classifier
 from .hand import HandPrompts
@@ -140,7 +140,9 @@ class GaussianClassifiers(OwnedRows, Learner):
         found = scores(predicted, judge.labels, task)
         alpha = self.grid[first_best(found)] if found.max() > 0 else 0.1
         self.choices.choose(position, self.chosen_on, alpha=alpha)
-        print(f"task {task.id} ({task.name}): alpha {alpha:g}, {self.chosen_on} {task.metric} {found.max():.2f}%")
+        print(
+            f"task {task.id} ({task.name}): alpha {alpha:g}, {self.chosen_on} {choice_metric(task)} {found.max():.2f}%"
+        )
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Weights (N, d) and biases (N,), with those of the classes that the model was not trained on."""

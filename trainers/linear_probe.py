@@ -26,6 +26,7 @@ from dassl.metrics import METRICS
 from dassl.utils import UserError, counted
 
 from .base import FittedTrainer
+from .choices import choice_metric
 from .class_rows import ClassRows
 from .samples import Samples, StartSamples
 from .settings import declare_shared
@@ -109,7 +110,7 @@ class LinearClassifiers(ClassRows):
 
         def score(exponent: float) -> float:
             predicted = fitted(exponent).predict(val.features.double().numpy())
-            return METRICS.get(task.metric)(predicted, val.labels.numpy())
+            return METRICS.get(choice_metric(task))(predicted, val.labels.numpy())
 
         exponent = math.log10(self.given) if val is None else search(score, self.steps)
         model = fitted(exponent)
@@ -122,7 +123,7 @@ class LinearClassifiers(ClassRows):
         self.c[columns] = 10.0**exponent
         chosen = ""
         if val is not None:
-            chosen = f", validation {task.metric} {score(exponent):.2f}% ({counted(len(val.labels), 'image')})"
+            chosen = f", validation {choice_metric(task)} {score(exponent):.2f}% ({counted(len(val.labels), 'image')})"
         limit = "; L-BFGS stopped at MAX_ITER" if max(model.n_iter_) >= self.max_iter else ""
         print(f"task {task.id} ({task.name}): C {10.0**exponent:.3g}{chosen}{limit}")
 

@@ -41,16 +41,55 @@ def multitask_cross_entropy(
         loss = (weight * loss).mean()
     if smoothing == 0:
         return loss
-    # F.cross_entropy cannot smooth masked logits: -inf times the target 0 is NaN
-    log_p = F.log_softmax(masked, -1).masked_fill(others, 0.0)
-    uniform = -log_p.sum(-1) / (~others).sum(-1)  # (B,)
+    uniform = _uniform_cross_entropy(masked, others)
     return (1 - smoothing) * loss + smoothing * (uniform if weight is None else weight * uniform).mean()
 
 
-def label_cross_entropy(logits: Tensor, task_of_column: Tensor, task: Tensor, target: Tensor) -> Tensor:
+def _uniform_cross_entropy(masked: Tensor, others: Tensor) -> Tensor:
+    """Cross-entropy (B,) with equal targets on the columns that are not `others` (B, N'), of logits -inf on these."""
+    # F.cross_entropy cannot smooth masked logits: -inf times the target 0 is NaN
+    log_p = F.log_softmax(masked, -1).masked_fill(others, 0.0)
+    return -log_p.sum(-1) / (~others).sum(-1)
+
+
+def label_cross_entropy(
+    logits: Tensor, task_of_column: Tensor, task: Tensor, target: Tensor, smoothing: float = 0.0
+) -> Tensor:
     """The cross-entropies (B,) of which `multitask_cross_entropy` is the mean, with the same arguments."""
     others = task_of_column != task[:, None]
-    return F.cross_entropy(at_least_fp32(logits).masked_fill(others, float("-inf")), target, reduction="none")
+    masked = at_least_fp32(logits).masked_fill(others, float("-inf"))
+    loss = F.cross_entropy(masked, target, reduction="none")
+    return loss if smoothing == 0 else (1 - smoothing) * loss + smoothing * _uniform_cross_entropy(masked, others)
+
+
+def tag_cross_entropy(logits: Tensor, task_of_column: Tensor, task: Tensor, tags: Tensor) -> Tensor:
+    """Binary cross-entropy of each sample (B,), the mean over the classes of its task.
+
+    -1/C sum_c [y_c log s(z_c) + (1 - y_c) log(1 - s(z_c))] with the logistic function s, as for multi-label images in
+    ELEVATER (Li et al., NeurIPS 2022) and `torch.nn.MultiLabelSoftMarginLoss`. With the mean over classes, the gradient
+    of a sample's logits has an L1 norm of at most 1, like each side of a cross-entropy's.
+
+    logits (B, N'), task_of_column (N',), task (B,), tags (B, N') bool: whether the sample has each class.
+    """
+    own = task_of_column == task[:, None]
+    masked = at_least_fp32(logits).masked_fill(~own, 0.0)  # others may be infinite
+    losses = F.binary_cross_entropy_with_logits(masked, tags.to(masked.dtype), reduction="none")
+    return (own * losses).sum(-1) / own.sum(-1)
+
+
+def mixed_losses(
+    logits: Tensor, task_of_column: Tensor, task: Tensor, tags: Tensor, tagging: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Loss of each sample (B,): `tag_cross_entropy` in tagging tasks, `multitask_cross_entropy` in other tasks.
+
+    Arguments as there; `tags` (B, N') has the one class of the other tasks' samples, `tagging` (T,) bool.
+    """
+    tagged = tagging[task]
+    losses = at_least_fp32(logits).new_zeros(len(task))
+    losses[tagged] = tag_cross_entropy(logits[tagged], task_of_column, task[tagged], tags[tagged])
+    one, target = ~tagged, tags.int().argmax(-1)
+    losses[one] = label_cross_entropy(logits[one], task_of_column, task[one], target[one], smoothing)
+    return losses
 
 
 def present_columns(space: TaskSpace, task: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import FittedTrainer
 from .blended_probe import Probe, descend, initial, rates
-from .choices import Choices, samples_to_choose, scores
+from .choices import Choices, choice_metric, samples_to_choose, scores
 from .class_rows import warn_of_missing
 from .hand import HandPrompts
 from .learner import Learner
@@ -111,7 +111,7 @@ class BlendedProbes(OwnedRows, Learner):
             parameter[columns] = value
         if judge is not None:
             self.choices.choose(position, self.chosen_on, epoch=chosen)
-            print(f"task {task.id} ({task.name}): epoch {chosen}, {self.chosen_on} {task.metric} {score:.2f}%")
+            print(f"task {task.id} ({task.name}): epoch {chosen}, {self.chosen_on} {choice_metric(task)} {score:.2f}%")
 
 
 @TRAINER_REGISTRY.register()

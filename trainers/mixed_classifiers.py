@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from clip.text_tower import TextTower
 from dassl.data.tasks import Task, TaskSpace
 
-from .choices import Choices, first_best, samples_to_choose, scores
+from .choices import Choices, choice_metric, first_best, samples_to_choose, scores
 from .class_rows import warn_of_missing
 from .hand import encode_templates
 from .learner import Learner
@@ -124,7 +124,7 @@ class MixedClassifiers(OwnedRows, Learner):
             self.adapters.down[position], self.adapters.up[position] = parts["down"], parts["up"]
         chosen = {"lr": lr, "weight_decay": decay, "batch_size": size, "steps": steps}
         self.choices.choose(position, "" if judge is None else self.chosen_on, **chosen)
-        said = "" if judge is None else f", {self.chosen_on} {task.metric} {score:.2f}%"
+        said = "" if judge is None else f", {self.chosen_on} {choice_metric(task)} {score:.2f}%"
         print(f"task {task.id} ({task.name}): {', '.join(f'{k} {v:g}' for k, v in chosen.items())}{said}")
 
     def batch_sizes(self, images: int, texts: int) -> list[int]:

@@ -18,7 +18,9 @@ class Step:
 
     Attributes:
         columns: (N',) the classes of the step, sorted.
-        task, target: (R,) task of each label, and position of its class in `columns`.
+        task: (R,) task of each label.
+        target: (R,) position of each label's class in `columns`. If a task of the run is a tagging task, (R, N') bool:
+            whether the image has each class. An image has one row in a tagging task, and one class in other tasks.
         image: (R, d) image features after the learner's `image`.
         text: (N', d) text features.
         logits: (R, N').

@@ -81,7 +81,7 @@ class TaskWeights(OwnedRows, nn.Module):
         self.rule, self.space = rule if isinstance(rule, str) else "fixed", space
         count = torch.zeros(space.num_tasks)
         for item in train or ():
-            for task, _ in labels_of(item):
+            for task in {task for task, _ in labels_of(item)}:  # the classes of a tagging task are one label
                 count[task] += 1
         fixed = torch.ones(space.num_tasks)
         if self.rule == "images":

@@ -95,6 +95,7 @@ class TipAdapterF(MultiTaskTrainer):
     """Tip-Adapter with trained keys. New classes are predicted zero-shot: the cache has no vote for them."""
 
     section = "TIPADAPTERF"
+    tags = False
 
     def problems(self, cfg) -> list[str]:
         check_templates(cfg.TRAINER.TIPADAPTERF.TEMPLATES, KEY + "TEMPLATES")

@@ -42,7 +42,7 @@ class ZeroShotCheck:
         self.advice = ADVICE.format(more="more images per class (DATASET.NUM_SHOTS), " if more_images else "")
 
     def process(self, features: Tensor, label: Tensor, task: Tensor) -> None:
-        """Evaluate a batch: frozen image features (B, d), labels (B,) within the task, tasks (B,)."""
+        """Evaluate a batch: frozen image features (B, d), labels (B,) or (B, N), tasks (B,)."""
         self.evaluator.process(cosine_logits(features, self.text, self.scale), label, task)
 
     def compare(self, report: dict | None) -> dict | None:
@@ -55,7 +55,8 @@ class ZeroShotCheck:
         own, _ = self.evaluator.measure()
         if report is None or [t["images"] for t in own["tasks"]] != [t["images"] for t in report["tasks"]]:
             return None
-        pairs = [(a, b) for a, b in zip(report["tasks"], own["tasks"], strict=True) if a["images"]]
+        pairs = [(a, b) for a, b in zip(report["tasks"], own["tasks"], strict=True)]
+        pairs = [(a, b) for a, b in pairs if None not in (a["value"], b["value"])]
         worse = [(a, b) for a, b in pairs if a["value"] < b["value"]]
         number = "mean over tasks" if len(pairs) > 1 else pairs[0][0]["name"] if pairs else ""
         if pairs:
@@ -66,7 +67,8 @@ class ZeroShotCheck:
             more = f", and {len(worse) - SHOWN} more" if len(worse) > SHOWN else ""
             of = f" of {len(pairs)} tasks" if len(pairs) > 1 else " task"
             print(f"WARNING: below zero-shot CLIP on {len(worse)}{of}: {', '.join(named)}{more}. {self.advice}")
-        keys = ("id", "key", "name", "metric", "value", *METRICS.registered_names())
+        names = METRICS.names(declared={task["metric"] for task in own["tasks"]})
+        keys = ("id", "key", "name", "metric", "value", *names)
         return {"tasks": [{key: task[key] for key in keys} for task in own["tasks"]], "mean": own["mean"]}
 
 

@@ -32,7 +32,7 @@ class DatasetWrapper(Dataset):
 
     Items: {"img": (3, H, W), "task": int, "label": int within the task, "domain": int, "impath": str, "index": int}.
     If `space` is set, the label of an item with lists of labels and tasks is coded as in `TaskSpace.encode` (N,), and
-    "task" is the first of its tasks.
+    "task" is the first of its tasks. With a tagging task, all labels are.
     With K_TRANSFORMS k > 1, "img" is a list of k views. With RETURN_IMG0, "img0" is the resized image.
 
     Raises:
@@ -60,7 +60,7 @@ class DatasetWrapper(Dataset):
 
     def __getitem__(self, idx: int) -> dict:
         item = self.data_source[idx]
-        if self.space is not None and isinstance(item.label, (list, tuple)):
+        if self.space is not None and (isinstance(item.label, (list, tuple)) or self.space.tagging is not None):
             pairs = labels_of(item)
             task, label = pairs[0][0], self.space.encode(pairs)
         else:

@@ -2,7 +2,8 @@
 
 A suite of T tasks with C_0, C_1, ... classes has N = sum of C_t classes. Logits are (B, N): the columns of task 0 come
 first, then the columns of task 1, and so on. A batch contains `task` (B,), the position of each image's task in the
-current `TaskSpace`, and `label` (B,), the class of each image within its task.
+current `TaskSpace`, and `label` (B,), the class of each image within its task. Where an image may have several labels,
+`label` is (B, N), see `TaskSpace.encode`: a label in each of several tasks, or several classes of one tagging task.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ class Task:
         key: registered name of the dataset, or key of the task within its suite ("OxfordPets", "faces").
         name: the task name in words, which task-aware prompts read ("facial expressions").
         classnames: C names. The position of a name is its label. Names may repeat.
-        metric: name of the task's metric in dassl.metrics: "overall_acc", "mean_acc", "macro_f1", ...
+        metric: name of the task's metric in dassl.metrics: "overall_acc", "mean_acc", "macro_f1", ... A metric of tags,
+            such as "mAP", makes it a tagging task: each of its images has one or several classes.
         templates: zero-shot prompts, each with one "{}" for the class name.
         description: a longer text about the task.
         id: number of the task in its full suite. Subsets keep it, logs show it.
         task_of: if this task is a shifted test set: key of the task it shifts ("ImageNet" for ImageNetV2), else "".
 
     Raises:
-        ValueError: no class, an unknown metric, or a template without "{}".
+        ValueError: no class, an unknown metric, more than two classes for "roc_auc", or a template without "{}".
     """
 
     key: str
@@ -57,6 +59,11 @@ class Task:
         """Key of the task for which parameters of this task are learned; checkpoints store them under this key."""
         return self.task_of or self.key
 
+    @property
+    def tagging(self) -> bool:
+        """Whether an image may have several classes of this task; all others are absent."""
+        return METRICS.get(self.metric).tags
+
     def __post_init__(self):
         for field in ("classnames", "templates"):
             if isinstance(getattr(self, field), str):
@@ -69,6 +76,8 @@ class Task:
             raise ValueError(f"task {self.key!r}: class names must be strings, found {odd[0]!r}; quote it in YAML")
         if self.metric not in (known := METRICS.declarable()):
             raise ValueError(f"task {self.key!r}: metric {self.metric!r} is not one of {', '.join(known)}")
+        if self.metric == "roc_auc" and len(self.classnames) > 2:
+            raise ValueError(f"task {self.key!r}: metric roc_auc is for two classes, found {len(self.classnames)}")
         bad = [t for t in self.templates if not is_template(t)]
         if bad or not self.templates:
             found = repr(bad[0]) if bad else "none"
@@ -178,6 +187,12 @@ class TaskSpace:
         return torch.repeat_interleave(torch.arange(self.num_tasks), torch.tensor(self.sizes))
 
     @cached_property
+    def tagging(self) -> Tensor | None:
+        """BoolTensor (T,): which tasks are tagging tasks; None if no task is."""
+        found = [task.tagging for task in self.tasks]
+        return torch.tensor(found) if any(found) else None
+
+    @cached_property
     def _starts(self) -> Tensor:
         return torch.tensor(self.offsets[:-1])
 
@@ -190,6 +205,11 @@ class TaskSpace:
     def column(self, task: Tensor, label: Tensor) -> Tensor:
         """Column of each sample's class. task (B,), label (B,) within the task -> LongTensor (B,)."""
         return self._starts.to(task.device)[task] + label
+
+    def of_column(self, column: Tensor) -> tuple[Tensor, Tensor]:
+        """Inverse of `column`: LongTensor (R,) -> task (R,), label (R,) within the task."""
+        task = self.task_of_column.to(column.device)[column]
+        return task, column - self._starts.to(column.device)[task]
 
     def mask(self, task: Tensor) -> Tensor:
         """Mask of the columns of each sample's task. task (B,) -> BoolTensor (B, N)."""
@@ -210,7 +230,8 @@ class TaskSpace:
         """The R labels of B images from labels (B, N) as `encode` gives them.
 
         Returns: image (R,), the position of each label's image in the batch, ascending; task (R,); label (R,) within
-            the task. A task that an image has no label of gives no row.
+            the task. A task that an image has no label of gives no row. A tagging task gives one row per image, with
+            the first of its classes; `tags` has them all.
 
         Raises:
             UserError: no image has a label.
@@ -220,8 +241,16 @@ class TaskSpace:
             raise UserError(
                 f"none of the {len(coded)} images of a batch has a label; leave such images out of the data"
             )
-        task = self.task_of_column.to(coded.device)[column]
-        return image, task, column - self._starts.to(coded.device)[task]
+        task, label = self.of_column(column)
+        if self.tagging is not None:
+            first = torch.ones_like(image, dtype=torch.bool)
+            first[1:] = (image[1:] != image[:-1]) | (task[1:] != task[:-1])
+            image, task, label = image[first], task[first], label[first]
+        return image, task, label
+
+    def tags(self, coded: Tensor, image: Tensor, task: Tensor) -> Tensor:
+        """Classes of the rows of `decode` as BoolTensor (R, N): coded (B, N), image (R,), task (R,)."""
+        return coded[image].eq(1) & self.mask(task)
 
     # ---- parts ----------------------------------------------------------------------------------------------------
 

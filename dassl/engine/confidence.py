@@ -48,5 +48,7 @@ def measure_unknown(trainer):
     for output, _, batch in trainer.outputs("unknown", "Evaluating on test images of unknown classes"):
         output, task = output.float().cpu(), batch["task"].cpu()
         for t in task.unique().tolist():
+            if space.tasks[t].tagging:
+                continue  # its probabilities do not say that an image has none of the classes
             unknown[t] += output[task == t, space.columns(t)].softmax(1).amax(1).tolist()
     evaluator.add_unknown(unknown)

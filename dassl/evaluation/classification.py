@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
-from dassl.evaluation.outputs import AUROC, TaskOutputs, suite_mean
+from dassl.evaluation.outputs import AUROC, TagOutputs, outputs_of, suite_mean
 from dassl.evaluation.temperature import best_temperature
 from dassl.metrics import METRICS
 from dassl.runs.record import CMAT
@@ -28,20 +28,25 @@ class TaskEvaluator(EvaluatorBase):
 
     def reset(self, keep_logits=False):
         """Forget all images. `keep_logits`: keep the logits of the next ones, for `fit_temperatures`."""
-        known = self.temperatures or [None] * (self.space.num_tasks if self.space is not None else 1)
+        metrics = ["overall_acc"] if self.space is None else [task.metric for task in self.space.tasks]
+        known = self.temperatures or [None] * len(metrics)
         scales = [None if self.temperatures is None else temperature or 1.0 for temperature in known]
-        self._outputs = [TaskOutputs(scale, keep_logits) for scale in scales]
+        self._outputs = [outputs_of(m, scale, keep_logits) for m, scale in zip(metrics, scales, strict=True)]
         self._images = 0  # number of images so far
 
     def fit_temperatures(self):
         """Fit the temperature of each task on its images since `reset(keep_logits=True)`.
 
-        It is None for a task whose images do not determine it (`best_temperature`); the task is then evaluated with 1.
+        It is None for a tagging task, and for a task whose images do not determine it (`best_temperature`), which is
+        then evaluated with 1.
         """
-        self.temperatures = [best_temperature(outputs["logits"], outputs["labels"]) for outputs in self._outputs]
+        self.temperatures = [
+            None if isinstance(outputs, TagOutputs) else best_temperature(outputs["logits"], outputs["labels"])
+            for outputs in self._outputs
+        ]
 
     def predictions(self):
-        """What was predicted since `reset`.
+        """What was predicted since `reset`, without the tagging tasks.
 
         Returns:
             per task {"key", "classnames" (C), "positions" (n,) of its images in the order of the test, "labels" (n,),
@@ -51,6 +56,7 @@ class TaskEvaluator(EvaluatorBase):
         return [
             {"key": key, "classnames": names, **{name: outputs[name].numpy() for name in what}}
             for (key, names), outputs in zip(self.names(), self._outputs, strict=True)
+            if not isinstance(outputs, TagOutputs)
         ]
 
     def names(self):
@@ -86,7 +92,8 @@ class TaskEvaluator(EvaluatorBase):
 
     def _print_probabilities(self, row):
         """Print the metrics without a line of their own on one line, unless this is a validation."""
-        if (names := METRICS.names(headline=False)) and not self.validating:
+        names = METRICS.names(headline=False)
+        if any(row[name] is not None for name in names) and not self.validating:
             print("Probabilities: " + ", ".join(f"{name} {METRICS.get(name).show(row[name])}" for name in names))
 
 
@@ -100,7 +107,7 @@ class Classification(TaskEvaluator):
         space: TaskSpace with one task, which names task and classes in the report.
 
     Raises:
-        UserError: `space` has several tasks.
+        UserError: `space` has several tasks, or a tagging task.
     """
 
     def __init__(self, cfg, lab2cname=None, space=None, **kwargs):
@@ -109,6 +116,11 @@ class Classification(TaskEvaluator):
             raise UserError(
                 f"TEST.EVALUATOR Classification evaluates one task, {cfg.DATASET.NAME} has {space.num_tasks}; "
                 "choose one with DATASET.SUBSAMPLE_TASKS task<i>, or with a multi-task trainer use ClassificationMT"
+            )
+        if space is not None and space.tagging is not None:
+            raise UserError(
+                f"TEST.EVALUATOR Classification expects one class per image, but {space.tasks[0].key} is a tagging "
+                f"task (METRIC {space.tasks[0].metric}); use TEST.EVALUATOR ClassificationMT"
             )
         self.space, self.lab2cname = space, lab2cname
         self.reset()
@@ -136,10 +148,10 @@ class Classification(TaskEvaluator):
             key=task.key if task else self.cfg.DATASET.NAME,
             name=task.name if task else self.cfg.DATASET.NAME,
             classnames=names,
-            metric=task.metric if task else "overall_acc",
         )
         self.report = self._rows([row])
-        others = [name for name in METRICS.names(headline=True) if name not in ("overall_acc", "mean_acc")]
+        shown = METRICS.names(headline=True, declared={row["metric"]})
+        others = [name for name in shown if name not in ("overall_acc", "mean_acc")]
         if not row["images"]:
             print(f"{self.heading()}\n* total: 0\n* no image to evaluate")
             return OrderedDict.fromkeys(("accuracy", "error_rate", *others), float("nan"))
@@ -180,6 +192,8 @@ class Classification(TaskEvaluator):
 class ClassificationMT(TaskEvaluator):
     """The registered metrics of several tasks: each image is classified among the classes of its own task.
 
+    A tagging task has its own metric only.
+
     Args:
         cfg: configuration.
         lab2cname: not used; part of the common signature.
@@ -201,13 +215,13 @@ class ClassificationMT(TaskEvaluator):
         Args:
             mo: (B, N) logits over the classes of all tasks.
             gt: (B,) class index within the task; or (B, N) labels as `TaskSpace.encode` gives them, where an image may
-                have a class in each of several tasks.
+                have a class in each of several tasks, or several classes of a tagging task.
             task: (B,) position of the task in the TaskSpace; not needed for labels (B, N).
 
         Raises:
             ValueError: the logits have another number of columns than the tasks have classes.
-            UserError: labels (B,) without `task`; or NaN among the logits of an image's own task, which argmax would
-                take for a prediction.
+            UserError: labels (B,) without `task` or with a tagging task; or NaN among the logits of an image's own
+                task, which argmax would take for a prediction.
         """
         if task is None and gt.ndim == 1:
             raise UserError(
@@ -216,11 +230,14 @@ class ClassificationMT(TaskEvaluator):
             )
         if mo.shape[1] != self.space.num_classes:
             raise ValueError(f"logits have {mo.shape[1]} columns, the tasks have {self.space.num_classes} classes")
+        if gt.ndim == 1 and self.space.tagging is not None:
+            raise UserError("ClassificationMT needs labels (B, N), see TaskSpace.encode, for tagging tasks")
         mo, gt = mo.detach().float().cpu(), gt.cpu()
         if gt.ndim == 2:
             of_task = {t: gt[:, self.space.columns(t)] for t in range(self.space.num_tasks)}  # task -> (B, C)
             own = {t: coded.eq(1).any(1) for t, coded in of_task.items() if coded.eq(1).any()}
-            labels = {t: of_task[t][mine].argmax(1) for t, mine in own.items()}  # task -> (b,)
+            coded = {t: of_task[t][mine] for t, mine in own.items()}  # task -> (b, C)
+            labels = {t: c.eq(1) if self.space.tasks[t].tagging else c.argmax(1) for t, c in coded.items()}
         else:
             own = {t: task.cpu() == t for t in task.unique().tolist()}  # task -> (B,) its images
             labels = {t: gt[mine] for t, mine in own.items()}
@@ -239,10 +256,11 @@ class ClassificationMT(TaskEvaluator):
         """Evaluate all images since reset() without printing.
 
         Returns:
-            the report {"tasks": [...], "mean": {...}}; the confusion matrix (C, C) of each task.
+            the report {"tasks": [...], "mean": {...}}; the confusion matrix (C, C) of each task, None of tagging tasks.
         """
+        declared = {task.metric for task in self.space.tasks}
         measured = [
-            outputs.measure(id=task.id, key=task.key, name=task.name, classnames=task.classnames, metric=task.metric)
+            outputs.measure(id=task.id, key=task.key, name=task.name, classnames=task.classnames, declared=declared)
             for outputs, task in zip(self._outputs, self.space.tasks, strict=True)
         ]
         return self._rows([row for row, _ in measured]), [confusion for _, confusion in measured]
@@ -258,7 +276,8 @@ class ClassificationMT(TaskEvaluator):
         rows, mean = self.report["tasks"], self.report["mean"]
         print(f"{self.heading()}\n* total: {sum(row['images'] for row in rows):,}")
         print(f"* overall_metric: {METRICS.get('overall_acc').show(mean['value'])}")
-        _print_metrics(mean, METRICS.names(headline=True))
+        declared = {row["metric"] for row in rows}
+        _print_metrics(mean, METRICS.names(headline=True, declared=declared))
         self._print_probabilities(mean)
         if len(rows) > 1:
             print(
@@ -270,9 +289,10 @@ class ClassificationMT(TaskEvaluator):
         if self.cfg.TEST.PER_TASK_RESULT:
             self._print_tasks(rows, confusions, mean)
         if self.cfg.TEST.COMPUTE_CMAT:
-            _save_confusion(self.cfg, dict(zip([task.name for task in self.space.tasks], confusions, strict=True)))
+            pairs = zip([task.name for task in self.space.tasks], confusions, strict=True)
+            _save_confusion(self.cfg, {name: confusion for name, confusion in pairs if confusion is not None})
         results = OrderedDict(overall_metric=float("nan") if mean["value"] is None else mean["value"])
-        names = METRICS.registered_names()
+        names = METRICS.names(declared=declared)
         results.update(_numbers(mean, names))
         for row in rows:
             if row["images"]:
@@ -288,7 +308,7 @@ class ClassificationMT(TaskEvaluator):
         for row, confusion, task in zip(rows, confusions, self.space.tasks, strict=True):
             if row["images"]:
                 _print_empty(row, f" of task {row['id']} ({row['name']})")
-            if self.cfg.TEST.PER_CLASS_RESULT:
+            if self.cfg.TEST.PER_CLASS_RESULT and confusion is not None:
                 print(self.heading(f"per-class result of {row['name']}"))
                 _print_classes(task.classnames, confusion)
 
@@ -305,7 +325,8 @@ def _print_metrics(row, names):
 
 def _print_empty(row, where=""):
     if names := row["classes_without_images"]:
-        print(f"* note: classes without images{where}, left out of mean_acc: {', '.join(names)}")
+        left_out = row["metric"] if METRICS.get(row["metric"]).tags else "mean_acc"
+        print(f"* note: classes without images{where}, left out of {left_out}: {', '.join(names)}")
 
 
 def _print_classes(names, confusion):

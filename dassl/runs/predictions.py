@@ -16,6 +16,9 @@ DIGITS = 6  # after the decimal point of a probability
 def record_predictions(trainer):
     """Write predictions.csv of a trainer's test, unless TEST.PREDICTIONS is off or the paths of images are unknown."""
     tasks = getattr(trainer.evaluator, "predictions", list)()
+    tagging = [task.key for task in getattr(getattr(trainer.dm, "space", None), "tasks", ()) if task.tagging]
+    if trainer.cfg.TEST.PREDICTIONS and tagging:
+        print(f"{PREDICTIONS} leaves out tagging tasks, whose images have no single label: {', '.join(tagging)}")
     if not trainer.cfg.TEST.PREDICTIONS or not tasks:
         return
     if len(trainer.test_paths) <= max(task["positions"].max(initial=-1) for task in tasks):

@@ -74,7 +74,7 @@ def describe(cfg):
         "models": [],
         "learnable_parameters": None,
         "tasks": [],
-        "mean": dict.fromkeys(("value", *METRICS.registered_names())),
+        "mean": dict.fromkeys(("value", *METRICS.names())),
         "zero_shot": None,
         "task_unknown": None,
         "task_weights": None,

@@ -165,8 +165,9 @@ def _absent(report: Report, source: Any, root: str, gap: str) -> Report:
 def _describe(report: Report, source: Source, tasks: Iterable[int]) -> None:
     report.folder = report.folder or source.root
     own = {split: (item for item in getattr(source, split) if item.task in tasks) for split in SPLITS}
-    several = len(source.tasks) > 1  # an image may have several labels
-    report.images = {s: len({i.path for i in items}) if several else sum(1 for _ in items) for s, items in own.items()}
+    report.images = {
+        s: len({i.path for i in items}) if source.several else sum(1 for _ in items) for s, items in own.items()
+    }
     report.classes = sum(len(source.tasks[i].classnames) for i in tasks)
     if report.declared is None or len(tasks) < len(source.tasks):
         report.declared = report.classes

@@ -1,7 +1,8 @@
 """Lay out a webdataset: tar files in which `KEY.jpg` and `KEY.cls` are an image and its class number.
 
-The shards of a part are unpacked to `images/<part>/KEY.jpg`, and `images/labels.tsv` lists `<part>/KEY.jpg` and the
-class numbers. Plain files can be looked at, cached and repaired like those of any other dataset.
+The shards of a part are unpacked to `images/<part>/KEY.jpg`, and `images/labels.tsv` lists `<part>/KEY.jpg` and its
+class numbers, of which an image of a tagging task may have several. Plain files can be looked at, cached and repaired
+like those of any other dataset.
 """
 
 from __future__ import annotations

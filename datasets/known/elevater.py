@@ -56,6 +56,7 @@ _WEBDATASETS = (
     _row("VTABRESISC45", "vtab-resisc45", 45, "remote sensing scenes", "satellite imagery of {}."),
     _row("RenderedSST2", "renderedsst2", 2, "movie review sentiments", "a {} review of a movie.", images=8_741),
     _row("WDSCars", "cars", 196, "car models", "a photo of a {}.", images=16_185),
+    _row("VOC2007Classification", "voc2007_multilabel", 20, "everyday objects", "a photo of a {}.", "mAP_11_points"),
 )
 
 _FOOD101 = Row(
@@ -83,7 +84,7 @@ _FOOD101 = Row(
     ),
 )
 
-_MEMES = Row(  # ELEVATER reports the area under the ROC curve; the labels of its test are those of dev_seen here
+_MEMES = Row(  # the labels of ELEVATER's test were never published; the test is dev_seen here
     "HatefulMemes",
     "hateful_memes",
     "",
@@ -93,6 +94,7 @@ _MEMES = Row(  # ELEVATER reports the area under the ROC curve; the labels of it
     "hateful memes image classification",
     "meme",
     "a {}.",
+    "roc_auc",
     needs=("train.jsonl", "dev_seen.jsonl"),
     image_folders=("img",),
     published_images=9_000,
@@ -122,4 +124,5 @@ ELEVATER20 = (
     "VTABRESISC45",
     "RenderedSST2",
     "WDSCars",
+    "VOC2007Classification",
 )

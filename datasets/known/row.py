@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from dassl.metrics import METRICS
 from dassl.utils.errors import UserError
 from datasets.folders import did_you_mean
 from datasets.known.remote import Hub, RemoteFile
@@ -35,7 +36,7 @@ class Row:
         task_name: name of the task, an input of the model; `task_name.txt` in `folder` overrides it.
         subject: subject of the images, for the description; `task_desc.txt` in `folder` overrides the description.
         template: zero-shot prompt. With several tasks use `templates`, one per task.
-        metric: "overall_acc" or "mean_acc".
+        metric: "overall_acc", "mean_acc", "roc_auc" (two classes), or of a tagging task "mAP" or "mAP_11_points".
         needs: files that the reader reads; not required if there is a split file.
         image_folders: folders that must exist; by default `images`.
         train_folders: folders of `image_folders` that only training needs.
@@ -86,6 +87,11 @@ class Row:
             raise UserError(
                 f"datasets/known: {self.name}: unknown split rule {self.rule!r}{hint}; known: {', '.join(RULES)}"
             )
+
+    @property
+    def tagging(self) -> bool:
+        """Whether an image may have several classes."""
+        return METRICS.get(self.metric).tags
 
     @property
     def description(self) -> str:

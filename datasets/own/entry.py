@@ -24,7 +24,7 @@ from datasets.folders import some
 from datasets.own.forms import read_listing
 from datasets.own.labels import labels_source, split_dk_source
 from datasets.own.splits import own_split
-from datasets.own.tables import METADATA, TABLES, Listing
+from datasets.own.tables import LABEL, METADATA, TABLES, Listing
 from datasets.own.task import TASK_KEYS, TASK_TEXTS, OwnTask, name_problems, text_of, wrong_keys
 from datasets.source import SPLITS, Item, Source
 
@@ -66,7 +66,7 @@ class OwnSource:
 
     Attributes:
         tasks: the declared tasks.
-        columns: the column of each task in lower case; () without TASKS.
+        columns: the column of each task in lower case; () for one label per image.
 
     Args:
         entry: {ROOT, and optionally NAME, SPLIT, and the keys of a task; or TASKS with the keys of each task}.
@@ -89,7 +89,8 @@ class OwnSource:
             self.tasks, self.columns, found = _several(entry)
             problems += found
         else:
-            self.tasks, self.columns = [OwnTask(self.name, entry)], ()
+            self.tasks = [OwnTask(self.name, entry)]
+            self.columns = LABEL if self.tasks[0].tagging else ()
             problems += self.tasks[0].problems
             if Path(self.given).suffix.lower() == ".json":
                 problems.append("ROOT is a split file; give keys for its tasks, e.g. TASKS: [age, emotion]")
@@ -129,7 +130,8 @@ class OwnSource:
             raise FileNotFoundError(f"{self.name}: {self.missing(root)}")
         if place.suffix.lower() == ".json":
             return split_dk_source(self.name, place, self.tasks)
-        listing = read_listing(place, self.columns or None)
+        several = {column: task.tagging for column, task in zip(self.columns, self.tasks, strict=False)}
+        listing = read_listing(place, several or None)
         paths = (path for rows in listing.parts.values() for path, _ in rows)
         if odd := [ascii(path) for path in paths if path.encode("utf-8", "replace").decode() != path]:
             raise UserError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -25,10 +25,10 @@ from datasets.readers import IMAGE_ENDINGS, image_names, subfolders
 NOT_READ = (".heic", ".heif", ".svg", ".psd", ".dng", ".cr2", ".nef", ".arw", ".pdf")
 
 
-def read_listing(place: Path, columns: Sequence[str] | None = None) -> Listing:
+def read_listing(place: Path, columns: Mapping[str, bool] | None = None) -> Listing:
     """Recognise the form of the file or folder `place` and read it.
 
-    `columns`: the columns with labels of a table with one column per task; None: any form with one label per image.
+    `columns`: the columns of a table with one column per task, see `listed`; None: any form with one label per image.
 
     Raises:
         UserError: the form is unknown, ambiguous, or its content contradicts itself.
@@ -51,7 +51,7 @@ def read_listing(place: Path, columns: Sequence[str] | None = None) -> Listing:
             listing.notes.append(f"left out: {some(without)}, without {files[0][1].name}")
         return listing
     tables = sorted(f for f in place.iterdir() if f.suffix.lower() in TABLES and not f.name.startswith("."))
-    wanted = LABEL if columns is None else columns
+    wanted = LABEL if columns is None else tuple(columns)
     headers = {file: header(file, wanted)[0] for file in tables}
     usable = [file for file in tables if not lacking(headers[file], wanted)]
     if columns is not None and not usable:

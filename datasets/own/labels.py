@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from dassl.metrics import METRICS
 from dassl.utils import UserError, counted
 from datasets import splits
 from datasets.classnames import in_words
 from datasets.folders import did_you_mean, some
 from datasets.own.splits import own_split
-from datasets.own.tables import Listing
+from datasets.own.tables import Listing, tags_of
 from datasets.own.task import OwnTask
 from datasets.source import SPLITS, Item, Source
+
+NO_TAGS = "METRIC {} is for images with several labels (cat;dog), and every image has one; expected e.g. overall_acc"
 
 
 def labels_source(
@@ -34,18 +37,28 @@ def labels_source(
     Raises:
         UserError: the labels contradict the declared classes.
     """
-    where, cells, notes = f"{name} ({listing.where})", listing.cells, []
-    count = Counter(pair for own in cells.values() for pair in own.items())
-    rarest = {path: min(own.items(), key=lambda pair: (count[pair], pair)) for path, own in cells.items()}
+    where, notes = f"{name} ({listing.where})", []
+    tagging = {column for task, column in zip(tasks, columns, strict=True) if task.tagging}
+    cells = {  # {path: {column: labels}}
+        path: {column: tags_of(cell) if column in tagging else [cell] for column, cell in own.items()}
+        for path, own in listing.cells.items()
+    }
+    pairs = {
+        path: [(column, label) for column, labels in own.items() for label in labels] for path, own in cells.items()
+    }
+    count = Counter(pair for own in pairs.values() for pair in own)
+    rarest = {path: min(own, key=lambda pair: (count[pair], pair)) for path, own in pairs.items() if own}
     words = {path: f"{label} ({column})" for path, (column, label) in rarest.items()}
     for part, rows in listing.parts.items():
-        listing.parts[part] = [(path, words[path]) for path, _ in rows]
+        listing.parts[part] = [(path, words[path]) for path, _ in rows if path in words]
     known, built = [], []
     for task, column in zip(tasks, columns, strict=True):
         own = Listing(listing.where, listing.folder)
-        own.parts[None] = [(path, labels[column]) for path, labels in cells.items() if column in labels]
+        own.parts[None] = [(path, label) for path, labels in cells.items() for label in labels.get(column, ())]
         if not own.parts[None]:
             raise UserError(f"{where}: no image has a label in the column {column}")
+        if task.tagging and not any(len(labels.get(column, ())) > 1 for labels in cells.values()):
+            raise UserError(f"{where}, {task.key}: {NO_TAGS.format(task.metric)}")
         labels, names = task.classes(own, f"{where}, {task.key}")
         known.append({label: i for i, label in enumerate(labels)})
         built.append(task.task(names, own.notes))
@@ -55,10 +68,10 @@ def labels_source(
         print(f"{name}: {note}")
     items = {
         part: [
-            Item(path, known[t][cells[path][column]], t)
+            Item(path, known[t][label], t)
             for path, _ in parts[part]
             for t, column in enumerate(columns)
-            if column in cells[path]
+            for label in cells[path].get(column, ())
         ]
         for part in SPLITS
     }
@@ -77,7 +90,14 @@ def split_dk_source(name: str, file: Path, tasks: Sequence[OwnTask]) -> Source:
     """
     where, split, notes = f"{name} ({file})", splits.read_split(file, len(tasks)), []
     splits.check_labels(where, split)
-    splits.check_once(where, split)
+    metrics = [task.metric if task.has_metric else split.metrics.get(t) or task.metric for t, task in enumerate(tasks)]
+    tagging = {t for t, metric in enumerate(metrics) if metric in METRICS and METRICS.get(metric).tags}
+    splits.check_once(where, split, tagging)
+    every = [(item.task, item.path) for part in SPLITS for item in getattr(split, part)]
+    for t in tagging:
+        paths = [path for task, path in every if task == t]
+        if len(set(paths)) == len(paths):
+            raise UserError(f"{where}, {tasks[t].key}: {NO_TAGS.format(metrics[t])}")
     part_of = [(item.path, part) for part in SPLITS for item in getattr(split, part)]
     first = dict(reversed(part_of))
     if torn := sorted({f"{path} in {first[path]} and {part}" for path, part in part_of if first[path] != part}):
@@ -86,8 +106,7 @@ def split_dk_source(name: str, file: Path, tasks: Sequence[OwnTask]) -> Source:
     built = []
     for t, (task, found) in enumerate(zip(tasks, split.classnames, strict=True)):
         own = task.task(_renamed(found, task, where), notes, name=in_words(split.task_names.get(t, "")))
-        metric = own.metric if task.has_metric else split.metrics.get(t) or own.metric
-        built.append(replace(own, metric=metric, description=own.description or split.descriptions.get(t, "")))
+        built.append(replace(own, metric=metrics[t], description=own.description or split.descriptions.get(t, "")))
     for note in notes:
         print(f"{name}: {note}")
     parts = {part: getattr(split, part) for part in SPLITS}

@@ -1,7 +1,8 @@
 """Read tables of the user's own images: CSV, TSV, JSON lines, or a list in YAML.
 
 A table has a column path (or file_name), a column label or one column per task, and an optional column split. With a
-column per task, an empty cell and -1 mean that the image has no label of the task.
+column per task, an empty cell and -1 mean that the image has no label of the task. A cell of a tagging task holds one
+or several labels, `cat;dog`, or in JSON and YAML a list.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,7 @@ METADATA = ("metadata.csv", "metadata.jsonl")
 EXPECTED = "a table has the columns path,label or path,label,split (or file_name in place of path)"
 MISSING = ("", "-1")  # cells of a task that an image has no label of
 LABEL = ("label",)
+TAGS = ";"  # between the labels in a cell of a tagging task
 
 Rows = list[tuple[str, str]]  # (path, label)
 
@@ -61,6 +63,11 @@ class Listing:
 
 def is_number(label: str) -> bool:
     return label.isascii() and label.isdigit() and len(label) < 19
+
+
+def tags_of(cell: str) -> list[str]:
+    """The labels in a cell of a tagging task, each once."""
+    return list(dict.fromkeys(filter(None, map(str.strip, cell.split(TAGS)))))
 
 
 def metadata(folder: Path) -> Path | None:
@@ -118,6 +125,7 @@ def _listed_rows(file: Path, wanted: Sequence[str]) -> Iterator[tuple[str, dict[
             raise UserError(f'{file}, {place}: expected {{"file_name": …, "label": …}}') from None
         _require(list(row), f"{file}, {place}", wanted if wanted == LABEL else ())
         seen |= row.keys()
+        row = {k: TAGS.join(map(str, cell)) if isinstance(cell, list) else cell for k, cell in row.items()}
         yield place, {key: str(cell).strip() for key, cell in row.items() if isinstance(cell, (str, int))}
     if seen:
         _require(sorted(seen), str(file), wanted)
@@ -153,7 +161,7 @@ def _require(columns: Sequence[str], where: str, wanted: Sequence[str]) -> None:
 
 
 def listed(
-    where: Path, folder: Path, files: Sequence[tuple[str | None, Path]], columns: Sequence[str] | None = None
+    where: Path, folder: Path, files: Sequence[tuple[str | None, Path]], columns: Mapping[str, bool] | None = None
 ) -> Listing:
     """The images of one table, or of one table in each part.
 
@@ -161,7 +169,8 @@ def listed(
         where: what was read, for messages.
         folder: the paths of the listing are relative to it.
         files: (part or None, table).
-        columns: names in lower case of the columns with labels, one per task; None: the column label.
+        columns: {name in lower case of the column with the labels of a task: whether its cells may hold several}; None:
+            the column label.
 
     Raises:
         UserError: a column that is missing, or rows that contradict each other.
@@ -197,7 +206,9 @@ def listed(
             for name, label in labels.items():
                 new |= name not in first
                 other, other_line = first.setdefault(name, (label, line))
-                if other != label:
+                if other != label and several and columns[name]:
+                    first[name], new = (f"{other}{TAGS}{label}", line), True
+                elif other != label:
                     which = f"{path}, {name}" if several else path
                     text = f"{which}: {other!r} in {other_line}, {label!r} in {line}"
                     problems["image", "with two labels of one task" if several else "with two labels"].append(text)
@@ -210,7 +221,9 @@ def listed(
     if None in listing.parts and len(listing.parts) > 1:
         problems["image", "without a split, though others have one"] += [path for path, _ in listing.parts[None]]
     if problems:
-        texts = (f"{counted(len(all_), what)} {wrong}: {some(all_)}" for (what, wrong), all_ in problems.items())
+        texts = [f"{counted(len(all_), what)} {wrong}: {some(all_)}" for (what, wrong), all_ in problems.items()]
+        if any("two labels" in wrong for _, wrong in problems):
+            texts.append("only a task with METRIC mAP may have several labels per image")
         raise UserError(f"{where}: {'; '.join(texts)}")
     if not seen:
         raise UserError(f"{where} lists no image" + (" with a label" if unlabelled else ""))

@@ -12,7 +12,7 @@ from dassl.metrics import METRICS
 from dassl.utils.errors import UserError, counted
 from datasets.classnames import in_words
 from datasets.folders import did_you_mean, first_line, some
-from datasets.own.tables import Listing, is_number
+from datasets.own.tables import TAGS, Listing, is_number, tags_of
 
 LONGEST = 80  # characters of a name, which is part of the names of files
 TASK_TEXTS = ("TASK_NAME", "DESCRIPTION")  # keys whose value is one text
@@ -26,6 +26,7 @@ class OwnTask:
         key: key of the task.
         problems: what is wrong with the declaration, one text each.
         has_metric: whether METRIC is given.
+        tagging: whether METRIC makes it a tagging task, whose images have one or several labels.
 
     Args:
         key: key of the task; "" if it is unknown.
@@ -41,6 +42,7 @@ class OwnTask:
         if self.metric not in (known := METRICS.declarable()):
             hint = did_you_mean(str(self.metric).lower(), known)
             self.problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(known)}{hint}")
+        self.tagging = self.metric in known and METRICS.get(self.metric).tags
         template = entry.get("TEMPLATE") or DEFAULT_TEMPLATES
         self.templates = tuple(template) if isinstance(template, (list, tuple)) else (template,)
         if not all(map(is_template, self.templates)):
@@ -80,6 +82,10 @@ class OwnTask:
         labels, given = listing.labels, self.classnames or {}
         if len(labels) < 2:
             raise UserError(f"{where}: found one class only, {some(labels)}; a task needs two or more")
+        if not self.tagging and (joined := _joined(labels)):
+            raise UserError(
+                f"{where}: found {joined!r}, several labels of an image; expected one, or METRIC mAP for a task of tags"
+            )
         listed, numbers = isinstance(given, list), all(map(is_number, labels))
         if listed and numbers:
             given = {str(i): name for i, name in enumerate(given)}
@@ -115,6 +121,12 @@ class OwnTask:
             if called.setdefault(name, label) != label:
                 raise UserError(f"{where}: the labels {called[name]!r} and {label!r} have one class name, {name!r}")
         return names
+
+
+def _joined(labels: Sequence[str]) -> str:
+    """A label that consists of labels of other images, as in `cat;dog` beside `dog`; "" without one."""
+    count = Counter(part for label in labels for part in tags_of(label))
+    return next((label for label in labels if TAGS in label and any(count[part] > 1 for part in tags_of(label))), "")
 
 
 def text_of(entry: Mapping[str, Any], key: str) -> str:

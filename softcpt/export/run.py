@@ -43,7 +43,7 @@ def export(
         onnx, int8, folded: write an ONNX graph, the same with 8 bits, a classifier of timm.
 
     Raises:
-        UserError: the method has no such form, or the written files compute something else than the run.
+        UserError: a tagging task, a method without such a form, or files that compute something else than the run.
     """
     target = Path(folder)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
@@ -57,6 +57,11 @@ def export(
         model.cfg.TRAINER[section].PREC = "fp32"  # other programs compute in fp32
     if task is not None:
         model = model.only(*model.positions(task))
+    if tagging := [task.key for task in model.space.tasks if task.tagging]:
+        raise UserError(
+            f"{tagging[0]} is a tagging task, whose tags are independent; exported classifiers choose one class per "
+            "task. Export another task with --task"
+        )
     samples = find_samples(model, images)
     if onnx and not samples.entries:
         raise UserError(

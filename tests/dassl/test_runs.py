@@ -153,4 +153,4 @@ def test_metrics_say_what_they_need():
         ValueError, match="predictions, probabilities, logits, or a function of a batch, found 'images'"
     ):
         METRICS.register(needs="images")
-    assert METRICS.declarable() == ("overall_acc", "mean_acc", "macro_f1")
+    assert METRICS.declarable() == ("overall_acc", "mean_acc", "macro_f1", "roc_auc", "mAP", "mAP_11_points")

@@ -20,7 +20,8 @@ def webdataset(name: str, root: Path, images: int) -> None:
             for _ in range(max(images // 2, 1)):
                 number += 1
                 put(folder / f"images/{part}/s{number:07d}.png", label)
-                lines.append(f"{part}/s{number:07d}.png\t{label}")
+                more = f" {(label + 1) % row.classes}" if row.tagging and label % 2 else ""
+                lines.append(f"{part}/s{number:07d}.png\t{label}{more}")
     write_lines(folder / "images/labels.tsv", lines)
     write_lines(folder / "classnames.txt", [name.replace("_", " ") for name in words(row.classes)])
     write_lines(folder / "zeroshot_classification_templates.txt", ["a photo of a {c}.", "a bad photo of a {c}."])

@@ -223,15 +223,16 @@ class _Base:
             )
 
     def _check_one_per_task(self):
-        """Check that no item whose labels are lists has two labels of one task."""
+        """Check that no item has two labels of one task, unless that is a tagging task."""
+        tagging = {t for t, task in enumerate(self._space.tasks) if task.tagging}
         for split, items in self._splits.items():
             for item in items or ():
                 if isinstance(item.label, (list, tuple)) and len(item.label) > 1:
-                    tasks = [task for task, _ in labels_of(item)]
+                    tasks = [task for task, _ in labels_of(item) if task not in tagging]
                     if twice := [task for task in tasks if tasks.count(task) > 1]:
                         raise ValueError(
                             f"{type(self).__name__}: {split} {item.impath} has several labels of task {twice[0]}; "
-                            "expected at most one label per task"
+                            "expected at most one label per task; a task with the metric mAP may have several"
                         )
 
     # ---- compatibility: helpers for dataset classes written for Dassl ----

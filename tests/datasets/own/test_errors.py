@@ -26,7 +26,7 @@ def refused(*entries, kind=ValueError, root=""):
         ({"ROOT": None}, "DATASET.TASKS, entry 1: ROOT, the folder or table of the images, is missing"),
         (
             {"METRIC": "mean_accuracy"},
-            "METRIC is 'mean_accuracy', expected overall_acc or mean_acc or macro_f1; did you mean mean_acc?",
+            "METRIC is 'mean_accuracy', expected overall_acc or mean_acc or macro_f1 or roc_auc or mAP or",
         ),
         ({"TEMPLATE": "a photo"}, "TEMPLATE is 'a photo', expected a text with one {} for the class name"),
         ({"TEMPLATE": ["a {}.", "it"]}, "TEMPLATE is ['a {}.', 'it']"),
