@@ -110,6 +110,12 @@ def differences(group: Group) -> list[str]:
             continue  # a run of one task has the hash of its split
         if (each > 1).any():
             notes.append(f"Not all runs have the same {title}: their hashes differ. Compare their numbers with care.")
+    drawn = runs[~runs["joined"]].groupby(["tested", "classes", "shots", "seed"])["fewshot_hash"].nunique()
+    if (drawn > 1).any():
+        notes.append(
+            "Not all runs of a seed have the same few-shot images: DATASET.FEWSHOT_SPLIT differs. Compare their "
+            "numbers with care."
+        )
     tasks = group.of("overall_metric", mean=False).groupby("row")["task"].agg(lambda names: frozenset(names))
     if tasks.nunique() > 1:
         most = frozenset().union(*tasks)

@@ -371,6 +371,15 @@ def test_tasks_without_a_mean(undrawn, tmp_path):
     assert shown["A"] == ["60.00 (best)", "70.00"] and shown["B"] == ["50.00 (second)", "–"]
 
 
+@pytest.mark.parametrize("hashes", [("f1", "f1"), ("f1", "f2"), ("f1", "")])
+def test_runs_of_a_seed_with_other_few_shot_images_are_noted(undrawn, tmp_path, hashes):
+    values = {"a": 60.0, "b": 70.0}
+    runs = (run(name, values, fewshot_hash=found) for name, found in zip("AB", hashes, strict=True))
+    other = run("A", values, seed=2, fewshot_hash="of another seed")
+    _, text = made(tmp_path, frame(*runs, other, zero_shot()))
+    assert ("have the same few-shot images: DATASET.FEWSHOT_SPLIT differs" in text) == (hashes != ("f1", "f1"))
+
+
 def test_mistakes_are_one_error(undrawn, few_shot, tmp_path):
     with pytest.raises(UserError, match="--metric f1: no run has it; expected one of: overall_acc, overall_metric"):
         build(few_shot, tmp_path / "a", Options(metric="f1"))
