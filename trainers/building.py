@@ -28,7 +28,7 @@ from features.loader import FeatureLoader, keep_limit, one_view, store_for, too_
 from .learner import Learner
 from .needs import BackboneNeeds, bank_problem
 from .rows import class_owners
-from .task_weights import TaskWeights
+from .task_weights import TaskWeights, given_weights
 from .templates import task_templates
 
 
@@ -104,6 +104,8 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
         if line:
             print(line)
         self._check_texts(cfg, self.dm.space)
+        if self.learns and not self.fitted and not isinstance(cfg.LOSS.TASK_WEIGHTS, str):
+            given_weights(cfg.LOSS.TASK_WEIGHTS, self.dm.space)  # a wrong name is found before weights are loaded
         name, weights = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.WEIGHTS
         print(f"Loading CLIP (backbone: {name}{', weights: ' + weights if weights else ''}, precision: {precision})")
         clip = load_backbone(name, weights=weights, precision=precision, device=self.device)

@@ -56,6 +56,16 @@ declare(
 )
 
 
+def given_weights(rule: Sequence[Mapping[str, float]], space: TaskSpace) -> Tensor:
+    """The weights (T,) of [{task key: weight}, …], 1 for other tasks. Raises UserError for an unknown task."""
+    found, known = torch.ones(space.num_tasks), {task.key: t for t, task in enumerate(space.tasks)}
+    for key, weight in ((key, weight) for part in rule for key, weight in part.items()):
+        if key not in known:
+            raise UserError(f"LOSS.TASK_WEIGHTS: no task {key!r} in this run; its tasks: {', '.join(known)}")
+        found[known[key]] = weight
+    return found
+
+
 class TaskWeights(OwnedRows, nn.Module):
     """The weight of each task's cross-entropy.
 
@@ -90,11 +100,7 @@ class TaskWeights(OwnedRows, nn.Module):
             inverse = torch.tensor([1 / math.log(max(size, 2)) for size in space.sizes])
             fixed = inverse * count.sum() / (count @ inverse) if count.sum() else inverse
         elif self.rule == "fixed":
-            known = {task.key: t for t, task in enumerate(space.tasks)}
-            for key, weight in ((key, weight) for part in rule for key, weight in part.items()):
-                if key not in known:
-                    raise UserError(f"LOSS.TASK_WEIGHTS: no task {key!r} in this run; its tasks: {', '.join(known)}")
-                fixed[known[key]] = weight
+            fixed = given_weights(rule, space)
         self.register_buffer("fixed", fixed, persistent=False)
         if self.rule == "uncertainty":
             self.log_variance = nn.Parameter(torch.zeros(space.num_tasks))

@@ -86,7 +86,7 @@ def test_wrong_weights(value):
         read_weights(value)
 
 
-def test_unknown_tasks_and_settings(tmp_path, weights):
+def test_unknown_tasks_and_settings(tmp_path, weights, capsys):
     with pytest.raises(UserError, match="LOSS.TASK_WEIGHTS: no task 'd' in this run; its tasks: a, b, c"):
         TaskWeights(read_weights("{d: 2}"), SPACE)
     with pytest.raises(ConfigError, match="expected none, images"):
@@ -94,6 +94,11 @@ def test_unknown_tasks_and_settings(tmp_path, weights):
     cfg = config(tmp_path, "MTCoOp", weights, 32, "LOSS.TASK_WEIGHTS", "{shades: 2, marks: 0.5}")
     assert cfg.LOSS.TASK_WEIGHTS == [{"shades": 2.0}, {"marks": 0.5}]
     assert build_trainer(cfg).task_weights().tolist() == [2, 1, 0.5]
+    capsys.readouterr()
+    cfg.LOSS.TASK_WEIGHTS = [{"mark": 2.0}]
+    with pytest.raises(UserError, match="no task 'mark' in this run"):
+        build_trainer(cfg)
+    assert "Loading CLIP" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rule", ["images", "uncertainty", "running_mean"])
