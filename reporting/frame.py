@@ -4,7 +4,7 @@ import math
 import os
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pandas as pd
 
@@ -142,6 +142,7 @@ def _of_run(run: Run, label: str, whole: Run) -> dict:
         "experiment": label,
         "run": whole.label,
         **{name: _text(settings.get(name)) for name in TEXTS},
+        "suite": _suite(record, settings.get("suite")),
         "protocol": protocol,
         "classes": classes if classes in ("base", "new") else "all",
         "source_suite": source,
@@ -170,6 +171,13 @@ def _untrained(run: Run) -> bool:
     return not run.costs.get("parameters") and run.settings.get("epochs") in (0, None)
 
 
+def _suite(record: dict, name) -> str:
+    """The name of the suite. Users' own data, which all have the name Suite, are called by their file."""
+    files = record.get("config_files")
+    own = name == "Suite" and isinstance(files, list) and len(files) > 1
+    return PurePath(str(files[0])).stem if own else _text(name)
+
+
 def _protocol(run: Run, classes) -> tuple[str, str]:
     """(protocol, suite on which the tested model was trained if it is another one, else "")."""
     if classes in ("base", "new"):
@@ -178,8 +186,8 @@ def _protocol(run: Run, classes) -> tuple[str, str]:
     if not isinstance(place, str):
         return "few-shot", ""
     trained = known_results(run.folder / place)
-    suite = _text(trained.get("suite"))
-    if suite in ("", run.settings.get("suite")):
+    suite = _suite(trained, trained.get("suite"))
+    if suite in ("", _suite(run.record, run.settings.get("suite"))):
         return "few-shot", ""
     return ("domain-shift" if _shifted(run, trained) else "cross-dataset"), suite
 

@@ -294,6 +294,11 @@ def selected(calls: Sequence[Call], expression: str) -> list[Call]:
         return all(any(fnmatch.fnmatchcase(known.get(name, ""), each) for each in some) for name, some in conditions)
 
     found = [call for call in calls if fits(call)]
+    known = {"row", "suite", "seed", "label", "shots"}.union(*(call.settings for call in calls))
+    if odd := [name for name, _ in conditions if name not in known and "." not in name]:
+        raise UserError(
+            f'--only "{expression}": unknown {odd[0]!r}; expected row, suite, shots, seed, label or a setting'
+        )
     if calls and not found:
         rows = ", ".join(dict.fromkeys(call.row for call in calls))
         raise UserError(f'--only "{expression}" fits none of the {len(calls)} runs; rows: {rows}')

@@ -150,6 +150,17 @@ def test_zero_shots_of_a_trained_run_are_all_images(tmp_path):
     assert set(read_frame([tmp_path]).shots) == {-1}
 
 
+def test_own_data_are_called_by_their_file(tmp_path):
+    for name in ("photos", "birds"):
+        files = [f"data/{name}.yaml", "configs/trainers/MTCoOp/tiny_ep50.yaml"]
+        write(tmp_path / f"{name}/seed1", results=result(40.0, seed=1, suite="Suite", config_files=files))
+    data = result(30.0, seed=1, suite="Suite", config_files=files, tested_model={"folder": "../../photos/seed1"})
+    write(tmp_path / "moved/seed1", results=data)
+    rows = select(read_frame([tmp_path])).set_index("experiment")
+    assert list(rows["suite"]) == ["birds", "birds", "photos"]  # in the order of the folders
+    assert tuple(rows.loc["moved", ["protocol", "source_suite"]]) == ("domain-shift", "photos")  # the same tasks
+
+
 def test_halves_and_other_datasets(tmp_path):
     for half, value in (("base", 80.0), ("new", 70.0)):
         data = result(value, seed=1, protocol=half)

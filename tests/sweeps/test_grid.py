@@ -157,6 +157,8 @@ def test_selected_runs(written):
     assert selected(runs, "") == runs
     with pytest.raises(UserError, match="fits none of the 18 runs; rows: "):
         selected(runs, "row=MaPLe")
+    with pytest.raises(UserError, match="unknown 'rows'; expected row, suite"):
+        selected(runs, "rows=KgCoOp")
     with pytest.raises(UserError, match="expected conditions such as"):
         selected(runs, "CoOp-CA")
 
