@@ -25,11 +25,12 @@ from dassl.runs.open import read_space
 from dassl.utils import UserError, count_num_param, counted, load_pretrained_weights
 from features.loader import FeatureLoader, keep_limit, one_view, store_for, too_large, why_not
 
-from .learner import Learner
+from .learner import Learner, WrappedLearner
 from .needs import BackboneNeeds, bank_problem
 from .rows import class_owners
+from .settings import is_shared
 from .task_weights import TaskWeights, given_weights
-from .templates import task_templates
+from .templates import shared_template_problems, task_templates
 
 
 class BuiltTrainer(BackboneNeeds, TrainerX):
@@ -83,6 +84,8 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
                 f'declare_shared("{self.section}", PREC="fp16")'
             )
         found = self.problems(cfg)
+        if is_shared(self.section, "TEMPLATES"):
+            found += shared_template_problems(cfg.TRAINER[self.section].TEMPLATES, f"TRAINER.{self.section}.TEMPLATES")
         if self.learns and self.views != cfg.DATALOADER.K_TRANSFORMS:
             found.append(
                 f"DATALOADER.K_TRANSFORMS {cfg.DATALOADER.K_TRANSFORMS}: {method_name(cfg)} takes "
@@ -158,6 +161,7 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
         self.tagging = None if space.tagging is None else space.tagging.to(self.device)
         self.all_columns = torch.arange(space.num_classes, device=self.device)
         self.model = self.build_learner(cfg, self.text_tower, space).to(self.device)
+        self._apply_shared_settings()
         towers = {id(parameter) for parameter in clip.parameters()}
         if shared := [name for name, parameter in self.model.named_parameters() if id(parameter) in towers]:
             raise UserError(
@@ -169,6 +173,17 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
             raise ConfigError(bank_problem(cfg))
         if self.learns:
             self.register_learner()
+
+    def _apply_shared_settings(self) -> None:
+        """Set the learner's hand-made prompts and scale from TEMPLATES and SCALE, if the method declares them."""
+        learner, c = self.model, self.cfg.TRAINER[self.section]
+        while isinstance(learner, WrappedLearner):
+            learner = learner.base
+        if is_shared(self.section, "TEMPLATES"):
+            setting = f"TRAINER.{self.section}.TEMPLATES"
+            learner.hand_templates = task_templates(c.TEMPLATES, setting, self.space)
+        if is_shared(self.section, "SCALE"):
+            learner.fixed_scale = c.SCALE
 
     def _settle_additions(self) -> None:
         """Find out what the learner adds to the towers, and so whether frozen image features serve."""

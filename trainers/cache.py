@@ -21,13 +21,11 @@ from dassl.utils import counted
 
 from .choices import Choices, choice_metric, first_best, samples_to_choose, scores
 from .class_rows import warn_of_missing
-from .hand import HandPrompts
 from .learner import Learner
 from .losses import cosine_logits
 from .rows import SampleRows
 from .samples import Samples, StartSamples
 from .settings import declare_shared
-from .templates import Forms, task_templates
 
 ALPHA, BETA = 1.17, 1.0  # published initial values
 PUBLISHED = {  # data set: B and A, the upper ends of the grids of beta and alpha; initial alpha
@@ -79,8 +77,6 @@ def cache_options(c, section: str, space: TaskSpace) -> dict:
     if c.BY_DATASET and (others := [task.key for task in space.tasks if task.owner not in table]):
         print(f"{key}BY_DATASET: {', '.join(others)} not in the published table; {key}SEARCH_SCALE is used")
     return {
-        "templates": task_templates(c.TEMPLATES, key + "TEMPLATES", space),
-        "scale": c.SCALE,
         "views": c.VIEWS,
         "grids": grids,
         "chosen_on": c.CHOSEN_ON,
@@ -93,9 +89,7 @@ class Cache(Learner):
 
     Args:
         tower, space: as for every learner.
-        templates: the texts of each task, see `HandPrompts`.
         grids: (values of beta, values of alpha) of each task. A pair of single values is not searched.
-        scale: s; 0: CLIP's own.
         views: V, number of augmented views whose mean is a key.
         chosen_on: split whose images choose alpha and beta.
         fixed: the settings to give in place of a search, for messages.
@@ -106,16 +100,13 @@ class Cache(Learner):
         tower: TextTower,
         space: TaskSpace,
         *,
-        templates: list[Forms],
         grids: Sequence[tuple[list[float], list[float]]],
-        scale: float = 0.0,
         views: int = 10,
         chosen_on: str = "val",
         fixed: str = "",
     ):
         super().__init__(tower, space)
-        self.fixed_scale, self.views, self.grids, self.chosen_on, self.fixed = scale, views, grids, chosen_on, fixed
-        self.prompts = HandPrompts(tower, space, templates)
+        self.views, self.grids, self.chosen_on, self.fixed = views, grids, chosen_on, fixed
         self.rows = SampleRows(space, tower.output_dim)
         self.chosen = Choices(space, alpha=ALPHA, beta=BETA)
 
@@ -123,9 +114,6 @@ class Cache(Learner):
     def searches(self) -> bool:
         """Whether any task chooses alpha or beta."""
         return any(len(betas) * len(alphas) > 1 for betas, alphas in self.grids)
-
-    def text(self, select: Tensor, added=None) -> Tensor:
-        return self.prompts(select)
 
     def logits(self, image: Tensor, text: Tensor, columns: Tensor, task: Tensor | None = None) -> Tensor:
         (alpha, beta), rows = self.weights(), self.rows if self.training else self.kept
@@ -190,7 +178,7 @@ class Cache(Learner):
         if not mine.any():
             return None
         keys, values = rows.keys.detach()[mine], rows.column[mine] - columns.start
-        text = self.scale.detach().float() * F.normalize(self.prompts.features[columns].float(), dim=-1)
+        text = self.scale.detach().float() * F.normalize(self.hand_features()[columns].float(), dim=-1)
         predicted = cache_predictions(own.features, keys, values, text, betas, alphas)
         return torch.cat([scores(part, own.labels, task) for part in predicted])
 

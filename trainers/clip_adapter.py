@@ -22,11 +22,9 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .hand import HandPrompts
 from .learner import Learner
 from .rows import TaskModules, task_owners
 from .settings import declare_shared
-from .templates import Forms, check_templates, task_templates
 
 KEY = "TRAINER.CLIPADAPTER."
 declare_shared("CLIPADAPTER", PREC="fp16", TEMPLATES="", TSC=False)
@@ -51,7 +49,6 @@ class FeatureAdapter(Learner):
 
     Args:
         tower, space: as for every learner.
-        templates: the texts of each task, see `HandPrompts`.
         ratio: r.
         reduction: d divided by the width of the bottleneck.
         per_task: one bottleneck per task.
@@ -62,19 +59,14 @@ class FeatureAdapter(Learner):
         tower: TextTower,
         space: TaskSpace,
         *,
-        templates: list[Forms],
         ratio: float = 0.2,
         reduction: int = 4,
         per_task: bool = False,
     ):
         super().__init__(tower, space)
         self.ratio, self.by_task = ratio, per_task
-        self.prompts = HandPrompts(tower, space, templates)
         owners = task_owners(space) if per_task else None
         self.adapters = TaskModules(lambda: Bottleneck(tower.output_dim, reduction), owners, "adapter")
-
-    def text(self, select: Tensor, added=None) -> Tensor:
-        return self.prompts(select)
 
     def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
         x = features.float()
@@ -98,7 +90,6 @@ class CLIPAdapter(MultiTaskTrainer):
 
     def problems(self, cfg) -> list[str]:
         c = cfg.TRAINER.CLIPADAPTER
-        check_templates(c.TEMPLATES, KEY + "TEMPLATES")
         return [] if c.RATIO else [f"{KEY}RATIO 0 learns nothing: expected a number above 0, as published 0.2"]
 
     def load_critical_settings(self, c) -> dict[str, object]:
@@ -107,5 +98,4 @@ class CLIPAdapter(MultiTaskTrainer):
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> FeatureAdapter:
         c = cfg.TRAINER.CLIPADAPTER
-        templates = task_templates(c.TEMPLATES, KEY + "TEMPLATES", space)
-        return FeatureAdapter(tower, space, templates=templates, ratio=c.RATIO, reduction=c.REDUCTION, per_task=c.TSC)
+        return FeatureAdapter(tower, space, ratio=c.RATIO, reduction=c.REDUCTION, per_task=c.TSC)

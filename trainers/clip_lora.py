@@ -17,14 +17,13 @@ from clip.text_tower import TextTower
 from dassl.config import above, between, declare, each
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 
 from .base import MultiTaskTrainer
 from .low_rank import POSITIONS, Changed, Factors, GeneratedFactors, LowRankLearner, changed_projections, layers_at
 from .prompt_sets import TaskPrompts
 from .rows import task_owners
 from .settings import declare_shared, is_changed
-from .templates import check_templates, task_templates
+from .templates import task_templates
 
 PUBLISHED_NAMES = {"o": "out"}
 LAYER = each(lambda layer: type(layer) is int and layer >= 0, "a list of layers, counted from 0")
@@ -73,10 +72,6 @@ class CLIPLoRA(MultiTaskTrainer):
                 found.append(f"{KEY}LAYERS_{tower} is not read with {KEY}ENCODER {unchanged}: set it to ()")
         if c.LAYERS_TEXT and c.LAYERS_VISION and is_changed(KEY, c, "POSITION"):
             found.append(f"{KEY}POSITION {c.POSITION} is not read if layers are given by number: set it to all")
-        try:
-            check_templates(c.TEMPLATES, KEY + "TEMPLATES")
-        except (UserError, FileNotFoundError) as error:
-            found.append(str(error))
         return found
 
     def load_critical_settings(self, c) -> dict[str, object]:
@@ -104,6 +99,6 @@ class CLIPLoRA(MultiTaskTrainer):
         else:
             owners = task_owners(space) if c.TSC else None
             sets = TaskPrompts(lambda: Factors(changed, c.R), owners, "set of factors")
-        gain, templates = c.ALPHA * c.R**-0.5, task_templates(c.TEMPLATES, KEY + "TEMPLATES", space)
-        options = {"gain": gain, "dropout": c.DROPOUT, "templates": templates, "scale": c.SCALE}
-        return LowRankLearner(tower, space, changed, sets, **options)
+        templates = task_templates(c.TEMPLATES, KEY + "TEMPLATES", space, quiet=True)
+        gain = c.ALPHA * c.R**-0.5
+        return LowRankLearner(tower, space, changed, sets, gain=gain, dropout=c.DROPOUT, templates=templates)

@@ -21,7 +21,6 @@ from dassl.engine import TRAINER_REGISTRY
 from .base import FittedTrainer
 from .mixed_classifiers import GRIDS, KEY, MixedClassifiers
 from .settings import declare_shared, unread_problems
-from .templates import check_templates, task_templates
 
 NUMBERS = each(lambda value: is_number(value) and value >= 0, "a list of numbers >= 0, such as (0.001, 0.0001)")
 SIZES = each(
@@ -52,7 +51,6 @@ class CrossModal(FittedTrainer):
 
     def problems(self, cfg) -> list[str]:
         c = cfg.TRAINER.CROSSMODAL
-        check_templates(c.TEMPLATES, KEY + "TEMPLATES")
         found = super().problems(cfg) + unread_problems(KEY, c, "HEAD", {"WISE_FT": ("linear",)})
         if c.STEPS > c.ITERATIONS:
             found.append(
@@ -71,10 +69,8 @@ class CrossModal(FittedTrainer):
         return MixedClassifiers(
             tower,
             space,
-            templates=task_templates(c.TEMPLATES, KEY + "TEMPLATES", space),
             head=c.HEAD,
             grid=tuple(tuple(own) or published for own, published in given),
-            scale=c.SCALE,
             init=c.INIT,
             iterations=c.ITERATIONS,
             steps=c.STEPS,

@@ -31,13 +31,11 @@ from .base import FittedTrainer
 from .choices import Choices, choice_metric, first_best, samples_to_choose, scores
 from .class_rows import warn_of_missing
 from .gaussian import Moments, around_texts, classifier
-from .hand import HandPrompts
 from .learner import Learner
 from .losses import cosine_logits
 from .rows import OwnedRows, SampleRows, class_owners, task_owners
 from .samples import Samples, StartSamples
 from .settings import declare_shared
-from .templates import check_templates, task_templates
 
 KEY = "TRAINER.GDA."
 DECADES = tuple(10.0**exponent for exponent in range(-4, 3))
@@ -61,14 +59,13 @@ class GaussianClassifiers(OwnedRows, Learner):
     `kept` holds the unit features of all training samples if `keep`. Other arguments are the settings of the module.
     """
 
-    def __init__(self, tower: TextTower, space: TaskSpace, *, templates=None, scale: float = 0.0, views: int = 10,
-                 alpha: float = 0.0, chosen_on: str = "val", covariance: str = "shrunk", neighbours: int = 64,
-                 text_copies: int = 16, keep: bool = True):  # fmt: skip
+    def __init__(self, tower: TextTower, space: TaskSpace, *, views: int = 10, alpha: float = 0.0,
+                 chosen_on: str = "val", covariance: str = "shrunk", neighbours: int = 64, text_copies: int = 16,
+                 keep: bool = True):  # fmt: skip
         super().__init__(tower, space)
-        self.fixed_scale, self.views, self.given, self.chosen_on = scale, views, alpha, chosen_on
+        self.views, self.given, self.chosen_on = views, alpha, chosen_on
         self.covariance, self.neighbours, self.text_copies, self.keep = covariance, neighbours, text_copies, keep
         self.grid = DECADES
-        self.hand = HandPrompts(tower, space, templates)
         self.register_buffer("weight", torch.zeros(space.num_classes, tower.output_dim))
         self.register_buffer("bias", torch.zeros(space.num_classes))
         self.choices = Choices(space, alpha=alpha or 0.1)
@@ -98,7 +95,7 @@ class GaussianClassifiers(OwnedRows, Learner):
         """Zero-shot and Gaussian logits (B, N') of image features (B, d) over the classes in `columns`."""
         weight, bias = self.rows()
         image = F.normalize(image.float(), dim=-1)
-        zero_shot = cosine_logits(image, self.hand.features[columns], self.scale)
+        zero_shot = cosine_logits(image, self.hand_features()[columns], self.scale)
         return zero_shot, image @ weight[columns].t() + bias[columns]
 
     # ---- fit
@@ -156,7 +153,7 @@ class GaussianClassifiers(OwnedRows, Learner):
                 if len(columns) and not len(samples):
                     print(f"WARNING: task {task.id} ({task.name}): no training samples; its new classes are zero-shot")
                 elif len(columns):
-                    texts = self.hand.features[columns].double()
+                    texts = self.hand_features()[columns].double()
                     weight, bias = classifier(*around_texts(texts, samples, self.neighbours, self.text_copies))
                     self._made[1][columns], self._made[2][columns] = weight.float(), bias.float()
         return self._made[1:]
@@ -168,10 +165,6 @@ class GDA(FittedTrainer):
 
     section = "GDA"
 
-    def problems(self, cfg) -> list[str]:
-        check_templates(cfg.TRAINER.GDA.TEMPLATES, KEY + "TEMPLATES")
-        return super().problems(cfg)
-
     def load_critical_settings(self, c) -> dict[str, object]:
         return {"SCALE": c.SCALE, "TEMPLATES": c.TEMPLATES}
 
@@ -181,8 +174,6 @@ class GDA(FittedTrainer):
         return GaussianClassifiers(
             tower,
             space,
-            templates=task_templates(c.TEMPLATES, KEY + "TEMPLATES", space),
-            scale=c.SCALE,
             views=c.VIEWS,
             alpha=c.ALPHA,
             chosen_on=c.CHOSEN_ON,

@@ -11,15 +11,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.text_tower import TextTower
 from dassl.config import at_least, declare
-from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import Step
-from .contexts import ContextLearner, ContextTrainer
+from .contexts import ContextTrainer
 from .settings import declare_shared
-from .templates import check_templates, task_templates
 
 KEY = "TRAINER.KGCOOP."
 declare_shared("KGCOOP", PREC="fp16", N_CTX=4, CTX_INIT="a photo of a", TEMPLATES="", TSC=False)
@@ -32,16 +29,6 @@ class KgCoOp(ContextTrainer):
 
     section = "KGCOOP"
     position = ""
-
-    def problems(self, cfg) -> list[str]:
-        check_templates(cfg.TRAINER.KGCOOP.TEMPLATES, KEY + "TEMPLATES")
-        return super().problems(cfg)
-
-    @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ContextLearner:
-        learner = super().build_learner(cfg, tower, space)
-        learner.hand_templates = task_templates(cfg.TRAINER.KGCOOP.TEMPLATES, KEY + "TEMPLATES", space)
-        return learner
 
     def loss(self, step: Step) -> Tensor:
         hand = self.model.hand_features()[step.columns]

@@ -33,12 +33,16 @@ class Learner(nn.Module):
         known: (N,) whether the model was trained on each class. Set when a model is loaded; before, all are True.
         known_data: (N,) whether it was trained on the data set of each class. A shifted test set has the classes of its
             source and counts as another data set.
+        hand_templates: the texts of each task for hand-made prompts, from the setting TEMPLATES; None: the first
+            template of each task.
+        fixed_scale: scale of the cosines, from the setting SCALE; 0: CLIP's own.
         by_task: True if the result of `image` depends on the task. Not needed for additions to the image tower in
             several sets.
     """
 
     by_task = False
-    fixed_scale = 0.0  # scale of the cosines; 0: CLIP's own
+    hand_templates: list[Forms] | None = None
+    fixed_scale = 0.0
 
     def __init__(self, tower: TextTower, space: TaskSpace):
         super().__init__()
@@ -46,7 +50,6 @@ class Learner(nn.Module):
         self.task_of_column = space.task_of_column.to(tower.device)
         self.known = torch.ones(space.num_classes, dtype=torch.bool, device=tower.device)
         self.known_data = torch.ones_like(self.known)
-        self.hand_templates: list[Forms] | None = None  # set by the trainer from the setting TEMPLATES
         self._hand: Tensor | None = None
 
     # ---- the hooks
@@ -136,7 +139,7 @@ class Learner(nn.Module):
         return None if added is None else added.take(self.task_of_column[select])
 
     def hand_features(self) -> Tensor:
-        """Text features (N, d) of hand-made prompts: `hand_templates`, or the first of each task; computed once."""
+        """Text features (N, d) of the hand-made prompts of `hand_templates`, normalised; computed once."""
         if self._hand is None:
             with torch.autocast(self.tower.device.type, enabled=False):  # the same whoever asks first
                 self._hand = HandPrompts(self.tower, self.space, self.hand_templates).features
@@ -156,7 +159,7 @@ class WrappedLearner(Learner):
 
     def __init__(self, base: Learner):
         super().__init__(base.tower, base.space)
-        self.base, self.by_task, self.hand_templates = base, base.by_task, base.hand_templates
+        self.base, self.by_task = base, base.by_task
 
     def __getattr__(self, name: str):
         try:
@@ -175,6 +178,9 @@ class WrappedLearner(Learner):
 
     def logits(self, image: Tensor, text: Tensor, columns: Tensor, task: Tensor | None = None):
         return self.base.logits(image, text, columns, task)
+
+    def hand_features(self) -> Tensor:
+        return self.base.hand_features()
 
     def start(self, samples: StartSamples) -> None:
         self.base.start(samples)

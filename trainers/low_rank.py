@@ -17,7 +17,6 @@ from clip.text_tower import TextTower
 from dassl.data.tasks import TaskSpace
 from dassl.utils import UserError
 
-from .hand import HandPrompts
 from .learner import Learner
 from .prompt_sets import GeneratedPrompts
 from .templates import Forms, class_texts
@@ -117,7 +116,6 @@ class LowRankLearner(Learner):
             words with which all prompts begin have one mask for all prompts, as the tower computes them once.
         templates: the texts of each task, see `HandPrompts`. Several of a class count as the mean of normalised
             features.
-        scale: scale of the cosines; 0: CLIP's own.
     """
 
     def __init__(
@@ -130,14 +128,12 @@ class LowRankLearner(Learner):
         gain: float,
         dropout: float,
         templates: list[Forms],
-        scale: float = 0.0,
     ):
         super().__init__(tower, space)
-        self.changed, self.sets, self.gain, self.dropout, self.fixed_scale = changed, sets, gain, dropout, scale
+        self.changed, self.sets, self.gain, self.dropout, self.prompts = changed, sets, gain, dropout, None
         first = min((min(each.layers) for each in changed if each.tower == "text"), default=None)
         if first is None:
-            self.hand = HandPrompts(tower, space, templates)
-            return
+            return  # the text features are those of hand-made prompts
         rows, texts = [], []
         for task, forms in enumerate(templates):
             columns = space.columns(task)
@@ -164,8 +160,8 @@ class LowRankLearner(Learner):
         return TowerAdditions(*(Additions(changes=own) if own else None for own in changes.values()))
 
     def text(self, select: Tensor, added: Additions | None = None) -> Tensor:
-        if not hasattr(self, "prompts"):
-            return self.hand(select)
+        if self.prompts is None:
+            return super().text(select)
         place = torch.full_like(self.task_of_column, -1)
         place[select] = torch.arange(len(select), device=place.device)
         rows = (place[self.column] >= 0).nonzero()[:, 0]  # the prompts of the selected classes

@@ -30,12 +30,10 @@ from .base import FittedTrainer
 from .blended_probe import Probe, descend, initial, rates
 from .choices import Choices, choice_metric, samples_to_choose, scores
 from .class_rows import warn_of_missing
-from .hand import HandPrompts
 from .learner import Learner
 from .rows import OwnedRows, class_owners
 from .samples import Samples, StartSamples, task_generator
 from .settings import declare_shared
-from .templates import check_templates, task_templates
 
 KEY = "TRAINER.LPPLUSPLUS."
 SCHEDULE = {"momentum": 0.9, "alpha_every": 10}
@@ -53,12 +51,11 @@ class BlendedProbes(OwnedRows, Learner):
     decides the initial biases.
     """
 
-    def __init__(self, tower: TextTower, space: TaskSpace, *, templates=None, epochs: int = 300, epoch: int = 0,
-                 chosen_on: str = "val", augmented: bool = True, accumulated: bool = False, seed: int = 1):  # fmt: skip
+    def __init__(self, tower: TextTower, space: TaskSpace, *, epochs: int = 300, epoch: int = 0, chosen_on: str = "val",
+                 augmented: bool = True, accumulated: bool = False, seed: int = 1):  # fmt: skip
         super().__init__(tower, space)
         self.epochs, self.given, self.chosen_on, self.seed = epochs, epoch, chosen_on, seed
         self.augmented, self.accumulated, self.schedule = augmented, accumulated, SCHEDULE
-        self.hand = HandPrompts(tower, space, templates)
         self.weight = nn.Parameter(torch.zeros(space.num_classes, tower.output_dim))
         self.bias = nn.Parameter(torch.zeros(space.num_classes))
         self.alpha = nn.Parameter(torch.zeros(space.num_classes))
@@ -70,7 +67,7 @@ class BlendedProbes(OwnedRows, Learner):
 
     def logits(self, image: Tensor, text: None, columns: Tensor, task: Tensor | None = None) -> Tensor:
         probe = Probe(self.weight[columns], self.bias[columns], self.alpha[columns])
-        return probe.logits(F.normalize(image.float(), dim=-1), self.hand.features[columns])
+        return probe.logits(F.normalize(image.float(), dim=-1), self.hand_features()[columns])
 
     def start(self, samples: StartSamples) -> None:
         judges = None
@@ -93,7 +90,7 @@ class BlendedProbes(OwnedRows, Learner):
     def fit(self, position: int, task: Task, train: Samples, judge: Samples | None) -> None:
         columns, device = self.space.columns(position), self.weight.device
         images, labels = F.normalize(train.features.to(device), dim=-1), train.labels.to(device)
-        texts = self.hand.features[columns]
+        texts = self.hand_features()[columns]
         lr, unit = rates(images, texts)
         probe = initial(images, labels, texts, self.first_bias(task).to(device))
         lr_alpha, epochs = unit / 4 if self.accumulated else 4 * unit, self.given or self.epochs
@@ -120,10 +117,6 @@ class LPPlusPlus(FittedTrainer):
 
     section = "LPPLUSPLUS"
 
-    def problems(self, cfg) -> list[str]:
-        check_templates(cfg.TRAINER.LPPLUSPLUS.TEMPLATES, KEY + "TEMPLATES")
-        return super().problems(cfg)
-
     def load_critical_settings(self, c) -> dict[str, object]:
         return {"TEMPLATES": c.TEMPLATES}
 
@@ -133,7 +126,6 @@ class LPPlusPlus(FittedTrainer):
         return BlendedProbes(
             tower,
             space,
-            templates=task_templates(c.TEMPLATES, KEY + "TEMPLATES", space),
             epochs=c.EPOCHS,
             epoch=c.EPOCH,
             chosen_on=c.CHOSEN_ON,

@@ -41,12 +41,12 @@ class MixedClassifiers(OwnedRows, Learner):
     Arguments are the settings of CrossModal; `grid` has learning rates, weight decays and batch sizes.
     """
 
-    def __init__(self, tower: TextTower, space: TaskSpace, *, templates=None, head: str = "linear", grid=(), scale=0.0,
-                 init: str = "zeroshot", iterations: int = 12800, steps: int = 0, wise_ft: float = 0.0,
-                 flip: bool = True, chosen_on: str = "val", seed: int = 1):  # fmt: skip
+    def __init__(self, tower: TextTower, space: TaskSpace, *, head: str = "linear", grid=(), init: str = "zeroshot",
+                 iterations: int = 12800, steps: int = 0, wise_ft: float = 0.0, flip: bool = True,
+                 chosen_on: str = "val", seed: int = 1):  # fmt: skip
         super().__init__(tower, space)
-        self.templates = [task.templates for task in space.tasks] if templates is None else templates
-        self.grid, self.init, self.fixed_scale = tuple(grid) or GRIDS[head], init, scale
+        self.hand_templates = [task.templates for task in space.tasks]
+        self.grid, self.init = tuple(grid) or GRIDS[head], init
         self.iterations, self.given, self.wise_ft, self.flip = iterations, steps, wise_ft, flip
         self.chosen_on, self.seed, self.warmup, self.every = chosen_on, seed, WARMUP, EVERY
         self.weight = nn.Parameter(torch.zeros(space.num_classes, tower.output_dim))
@@ -81,7 +81,7 @@ class MixedClassifiers(OwnedRows, Learner):
         with torch.autocast(self.tower.device.type, enabled=False):
             task = self.space.tasks[position]
             where = f"{KEY}TEMPLATES, {task.key}"
-            return encode_templates(self.tower, task.classnames, self.templates[position], where=where)
+            return encode_templates(self.tower, task.classnames, self.hand_templates[position], where=where)
 
     @staticmethod
     def mean_text(texts: Tensor) -> Tensor:

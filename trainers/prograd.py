@@ -25,7 +25,6 @@ from dassl.utils import UserError
 
 from .base import Step
 from .contexts import ContextLearner, ContextTrainer
-from .hand import HandPrompts
 from .losses import cosine_logits, divergence
 from .settings import declare_shared
 
@@ -87,12 +86,12 @@ def aligned(gradient: Tensor, general: Tensor, rate: float) -> Tensor:
 
 
 class AlignedContexts(ContextLearner):
-    """Learner with contexts, the features of hand-made prompts, and the lambda of each task (`rates`)."""
+    """Learner with contexts, the published hand-made prompts, and the lambda of each task (`rates`)."""
 
     def __init__(self, tower: TextTower, space: TaskSpace, *, rates: list[float], **options):
         super().__init__(tower, space, **options)
         self.rates = rates
-        self.hand = HandPrompts(tower, space, [(template(task),) for task in space.tasks])
+        self.hand_templates = [(template(task),) for task in space.tasks]
 
 
 @TRAINER_REGISTRY.register()
@@ -129,7 +128,7 @@ class ProGrad(ContextTrainer):
         Under PREC amp the scaler scales both losses. The factor cancels in the direction, so the aligned gradient has
         the factor once, as the scaler expects.
         """
-        hand = cosine_logits(step.frozen, self.model.hand(step.columns), self.scale)
+        hand = cosine_logits(step.frozen, self.model.hand_features()[step.columns], self.scale)
         own = self.task_of_column[step.columns] == step.task[:, None]
         kl = divergence(hand, step.logits, own, self.cfg.TRAINER.PROGRAD.T).mean()
         step.numbers["kl"] = kl.item()

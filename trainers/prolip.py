@@ -23,18 +23,15 @@ from clip.text_tower import TextTower
 from dassl.config import above, at_least, between, declare
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import UserError
 
 from .base import FittedTrainer
 from .choices import Choices, first_best, samples_to_choose
 from .class_rows import warn_of_missing
-from .hand import HandPrompts
 from .learner import Learner
 from .projections import ProjectionDescent, Projections, project
 from .rows import task_owners
 from .samples import Samples, StartSamples
 from .settings import declare_shared
-from .templates import Forms, check_templates, task_templates
 
 LRS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 LAMBDAS = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001, 0.0)
@@ -55,14 +52,12 @@ class ProjectedImages(Learner):
 
     Args:
         tower, space: as for every learner.
-        templates: the texts of each task, see `HandPrompts`.
         per_task: one projection per task.
         steps, lr: number of steps, and learning rate of the first.
         weight: lambda; negative: 1 / shots^power.
         shots: training images per class; 0: the mean number of a projection's training images per class.
         search: choose lr and lambda on validation images.
         views: V, number of views.
-        scale: scale of the cosines; 0: CLIP's own.
     """
 
     adam = {"eps": 1e-4}
@@ -72,7 +67,6 @@ class ProjectedImages(Learner):
         tower: TextTower,
         space: TaskSpace,
         *,
-        templates: list[Forms],
         per_task: bool = False,
         steps: int = 300,
         lr: float = 1e-5,
@@ -81,21 +75,16 @@ class ProjectedImages(Learner):
         shots: int = 0,
         search: bool = False,
         views: int = 300,
-        scale: float = 0.0,
     ):
         super().__init__(tower, space)
         self.steps, self.lr, self.weight, self.power, self.shots = steps, lr, weight, power, shots
-        self.searches, self.views, self.fixed_scale, self.by_task = search, views, scale, per_task
+        self.searches, self.views, self.by_task = search, views, per_task
         self.initial, self.bias = ImageTower(tower.clip).projection()  # (W, d), (d,) or None
         self.projections = Projections(self.initial, task_owners(space) if per_task else None)
-        self.hand = HandPrompts(tower, space, templates)
         self.choices = Choices(space, **{"lr": lr, "lambda": weight})
 
     def additions(self) -> TowerAdditions:
         return TowerAdditions(image=Additions(unprojected=True))
-
-    def text(self, select: Tensor, added=None) -> Tensor:
-        return self.hand(select)
 
     def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
         weight = self.projections.weight
@@ -107,7 +96,7 @@ class ProjectedImages(Learner):
         return found
 
     def descent(self) -> ProjectionDescent:
-        texts = [self.hand.features[self.space.columns(t)] for t in range(self.space.num_tasks)]
+        texts = [self.hand_features()[self.space.columns(t)] for t in range(self.space.num_tasks)]
         return ProjectionDescent(self.initial, self.bias, texts, self.scale, self.steps, **self.adam)
 
     def start(self, samples: StartSamples) -> None:
@@ -161,10 +150,6 @@ class ProLIP(FittedTrainer):
     def problems(self, cfg) -> list[str]:
         c = cfg.TRAINER.PROLIP
         found = super().problems(cfg) + self.output_problems(cfg, "features before a last projection")
-        try:
-            check_templates(c.TEMPLATES, KEY + "TEMPLATES")
-        except (FileNotFoundError, UserError) as error:
-            found.append(str(error))
         if -1 < c.LAMBDA < 0:
             found.append(f"{KEY}LAMBDA {c.LAMBDA}: expected a weight >= 0, or -1 for 1 / shots")
         return found
@@ -172,7 +157,6 @@ class ProLIP(FittedTrainer):
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ProjectedImages:
         c = cfg.TRAINER.PROLIP
-        templates = task_templates(c.TEMPLATES, KEY + "TEMPLATES", space)
         fit = {"steps": c.STEPS, "lr": c.LR, "weight": c.LAMBDA, "power": c.LAMBDA_POWER, "search": c.SEARCH}
         data = {"shots": max(cfg.DATASET.NUM_SHOTS, 0), "views": cfg.DATALOADER.VIEWS or c.STEPS}
-        return ProjectedImages(tower, space, templates=templates, per_task=c.TSC, scale=c.SCALE, **fit, **data)
+        return ProjectedImages(tower, space, per_task=c.TSC, **fit, **data)

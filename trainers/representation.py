@@ -21,19 +21,17 @@ from .losses import cosine_logits
 from .prompt_sets import TaskPrompts
 from .rows import task_owners
 from .settings import declare_shared
-from .templates import check_templates, task_templates
 
 
 def declare_representation(section: str) -> None:
     """Declare the settings that MMRL and MMRL++ share."""
     key = f"TRAINER.{section}."
-    declare_shared(section, PREC="amp", TSC=False, TEMPLATES="")
+    declare_shared(section, PREC="amp", SCALE=0.0, TSC=False, TEMPLATES="")
     declare(key + "N_REP_TOKENS", 5, allowed=between(1, 1000), help="K, tokens of the representation space")
     declare(key + "REP_DIM", 512, allowed=between(1, 16_384), help="r, width of the representation space")
     declare(key + "REP_LAYERS", (6, 7, 8, 9, 10, 11, 12), help="layers of both towers with tokens, counted from 1")
     declare(key + "ALPHA", 0.7, allowed=between(0, 1), help="share of the class token in loss and prediction")
     declare(key + "REG_WEIGHT", 0.5, allowed=between(0, 1e6), help="weight of the distances to frozen features")
-    declare(key + "SCALE", 0.0, allowed=between(0, 1e6), help="scale of the cosines; 0: CLIP's own; published: 100")
 
 
 class RepresentationLearner(Learner):
@@ -46,12 +44,11 @@ class RepresentationLearner(Learner):
         layers: the I layers, from 0.
         share: weight of new tokens where they replace others.
         alpha: share of the class token in the prediction.
-        scale: scale of the cosines; 0: CLIP's own.
     """
 
-    def __init__(self, tower: TextTower, space: TaskSpace, sets, layers, share: float, alpha: float, scale: float):
+    def __init__(self, tower: TextTower, space: TaskSpace, sets, layers, share: float, alpha: float):
         super().__init__(tower, space)
-        self.sets, self.layers, self.share, self.alpha, self.fixed_scale = sets, layers, share, alpha, scale
+        self.sets, self.layers, self.share, self.alpha = sets, layers, share, alpha
         names = [task.templates[0].format(name.replace("_", " ")) for task in space.tasks for name in task.classnames]
         # nothing is added before the first of the layers, so the tokens of the sentences are constants there
         self.sentences = tower.before(tower.texts(names), layers[0])
@@ -94,7 +91,6 @@ class RepresentationTrainer(MultiTaskTrainer):
         layers, key = list(cfg.TRAINER[self.section].REP_LAYERS), f"TRAINER.{self.section}.REP_LAYERS"
         right = all(isinstance(n, int) and n > 0 for n in layers) and layers == sorted(set(layers)) != []
         found = [] if right else [f"{key} {layers}: expected layers in rising order, counted from 1, such as (6, 7, 8)"]
-        check_templates(cfg.TRAINER[self.section].TEMPLATES, f"TRAINER.{self.section}.TEMPLATES")
         found += self.image_problems(cfg, min(layers, default=1) - 1 if right else 0) + self.text_problems(cfg)
         return found + self.output_problems(cfg, "outputs of prompt tokens")
 
@@ -127,9 +123,7 @@ class RepresentationTrainer(MultiTaskTrainer):
 
         sets = TaskPrompts(make, task_owners(space) if c.TSC else None, "representation space")
         layers = [layer - 1 for layer in c.REP_LAYERS]
-        learner = RepresentationLearner(tower, space, sets, layers, cls.share(c), c.ALPHA, c.SCALE)
-        learner.hand_templates = task_templates(c.TEMPLATES, f"TRAINER.{cls.section}.TEMPLATES", space)
-        return learner
+        return RepresentationLearner(tower, space, sets, layers, cls.share(c), c.ALPHA)
 
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
         c = self.cfg.TRAINER[self.section]

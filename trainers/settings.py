@@ -36,6 +36,12 @@ def declare_shared(section: str, **defaults) -> None:
         declare(f"TRAINER.{section}.{name}", default, allowed=allowed, help=text)
 
 
+def is_shared(section: str, name: str) -> bool:
+    """Whether `declare_shared` declared the setting `name` of a section, so that it means what SHARED says."""
+    found = settings().get(f"TRAINER.{section}.{name}")
+    return found is not None and found.help == SHARED[name][1]
+
+
 def is_changed(key: str, c, name: str) -> bool:
     """Whether the setting `name` of the section `c`, whose keys begin with `key`, differs from its default."""
     return c[name] != settings()[key + name].default

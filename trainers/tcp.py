@@ -24,7 +24,6 @@ from dassl.utils import UserError
 
 from .base import Step
 from .contexts import ContextLearner, ContextTrainer
-from .hand import HandPrompts
 from .prompts import prompt_parts
 from .rows import TaskModules, task_owners
 from .sentences import template_pairs
@@ -73,12 +72,12 @@ class ClassAware(ContextLearner):
         super().__init__(tower, space, n_ctx=n_ctx, around=around, **options)
         owners = task_owners(space) if self.prompt_learner.sharing == "task" else None
         self.nets = TaskModules(lambda: ClassNetwork(tower.output_dim, n_ctx, tower.width), owners, "network")
-        self.hand = HandPrompts(tower, space, [(fixed,) for _, fixed in templates])
+        self.hand_templates = [(fixed,) for _, fixed in templates]
         self.layer, self.share = layer, share
 
     def class_tokens(self, select: Tensor) -> Tensor:
         """Tokens (N', n, D) of the classes `select` (N',)."""
-        fixed = self.hand(select)
+        fixed = self.hand_features()[select]
         if len(self.nets) == 1:
             return self.nets[0](fixed)
         task = self.task_of_column[select]
@@ -115,6 +114,6 @@ class TCP(ContextTrainer):
         )
 
     def loss(self, step: Step) -> tuple[Tensor, dict[str, float]]:
-        cosine = F.cosine_similarity(step.text.float(), self.model.hand(step.columns), dim=-1)
+        cosine = F.cosine_similarity(step.text.float(), self.model.hand_features()[step.columns], dim=-1)
         apart = self.class_mean(1 - cosine, step)
         return super().loss(step) + self.cfg.TRAINER.TCP.W * apart, {"apart": apart.item()}

@@ -100,16 +100,6 @@ def task_templates(value: str, setting: str, space: TaskSpace, quiet: bool = Fal
     return from_file(value, setting, space, [task.templates[:1] for task in space.tasks], quiet)
 
 
-def check_templates(value: str, setting: str) -> None:
-    """Raise the errors of `read_templates` for a value of a shared setting TEMPLATES that is not a template."""
-    if value != "all" and not is_template(value):
-        try:
-            read_templates(value, setting)
-        except FileNotFoundError as error:
-            expected = 'a file, "all", or a text with one {} for the class name and no other braces'
-            raise FileNotFoundError(f"{error}; expected {expected}") from None
-
-
 def template_problems(path: str, setting: str) -> list[str]:
     """The error of `read_templates`, if it raises one."""
     try:
@@ -117,6 +107,15 @@ def template_problems(path: str, setting: str) -> list[str]:
     except (UserError, FileNotFoundError) as error:
         return [str(error)]
     return []
+
+
+def shared_template_problems(value: str, setting: str) -> list[str]:
+    """`template_problems` of a shared setting TEMPLATES, which may be a template or "all" instead of a file."""
+    if value == "all" or is_template(value):
+        return []
+    expected = 'a file, "all", or a text with one {} for the class name and no other braces'
+    missing = f"{setting}: the file {value} does not exist"
+    return [f"{text}; expected {expected}" if text == missing else text for text in template_problems(value, setting)]
 
 
 def of_task(given: dict[str, Forms], task: Task) -> Forms:

@@ -8,14 +8,13 @@ from torch import Tensor, nn
 from clip.text_tower import TextTower
 from dassl.config import declare
 from dassl.data.tasks import TaskSpace
-from dassl.utils import UserError
 
 from .base import MultiTaskTrainer
 from .hand import HandPrompts
 from .learner import Learner
 from .rows import OwnedRows, class_owners
 from .settings import declare_shared
-from .templates import Forms, check_templates, task_templates
+from .templates import Forms, task_templates
 
 
 def declare_text_rows(section: str) -> None:
@@ -54,15 +53,8 @@ class TextRows(OwnedRows, Learner):
 class TextRowsTrainer(MultiTaskTrainer):
     """A method with rows beside text features; `options` are the arguments of its learner that all methods share."""
 
-    def problems(self, cfg) -> list[str]:
-        try:
-            check_templates(cfg.TRAINER[self.section].TEMPLATES, f"TRAINER.{self.section}.TEMPLATES")
-        except (FileNotFoundError, UserError) as error:
-            return [str(error)]
-        return []
-
     @classmethod
     def options(cls, cfg, space: TaskSpace) -> dict:
         c = cfg.TRAINER[cls.section]
-        templates = task_templates(c.TEMPLATES, f"TRAINER.{cls.section}.TEMPLATES", space)
+        templates = task_templates(c.TEMPLATES, f"TRAINER.{cls.section}.TEMPLATES", space, quiet=True)
         return {"templates": templates, "underscores": c.LEGACY_UNDERSCORES}

@@ -21,7 +21,6 @@ from dassl.engine import TRAINER_REGISTRY
 from .base import FittedTrainer
 from .cache import Cache, cache_options, declare_cache
 from .samples import StartSamples
-from .templates import check_templates
 
 declare_cache("TIPADAPTER")
 
@@ -43,10 +42,6 @@ class TipAdapter(FittedTrainer):
     """The training-free Tip-Adapter. New classes are predicted zero-shot: the cache has no vote for them."""
 
     section = "TIPADAPTER"
-
-    def problems(self, cfg) -> list[str]:
-        check_templates(cfg.TRAINER.TIPADAPTER.TEMPLATES, "TRAINER.TIPADAPTER.TEMPLATES")
-        return super().problems(cfg)
 
     def load_critical_settings(self, c) -> dict[str, object]:
         return {"SCALE": c.SCALE}

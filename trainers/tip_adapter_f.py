@@ -27,7 +27,6 @@ from .cache import ALPHA, BETA, PUBLISHED, Cache, cache_options, declare_cache
 from .choices import Choices, samples_to_choose
 from .rows import SampleRows
 from .samples import Samples, StartSamples
-from .templates import check_templates
 
 KEY = "TRAINER.TIPADAPTERF."
 declare_cache("TIPADAPTERF")
@@ -98,7 +97,6 @@ class TipAdapterF(MultiTaskTrainer):
     tags = False
 
     def problems(self, cfg) -> list[str]:
-        check_templates(cfg.TRAINER.TIPADAPTERF.TEMPLATES, KEY + "TEMPLATES")
         if cfg.TRAINER.TIPADAPTERF.CHOSEN_ON == "test" and cfg.TEST.FINAL_MODEL == "best_val":
             return [f"{KEY}CHOSEN_ON test chooses the epoch on test images: set TEST.FINAL_MODEL last_step"]
         return []

@@ -18,7 +18,6 @@ from dassl.data.tasks import TaskSpace, is_template
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .hand import HandPrompts
 from .learner import Learner
 from .prompt_sets import TaskPrompts
 from .rows import task_owners
@@ -62,14 +61,12 @@ class VisualPromptLearner(Learner):
         owners = task_owners(space) if sharing == "task" else None
         self.dropout = dropout
         self.sets = TaskPrompts(lambda: VisualContext(layers if deep else 1, n_ctx, width, patch), owners)
-        self.hand = HandPrompts(tower, space, [(template,) if template else task.templates[:1] for task in space.tasks])
+        if template:
+            self.hand_templates = [(template,)] * space.num_tasks
 
     def additions(self) -> TowerAdditions:
         (prompts,) = self.sets()
         return TowerAdditions(image=Additions(Tokens(prompts, dropout=self.dropout if self.training else 0.0)))
-
-    def text(self, select: Tensor, added=None) -> Tensor:
-        return self.hand(select)
 
 
 @TRAINER_REGISTRY.register()

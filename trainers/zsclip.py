@@ -5,7 +5,6 @@ prompts, one per task or an ensemble of several (their sec. 3.1.4).
 from __future__ import annotations
 
 from open_clip import OPENAI_IMAGENET_TEMPLATES
-from torch import Tensor
 
 from clip.text_tower import TextTower
 from dassl.config import declare
@@ -13,10 +12,9 @@ from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
-from .hand import HandPrompts
 from .learner import Learner
 from .settings import declare_shared
-from .templates import Forms, first_of, joined, own_templates, read_templates
+from .templates import Forms, first_of, joined, own_templates, template_problems
 
 declare_shared("ZSCLIP", PREC="fp16")
 declare(
@@ -29,17 +27,6 @@ declare(
 ENSEMBLE = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)  # CLIP's 80 prompts for ImageNet
 
 
-class ZeroShot(Learner):
-    """Learner with fixed text features of hand-made prompts; nothing is learned."""
-
-    def __init__(self, tower: TextTower, space: TaskSpace, templates: list[Forms]):
-        super().__init__(tower, space)
-        self.prompts = HandPrompts(tower, space, templates)
-
-    def text(self, select: Tensor, added=None) -> Tensor:
-        return self.prompts(select)
-
-
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(MultiTaskTrainer):
     """Zero-shot CLIP with one template per task: the first in TRAINER.ZSCLIP.TEMPLATES, else of the dataset."""
@@ -48,9 +35,8 @@ class ZeroshotCLIP(MultiTaskTrainer):
     learns = False
     ignored_settings = ("OPTIM.", "DATALOADER.TRAIN_X.", "LOSS.")
 
-    def check_cfg(self, cfg) -> None:
-        read_templates(cfg.TRAINER.ZSCLIP.TEMPLATES)  # reports errors before slow steps begin
-        super().check_cfg(cfg)
+    def problems(self, cfg) -> list[str]:
+        return template_problems(cfg.TRAINER.ZSCLIP.TEMPLATES, "TRAINER.ZSCLIP.TEMPLATES")
 
     @classmethod
     def templates(cls, cfg, space: TaskSpace) -> list[Forms]:
@@ -58,8 +44,10 @@ class ZeroshotCLIP(MultiTaskTrainer):
         return [first_of(own) for own in own_templates(cfg, space)]
 
     @classmethod
-    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ZeroShot:
-        return ZeroShot(tower, space, cls.templates(cfg, space))
+    def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> Learner:
+        learner = Learner(tower, space)
+        learner.hand_templates = cls.templates(cfg, space)
+        return learner
 
 
 @TRAINER_REGISTRY.register()

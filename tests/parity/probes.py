@@ -103,7 +103,7 @@ def gda_base_to_new(case: dict, data: dict) -> Errors:
     new.model.known.fill_(False)
     weight, bias = new.model.rows()
     learner = new.model
-    samples, texts = learner.kept.keys.double(), learner.hand.features.double()
+    samples, texts = learner.kept.keys.double(), learner.hand_features().double()
     means, precision = around_texts(texts, samples, learner.neighbours, learner.text_copies)
     found = {"means_new": means, "precision_new": precision, "weight_new": weight, "bias_new": bias}
     logits = predict(new, data["test_features_new"])

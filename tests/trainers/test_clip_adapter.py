@@ -13,7 +13,6 @@ from tests.models import state_dict, tiny_vit
 from tests.suite import TASKS, config
 from trainers.clip_adapter import FeatureAdapter
 from trainers.hand import HandPrompts
-from trainers.templates import task_templates
 
 SPACE = TaskSpace(TASKS)
 FEATURES = torch.randn(7, 48, generator=torch.Generator().manual_seed(0)) * 8
@@ -22,7 +21,7 @@ TASK = torch.tensor([2, 0, 0, 2, 0, 2, 2])  # none of task 1
 
 def learner(space=SPACE, seed=0, **settings):
     torch.manual_seed(seed)
-    return FeatureAdapter(TextTower(tiny_vit()), space, templates=task_templates("", "", space), **settings)
+    return FeatureAdapter(TextTower(tiny_vit()), space, **settings)
 
 
 @pytest.mark.parametrize("per_task", [False, True], ids=["shared", "TSC"])
@@ -62,7 +61,7 @@ def test_learnable_parameters_are_the_published_ones():
         tower = RN50Text()
         tower.output_dim = width
         tower.encode = lambda texts, width=width: torch.zeros(len(texts), width)
-        model = FeatureAdapter(tower, SPACE, templates=task_templates("", "", SPACE))
+        model = FeatureAdapter(tower, SPACE)
         assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
@@ -78,6 +77,6 @@ def test_templates_and_settings(tmp_path):
     torch.testing.assert_close(trainer.text_features(), expected)
     with pytest.raises(ConfigError, match="RATIO 0 learns nothing: expected a number above 0"):
         build("RATIO", 0.0)
-    with pytest.raises(FileNotFoundError, match="TRAINER.CLIPADAPTER.TEMPLATES: the file nowhere.yaml does not exist"):
+    with pytest.raises(ConfigError, match="TRAINER.CLIPADAPTER.TEMPLATES: the file nowhere.yaml does not exist"):
         build("TEMPLATES", "nowhere.yaml")
     assert trainer.load_critical_settings(trainer.cfg.TRAINER.CLIPADAPTER) == {"RATIO": 0.2}

@@ -208,9 +208,9 @@ def test_the_general_direction_comes_from_those_templates(build):
     pets = replace(trainer.space, tasks=(replace(first, key="OxfordPets"), *others))
     learner = trainer.build_learner(trainer.cfg, trainer.text_tower, pets)
     texts = [("a type of pet, a photo of a {}.",), *((t.templates[0],) for t in others)]
-    assert torch.equal(learner.hand.features, HandPrompts(trainer.text_tower, pets, texts).features)
-    assert not torch.equal(learner.hand.features[:5], trainer.model.hand.features[:5])
-    assert torch.equal(learner.hand.features[5:], trainer.model.hand.features[5:])
+    assert torch.equal(learner.hand_features(), HandPrompts(trainer.text_tower, pets, texts).features)
+    assert not torch.equal(learner.hand_features()[:5], trainer.model.hand_features()[:5])
+    assert torch.equal(learner.hand_features()[5:], trainer.model.hand_features()[5:])
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,9 @@ def given(count=3, **splits):
     return views, StartSamples(splits.__getitem__, lambda wanted: views[:wanted])
 
 
-def started(samples, space=SPACE, templates=TEMPLATES, **options):
-    learner = ProjectedImages(TextTower(tiny_vit()), space, templates=templates, views=3, **{"steps": 4, **options})
+def started(samples, space=SPACE, templates=TEMPLATES, scale=0.0, **options):
+    learner = ProjectedImages(TextTower(tiny_vit()), space, views=3, **{"steps": 4, **options})
+    learner.hand_templates, learner.fixed_scale = templates, scale
     with torch.no_grad():
         learner.start(samples)
     return learner
@@ -89,7 +90,7 @@ def test_the_fit_is_that_of_a_plain_version(per_task, scale):
     learner = started(samples, per_task=per_task, lr=0.01, weight=0.3, steps=5, scale=scale)
     for g, tasks in enumerate([[0], [1]] if per_task else [[0, 1]]):
         s = scale or tiny_vit().logit_scale.exp().item()
-        want = naive(views, learner.hand.features, SPACE.task_of_column, tasks, 5, 0.01, 0.3, s)
+        want = naive(views, learner.hand_features(), SPACE.task_of_column, tasks, 5, 0.01, 0.3, s)
         torch.testing.assert_close(learner.projections.weight[g], want, rtol=1e-4, atol=1e-5)
         assert (want - learner.initial).abs().max() > 0.01
 
@@ -134,7 +135,7 @@ def test_learnable_parameters_are_the_published_ones(shape, bias, count, monkeyp
             self.projection = lambda: (torch.zeros(shape), torch.zeros(shape[1]) if bias else None)
 
     monkeypatch.setattr(prolip, "ImageTower", Tower)
-    learner = ProjectedImages(Sizes, SPACE, templates=TEMPLATES)
+    learner = ProjectedImages(Sizes, SPACE)
     assert sum(p.numel() for p in learner.parameters() if p.requires_grad) == count
     assert "bias" not in learner.state_dict()
 
@@ -148,7 +149,7 @@ def test_the_search_takes_the_first_best_setting(per_task, monkeypatch, capsys):
     monkeypatch.setattr(prolip, "LAMBDAS", (1.0, 0.1, 0.0))
     views, samples = given(val=([0, 1, 2, 2, 1, 0, 0], [0, 1, 1]))
     learner = started(samples, per_task=per_task, search=True)
-    text, scale = learner.hand.features, tiny_vit().logit_scale.exp().item()
+    text, scale = learner.hand_features(), tiny_vit().logit_scale.exp().item()
     chosen = learner.choices.record()
     for g, tasks in enumerate([[0], [1]] if per_task else [[0, 1]]):
         found = []

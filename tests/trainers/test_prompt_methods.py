@@ -190,9 +190,9 @@ def test_templates_of_a_file_decide_both_sentences(build, tmp_path):
     text = TextTower(own.clip)
     expected = F.normalize(text.encode([f"a wall in {c.replace('_', ' ')}." for c in TASKS[0].classnames]), dim=-1)
     columns = torch.arange(5)
-    assert torch.allclose(own.model.hand(columns), expected, atol=1e-6)
+    assert torch.allclose(own.model.hand_features()[columns], expected, atol=1e-6)
     assert int(own.model.prompt_learner.names.length[0]) == int(plain.model.prompt_learner.names.length[0]) + 2
-    assert torch.equal(own.model.hand(torch.arange(6, 10)), plain.model.hand(torch.arange(6, 10)))
+    assert torch.equal(own.model.hand_features()[torch.arange(6, 10)], plain.model.hand_features()[torch.arange(6, 10)])
 
 
 # ---- DePT

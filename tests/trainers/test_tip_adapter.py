@@ -16,7 +16,6 @@ from tests.suite import TASKS, config
 from trainers import cache
 from trainers.cache import cache_options, cache_predictions, grid
 from trainers.samples import Samples, StartSamples
-from trainers.templates import task_templates
 from trainers.tip_adapter import FixedCache
 from trainers.tip_adapter_f import TrainedCache
 
@@ -62,13 +61,13 @@ def given(space=SPACE, swapped=0, without=()):
 
 def fixed(space=SPACE, **options):
     options = {"grids": [GRID] * space.num_tasks, "views": 1, "fixed": "ALPHA and BETA", **options}
-    return FixedCache(TextTower(tiny_vit()), space, templates=task_templates("", "", space), **options)
+    return FixedCache(TextTower(tiny_vit()), space, **options)
 
 
 def trained(space=SPACE, **options):
     ones = torch.ones(space.num_tasks)
     options = {"grids": [GRID] * space.num_tasks, "views": 1, "init_alpha": 1.5 * ones, "init_beta": ones, **options}
-    return TrainedCache(TextTower(tiny_vit()), space, templates=task_templates("", "", space), **options)
+    return TrainedCache(TextTower(tiny_vit()), space, **options)
 
 
 def logits(learner, features):
@@ -283,5 +282,5 @@ def test_a_dropped_batch_is_reported_and_wrong_settings_are_refused(weights, tmp
         pairs = [f"TRAINER.TIPADAPTERF.{word}".split("../")[-1] for word in settings[::2]]
         with pytest.raises(ConfigError, match=message):
             run(tmp_path, weights, *(part for pair in zip(pairs, settings[1::2], strict=True) for part in pair))
-    with pytest.raises(FileNotFoundError, match="TRAINER.TIPADAPTERF.TEMPLATES: the file nowhere.yaml does not exist"):
+    with pytest.raises(ConfigError, match="TRAINER.TIPADAPTERF.TEMPLATES: the file nowhere.yaml does not exist"):
         run(tmp_path, weights, "TRAINER.TIPADAPTERF.TEMPLATES", "nowhere.yaml")
