@@ -17,10 +17,9 @@ from torch import Tensor
 from clip.text_tower import TextTower
 from dassl.config import at_least, between, declare, each, is_number
 from dassl.data.tasks import TaskSpace
-from dassl.utils import counted
 
-from .choices import Choices, choice_metric, first_best, samples_to_choose, scores
-from .class_rows import warn_of_missing
+from .choices import Choices, first_best, samples_to_choose, scores
+from .class_rows import seen_classes
 from .learner import Learner
 from .losses import cosine_logits
 from .rows import SampleRows
@@ -142,8 +141,7 @@ class Cache(Learner):
             mean = sum((view[position].features for view in others), first[position].features) / self.views
             keys.append(F.normalize(mean, dim=-1))
             columns.append(labels + self.space.offsets[position])
-            seen = torch.bincount(labels, minlength=len(task.classnames)) > 0
-            warn_of_missing(task, seen, "for which the cache has no vote")
+            seen_classes(task, labels, "for which the cache has no vote")
         self.rows.fill(torch.cat(keys), torch.cat(columns))
 
     def choose(self, samples: StartSamples) -> None:
@@ -158,16 +156,11 @@ class Cache(Learner):
             if values is not None:
                 best = first_best(values)
                 beta, alpha = betas[best // len(alphas)], alphas[best % len(alphas)]
-                self.settle(position, own, alpha, beta, values[best].item())
+                self.settle(position, alpha, beta, values[best].item())
 
-    def settle(self, position: int, own: Samples, alpha: float, beta: float, score: float) -> None:
-        """Set alpha and beta of the task at `position`, which reach `score` on the images `own`."""
-        self.chosen.choose(position, self.chosen_on, alpha=alpha, beta=beta)
-        task = self.space.tasks[position]
-        print(
-            f"task {task.id} ({task.name}): alpha {alpha:.4g}, beta {beta:.4g}, {self.chosen_on} {choice_metric(task)} "
-            f"{score:.2f}% ({counted(len(own.labels), 'image')})"
-        )
+    def settle(self, position: int, alpha: float, beta: float, score: float) -> None:
+        """Set alpha and beta of the task at `position`, which reach `score` on the images that choose."""
+        self.chosen.choose(position, self.chosen_on, score, alpha=alpha, beta=beta)
 
     def scores(
         self, rows: SampleRows, position: int, own: Samples, betas: Sequence[float], alphas: Sequence[float]

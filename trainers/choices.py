@@ -40,11 +40,17 @@ class Choices(OwnedRows, nn.Module):
         self.register_buffer("split", torch.zeros(space.num_tasks, dtype=torch.uint8))
         self.own(task_owners(space), "task", "chosen setting", new="initial")
 
-    def choose(self, position: int, split: str, **values: float) -> None:
-        """Set the values of the task at `position`, chosen on `split`; "" for given values."""
+    def choose(self, position: int, split: str, score: float | None = None, **values: float) -> None:
+        """Set the values of the task at `position`, chosen on `split`; "" for given values. Print them with a `score`.
+
+        score: what the values reach on `split`, in per cent, by `choice_metric`.
+        """
         for name, value in values.items():
             getattr(self, name)[position] = value
         self.split[position] = SPLITS.index(split)
+        if score is not None:
+            task, chosen = self.space.tasks[position], ", ".join(f"{name} {value:g}" for name, value in values.items())
+            print(f"task {task.id} ({task.name}): {chosen}, {split} {choice_metric(task)} {score:.2f}%")
 
     def record(self) -> dict[str, dict[str, float | str]]:
         """{key of a task: {setting: value, "chosen_on": split}} of the tasks whose settings were chosen."""

@@ -28,9 +28,7 @@ class ClassRows(OwnedRows, Learner):
 
     def start(self, samples: StartSamples) -> None:
         for position, (task, train) in enumerate(zip(self.space.tasks, samples.train, strict=True)):
-            seen = torch.bincount(train.labels, minlength=len(task.classnames)) > 0
-            warn_of_missing(task, seen, "which are never predicted")
-            self.seen[self.space.columns(position)] = seen.to(self.seen.device)
+            self.seen[self.space.columns(position)] = seen_classes(task, train.labels, "which are never predicted")
 
     def text(self, select: Tensor, added=None) -> None:
         """Return None: image features are compared with the rows; no text is encoded."""
@@ -51,6 +49,13 @@ class ClassLinear(OwnedRows):
         drawn = nn.Linear(d, len(owners))
         self.weight, self.bias = drawn.weight, drawn.bias
         self.own(owners, "class", "row of the classifier", new="initial")
+
+
+def seen_classes(task: Task, labels: Tensor, otherwise: str) -> Tensor:
+    """Whether each class (C,) of a task has training images, whose labels (n,) are given; see `warn_of_missing`."""
+    seen = torch.bincount(labels, minlength=len(task.classnames)) > 0
+    warn_of_missing(task, seen, otherwise)
+    return seen
 
 
 def warn_of_missing(task: Task, seen: Tensor, otherwise: str) -> None:

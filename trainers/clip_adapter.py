@@ -13,7 +13,6 @@ optimiser and the ratios by data set are not public.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from clip.text_tower import TextTower
@@ -23,7 +22,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import MultiTaskTrainer
 from .learner import Learner
-from .rows import TaskModules, task_owners
+from .rows import TaskModules, apply_by_task, task_owners
 from .settings import declare_shared
 
 KEY = "TRAINER.CLIPADAPTER."
@@ -70,16 +69,7 @@ class FeatureAdapter(Learner):
 
     def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
         x = features.float()
-        return self.ratio * self.adapted(x, task).float() + (1 - self.ratio) * x
-
-    def adapted(self, x: Tensor, task: Tensor | None = None) -> Tensor:
-        """A(x) (B, d) of features (B, d), each by the bottleneck of its task (B,)."""
-        if len(self.adapters) == 1:
-            return self.adapters[0](x)
-        order = task.argsort(stable=True)
-        counts = torch.bincount(task, minlength=len(self.adapters)).tolist()
-        parts = [own(part) for own, part in zip(self.adapters, x[order].split(counts), strict=True)]
-        return torch.cat(parts)[order.argsort()]
+        return self.ratio * apply_by_task(x, task, self.adapters).float() + (1 - self.ratio) * x
 
 
 @TRAINER_REGISTRY.register()

@@ -21,6 +21,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .contexts import ContextLearner, ContextTrainer
 from .prompts import PromptLearner
+from .rows import apply_by_task
 from .settings import declare_shared
 
 declare_shared("COCOOP", PREC="fp16", N_CTX=4, CTX_INIT="a photo of a", TSC=False)
@@ -59,11 +60,7 @@ class ConditionalPromptLearner(PromptLearner):
         x = F.normalize(features.float(), dim=-1)
         if self.sharing == "all":
             return self.ctx + self.meta_net(x)[:, None]
-        # All networks run, some without images: networks and contexts of absent tasks get zero gradients.
-        bias = x.new_zeros(len(x), self.names.start.shape[-1])
-        for t, net in enumerate(self.meta_nets):
-            rows = (task == t).nonzero()[:, 0]
-            bias = bias.index_add(0, rows, net(x[rows]).to(bias.dtype))
+        bias = apply_by_task(x, task, self.meta_nets)
         return torch.stack([learner["ctx"] for learner in self.learners])[task] + bias[:, None]
 
 

@@ -20,7 +20,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import FittedTrainer
 from .mixed_classifiers import GRIDS, KEY, MixedClassifiers
-from .settings import declare_shared, unread_problems
+from .settings import arguments, declare_shared, unread_problems
 
 NUMBERS = each(lambda value: is_number(value) and value >= 0, "a list of numbers >= 0, such as (0.001, 0.0001)")
 SIZES = each(
@@ -66,16 +66,6 @@ class CrossModal(FittedTrainer):
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> MixedClassifiers:
         c = cfg.TRAINER.CROSSMODAL
         given = zip((c.LR, c.WEIGHT_DECAY, c.BATCH_SIZE), GRIDS[c.HEAD], strict=True)
-        return MixedClassifiers(
-            tower,
-            space,
-            head=c.HEAD,
-            grid=tuple(tuple(own) or published for own, published in given),
-            init=c.INIT,
-            iterations=c.ITERATIONS,
-            steps=c.STEPS,
-            wise_ft=c.WISE_FT,
-            flip=c.FLIP,
-            chosen_on=c.CHOSEN_ON,
-            seed=cfg.SEED,
-        )
+        grid = tuple(tuple(own) or published for own, published in given)
+        names = ("HEAD", "INIT", "ITERATIONS", "STEPS", "WISE_FT", "FLIP", "CHOSEN_ON")
+        return MixedClassifiers(tower, space, grid=grid, seed=cfg.SEED, **arguments(c, *names))

@@ -23,19 +23,19 @@ from torch import Tensor
 
 from clip.text_tower import TextTower
 from dassl.config import at_least, between, declare
-from dassl.data.tasks import Task, TaskSpace
+from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import UserError
 
 from .base import FittedTrainer
-from .choices import Choices, choice_metric, first_best, samples_to_choose, scores
+from .choices import Choices, first_best, samples_to_choose, scores
 from .class_rows import warn_of_missing
 from .gaussian import Moments, around_texts, classifier
 from .learner import Learner
 from .losses import cosine_logits
 from .rows import OwnedRows, SampleRows, class_owners, task_owners
 from .samples import Samples, StartSamples
-from .settings import declare_shared
+from .settings import arguments, declare_shared
 
 KEY = "TRAINER.GDA."
 DECADES = tuple(10.0**exponent for exponent in range(-4, 3))
@@ -60,7 +60,7 @@ class GaussianClassifiers(OwnedRows, Learner):
     """
 
     def __init__(self, tower: TextTower, space: TaskSpace, *, views: int = 10, alpha: float = 0.0,
-                 chosen_on: str = "val", covariance: str = "shrunk", neighbours: int = 64, text_copies: int = 16,
+                 covariance: str = "shrunk", neighbours: int = 64, text_copies: int = 16, chosen_on: str = "val",
                  keep: bool = True):  # fmt: skip
         super().__init__(tower, space)
         self.views, self.given, self.chosen_on = views, alpha, chosen_on
@@ -102,9 +102,9 @@ class GaussianClassifiers(OwnedRows, Learner):
 
     def start(self, samples: StartSamples) -> None:
         judges = None if self.given else samples_to_choose(samples, self.chosen_on, self.space, KEY + "ALPHA")
-        views, device, kept = samples.views(self.views), self.weight.device, []
-        shape, weighted = (self.weight.shape[1], len(views)), self.covariance == "pseudo_inverse"
-        moments = [Moments(size, *shape, weighted, device) for size in self.space.sizes]
+        views, (_, d), kept = samples.views(self.views), self.weight.shape, []
+        weighted, device = self.covariance == "pseudo_inverse", self.weight.device
+        moments = [Moments(size, d, len(views), weighted, device) for size in self.space.sizes]
         for view in views:
             for position, (found, own) in enumerate(zip(moments, view, strict=True)):
                 features = F.normalize(own.features.to(device), dim=-1)
@@ -112,16 +112,16 @@ class GaussianClassifiers(OwnedRows, Learner):
                 if self.keep:
                     kept.append((features, torch.full_like(own.labels, position)))
         if self.keep:
-            self.kept.fill(*(torch.cat(part) for part in zip(*kept, strict=True)))
-        for position, (task, found) in enumerate(zip(self.space.tasks, moments, strict=True)):
-            self.fit(position, task, found)
+            self.kept.fill(*map(torch.cat, zip(*kept, strict=True)))
+        for position, found in enumerate(moments):
+            self.fit(position, found)
             if judges is not None:
-                self.choose(position, task, judges[position])
+                self.choose(position, judges[position])
 
-    def fit(self, position: int, task: Task, found: Moments) -> None:
-        """Set the rows of a task from the moments of its samples."""
+    def fit(self, position: int, found: Moments) -> None:
+        """Set the rows of the task at `position` from the moments of its samples."""
         seen = found.counts > 0
-        warn_of_missing(task, seen, "which are predicted by their text alone")
+        warn_of_missing(self.space.tasks[position], seen, "which are predicted by their text alone")
         if not seen.any():
             return
         weight, bias = classifier(found.means()[seen], found.precision())
@@ -130,23 +130,20 @@ class GaussianClassifiers(OwnedRows, Learner):
         rows = seen.nonzero()[:, 0] + self.space.columns(position).start
         self.weight[rows], self.bias[rows] = weight.float(), bias.float()
 
-    def choose(self, position: int, task: Task, judge: Samples) -> None:
-        columns = self.space.columns(position)
-        zero_shot, gaussian = self.both(judge.features.to(self.weight.device), columns)
+    def choose(self, position: int, judge: Samples) -> None:
+        """Set alpha of the task at `position`, the first best one for the images `judge`."""
+        zero_shot, gaussian = self.both(judge.features.to(self.weight.device), self.space.columns(position))
         predicted = torch.stack([(zero_shot + alpha * gaussian).argmax(1) for alpha in self.grid]).cpu()
-        found = scores(predicted, judge.labels, task)
+        found = scores(predicted, judge.labels, self.space.tasks[position])
         alpha = self.grid[first_best(found)] if found.max() > 0 else 0.1
-        self.choices.choose(position, self.chosen_on, alpha=alpha)
-        print(
-            f"task {task.id} ({task.name}): alpha {alpha:g}, {self.chosen_on} {choice_metric(task)} {found.max():.2f}%"
-        )
+        self.choices.choose(position, self.chosen_on, found.max(), alpha=alpha)
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Weights (N, d) and biases (N,), with those of the classes that the model was not trained on."""
         if self.known.all():
             return self.weight, self.bias
         if self._made is None or not torch.equal(self._made[0], self.known):
-            self._made = self.known.clone(), self.weight.clone(), self.bias.clone()
+            weight, bias = self.weight.clone(), self.bias.clone()
             for position, task in enumerate(self.space.tasks):
                 columns = (~self.known & (self.task_of_column == position)).nonzero()[:, 0]
                 samples = self.kept.keys[self.kept.column == position].double()
@@ -154,8 +151,9 @@ class GaussianClassifiers(OwnedRows, Learner):
                     print(f"WARNING: task {task.id} ({task.name}): no training samples; its new classes are zero-shot")
                 elif len(columns):
                     texts = self.hand_features()[columns].double()
-                    weight, bias = classifier(*around_texts(texts, samples, self.neighbours, self.text_copies))
-                    self._made[1][columns], self._made[2][columns] = weight.float(), bias.float()
+                    own = classifier(*around_texts(texts, samples, self.neighbours, self.text_copies))
+                    weight[columns], bias[columns] = (part.float() for part in own)
+            self._made = self.known.clone(), weight, bias
         return self._made[1:]
 
 
@@ -170,15 +168,6 @@ class GDA(FittedTrainer):
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> GaussianClassifiers:
-        c = cfg.TRAINER.GDA
-        return GaussianClassifiers(
-            tower,
-            space,
-            views=c.VIEWS,
-            alpha=c.ALPHA,
-            chosen_on=c.CHOSEN_ON,
-            covariance=c.COVARIANCE,
-            neighbours=c.NEIGHBOURS,
-            text_copies=c.TEXT_COPIES,
-            keep=cfg.DATASET.SUBSAMPLE_CLASSES == "base",
-        )
+        names = ("VIEWS", "ALPHA", "COVARIANCE", "NEIGHBOURS", "TEXT_COPIES", "CHOSEN_ON")
+        keep = cfg.DATASET.SUBSAMPLE_CLASSES == "base"
+        return GaussianClassifiers(tower, space, keep=keep, **arguments(cfg.TRAINER.GDA, *names))

@@ -29,7 +29,7 @@ from .base import FittedTrainer
 from .choices import choice_metric
 from .class_rows import ClassRows
 from .samples import Samples, StartSamples
-from .settings import declare_shared
+from .settings import arguments, declare_shared
 
 KEY = "TRAINER.LINEARPROBE."
 declare_shared("LINEARPROBE", PREC="fp16")
@@ -141,8 +141,7 @@ class LinearProbe(FittedTrainer):
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> LinearClassifiers:
-        c = cfg.TRAINER.LINEARPROBE
-        return LinearClassifiers(tower, space, c=c.C, steps=c.STEPS, max_iter=c.MAX_ITER)
+        return LinearClassifiers(tower, space, **arguments(cfg.TRAINER.LINEARPROBE, "C", "STEPS", "MAX_ITER"))
 
     def test(self, split: str | None = None) -> float:
         found = [self.model.c[self.space.columns(t)][0].item() for t in range(self.space.num_tasks)]

@@ -134,15 +134,15 @@ class LowRankLearner(Learner):
         first = min((min(each.layers) for each in changed if each.tower == "text"), default=None)
         if first is None:
             return  # the text features are those of hand-made prompts
-        rows, texts = [], []
-        for task, forms in enumerate(templates):
-            columns = space.columns(task)
-            own = class_texts(space.tasks[task].classnames, forms)
-            for column, sentences in zip(range(columns.start, columns.stop), own, strict=True):
-                texts += sentences
-                rows += [column] * len(sentences)
-        self.column = torch.tensor(rows, device=tower.device)  # (M,) class of each prompt
-        self.prompts = tower.before(tower.texts(texts), first)  # frozen layers are computed once
+        classes = [
+            own
+            for task, forms in zip(space.tasks, templates, strict=True)
+            for own in class_texts(task.classnames, forms)
+        ]
+        counts = torch.tensor([len(own) for own in classes])
+        self.column = torch.arange(len(classes)).repeat_interleave(counts).to(tower.device)  # (M,) class of each prompt
+        texts = tower.texts([text for own in classes for text in own])
+        self.prompts = tower.before(texts, first)  # frozen layers are computed once
 
     def factors(self) -> list[tuple[Changed, Tensor, Tensor]]:
         """The changed projections with their A (G, I, r, in) and B (G, I, out, r)."""
@@ -162,14 +162,12 @@ class LowRankLearner(Learner):
     def text(self, select: Tensor, added: Additions | None = None) -> Tensor:
         if self.prompts is None:
             return super().text(select)
-        place = torch.full_like(self.task_of_column, -1)
-        place[select] = torch.arange(len(select), device=place.device)
-        rows = (place[self.column] >= 0).nonzero()[:, 0]  # the prompts of the selected classes
+        rows = torch.isin(self.column, select).nonzero()[:, 0]  # the prompts of the selected classes
         own = self.column[rows]
         features = self.tower(self.prompts.part(rows), self.text_additions(own, added))
         features = F.normalize(at_least_fp32(features), dim=-1)
-        mean = features.new_zeros(len(select), features.shape[1]).index_add(0, place[own], features)
-        return F.normalize(mean, dim=-1)
+        total = features.new_zeros(self.space.num_classes, features.shape[1]).index_add(0, own, features)
+        return F.normalize(total[select], dim=-1)
 
     def merged(self, task: int = 0) -> CLIP:
         """A copy of the CLIP with the changes of a task added to its weights."""

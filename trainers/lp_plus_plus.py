@@ -28,12 +28,12 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import FittedTrainer
 from .blended_probe import Probe, descend, initial, rates
-from .choices import Choices, choice_metric, samples_to_choose, scores
-from .class_rows import warn_of_missing
+from .choices import Choices, samples_to_choose, scores
+from .class_rows import seen_classes
 from .learner import Learner
 from .rows import OwnedRows, class_owners
 from .samples import Samples, StartSamples, task_generator
-from .settings import declare_shared
+from .settings import arguments, declare_shared
 
 KEY = "TRAINER.LPPLUSPLUS."
 SCHEDULE = {"momentum": 0.9, "alpha_every": 10}
@@ -51,8 +51,8 @@ class BlendedProbes(OwnedRows, Learner):
     decides the initial biases.
     """
 
-    def __init__(self, tower: TextTower, space: TaskSpace, *, epochs: int = 300, epoch: int = 0, chosen_on: str = "val",
-                 augmented: bool = True, accumulated: bool = False, seed: int = 1):  # fmt: skip
+    def __init__(self, tower: TextTower, space: TaskSpace, *, epochs: int = 300, epoch: int = 0,
+                 augmented: bool = True, accumulated: bool = False, chosen_on: str = "val", seed: int = 1):  # fmt: skip
         super().__init__(tower, space)
         self.epochs, self.given, self.chosen_on, self.seed = epochs, epoch, chosen_on, seed
         self.augmented, self.accumulated, self.schedule = augmented, accumulated, SCHEDULE
@@ -70,32 +70,30 @@ class BlendedProbes(OwnedRows, Learner):
         return probe.logits(F.normalize(image.float(), dim=-1), self.hand_features()[columns])
 
     def start(self, samples: StartSamples) -> None:
-        judges = None
+        judges = [None] * self.space.num_tasks
         if not self.given:
-            judges = samples_to_choose(samples, self.chosen_on, self.space, KEY + f"EPOCH {self.epochs}")
+            judges = samples_to_choose(samples, self.chosen_on, self.space, f"{KEY}EPOCH {self.epochs}")
         train = samples.views(1)[0] if self.augmented else samples.train
-        for position, (task, own) in enumerate(zip(self.space.tasks, train, strict=True)):
-            seen = torch.bincount(own.labels, minlength=len(task.classnames)) > 0
-            warn_of_missing(task, seen, "which are rarely predicted" if seen.any() else "which are zero-shot")
+        for position, (task, own, judge) in enumerate(zip(self.space.tasks, train, judges, strict=True)):
+            seen_classes(task, own.labels, "which are rarely predicted" if len(own.labels) else "which are zero-shot")
             self.alpha[self.space.columns(position)] = self.scale
-            if seen.any():
-                self.fit(position, task, own, None if judges is None else judges[position])
+            if len(own.labels):
+                self.fit(position, own, judge)
 
     def first_bias(self, task: Task) -> Tensor:
         """Biases (C,) before the first step, which depend on the seed and the task."""
-        bound = self.weight.shape[1] ** -0.5
-        generator = task_generator(self.seed, task)
+        bound, generator = self.weight.shape[1] ** -0.5, task_generator(self.seed, task)
         return torch.empty(len(task.classnames)).uniform_(-bound, bound, generator=generator)
 
-    def fit(self, position: int, task: Task, train: Samples, judge: Samples | None) -> None:
-        columns, device = self.space.columns(position), self.weight.device
+    def fit(self, position: int, train: Samples, judge: Samples | None) -> None:
+        """Train the classifier of the task at `position`; the images `judge` choose the epoch, if given."""
+        task, columns, device = self.space.tasks[position], self.space.columns(position), self.weight.device
         images, labels = F.normalize(train.features.to(device), dim=-1), train.labels.to(device)
         texts = self.hand_features()[columns]
         lr, unit = rates(images, texts)
         probe = initial(images, labels, texts, self.first_bias(task).to(device))
-        lr_alpha, epochs = unit / 4 if self.accumulated else 4 * unit, self.given or self.epochs
-        how = {"lr": lr, "lr_alpha": lr_alpha, "accumulated": self.accumulated, **self.schedule}
-        steps = descend(probe, images, labels, texts, epochs=epochs, **how)
+        how = {"lr": lr, "lr_alpha": unit / 4 if self.accumulated else 4 * unit, "accumulated": self.accumulated}
+        steps = descend(probe, images, labels, texts, epochs=self.given or self.epochs, **how, **self.schedule)
         judged = None if judge is None else F.normalize(judge.features.to(device), dim=-1)
         best, score, chosen = probe, -1.0, self.given
         for epoch, (_, probe) in enumerate(steps, 1):
@@ -107,8 +105,7 @@ class BlendedProbes(OwnedRows, Learner):
         for parameter, value in zip((self.weight, self.bias, self.alpha), best, strict=True):
             parameter[columns] = value
         if judge is not None:
-            self.choices.choose(position, self.chosen_on, epoch=chosen)
-            print(f"task {task.id} ({task.name}): epoch {chosen}, {self.chosen_on} {choice_metric(task)} {score:.2f}%")
+            self.choices.choose(position, self.chosen_on, score, epoch=chosen)
 
 
 @TRAINER_REGISTRY.register()
@@ -123,13 +120,5 @@ class LPPlusPlus(FittedTrainer):
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> BlendedProbes:
         c = cfg.TRAINER.LPPLUSPLUS
-        return BlendedProbes(
-            tower,
-            space,
-            epochs=c.EPOCHS,
-            epoch=c.EPOCH,
-            chosen_on=c.CHOSEN_ON,
-            augmented=c.AUGMENTED,
-            accumulated=c.LEGACY_ACCUMULATED_ALPHA,
-            seed=cfg.SEED,
-        )
+        own = arguments(c, "EPOCHS", "EPOCH", "AUGMENTED", "CHOSEN_ON")
+        return BlendedProbes(tower, space, accumulated=c.LEGACY_ACCUMULATED_ALPHA, seed=cfg.SEED, **own)

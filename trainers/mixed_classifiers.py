@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,12 +13,12 @@ from torch import Tensor, nn
 from clip.text_tower import TextTower
 from dassl.data.tasks import Task, TaskSpace
 
-from .choices import Choices, choice_metric, first_best, samples_to_choose, scores
-from .class_rows import warn_of_missing
+from .choices import Choices, first_best, samples_to_choose, scores
+from .class_rows import seen_classes
 from .hand import encode_templates
 from .learner import Learner
-from .mixed_batches import REDUCTION, adapt, drawn, head_logits, initial_parts, mixed_rows, train_heads
-from .rows import OwnedRows, class_owners, task_owners
+from .mixed_batches import REDUCTION, Parts, adapt, drawn, head_logits, initial_parts, mixed_rows, train_heads
+from .rows import OwnedRows, apply_by_task, class_owners, task_owners
 from .samples import Samples, StartSamples, task_generator
 
 KEY = "TRAINER.CROSSMODAL."
@@ -46,7 +50,8 @@ class MixedClassifiers(OwnedRows, Learner):
                  chosen_on: str = "val", seed: int = 1):  # fmt: skip
         super().__init__(tower, space)
         self.hand_templates = [task.templates for task in space.tasks]
-        self.grid, self.init = tuple(grid) or GRIDS[head], init
+        *rates, self.sizes = grid or GRIDS[head]
+        self.rates, self.init = list(product(*rates)), init  # pairs of learning rate and weight decay
         self.iterations, self.given, self.wise_ft, self.flip = iterations, steps, wise_ft, flip
         self.chosen_on, self.seed, self.warmup, self.every = chosen_on, seed, WARMUP, EVERY
         self.weight = nn.Parameter(torch.zeros(space.num_classes, tower.output_dim))
@@ -59,12 +64,10 @@ class MixedClassifiers(OwnedRows, Learner):
 
     def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
         found = F.normalize(features.float(), dim=-1)
-        if self.adapters is not None:
-            if self.space.num_tasks == 1:
-                return adapt(found, self.adapters.down[0], self.adapters.up[0])
-            for t in task.unique().tolist():
-                found[task == t] = adapt(found[task == t], self.adapters.down[t], self.adapters.up[t])
-        return found
+        if self.adapters is None:
+            return found
+        pairs = zip(self.adapters.down, self.adapters.up, strict=True)
+        return apply_by_task(found, task, [partial(adapt, down=down, up=up) for down, up in pairs])
 
     def text(self, select: Tensor, added=None) -> Tensor:
         """Class weights (N', d); those of classes that the model was not trained on are their texts'."""
@@ -91,73 +94,61 @@ class MixedClassifiers(OwnedRows, Learner):
     # ---- fit
 
     def start(self, samples: StartSamples) -> None:
-        judges, searched = None, not self.given or any(len(values) > 1 for values in self.grid)
-        if searched:
+        judges = [None] * self.space.num_tasks
+        if not self.given or len(self.rates) * len(self.sizes) > 1:
             fixed = f"{KEY}STEPS, and one value each of {KEY}LR, {KEY}WEIGHT_DECAY and {KEY}BATCH_SIZE"
             judges = samples_to_choose(samples, self.chosen_on, self.space, fixed)
         sources = [samples.train, samples.mirrored] if self.flip else [samples.train]
-        for position, (task, *own) in enumerate(zip(self.space.tasks, *sources, strict=True)):
+        for position, (task, judge, *own) in enumerate(zip(self.space.tasks, judges, *sources, strict=True)):
             images = Samples(*(torch.cat(part).to(self.weight.device) for part in zip(*own, strict=True)))
-            seen = torch.bincount(images.labels, minlength=len(task.classnames)) > 0
-            warn_of_missing(task, seen, "of which only the texts are learned" if seen.any() else "which are zero-shot")
-            self.fit(position, task, images, None if judges is None else judges[position])
+            otherwise = "of which only the texts are learned" if len(images.labels) else "which are zero-shot"
+            seen_classes(task, images.labels, otherwise)
+            self.fit(position, images, judge)
 
-    def fit(self, position: int, task: Task, images: Samples, judge: Samples | None) -> None:
-        raw, columns = self.texts(position), self.space.columns(position)
-        zero_shot, flat = self.mean_text(raw), F.normalize(raw.flatten(0, 1), dim=-1)
-        self.weight[columns] = zero_shot
+    def fit(self, position: int, images: Samples, judge: Samples | None) -> None:
+        """Train the classifier of the task at `position`; the images `judge` choose its settings, if given."""
+        task, columns, raw = self.space.tasks[position], self.space.columns(position), self.texts(position)
+        zero_shot = self.weight[columns] = self.mean_text(raw)
         if not len(images.labels):
             return
         images = Samples(F.normalize(images.features, dim=-1), images.labels)
-        texts = Samples(flat, torch.arange(raw.shape[1], device=flat.device).repeat(len(raw)))
-        generator, found = task_generator(self.seed, task), []
+        labels = torch.arange(raw.shape[1], device=raw.device).repeat(len(raw))
+        texts = Samples(F.normalize(raw.flatten(0, 1), dim=-1), labels)
+        generator = task_generator(self.seed, task)
         weight = zero_shot if self.init == "zeroshot" else drawn(tuple(zero_shot.shape), generator).to(zero_shot)
         parts = initial_parts(weight, self.adapters is not None, generator)
+        val = None if judge is None else F.normalize(judge.features.to(images.features), dim=-1)
+        best = None
         for size in self.batch_sizes(len(images.labels), len(texts.labels)):
-            found += self.search(parts, size, images, texts, judge, task)
-        found.sort(key=lambda one: one[0])  # the order of the grid, in which the first of equals wins
-        best = first_best([score for _, score, *_ in found]) if judge is not None else 0
-        (_, _, size), score, steps, parts = found[best]
-        lr, decay = (values[i] for values, i in zip(self.grid, found[best][0][:2], strict=False))
+            for step, heads in self.checked_steps(parts, size, images, texts, task):
+                found = torch.zeros(len(heads["weight"]))
+                if judge is not None:
+                    found = scores(head_logits(heads, val, self.scale).argmax(-1).cpu(), judge.labels, task)
+                g = first_best(found)
+                rank = -found[g].item(), g, size  # of equal scores, the first setting in the grid, at its first step
+                if best is None or rank < best[0]:
+                    best = rank, step, {name: part[g].detach().clone() for name, part in heads.items()}
+        (score, g, size), steps, parts = best
         self.weight[columns] = parts["weight"] * (1 - self.wise_ft) + self.wise_ft * zero_shot
         if self.adapters is not None:
             self.adapters.down[position], self.adapters.up[position] = parts["down"], parts["up"]
-        chosen = {"lr": lr, "weight_decay": decay, "batch_size": size, "steps": steps}
-        self.choices.choose(position, "" if judge is None else self.chosen_on, **chosen)
-        said = "" if judge is None else f", {self.chosen_on} {choice_metric(task)} {score:.2f}%"
-        print(f"task {task.id} ({task.name}): {', '.join(f'{k} {v:g}' for k, v in chosen.items())}{said}")
+        split, score = ("", None) if judge is None else (self.chosen_on, -score)
+        lr, decay = self.rates[g]
+        self.choices.choose(position, split, score, lr=lr, weight_decay=decay, batch_size=size, steps=steps)
 
     def batch_sizes(self, images: int, texts: int) -> list[int]:
         """Sizes whose halves are smaller than the two sets, as published; if there is none, the smallest, cut."""
         least = min(images, texts)
-        return [size for size in self.grid[2] if size // 2 < least] or [min(*self.grid[2], 2 * least)]
+        return [size for size in self.sizes if size // 2 < least] or [min(*self.sizes, 2 * least)]
 
-    def search(
-        self, parts: dict, size: int, images: Samples, texts: Samples, judge: Samples | None, task: Task
-    ) -> list[tuple]:
-        """Train all candidates of a batch size: ((position of lr, of decay, size), score, steps, parts) of each."""
-        lrs, decays, _ = self.grid
-        cells = [(i, j) for i in range(len(lrs)) for j in range(len(decays))]
+    def checked_steps(
+        self, parts: Parts, size: int, images: Samples, texts: Samples, task: Task
+    ) -> Iterator[tuple[int, Parts]]:
+        """Train all pairs of `rates` with batches of this size; yield (steps, heads) at the steps to choose from."""
+        lrs, decays = zip(*self.rates, strict=True)
         generator, steps = task_generator(self.seed, task), self.given or self.iterations
         rows = mixed_rows(len(images.labels), len(texts.labels), size, steps, generator)
-        options = {"lrs": [lrs[i] for i, _ in cells], "decays": [decays[j] for _, j in cells], "scale": self.scale}
-        schedule = {"warmup": self.warmup, "total": self.iterations}
-        training = self.train_heads(parts, images, texts, rows, **options, **schedule)
-        val = None if judge is None else F.normalize(judge.features.to(images.features), dim=-1)
-        best, taken = torch.full((len(cells),), -1.0).double(), torch.zeros(len(cells), dtype=torch.long)
-        for step, (_, heads, _) in enumerate(training, 1):
-            if step != self.given if self.given else (step - 1) % self.every:
-                continue
-            found = torch.zeros(len(cells)).double()
-            if judge is not None:
-                found = scores(head_logits(heads, val, self.scale).argmax(-1).cpu(), judge.labels, task)
-            better = found > best
-            best[better], taken[better] = found[better], step
-            if step == 1 or self.given:
-                kept = {name: part.detach().clone() for name, part in heads.items()}
-            for name, part in heads.items():
-                kept[name][better.to(part.device)] = part.detach()[better.to(part.device)]
-        return [
-            ((*cell, size), best[g].item(), int(taken[g]), {name: part[g] for name, part in kept.items()})
-            for g, cell in enumerate(cells)
-        ]
+        options = {"lrs": lrs, "decays": decays, "scale": self.scale, "warmup": self.warmup, "total": self.iterations}
+        for step, (_, heads, _) in enumerate(self.train_heads(parts, images, texts, rows, **options), 1):
+            if step == self.given or not (self.given or (step - 1) % self.every):
+                yield step, heads

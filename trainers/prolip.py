@@ -13,6 +13,7 @@ GPU, where a step of 1e-5 is near the spacing of the weights; here M is in fp32.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,12 +27,12 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import FittedTrainer
 from .choices import Choices, first_best, samples_to_choose
-from .class_rows import warn_of_missing
+from .class_rows import seen_classes
 from .learner import Learner
 from .projections import ProjectionDescent, Projections, project
-from .rows import task_owners
+from .rows import apply_by_task, task_owners
 from .samples import Samples, StartSamples
-from .settings import declare_shared
+from .settings import arguments, declare_shared
 
 LRS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 LAMBDAS = (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001, 0.0)
@@ -62,20 +63,9 @@ class ProjectedImages(Learner):
 
     adam = {"eps": 1e-4}
 
-    def __init__(
-        self,
-        tower: TextTower,
-        space: TaskSpace,
-        *,
-        per_task: bool = False,
-        steps: int = 300,
-        lr: float = 1e-5,
-        weight: float = -1.0,
-        power: float = 1.0,
-        shots: int = 0,
-        search: bool = False,
-        views: int = 300,
-    ):
+    def __init__(self, tower: TextTower, space: TaskSpace, *, per_task: bool = False, steps: int = 300,
+                 lr: float = 1e-5, weight: float = -1.0, power: float = 1.0, shots: int = 0,
+                 search: bool = False, views: int = 300):  # fmt: skip
         super().__init__(tower, space)
         self.steps, self.lr, self.weight, self.power, self.shots = steps, lr, weight, power, shots
         self.searches, self.views, self.by_task = search, views, per_task
@@ -87,13 +77,8 @@ class ProjectedImages(Learner):
         return TowerAdditions(image=Additions(unprojected=True))
 
     def image(self, features: Tensor, task: Tensor | None = None) -> Tensor:
-        weight = self.projections.weight
-        if len(weight) == 1:
-            return project(features, weight[0], self.bias)
-        found = torch.zeros(len(features), weight.shape[-1], device=features.device)
-        for t in task.unique().tolist():
-            found[task == t] = project(features[task == t], weight[t], self.bias).float()
-        return found
+        functions = [partial(project, projection=own, bias=self.bias) for own in self.projections.weight]
+        return apply_by_task(features, task, functions)
 
     def descent(self) -> ProjectionDescent:
         texts = [self.hand_features()[self.space.columns(t)] for t in range(self.space.num_tasks)]
@@ -105,8 +90,7 @@ class ProjectedImages(Learner):
         val = samples_to_choose(samples, "val", self.space, f"{KEY}SEARCH False") if self.searches else None
         views = samples.views(self.views)
         for task, own in zip(self.space.tasks, views[0], strict=True):
-            seen = torch.bincount(own.labels, minlength=len(task.classnames)) > 0
-            warn_of_missing(task, seen, "which are known by their prompts only")
+            seen_classes(task, own.labels, "which are known by their prompts only")
         if self.searches:
             for g, group in enumerate(groups):
                 weight[g] = self.search(views, group, val)
@@ -128,16 +112,14 @@ class ProjectedImages(Learner):
         descent, best = self.descent(), None
         for lr in LRS:
             (found,) = descent(views, [group], lr, [LAMBDAS], f"search, learning rate {lr:g}")  # (S, W, d)
-            right = torch.stack([descent.score(found, t, self.space.tasks[t], val[t]) for t in group]).mean(0)  # (S,)
-            top = first_best(right)
-            if best is None or right[top] > best[0]:
-                best = right[top], lr, LAMBDAS[top], found[top].clone()
-        score, lr, weight, projection = best
-        for t in group:
-            self.choices.choose(t, "val", **{"lr": lr, "lambda": weight})
-        task = self.space.tasks[group[0]]
-        name = f"task {task.id} ({task.name})" if self.by_task else "all tasks"
-        print(f"{name}: learning rate {lr:g}, lambda {weight:g}, validation {score:.2f}%")
+            own = torch.stack([descent.score(found, t, self.space.tasks[t], val[t]) for t in group])  # (tasks, S)
+            mean = own.mean(0)
+            top = first_best(mean)
+            if best is None or mean[top] > best[0]:
+                best = mean[top], own[:, top], lr, LAMBDAS[top], found[top].clone()
+        _, own, lr, weight, projection = best
+        for t, score in zip(group, own.tolist(), strict=True):
+            self.choices.choose(t, "val", score, **{"lr": lr, "lambda": weight})
         return projection
 
 
@@ -157,6 +139,6 @@ class ProLIP(FittedTrainer):
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> ProjectedImages:
         c = cfg.TRAINER.PROLIP
-        fit = {"steps": c.STEPS, "lr": c.LR, "weight": c.LAMBDA, "power": c.LAMBDA_POWER, "search": c.SEARCH}
         data = {"shots": max(cfg.DATASET.NUM_SHOTS, 0), "views": cfg.DATALOADER.VIEWS or c.STEPS}
-        return ProjectedImages(tower, space, per_task=c.TSC, **fit, **data)
+        own = {"per_task": c.TSC, "weight": c.LAMBDA, "power": c.LAMBDA_POWER, **arguments(c, "STEPS", "LR", "SEARCH")}
+        return ProjectedImages(tower, space, **own, **data)

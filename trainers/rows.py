@@ -181,6 +181,18 @@ class TaskModules(OwnedRows, nn.ModuleList):
         self.own(owners, "task", what, tensors=(), lists=("",))
 
 
+def apply_by_task(x: Tensor, task: Tensor | None, functions: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
+    """`functions[t]` of the rows of x (B, …) whose `task` (B,) is t, in the order of x; one function serves all tasks.
+
+    Every function is called, some without rows: so parameters of absent tasks get zero gradients, not none.
+    """
+    if len(functions) == 1:
+        return functions[0](x)
+    order = task.argsort(stable=True)
+    parts = x[order].split(torch.bincount(task, minlength=len(functions)).tolist())
+    return torch.cat([own(part) for own, part in zip(functions, parts, strict=True)])[order.argsort()]
+
+
 def unique(names: Sequence[str]) -> list[str]:
     """Make names unique: add a number to repeated names."""
     seen: dict[str, int] = {}

@@ -36,6 +36,11 @@ def declare_shared(section: str, **defaults) -> None:
         declare(f"TRAINER.{section}.{name}", default, allowed=allowed, help=text)
 
 
+def arguments(c, *names: str) -> dict:
+    """Keyword arguments from settings of the section `c`: {name in lower case: value} of each of `names`."""
+    return {name.lower(): c[name] for name in names}
+
+
 def is_shared(section: str, name: str) -> bool:
     """Whether `declare_shared` declared the setting `name` of a section, so that it means what SHARED says."""
     found = settings().get(f"TRAINER.{section}.{name}")

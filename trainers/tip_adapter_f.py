@@ -26,7 +26,7 @@ from .base import MultiTaskTrainer
 from .cache import ALPHA, BETA, PUBLISHED, Cache, cache_options, declare_cache
 from .choices import Choices, samples_to_choose
 from .rows import SampleRows
-from .samples import Samples, StartSamples
+from .samples import StartSamples
 
 KEY = "TRAINER.TIPADAPTERF."
 declare_cache("TIPADAPTERF")
@@ -83,10 +83,10 @@ class TrainedCache(Cache):
             for position in (self.accuracy.value >= 0).nonzero()[:, 0].tolist():
                 self.chosen.choose(position, self.chosen_on)
 
-    def settle(self, position: int, own: Samples, alpha: float, beta: float, score: float) -> None:
+    def settle(self, position: int, alpha: float, beta: float, score: float) -> None:
         if self.by_epoch and score <= (before := self.accuracy.value[position].item()):
             alpha, beta, score = self.init_alpha[position].item(), self.init_beta[position].item(), before
-        super().settle(position, own, alpha, beta, score)
+        super().settle(position, alpha, beta, score)
 
 
 @TRAINER_REGISTRY.register()

@@ -17,7 +17,7 @@ from dassl.utils import UserError
 from .deep import DeepLearner
 from .prompt_sets import LearnedPrompts, TaskPrompts
 from .rows import task_owners
-from .settings import declare_shared, unread_problems
+from .settings import arguments, declare_shared, unread_problems
 
 MODES = ("upt", "joint", "shared", "mlp")
 READERS = {"WIDTH": ("upt", "shared", "mlp"), "HEADS": ("upt",), "HIDDEN": ("upt", "mlp")}  # setting: modes
@@ -66,8 +66,7 @@ def unified_problems(key: str, c) -> list[str]:
 
 def unified_settings(c) -> dict:
     """Keyword arguments of `Unify` from a section of the configuration."""
-    names = ("mode", "n_ctx", "depth", "width", "heads", "hidden")
-    return {name: c[name.upper()] for name in names}
+    return arguments(c, "MODE", "N_CTX", "DEPTH", "WIDTH", "HEADS", "HIDDEN")
 
 
 def unified_critical_settings(c, width: int) -> dict[str, object]:

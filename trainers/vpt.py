@@ -21,7 +21,7 @@ from .base import MultiTaskTrainer
 from .learner import Learner
 from .prompt_sets import TaskPrompts
 from .rows import task_owners
-from .settings import declare_shared
+from .settings import arguments, declare_shared
 
 KEY = "TRAINER.VPT."
 declare_shared("VPT", PREC="fp16", DROPOUT=0.0, TSC=False)
@@ -84,12 +84,7 @@ class VPT(MultiTaskTrainer):
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> VisualPromptLearner:
         c = cfg.TRAINER.VPT
+        sharing = "task" if c.TSC else "all"
         return VisualPromptLearner(
-            tower,
-            space,
-            n_ctx=c.N_CTX,
-            deep=c.DEEP,
-            dropout=c.DROPOUT,
-            template=c.TEMPLATE,
-            sharing="task" if c.TSC else "all",
+            tower, space, sharing=sharing, **arguments(c, "N_CTX", "DEEP", "DROPOUT", "TEMPLATE")
         )

@@ -62,7 +62,7 @@ def fitted_gda(case: dict, data: dict, covariance: str, **more):
     trainer = given_trainer("GDA", settings, case["classes"], data["text_features"], case["logit_scale"])
     learner, seen = trainer.model, []
     learner.grid, fit = tuple(case["alpha_grid"]), learner.fit
-    learner.fit = lambda position, task, moments: (seen.append(moments), fit(position, task, moments))
+    learner.fit = lambda position, moments: (seen.append(moments), fit(position, moments))
     with redirect_stdout(None), torch.no_grad():
         learner.start(given_samples(data, views="train_views"))
     return trainer, seen[0]

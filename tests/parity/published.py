@@ -227,7 +227,7 @@ METHODS = {
         bottleneck,
         {
             "image_features": lambda trainer, images: trainer.frozen_features(images),
-            "adapter_output": lambda trainer, images: trainer.model.adapted(trainer.frozen_features(images)),
+            "adapter_output": lambda trainer, images: trainer.model.adapters[0](trainer.frozen_features(images)),
             "zero_shot_logits": lambda trainer, images: cosine_logits(
                 trainer.frozen_features(images), trainer.text_features(), trainer.model.scale
             ),

@@ -167,7 +167,7 @@ def test_the_search_takes_the_first_best_setting(per_task, monkeypatch, capsys):
         torch.testing.assert_close(learner.projections.weight[g], best[3], rtol=1e-4, atol=1e-5)
         for t in tasks:
             assert chosen[SPACE.tasks[t].key] == {"lr": best[1], "lambda": best[2], "chosen_on": "val"}
-    assert "learning rate" in capsys.readouterr().out
+    assert f"task {SPACE.tasks[0].id} (a): lr " in capsys.readouterr().out
 
 
 def test_labels_of_test_images_choose_nothing(build, tmp_path, monkeypatch):

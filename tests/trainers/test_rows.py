@@ -12,7 +12,7 @@ from tests.suite import config
 from trainers.base import MultiTaskTrainer
 from trainers.learner import Learner
 from trainers.losses import cosine_logits
-from trainers.rows import OwnedRows, SampleRows, TaskModules, class_owners
+from trainers.rows import OwnedRows, SampleRows, TaskModules, apply_by_task, class_owners
 from trainers.settings import declare_shared
 
 declare_shared("TESTROWS", PREC="fp32")
@@ -132,3 +132,13 @@ def test_a_checkpoint_of_another_method_is_one_error(build, tmp_path):
     build_trainer(cfg).train()
     with pytest.raises(UserError, match="does not fit the model"):
         build("a").load_model(str(tmp_path / "coop" / "run"))
+
+
+def test_every_task_has_its_own_function_in_any_order():
+    x, task = torch.randn(7, 3), torch.tensor([2, 0, 0, 2, 0, 2, 2])  # none of task 1
+    layers = [nn.Linear(3, 2) for _ in range(3)]
+    found = apply_by_task(x, task, layers)
+    torch.testing.assert_close(found, torch.stack([layers[t](row) for t, row in zip(task.tolist(), x, strict=True)]))
+    found.sum().backward()
+    assert not layers[1].weight.grad.any()  # zero, not None: momentum and weight decay act
+    assert torch.equal(apply_by_task(x, None, layers[:1]), layers[0](x))
