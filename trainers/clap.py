@@ -7,11 +7,10 @@ adds (1/K) sum_k a_k |w_k - b_k|^2 over the K classes of the task. a_k is fixed 
 probability of the right class over all views of the class's training images, so that texts that describe their images
 well are kept. A class that was not in training keeps its text feature: it is predicted as by zero-shot CLIP.
 
-The variants of the published code: `constant` (all a_k of a task are their mean), `balanced` (a_k = 1), `corrected`
-(mean 1), `adaptative` (after each epoch a_k <- max(0, a_k + r_k h_k), then r_k <- h_k = |w_k - b_k|^2; r_k is 0 at
-first). Differences from the published code: an epoch takes every image once, in one of DATALOADER.VIEWS views, where
-the published epoch draws as many samples from the pool of all views. A class without training images has the mean a_k
-of its task, where the published code divides by 0. Checkpoints contain a_k. LEGACY_UNDERSCORES: as in TaskRes.
+CONSTRAINT has the variants of the published code. With `adaptative`, after each epoch a_k <- max(0, a_k + r_k h_k) and
+then r_k <- h_k = |w_k - b_k|^2; r_k is 0 at first. Different from the published code: an epoch takes every image once,
+in one of DATALOADER.VIEWS views, where the published epoch draws as many samples from the pool of all views. A class
+without training images has the mean a_k of its task, where the published code divides by 0.
 """
 
 from __future__ import annotations
@@ -63,15 +62,9 @@ class ConstrainedRows(TextRows):
         return self.rows[select]
 
     def start(self, samples: StartSamples) -> None:
-        if self.constraint not in ("balanced", "none"):
-            total, images = self.zero_shot(samples)
-            for position, task in enumerate(self.space.tasks):
-                own = self.space.columns(position)
-                self.multiplier[own] = self.multipliers(total[own], images[own])
-                warn_of_missing(task, images[own] > 0, "whose constraint is the mean of the others")
-
-    def zero_shot(self, samples: StartSamples) -> tuple[Tensor, Tensor]:
-        """Sum of the zero-shot probabilities of the right class (N,), and number of samples (N,), over all views."""
+        """Set a from the zero-shot probabilities of the right classes in all views."""
+        if self.constraint in ("balanced", "none"):
+            return
         total, images = torch.zeros(2, self.space.num_classes, device=self.rows.device)
         for view in samples.views(self.views):
             for position, (features, labels) in enumerate(view):
@@ -79,16 +72,17 @@ class ConstrainedRows(TextRows):
                 logits = cosine_logits(features.to(total.device), self.base[own], self.scale)  # (n, C)
                 total[own].index_add_(0, labels, logits.softmax(-1).gather(1, labels[:, None])[:, 0])
                 images[own] += torch.bincount(labels, minlength=logits.shape[1])
-        return total, images
+        for position, task in enumerate(self.space.tasks):
+            own = self.space.columns(position)
+            seen = images[own] > 0
+            warn_of_missing(task, seen, "whose constraint is the mean of the others")
+            if seen.any():
+                self.multiplier[own] = self.multipliers(total[own] / images[own].clamp_min(1), seen)
 
-    def multipliers(self, total: Tensor, images: Tensor) -> Tensor:
-        """a (C,) of the classes of a task from their sums (C,) of probabilities and numbers (C,) of samples."""
-        seen = images > 0
-        if not seen.any():
-            return torch.ones_like(total)
-        found = total / images.clamp_min(1)
-        mean = found[seen].mean()
-        found = torch.where(seen, found, mean)
+    def multipliers(self, probability: Tensor, seen: Tensor) -> Tensor:
+        """a (C,) of the classes of a task from their mean probabilities (C,); seen (C,): classes with images."""
+        mean = probability[seen].mean()
+        found = torch.where(seen, probability, mean)
         if self.constraint == "corrected":
             return found / mean
         return mean.expand_as(found) if self.constraint == "constant" else found

@@ -25,11 +25,20 @@ from .losses import sampled_columns
 from .meta_networks import PG_TYPES, build_meta_network, meta_network_problems, reads
 from .prompts import NameTokens, PromptLearner
 from .rows import OwnedRows, class_owners, task_owners
-from .settings import POSITIONS, declare_shared, is_changed
+from .settings import POSITIONS, arguments, declare_shared, unread_problems
 
 TASK_FEATURES = ("te", "rand")  # "TE" and "Rand" in the paper
 # Settings of class features, except CLASS_N_CTX, which the published commands always pass.
 NEED_CSC = ("CLASS_CSC", "CLASS_CTX_INIT", "CLASS_TOKEN_POSITION", "CLS_SAMPLE_RATE", "FREEZE_CLS_PROMPT")
+FEATURE_READERS = {  # setting: the values of TASK_FEATURE that read it
+    **dict.fromkeys(("TASK_N_CTX", "TASK_CSC", "TASK_CTX_INIT", "TASK_TOKEN_POSITION"), ("te",)),
+    "TASK_FEATURE_NORM": ("rand",),
+}
+ARGUMENTS = (  # settings that are arguments of the learner
+    *("TOKEN_POSITION", "CSC", "TASK_N_CTX", "TASK_CTX_INIT", "TASK_TOKEN_POSITION", "TASK_CSC"),
+    *("CLASS_N_CTX", "CLASS_CTX_INIT", "CLASS_TOKEN_POSITION", "CLASS_CSC", "FREEZE_CLS_PROMPT"),
+    *("TASK_FEATURE", "TASK_FEATURE_DIM", "TASK_FEATURE_NORM", "PG_TYPE", "PG_HIDDEN", "PG_HEADS", "PG_LAYERS"),
+)
 
 KEY = "TRAINER.MTCOOP."
 declare_shared("MTCOOP", PREC="fp16")
@@ -133,15 +142,15 @@ class SoftCPT(Learner):
         space: TaskSpace,
         *,
         n_ctx: int = 16,
-        position: str = "end",
+        token_position: str = "end",
         csc: bool = False,
         task_n_ctx: int = 4,
-        task_init: str = "",
-        task_position: str = "end",
+        task_ctx_init: str = "",
+        task_token_position: str = "end",
         task_csc: bool = False,
         class_n_ctx: int = 4,
-        class_init: str = "",
-        class_position: str = "end",
+        class_ctx_init: str = "",
+        class_token_position: str = "end",
         class_csc: bool = False,
         task_feature: str = "te",
         task_feature_dim: int = 0,
@@ -150,11 +159,11 @@ class SoftCPT(Learner):
         pg_hidden: int = 0,
         pg_heads: int = 8,
         pg_layers: int = 1,
-        freeze_class_prompt: bool = False,
+        freeze_cls_prompt: bool = False,
     ):
         super().__init__(tower, space)
         self.csc, self.reads = csc, reads(pg_type, csc)
-        self.names = NameTokens(tower, space.classnames, position)
+        self.names = NameTokens(tower, space.classnames, token_position)
         self.names.check(n_ctx)
         self.task_owners, self.class_owners = task_owners(space), class_owners(space)
         d, k = tower.output_dim, task_feature_dim or tower.output_dim
@@ -166,8 +175,8 @@ class SoftCPT(Learner):
                 tower,
                 [task.name for task in space.tasks],
                 task_n_ctx,
-                task_init,
-                task_position,
+                task_ctx_init,
+                task_token_position,
                 sharing[task_csc],
                 owners=self.task_owners,
                 kind="task",
@@ -177,12 +186,12 @@ class SoftCPT(Learner):
                 tower,
                 space.classnames,
                 class_n_ctx,
-                class_init,
-                class_position,
+                class_ctx_init,
+                class_token_position,
                 sharing[class_csc],
                 owners=self.class_owners,
             )
-            self.class_prompt_learner.requires_grad_(not freeze_class_prompt)
+            self.class_prompt_learner.requires_grad_(not freeze_cls_prompt)
         dims = tuple({"class": d, "task": k}[kind] for kind in self.reads)
         self.prompt_gen = build_meta_network(
             pg_type, dims, n_ctx, tower.width, hidden=pg_hidden, heads=pg_heads, layers=pg_layers
@@ -258,18 +267,30 @@ class MTCoOp(MultiTaskTrainer):
         return (KEY + "PG_RATIO", *(() if cfg.TRAINER.MTCOOP.CSC else (KEY + "CLASS_N_CTX",)))
 
     def problems(self, cfg) -> list[str]:
-        c, found = cfg.TRAINER.MTCOOP, []
-        if not c.CSC:
-            for key in NEED_CSC:
-                if is_changed(KEY, c, key):
-                    found.append(f"{KEY}{key} {c[key]} needs {KEY}CSC True")
-            if c.PG_TYPE in ("linmean", "lincls"):
-                found.append(f"{KEY}PG_TYPE {c.PG_TYPE} reads class features, which need {KEY}CSC True")
-        elif c.CLASS_N_CTX < 1 and not c.CLASS_CTX_INIT:
-            found.append(f"{KEY}CLASS_N_CTX {c.CLASS_N_CTX} with {KEY}CSC True: expected at least 1 (published: 4)")
+        c = cfg.TRAINER.MTCOOP
+        found = unread_problems(KEY, c, "CSC", dict.fromkeys(NEED_CSC, (True,)))
+        found += unread_problems(KEY, c, "TASK_FEATURE", FEATURE_READERS) + meta_network_problems(KEY, c)
         if c.N_CTX < 1:
             found.append(f"{KEY}N_CTX {c.N_CTX}: expected at least 1 (published: 16)")
-        return found + self._task_problems(c) + meta_network_problems(KEY, c)
+        if c.CSC and c.CLASS_N_CTX < 1 and not c.CLASS_CTX_INIT:
+            found.append(f"{KEY}CLASS_N_CTX {c.CLASS_N_CTX} with {KEY}CSC True: expected at least 1 (published: 4)")
+        if c.TASK_FEATURE == "te" and c.TASK_N_CTX < 1 and not c.TASK_CTX_INIT:
+            found.append(f"{KEY}TASK_N_CTX {c.TASK_N_CTX}: expected at least 1 (published: 4 or 8)")
+        if c.PG_TYPE in ("linmean", "lincls") and not c.CSC:
+            found.append(f"{KEY}PG_TYPE {c.PG_TYPE} reads class features, which need {KEY}CSC True")
+        if c.PG_TYPE == "lincls" and c.TASK_FEATURE == "rand":
+            found.append(
+                f"{KEY}PG_TYPE lincls reads no task feature: the features learned with {KEY}TASK_FEATURE rand would be "
+                "unused"
+            )
+        elif c.PG_TYPE == "lincls" and c.TASK_FEATURE_DIM:
+            found.append(f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE lincls reads no task feature")
+        if c.PG_TYPE == "linmean" and c.TASK_FEATURE_DIM:
+            found.append(
+                f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE linmean takes the mean of class and task "
+                "feature, which must have the same dimension; expected 0"
+            )
+        return found
 
     def load_critical_settings(self, c) -> dict[str, object]:
         names = ["TOKEN_POSITION", "PG_TYPE"]
@@ -278,60 +299,11 @@ class MTCoOp(MultiTaskTrainer):
         names += ["PG_HEADS"] if c.PG_TYPE == "transformer" else []
         return {name: c[name] for name in names}
 
-    def _task_problems(self, c) -> list[str]:
-        found = []
-        if c.TASK_FEATURE == "te":
-            if c.TASK_N_CTX < 1 and not c.TASK_CTX_INIT:
-                found.append(f"{KEY}TASK_N_CTX {c.TASK_N_CTX}: expected at least 1 (published: 4 or 8)")
-            if is_changed(KEY, c, "TASK_FEATURE_NORM"):
-                found.append(f"{KEY}TASK_FEATURE_NORM {c.TASK_FEATURE_NORM} needs {KEY}TASK_FEATURE rand")
-        else:
-            for key in ("TASK_N_CTX", "TASK_CSC", "TASK_CTX_INIT", "TASK_TOKEN_POSITION"):
-                if is_changed(KEY, c, key):
-                    found.append(
-                        f"{KEY}{key} {c[key]} is a setting of task prompts, and {KEY}TASK_FEATURE rand has none: the "
-                        "features themselves are learned, one per task"
-                    )
-            if c.PG_TYPE == "lincls":
-                found.append(
-                    f"{KEY}PG_TYPE lincls reads no task feature: the features learned with {KEY}TASK_FEATURE rand "
-                    "would be unused"
-                )
-        if c.TASK_FEATURE_DIM and c.PG_TYPE == "linmean":
-            found.append(
-                f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE linmean takes the mean of class and task "
-                "feature, which must have the same dimension; expected 0"
-            )
-        elif c.TASK_FEATURE_DIM and c.PG_TYPE == "lincls" and c.TASK_FEATURE == "te":
-            found.append(f"{KEY}TASK_FEATURE_DIM {c.TASK_FEATURE_DIM}: {KEY}PG_TYPE lincls reads no task feature")
-        return found
-
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> SoftCPT:
         c = cfg.TRAINER.MTCOOP
-        return SoftCPT(
-            tower,
-            space,
-            n_ctx=len(tower.tokenizer.encode(c.CTX_INIT)) or c.N_CTX,
-            position=c.TOKEN_POSITION,
-            csc=c.CSC,
-            task_n_ctx=c.TASK_N_CTX,
-            task_init=c.TASK_CTX_INIT,
-            task_position=c.TASK_TOKEN_POSITION,
-            task_csc=c.TASK_CSC,
-            class_n_ctx=c.CLASS_N_CTX,
-            class_init=c.CLASS_CTX_INIT,
-            class_position=c.CLASS_TOKEN_POSITION,
-            class_csc=c.CLASS_CSC,
-            task_feature=c.TASK_FEATURE,
-            task_feature_dim=c.TASK_FEATURE_DIM,
-            task_feature_norm=c.TASK_FEATURE_NORM,
-            pg_type=c.PG_TYPE,
-            pg_hidden=c.PG_HIDDEN,
-            pg_heads=c.PG_HEADS,
-            pg_layers=c.PG_LAYERS,
-            freeze_class_prompt=c.FREEZE_CLS_PROMPT,
-        )
+        n_ctx = len(tower.tokenizer.encode(c.CTX_INIT)) or c.N_CTX
+        return SoftCPT(tower, space, n_ctx=n_ctx, **arguments(c, *ARGUMENTS))
 
     def training_columns(self, task: Tensor, label: Tensor) -> Tensor:
         rate = self.cfg.TRAINER.MTCOOP.CLS_SAMPLE_RATE

@@ -19,7 +19,7 @@ from dassl.data.tasks import TaskSpace
 from .meta_networks import build_meta_network, meta_network_problems
 from .prompts import NameTokens, PromptLearner
 from .rows import TaskModules
-from .settings import is_changed
+from .settings import unread_problems
 
 SOFT_ONLY = ("TASK_N_CTX", "PG_TYPE", "PG_HIDDEN", "PG_HEADS", "PG_LAYERS")
 
@@ -112,7 +112,7 @@ def generated_problems(key: str, c) -> list[str]:
     """Contradictions among the settings of the section `c`, whose keys begin with `key`."""
     if c.SHARING == "soft":
         return meta_network_problems(key, c)
-    return [f"{key}{name} {c[name]} needs {key}SHARING soft" for name in SOFT_ONLY if is_changed(key, c, name)]
+    return unread_problems(key, c, "SHARING", dict.fromkeys(SOFT_ONLY, ("soft",)))
 
 
 def generated_critical_settings(c) -> dict[str, object]:

@@ -52,10 +52,10 @@ def is_changed(key: str, c, name: str) -> bool:
     return c[name] != settings()[key + name].default
 
 
-def unread_problems(key: str, c, chooser: str, readers: dict[str, tuple[str, ...]]) -> list[str]:
+def unread_problems(key: str, c, chooser: str, readers: dict[str, tuple]) -> list[str]:
     """Problems with changed settings that nothing reads: {setting: values of `chooser` with which it is read}."""
     return [
-        f"{key}{name} {c[name]} is read by {key}{chooser} {' and '.join(values)} only, found {chooser} {c[chooser]}"
+        f"{key}{name} {c[name]} needs {key}{chooser} {' or '.join(map(str, values))}, found {c[chooser]}"
         for name, values in readers.items()
         if c[chooser] not in values and is_changed(key, c, name)
     ]

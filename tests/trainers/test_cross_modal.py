@@ -237,7 +237,7 @@ def test_wrong_settings():
     load(cfg, [], ["TRAINER.CROSSMODAL.HEAD", "adapter", "TRAINER.CROSSMODAL.WISE_FT", 0.5])
     trainer = TRAINER_REGISTRY.get("CrossModal")
     problems = trainer.problems(trainer.__new__(trainer), cfg)
-    assert len(problems) == 1 and "WISE_FT 0.5 is read by TRAINER.CROSSMODAL.HEAD linear only" in problems[0]
+    assert len(problems) == 1 and "WISE_FT 0.5 needs TRAINER.CROSSMODAL.HEAD linear, found adapter" in problems[0]
     load(cfg, [], ["TRAINER.CROSSMODAL.HEAD", "linear", "TRAINER.CROSSMODAL.STEPS", 13_000])
     problems = trainer.problems(trainer.__new__(trainer), cfg)
     assert (

@@ -117,7 +117,7 @@ def test_a_new_task_gets_prompts_from_its_name(build, tmp_path):
 def test_settings_that_contradict_each_other(build):
     for settings, message in (
         (("SHARING", "hard", "TASK_N_CTX", 4), "TASK_N_CTX 4 needs TRAINER.MTUPT.SHARING soft"),
-        (("PG_LAYERS", 2), "PG_LAYERS 2 is read by TRAINER.MTUPT.PG_TYPE transformer only, found PG_TYPE lin"),
+        (("PG_LAYERS", 2), "PG_LAYERS 2 needs TRAINER.MTUPT.PG_TYPE transformer, found lin"),
         (("PG_TYPE", "transformer", "PG_HIDDEN", 20), "PG_HEADS 8 does not divide TRAINER.MTUPT.PG_HIDDEN 20"),
         (("N_CTX", 5), "expected an even number"),
         (("PG_TYPE", "linmean"), "PG_TYPE"),

@@ -252,8 +252,8 @@ def test_contexts_are_named_after_their_tasks(build):
 def test_settings_that_contradict_each_other(build):
     for settings, message in (
         (("N_CTX", 7), "N_CTX 7: each tower gets half of the prompts, expected an even number"),
-        (("MODE", "joint", "HEADS", 2), "HEADS 2 is read by TRAINER.UPT.MODE upt only, found MODE joint"),
-        (("MODE", "shared", "HIDDEN", 9), "HIDDEN 9 is read by TRAINER.UPT.MODE upt and mlp only, found MODE shared"),
+        (("MODE", "joint", "HEADS", 2), "HEADS 2 needs TRAINER.UPT.MODE upt, found joint"),
+        (("MODE", "shared", "HIDDEN", 9), "HIDDEN 9 needs TRAINER.UPT.MODE upt or mlp, found shared"),
         (("WIDTH", 64, "HEADS", 3), "HEADS 3 does not divide TRAINER.UPT.WIDTH 64"),
         (("HEADS", 3), "width 64 cannot have 3 heads"),
         (("DEPTH", 5), "DEPTH 5: the text tower has 2 layers and the image tower 4; 0 stands for all"),
