@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import datasets  # noqa: F401  registers the datasets
 import trainers  # noqa: F401  registers the methods and declares their settings
+from dassl.data.datasets import DatasetBase, build_dataset
 from dassl.data.transforms import build_transform
 from dassl.engine.build import DEVICE
 from dassl.runs.open import load_trainer, read_setup
@@ -107,6 +108,14 @@ class Classifier:
                 return load_trainer(self.run, self.cfg, self.space, self._epoch)
         finally:
             DEVICE.reset(token)
+
+    def dataset(self) -> tuple[DatasetBase | None, str]:
+        """The images of the run; or None and why they are not there, in one line."""
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                return build_dataset(self.cfg), ""
+        except (OSError, ValueError, KeyError) as error:
+            return None, (str(error).strip() or type(error).__name__).splitlines()[0]
 
     @property
     def device(self) -> torch.device:

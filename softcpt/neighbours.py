@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import os
 from collections import defaultdict
 
@@ -14,7 +12,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dassl.data.datasets import build_dataset
 from dassl.data.datasets.base_dataset import labels_of
 from dassl.runs.record import PREDICTIONS
 
@@ -33,17 +30,14 @@ class Neighbours:
     """
 
     def __init__(self, model: Classifier):
-        self.model, self.why_none = model, ""
+        self.model = model
         self.images: list[tuple[str, str]] = []  # (path, names of the classes)
         self.features, self.usual = torch.zeros(0, 1), -1.0
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                items = build_dataset(model.cfg).train_x
-        except (OSError, ValueError, KeyError) as error:
-            self.why_none = (str(error).strip() or type(error).__name__).splitlines()[0]
+        dataset, self.why_none = model.dataset()
+        if dataset is None:
             return
         parts = []
-        for batch, images in in_batches(list(items), lambda item: model.prepare(Entry(item.impath)), 64):
+        for batch, images in in_batches(list(dataset.train_x), lambda item: model.prepare(Entry(item.impath)), 64):
             readable = [item for item, image in zip(batch, images, strict=True) if isinstance(image, Tensor)]
             if readable:
                 parts.append(self.encode(stacked(images)))

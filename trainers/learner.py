@@ -15,7 +15,6 @@ from dassl.data.tasks import TaskSpace
 
 from .hand import HandPrompts
 from .losses import cosine_logits
-from .rows import OwnedRows
 from .samples import StartSamples
 from .templates import Forms
 
@@ -127,11 +126,6 @@ class Learner(nn.Module):
     def finishes(self) -> bool:
         """Whether the method computes something after its last step."""
         return type(self).finish is not Learner.finish
-
-    @property
-    def serves_new_classes(self) -> bool:
-        """Whether a trained model can be used on classes it was not trained on."""
-        return not any(isinstance(part, OwnedRows) and part.refuses_new_classes for part in self.modules())
 
     def text_additions(self, select: Tensor, added: Additions | None = None) -> Additions | None:
         """Additions to the text tower for the classes `select` (N',): each class uses the set of its task."""

@@ -19,7 +19,6 @@ class OwnedRows(nn.Module):
     """
 
     owners: list[str] | None = None
-    refuses_new_classes = False
 
     def own(
         self,
@@ -47,7 +46,6 @@ class OwnedRows(nn.Module):
             raise ValueError("own(): name the tensors; rows inside submodules are not matched with their owners")
         self.owners = unique(owners) if owners else None
         self._kind, self._what, self._tensors, self._lists, self._new = kind, what, tensors, lists, new
-        self.refuses_new_classes = self.owners is not None and kind == "class" and new == "refuse"
 
     def get_extra_state(self) -> list[str] | None:
         return self.owners
@@ -117,7 +115,7 @@ class OwnedRows(nn.Module):
         state_dict.update({prefix + key: value for key, value in own.items() if key.startswith(new)})
 
 
-class SampleRows(nn.Module):
+class SampleRows(OwnedRows):
     """One row per training image: `keys` (M, d) and the class `column` (M,) of each image.
 
     The data determine M; loading a checkpoint sets M. Rows of classes that are not in this run are dropped.
@@ -140,16 +138,6 @@ class SampleRows(nn.Module):
         """Set the rows. The parameter object is kept, so an existing optimiser remains valid."""
         self.keys.data = keys.detach().to(self.keys).clone()
         self.column = column.detach().to(self.column.device).clone()
-
-    def get_extra_state(self) -> list[str]:
-        return self.owners
-
-    def set_extra_state(self, state) -> None:
-        """Do nothing: `_load_from_state_dict` has already matched saved classes with the classes in the data."""
-
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        self.match_saved(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def match_saved(self, state_dict: dict, prefix: str, partial: bool = False) -> None:
         """Keep the saved rows of this run's classes, renumber their columns, and take over their number, in place."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dassl.data.datasets import build_dataset
 from dassl.data.datasets.base_dataset import labels_of
 from dassl.utils import UserError
 from softcpt.images import Entry, entries, in_batches, stacked
@@ -59,11 +56,9 @@ def find_samples(model: Classifier, given: Sequence[str] = ()) -> Samples:
     if given:
         found = entries(list(given))
         return Samples(found, [{}] * len(found))
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            dataset = build_dataset(model.cfg)
-    except (OSError, ValueError, KeyError) as error:
-        return Samples([], [], str(error) or type(error).__name__)
+    dataset, why_none = model.dataset()
+    if dataset is None:
+        return Samples([], [], why_none)
     keys, found = [task.key for task in dataset.space.tasks], ([], [])
     for item in dataset.test or ():
         labels = {keys[task]: label for task, label in labels_of(item)}

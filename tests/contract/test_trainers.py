@@ -224,8 +224,7 @@ def test_base_to_new(name, options, weights, tmp_path):
     base.train()
     new = build(tmp_path / "new", name, weights["vit"], *options, "DATASET.SUBSAMPLE_CLASSES", "new")
     assert new.space.classnames == ("white", "black", "dot", "star")
-    assert base.model.serves_new_classes == (not NO_NEW_CLASSES & set(options))
-    if not base.model.serves_new_classes:
+    if NO_NEW_CLASSES & set(options):
         with pytest.raises(UserError, match="none was learned for 'shades: white'"):
             new.load_model(str(tmp_path / "base" / "run"))
         return

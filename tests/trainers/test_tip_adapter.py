@@ -150,7 +150,7 @@ def test_a_model_serves_some_tasks_in_another_order_and_new_classes():
     new = trained(TaskSpace((Task("shades", "shades", ("mint", "rust"), id=0),)), chosen_on="test")
     untrained = logits(new, features)
     new.load_state_dict(whole.state_dict())
-    assert new.serves_new_classes and torch.equal(logits(new, features), untrained)
+    assert torch.equal(logits(new, features), untrained)
 
 
 def choose(make, chosen_on, swapped):
