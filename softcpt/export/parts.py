@@ -122,6 +122,8 @@ def take_apart(trainer: MultiTaskTrainer) -> Parts:
         raise NotPortable(f"{name} is a trainer of its own kind: expected a learner on a frozen CLIP.")
     if trainer.by_task and trainer.space.num_tasks > 1:
         raise ValueError("features depend on the task: expected a trainer of one task")
+    # A first call, after which the learner has the text features that it computes once and keeps.
+    trainer.model_inference(probe_images(trainer)[:2], _task(trainer, 2))
     parts = _tower(trainer, name)
     features = trainer.tower_output(probe_images(trainer), _task(trainer, PROBES))  # (PROBES, d) or (PROBES, W)
     program = Program(trainer).eval()
