@@ -185,6 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def check_all(cfg, trainer, space):
         t = space.positions(options.task)[0]
+        if space.tasks[t].tagging:
+            raise UserError(f"{space.tasks[t].key} is a tagging task: its images have no single class; see --task")
         picked.append((t, chosen_classes(space.tasks[t].classnames, options.classes)))
 
     trainer = open_run(options.run, options.load_epoch, data=True, root=options.root, check=check_all)

@@ -133,8 +133,8 @@ class MultiTaskTrainer(BuiltTrainer):
         return images, features, label, task, rows
 
     def _tags(self, batch: dict, task: Tensor, rows: Tensor | None) -> Tensor | None:
-        """All classes (R, N) of each label of a batch; None if no task is a tagging task."""
-        if self.space.tagging is None:
+        """All classes (R, N) of each label of a batch; None if no task is a tagging task, or labels are not coded."""
+        if self.space.tagging is None or rows is None:
             return None
         return self.space.tags(batch["label"].to(self.device), rows, task)
 

@@ -230,6 +230,8 @@ class DataManager:
             if is_train:
                 groups = {"n_domain": settings.N_DOMAIN, "n_ins": settings.N_INS, "drop_last": settings.DROP_LAST}
             extra = {**groups, **shared, "places": getattr(dataset, "places", {}).get(part, ())}
+            if part == "unknown":  # the labels are -1, which cannot be coded
+                extra["space"] = None
             return build_data_loader(
                 cfg, settings.SAMPLER, items, settings.BATCH_SIZE, tfm=tfm, is_train=is_train, **extra
             )

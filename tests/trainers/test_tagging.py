@@ -8,7 +8,9 @@ import torch
 
 import softcpt
 import train
+from analysis import embedding
 from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.engine.confidence import measure_unknown
 from dassl.utils import UserError, read_json
 from softcpt.export.run import export
 from tests.suite import config
@@ -165,6 +167,23 @@ def test_a_joint_run_is_resumed_tested_and_predicts(tmp_path, weights, shapes, c
     assert sum(p for _, p in counts.classes) == pytest.approx(1)
     with pytest.raises(UserError, match="shape is a tagging task, whose tags are independent"):
         export(str(folder), str(tmp_path / "out"))
+    assert embedding.main([str(folder)]) == 2
+    assert "shape is a tagging task: its images have no single class; see --task" in capsys.readouterr().err
+
+
+def test_images_of_unknown_classes_are_scored_in_their_own_task(build):
+    base = ("DATASET.SUBSAMPLE_CLASSES", "base", "TEST.CONFIDENCE", True)
+    trainer = build("VPT", "TRAINER.VPT.TSC", True, *base)  # has image features of each task
+    trainer.test()
+    measure_unknown(trainer)
+    rows, batches = trainer.evaluator.report["tasks"], list(trainer.unknown_loader)
+    images, task = (torch.cat([batch[key] for batch in batches]) for key in ("img", "task"))
+    own = task == 1  # the task that is not a tagging task
+    unknown = trainer.model_inference(images, task)[own, trainer.space.columns(1)].softmax(1).amax(1)
+    known = trainer.evaluator._outputs[1]["probabilities"][:, :1]
+    right = 100 * ((known > unknown).float() + (known == unknown) / 2).mean().item()
+    assert rows[1]["auroc_unknown"] == pytest.approx(right) and rows[1]["unknown_images"] == own.sum() > 0
+    assert rows[0]["auroc_unknown"] is rows[2]["auroc_unknown"] is None
 
 
 def test_zero_shot_ranks_and_has_no_probabilities(build, tmp_path):
