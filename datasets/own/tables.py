@@ -12,7 +12,7 @@ import json
 import os
 import posixpath
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def is_number(label: str) -> bool:
 
 def tags_of(cell: str) -> list[str]:
     """The labels in a cell of a tagging task, each once."""
-    return list(dict.fromkeys(filter(None, map(str.strip, cell.split(TAGS)))))
+    return [tag for tag in dict.fromkeys(map(str.strip, cell.split(TAGS))) if tag not in MISSING]
 
 
 def metadata(folder: Path) -> Path | None:
@@ -93,10 +93,13 @@ def header(file: Path, wanted: Sequence[str] = LABEL) -> tuple[list[str], str]:
     return [column for column in split[mark] if column], mark
 
 
-def _rows(file: Path, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place of a row in words, {column in lower case: text}) of the rows of a table that are not blank."""
+def _rows(file: Path, wanted: Sequence[str], tagging: Collection[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place of a row in words, {column in lower case: text}) of the rows of a table that are not blank.
+
+    `tagging`: those of the `wanted` columns whose cells may be lists, in JSON lines and YAML.
+    """
     if file.suffix.lower() in LISTS:
-        yield from _listed_rows(file, wanted)
+        yield from _listed_rows(file, wanted, tagging)
         return
     columns, mark = header(file, wanted)
     _require(columns, str(file), wanted)
@@ -115,7 +118,7 @@ def _rows(file: Path, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, st
         raise UserError(f"{file} cannot be read as a table in UTF-8: {error}") from None
 
 
-def _listed_rows(file: Path, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+def _listed_rows(file: Path, wanted: Sequence[str], tagging: Collection[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of JSON lines or of a list in YAML. Columns of tasks may be absent from a row, but not from all."""
     seen: set[str] = set()
     for place, value in _json_lines(file) if file.suffix.lower() == ".jsonl" else _yaml_items(file):
@@ -125,7 +128,13 @@ def _listed_rows(file: Path, wanted: Sequence[str]) -> Iterator[tuple[str, dict[
             raise UserError(f'{file}, {place}: expected {{"file_name": …, "label": …}}') from None
         _require(list(row), f"{file}, {place}", wanted if wanted == LABEL else ())
         seen |= row.keys()
-        row = {k: TAGS.join(map(str, cell)) if isinstance(cell, list) else cell for k, cell in row.items()}
+        for key in wanted:
+            if isinstance(cell := row.get(key), list):
+                tags = key in tagging
+                if (cell and not tags) or not all(isinstance(t, (str, int)) and TAGS not in str(t) for t in cell):
+                    expected = f"names without {TAGS!r}" if tags else "one label; METRIC mAP allows several"
+                    raise UserError(f"{file}, {place}: {key} is {cell!r}, expected {expected}")
+                row[key] = TAGS.join(map(str, cell))
         yield place, {key: str(cell).strip() for key, cell in row.items() if isinstance(cell, (str, int))}
     if seen:
         _require(sorted(seen), str(file), wanted)
@@ -180,9 +189,10 @@ def listed(
     seen: dict[str, tuple[dict[str, tuple[str, str]], str | None, str]] = {}  # {column: (label, line)}, part, line
     repeated, unlabelled, several = 0, 0, columns is not None
     wanted, missing = (tuple(columns), MISSING) if several else (LABEL, ("",))
+    tagging = [name for name, tags in (columns or {}).items() if tags]
     for part, file in files:
         below = file.parent.relative_to(folder).as_posix()
-        for place, row in _rows(file, wanted):
+        for place, row in _rows(file, wanted, tagging):
             line = place if len(files) == 1 else f"{file.relative_to(folder)} {place}"
             path, split = row.get("path") or row.get("file_name"), row.get("split")
             labels = {name: row[name] for name in wanted if row.get(name, "") not in missing}

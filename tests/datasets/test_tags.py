@@ -61,7 +61,7 @@ def test_several_labels_in_a_cell_a_list_or_several_rows(tmp_path):
 
 
 def test_a_single_task_has_its_tags_in_the_column_label(tmp_path):
-    rows = [(path, tags, part) for path, tags, _, part in ROWS]
+    rows = [(path, tags and f"{tags};-1", part) for path, tags, _, part in ROWS]  # -1 is never a tag
     dataset = own(table(tmp_path / "t.csv", rows, "path,label,split"), None, METRIC="mAP_11_points")
     assert read(dataset.train_x) == {"a.png": [(0, 0), (0, 1)], "b.png": [(0, 2)]}
     assert list(read(dataset.test)) == ["e.png"]
@@ -119,6 +119,21 @@ def test_typical_mistakes(tmp_path, tasks, rows, expected):
     with pytest.raises(ValueError) as error:
         own(table(tmp_path / "t.csv", rows, COLUMNS), tasks)
     assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "tasks, cell, expected",
+    [
+        (TASKS, ["cat", None], "line 1: things is ['cat', None], expected names without ';'"),
+        (TASKS, ["salt; pepper"], "line 1: things is ['salt; pepper'], expected names without ';'"),
+        ({"things": {}}, ["cat", "dog"], "line 1: things is ['cat', 'dog'], expected one label; METRIC mAP allows"),
+    ],
+)
+def test_lists_hold_names_of_tagging_tasks(tmp_path, tasks, cell, expected):
+    (tmp_path / "t.jsonl").write_text(json.dumps({"path": "a.png", "things": cell}))
+    with pytest.raises(ValueError) as error:
+        own(tmp_path / "t.jsonl", tasks)
+    assert expected in str(error.value)
 
 
 def test_class_folders_have_no_tags(tmp_path):
