@@ -83,7 +83,7 @@ def measure(args: argparse.Namespace) -> dict:
     text = F.normalize(means + 2 * torch.randn(means.shape, generator=draw), dim=-1).to(device)
     space = TaskSpace.single([f"class {k}" for k in range(args.classes)], "synthetic")
     grids = grid(args.ends[0], 200), grid(args.ends[1], 20)
-    model = FixedCache(Texts(text), space, templates=[("{}",)], grids=[grids], views=args.views).to(device)
+    model = FixedCache(Texts(text), space, grids=[grids], views=args.views).to(device)
 
     class Views(Sequence):
         """Views that are made when they are read, as those of a feature bank."""
