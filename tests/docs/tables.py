@@ -31,7 +31,15 @@ from reporting.published_checks import checks, disagreements
 from reporting.published_tables import COSTS, SOURCES, load
 from reporting.published_text import averages, contradictions_table, disagreements_table, table_of
 from tests.datasets.icon13.vendors import COLOUR_VENDORS
-from tests.docs.measured import demo_by_shots, demo_by_task, demo_differences
+from tests.docs.measured import (
+    demo_by_shots,
+    demo_by_task,
+    demo_differences,
+    sharing,
+    softcpt_rows,
+    style_rows,
+    upt_rows,
+)
 from tests.docs.method_tables import methods, prompted, table, variants
 
 REPO = Path(__file__).resolve().parents[2]
@@ -331,6 +339,11 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "demo by shots": demo_by_shots,
     "demo differences": demo_differences,
     "demo by task": demo_by_task,
+    "embedded softcpt": softcpt_rows,
+    "embedded upt": upt_rows,
+    "embedded styles": style_rows,
+    "sharing on Icon-5": sharing,
+    "sharing on Icon-13": lambda: sharing("icon13"),
 }
 
 
