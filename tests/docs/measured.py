@@ -45,7 +45,7 @@ def record(folders: list[Path], tasks: bool = True) -> pd.DataFrame:
     frame["run"] = [path.rpartition("/output/")[2] for path in frame["path"]]
     frame["mebibytes"] = (frame["memory_bytes"] / 2**20).round().astype("Int64")
     frame["task"] = frame["task"].where(frame["task_id"].notna(), "")
-    return frame[list(COLUMNS)].sort_values(["run", "task"], kind="stable")
+    return frame[list(COLUMNS)].sort_values("run", kind="stable")
 
 
 @cache
@@ -56,13 +56,14 @@ def load(name: str) -> pd.DataFrame:
 
 
 @cache
-def measured(name: str, grid: str, task: str = "", **changes) -> pd.DataFrame:
+def measured(name: str, grid: str, task: str = "", partly: bool = False, **changes) -> pd.DataFrame:
     """The runs of a grid with their recorded numbers: row, shots, dataset, seed, value, parameters, mebibytes.
 
     Args:
         name: of the record.
         grid: name of a file in configs/sweeps; `changes` replace its entries.
         task: name of the task; "": the mean over the tasks.
+        partly: leave out runs that are not recorded.
 
     Raises:
         KeyError: runs of the grid that are not recorded.
@@ -74,9 +75,9 @@ def measured(name: str, grid: str, task: str = "", **changes) -> pd.DataFrame:
         for call in each.calls
     ]
     runs = pd.DataFrame(rows, columns=["row", "shots", "dataset", "seed", "run"])
-    if missing := sorted(set(runs["run"]) - set(found.index)):
+    if (missing := sorted(set(runs["run"]) - set(found.index))) and not partly:
         raise KeyError(f"{name}.csv lacks {len(missing)} runs of {grid}: {', '.join(missing[:3])}")
-    return runs.join(found[["value", "parameters", "mebibytes"]], on="run")
+    return runs.join(found[["value", "parameters", "mebibytes"]], on="run").dropna(subset=["value"])
 
 
 def text(values: pd.Series) -> str:
@@ -169,9 +170,9 @@ def style_rows() -> list[str]:
     return table(["row", *heads, "average", "OOD average"], rows)
 
 
-def sharing(suite: str = "icon5") -> list[str]:
-    """What the tasks share: one set, one per task, or sets generated from the names of the tasks."""
-    runs = measured("embedded", "sharing", suites=suite)
+def sharing() -> list[str]:
+    """What the tasks share: one set, one per task, or sets generated from the names of the tasks. No ±: one seed."""
+    runs = measured("embedded", "sharing", partly=True)
     cells = runs.groupby("row", sort=False)["value"].apply(text)
     found: dict[str, list[str]] = {}
     for row, cell in cells.items():

@@ -343,7 +343,6 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "embedded upt": upt_rows,
     "embedded styles": style_rows,
     "sharing on Icon-5": sharing,
-    "sharing on Icon-13": lambda: sharing("icon13"),
 }
 
 

@@ -141,7 +141,7 @@ def test_features_of_an_image_are_computed_once_and_bank_and_cache_change_nothin
     dataset = trainers[1].dm.dataset
     test = [item.impath for item in dataset.test]
     assert all(read.count(path) == 1 for path in test)
-    torch.testing.assert_close(first, again)
+    torch.testing.assert_close(first, again, rtol=1e-5, atol=0)  # the bank computes features in other batches
     plain, stored = ([(t["images"], t["value"]) for t in found.evaluator.report["tasks"]] for found in trainers)
     assert plain == stored
     labels = [pair for item in dataset.test for pair in labels_of(item)]

@@ -26,9 +26,9 @@ def test_the_numbers_are_those_of_a_zero_shot_run(trainer, cache, weights, tmp_p
     opts = ("DATALOADER.FEATURE_CACHE", cache, "TRAINER.LINEARPROBE.C", 1.0, "TRAINER.LINEARPROBE.PREC", "fp32")
     found = results(tmp_path, "learned", trainer, weights, *opts)["zero_shot"]
     assert zero["zero_shot"] is None
-    assert found["mean"] == zero["mean"]
-    for mine, theirs in zip(found["tasks"], zero["tasks"], strict=True):
-        assert mine == {key: theirs[key] for key in mine}
+    for mine, theirs in zip((found["mean"], *found["tasks"]), (zero["mean"], *zero["tasks"]), strict=True):
+        for key, value in mine.items():  # batches of other sizes may round features otherwise
+            assert value == (pytest.approx(theirs[key], rel=1e-5) if isinstance(value, float) else theirs[key]), key
 
 
 def test_no_image_is_encoded_twice(weights, tmp_path):
