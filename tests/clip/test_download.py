@@ -62,17 +62,16 @@ def test_a_download_is_verified_and_reused(server, tmp_path):
     assert files(tmp_path / "cache") == [path]
 
 
-def test_runs_that_start_together_download_once(server, tmp_path, capsys):
+def test_runs_that_start_together_download_once(server, tmp_path, monkeypatch):
     url, cache, found = f"{server}/{DIGEST}/model.pt", tmp_path / "cache", []
     cache.mkdir()
+    waiting = threading.Semaphore(0)  # captured output may lose what another thread prints while it is read
+    monkeypatch.setattr("builtins.print", lambda text, **_: "Another run is downloading" in text and waiting.release())
     with FileLock(cache / "model.pt.lock"):  # as if a third run were downloading, so that both have to wait
         both = [threading.Thread(target=lambda: found.append(download(url, cache))) for _ in range(2)]
         for thread in both:
             thread.start()
-        text = ""
-        while text.count("Another run is downloading") < 2:
-            text += capsys.readouterr().out
-        assert Handler.requests == []
+        assert all(waiting.acquire(timeout=60) for _ in both) and Handler.requests == []
     for thread in both:
         thread.join()
     assert found == [cache / "model.pt"] * 2 and found[0].read_bytes() == BODY

@@ -10,8 +10,9 @@ from filelock import Timeout
 from dassl.utils.locks import locked
 
 
-def test_a_second_process_is_refused_or_waits(tmp_path, capsys):
-    path, entered = tmp_path / "a.lock", threading.Event()
+def test_a_second_process_is_refused_or_waits(tmp_path, monkeypatch):
+    path, entered, waiting = tmp_path / "a.lock", threading.Event(), threading.Event()
+    monkeypatch.setattr("builtins.print", lambda text, **_: text == "waiting for the first" and waiting.set())
 
     def second():
         with locked(path, "waiting for the first"):
@@ -25,10 +26,7 @@ def test_a_second_process_is_refused_or_waits(tmp_path, capsys):
         assert other.returncode == 1 and "Timeout" in other.stderr
         thread = threading.Thread(target=second)
         thread.start()
-        text = ""
-        while "waiting for the first" not in text:
-            text += capsys.readouterr().out
-        assert not entered.is_set()
+        assert waiting.wait(60) and not entered.is_set()
     thread.join(20)
     assert entered.is_set()
 
