@@ -272,4 +272,4 @@ def test_dead_links_are_said_to_be_dead(tmp_path, capsys):
 
 def test_every_row_names_one_repository_and_folder():
     rows = [row for row in ROWS.values() if row.hub and row.hub.shards]
-    assert len({row.hub.repos for row in rows}) == len({row.folder for row in rows}) == len(rows) == 17
+    assert len({row.hub.repos for row in rows}) == len({row.folder for row in rows}) == len(rows) == 18
