@@ -21,7 +21,7 @@ from datasets.folders import quoted, some
 from datasets.reading import read_sources
 from datasets.sample import Sample
 from datasets.source import SPLITS, Places, Source
-from datasets.suites import SOURCES, SUITES, Asked, SuiteTask, asked, expand, nearest
+from datasets.suites import SOURCES, SUITES, Asked, SuiteTask, asked, expand, hint_of
 from datasets.verify import no_test_image
 
 
@@ -220,7 +220,7 @@ def new_names(given: Sequence[Mapping], tasks: Sequence[SuiteTask]) -> dict[tupl
                 )
             if key not in known:
                 keys = [name for name in known if "/" not in name]
-                raise UserError(f"DATASET.TASK_NAMES: this suite has no task {key!r}{nearest(str(key), keys)}")
+                raise UserError(f"DATASET.TASK_NAMES: this suite has no task {key!r}{hint_of(str(key), keys)}")
             found[known[key]] = text.strip()
     return found
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -54,12 +53,6 @@ def some(names: Iterable[object], most: int = 3) -> str:
     """The first `most` names, and the number of further ones: "a, b, c and 4 more"."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """The end of a message about an unknown word: the most similar known one, "" without one."""
-    near = get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def first_line(path: Path) -> str:

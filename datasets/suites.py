@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.views import replace_prefix
-from dassl.utils import UserError
+from dassl.utils.errors import UserError, did_you_mean
 from datasets.fewshot import task_subset
 from datasets.icon13.source import ICON13
 from datasets.icon13.styles import STYLED
@@ -133,11 +132,11 @@ def expand(entries: Sequence[str | Mapping]) -> list[SuiteTask]:
     for entry in own_tasks(entries)[0]:
         name, _, key = entry.partition("/")
         if name not in known:
-            hint = f"; own data are listed as {{ROOT: {entry}}}" if os.path.exists(entry) else nearest(name, known)
+            hint = f"; own data are listed as {{ROOT: {entry}}}" if os.path.exists(entry) else hint_of(name, known)
             raise UserError(f"DATASET.TASKS: unknown dataset {name!r}{hint}")
         keys = known[name].task_keys
         if key and key not in keys:
-            raise UserError(f"DATASET.TASKS: {name} has no task {key!r}{nearest(key, keys)}")
+            raise UserError(f"DATASET.TASKS: {name} has no task {key!r}{hint_of(key, keys)}")
         found += [SuiteTask(name, keys.index(k), k) for k in ([key] if key else keys)]
     twice = sorted({f"{task.dataset}/{task.key}" for task in found if found.count(task) > 1})
     if twice:
@@ -172,8 +171,6 @@ def known_sources(entries: Sequence[str | Mapping], moved: Callable[[str], str] 
     return {**SOURCES, **own}
 
 
-def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+def hint_of(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     """The end of a message about an unknown name: the most similar known name, or all known names."""
-    lower = {k.lower(): k for k in known}
-    near = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
-    return f"; did you mean {lower[near[0]]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+    return did_you_mean(name, known) or f"; known: {', '.join(sorted(known))}"

@@ -1,12 +1,10 @@
 """The published figures as text, and the contradictions among them: `python report.py --published [METHOD ...]`."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import pandas as pd
 
-from dassl.utils import counted
-from dassl.utils.errors import UserError
+from dassl.utils.errors import UserError, counted, did_you_mean
 from dassl.utils.methods import NAME
 from dassl.utils.methods import methods as known_methods
 from reporting.published_checks import checks, disagreements
@@ -61,8 +59,7 @@ def _chosen(methods: Sequence[str], frame: pd.DataFrame) -> list[str]:
         labels = [method, *(label for label, row in known_methods().items() if row[NAME] == method)]
         own = [name for label in labels for name in names(label, None) if name in there]
         if not own:
-            near = get_close_matches(method, sorted(there), n=1, cutoff=0.4)
-            raise UserError(f"no published figure of {method!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise UserError(f"no published figure of {method!r}{did_you_mean(method, sorted(there))}")
         found += own
     return found
 

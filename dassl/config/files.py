@@ -6,8 +6,8 @@ import os
 import yaml
 from yacs.config import CfgNode
 
-from dassl.config.rules import nearest, show
-from dassl.utils.errors import PROJECT, UserError
+from dassl.config.rules import show
+from dassl.utils.errors import PROJECT, UserError, nearest
 from dassl.utils.tools import open_file
 
 BASE = "_BASE_"

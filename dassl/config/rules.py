@@ -1,7 +1,8 @@
 """Allowed values of settings, conversion of values to the type of the default, and hints for misspelt names."""
 
 import ast
-import difflib
+
+from dassl.utils.errors import nearest
 
 LONGEST = 300  # characters of a value in a message
 LARGEST = 1e12  # size of a number with a fraction; products of two must stay numbers of fp32
@@ -95,19 +96,6 @@ def show(value):
     except (ValueError, RecursionError):  # Python refuses to write integers of more than 4,300 digits
         return f"{kind(value)} of extreme size"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"
-
-
-def nearest(word, words):
-    """Return the most similar of `words`, or None. Case is ignored.
-
-    An abbreviation of `word` ("lin" for "linear") is preferred to a word of moderate similarity ("linmean").
-    """
-    lower = {str(candidate).lower(): candidate for candidate in words}
-    word = str(word).lower()
-    short = sorted((candidate for candidate in lower if len(candidate) > 2 and word.startswith(candidate)), key=len)
-    found = difflib.get_close_matches(word, lower, n=1, cutoff=0.8) or short[-1:]
-    found = found or difflib.get_close_matches(word, lower, n=1)
-    return lower[found[0]] if found else None
 
 
 def nearest_key(key, keys, own=""):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from yacs.config import CfgNode
 
 from dassl.config.files import read_settings
-from dassl.config.rules import Rule, as_rule, coerce, nearest, nearest_key, show
-from dassl.utils.errors import ConfigError
+from dassl.config.rules import Rule, as_rule, coerce, nearest_key, show
+from dassl.utils.errors import ConfigError, did_you_mean
 from dassl.utils.methods import NAME, methods
 from dassl.utils.names import imported
 from dassl.utils.registry import TRAINER_REGISTRY
@@ -278,8 +278,8 @@ def _forbidden(key, value):
     choices = [choice for choice in setting.rule.choices if isinstance(choice, str)]
     words = value if isinstance(value, (list, tuple)) else [value]
     words = [word for word in words if isinstance(word, str) and word not in choices]
-    near = nearest(words[0], choices) if words else None
-    return f"{key} = {show(value)}: expected {setting.rule.text}" + (f"; did you mean {near}?" if near else "")
+    hint = did_you_mean(words[0], choices) if words else ""
+    return f"{key} = {show(value)}: expected {setting.rule.text}{hint}"
 
 
 def _raise(problems):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import accumulate
 from string import Formatter
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from dassl.config.files import parse_yaml
 from dassl.metrics import METRICS
-from dassl.utils.errors import UserError
+from dassl.utils.errors import UserError, did_you_mean, nearest
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
@@ -75,7 +74,8 @@ class Task:
         if odd:
             raise ValueError(f"task {self.key!r}: class names must be strings, found {odd[0]!r}; quote it in YAML")
         if self.metric not in (known := METRICS.declarable()):
-            raise ValueError(f"task {self.key!r}: metric {self.metric!r} is not one of {', '.join(known)}")
+            hint = did_you_mean(self.metric, known)
+            raise ValueError(f"task {self.key!r}: metric {self.metric!r} is not one of {', '.join(known)}{hint}")
         if self.metric == "roc_auc" and len(self.classnames) > 2:
             raise ValueError(f"task {self.key!r}: metric roc_auc is for two classes, found {len(self.classnames)}")
         bad = [t for t in self.templates if not is_template(t)]
@@ -143,8 +143,8 @@ class TaskSpace:
             for call in (f"task{one.id}", str(one.id), one.name.lower(), one.key.lower()):
                 calls[call] = position
         if wanted not in calls:
-            near = get_close_matches(wanted, calls, n=1, cutoff=0.6)
-            hint = f"did you mean {self.tasks[calls[near[0]]].key}? " if near else ""
+            near = nearest(wanted, calls)
+            hint = f"did you mean {self.tasks[calls[near]].key}? " if near else ""
             there = ", ".join(f"{one.key} ({one.name})" for one in self.tasks)
             raise UserError(f"task {task}: the run has no such task; {hint}it has: {there}")
         return [calls[wanted]]

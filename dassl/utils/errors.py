@@ -116,6 +116,24 @@ def describe(error):
     return str(error) or type(error).__name__
 
 
+def nearest(word, words):
+    """Return the most similar of `words`, or None. Case is ignored.
+
+    An abbreviation of `word` ("lin" for "linear") is preferred to a word of moderate similarity ("linmean").
+    """
+    lower = {str(candidate).lower(): candidate for candidate in words}
+    word = str(word).lower()
+    short = sorted((candidate for candidate in lower if len(candidate) > 2 and word.startswith(candidate)), key=len)
+    found = get_close_matches(word, lower, n=1, cutoff=0.8) or short[-1:] or get_close_matches(word, lower, n=1)
+    return lower[found[0]] if found else None
+
+
+def did_you_mean(word, words):
+    """The end of a message about an unknown word: the most similar of `words`; "" if none is similar."""
+    near = nearest(word, words)
+    return "" if near is None else f"; did you mean {near}?"
+
+
 def near_path(path):
     """The end of a message about a missing file or folder; "" if nothing can be said.
 
@@ -129,11 +147,11 @@ def near_path(path):
         path = folder
     try:
         with os.scandir(folder) as entries:
-            known = {entry.name.casefold(): entry.name for entry in islice(entries, 2000) if entry.name[0] != "."}
+            known = [entry.name for entry in islice(entries, 2000) if entry.name[0] != "."]
     except OSError:
         return ""
-    found = get_close_matches(os.path.basename(path).casefold(), known, n=1, cutoff=0.6)
-    return f"; did you mean {os.path.join(folder, known[found[0]])}?" if found else ""
+    near = nearest(os.path.basename(path), known)
+    return f"; did you mean {os.path.join(folder, near)}?" if near else ""
 
 
 def counted(number, what):

@@ -1,8 +1,6 @@
 """Registry: names for trainers, datasets and evaluators."""
 
-import difflib
-
-from dassl.utils.errors import UnknownNameError
+from dassl.utils.errors import UnknownNameError, nearest
 
 
 class Registry:
@@ -59,12 +57,11 @@ def check_availability(requested, available, what="name"):
     """
     if requested in available:
         return
-    names = {str(name).lower(): str(name) for name in available}
-    known = f"Available: {', '.join(sorted(names.values())) or 'none'}"
+    known = f"Available: {', '.join(sorted(map(str, available))) or 'none'}"
     if not requested:
         raise UnknownNameError(f"no {what} is given. {known}")
-    near = difflib.get_close_matches(str(requested).lower(), names, n=1)
-    hint = f", did you mean {names[near[0]]}?" if near else "."
+    near = nearest(requested, available)
+    hint = f", did you mean {near}?" if near else "."
     raise UnknownNameError(f"no such {what}: {requested!r}{hint} {known}")
 
 

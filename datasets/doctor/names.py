@@ -6,13 +6,12 @@ import os
 import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import features.loader  # noqa: F401  declares settings that the file of a run contains
 from dassl.config import get_cfg_default, load
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils.errors import UserError, near_path
+from dassl.utils.errors import UserError, did_you_mean, near_path
 from datasets.doctor.foreign import ClassSource
 from datasets.suites import SOURCES, SUITES, Asked, SuiteTask, asked
 
@@ -66,21 +65,16 @@ def _read(cfg, path: Path) -> str:
         raise UserError(f"file not found: {path}{hint}")
     load(cfg, [str(path)], only=("DATASET", "DATALOADER"))
     name = cfg.DATASET.NAME
-    if not cfg.DATASET.TASKS and name not in (*SUITES, *SOURCES, *_classes()):
-        hint = _did_you_mean(name) if name else ", and DATASET.TASKS is empty"
-        raise UserError(f"{path}: unknown suite or dataset {name!r} (DATASET.NAME){hint}")
+    if not cfg.DATASET.TASKS and name not in (known := (*SUITES, *SOURCES, *_classes())):
+        if not name:
+            raise UserError(f"{path}: expected DATASET.NAME or DATASET.TASKS, found neither (docs/own-data.md)")
+        raise UserError(f"{path}: unknown suite or dataset {name!r} (DATASET.NAME){did_you_mean(name, known)}")
     return name or path.stem
-
-
-def _did_you_mean(name: str) -> str:
-    known = {known.lower(): known for known in (*SUITES, *SOURCES, *_classes())}
-    near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f"; did you mean {known[near[0]]}?" if near else ""
 
 
 def _unknown(name: str) -> str:
     """The message about an unknown name."""
-    hint = _did_you_mean(name)
+    hint = did_you_mean(name, (*SUITES, *SOURCES, *_classes()))
     if file := next((name + ending for ending in (".yaml", ".yml") if os.path.isfile(name + ending)), ""):
         hint = f"; did you mean the file {file}?"
     elif os.path.isdir(name):

@@ -13,8 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dassl.metrics import METRICS
-from dassl.utils.errors import UserError
-from datasets.folders import did_you_mean
+from dassl.utils.errors import UserError, did_you_mean
 from datasets.known.remote import Hub, RemoteFile
 from datasets.source import Raw
 from datasets.splits import RULES

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from dassl.metrics import METRICS
-from dassl.utils import UserError, counted
+from dassl.utils.errors import UserError, counted, did_you_mean
 from datasets import splits
 from datasets.classnames import in_words
-from datasets.folders import did_you_mean, some
+from datasets.folders import some
 from datasets.own.splits import own_split
 from datasets.own.tables import Listing, tags_of
 from datasets.own.task import OwnTask

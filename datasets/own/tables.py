@@ -18,7 +18,8 @@ from pathlib import Path
 
 from dassl.config import read_yaml
 from dassl.utils import UserError, counted, open_file
-from datasets.folders import are, did_you_mean, some
+from dassl.utils.errors import did_you_mean
+from datasets.folders import are, some
 
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),

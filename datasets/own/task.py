@@ -9,9 +9,9 @@ from typing import Any
 
 from dassl.data.tasks import DEFAULT_TEMPLATES, Task, is_template
 from dassl.metrics import METRICS
-from dassl.utils.errors import UserError, counted
+from dassl.utils.errors import UserError, counted, did_you_mean
 from datasets.classnames import in_words
-from datasets.folders import did_you_mean, first_line, some
+from datasets.folders import first_line, some
 from datasets.own.tables import TAGS, Listing, is_number, tags_of
 
 LONGEST = 80  # characters of a name, which is part of the names of files
@@ -40,7 +40,7 @@ class OwnTask:
         self.problems = []
         self.metric, self.has_metric = entry.get("METRIC", "overall_acc"), "METRIC" in entry
         if self.metric not in (known := METRICS.declarable()):
-            hint = did_you_mean(str(self.metric).lower(), known)
+            hint = did_you_mean(self.metric, known)
             self.problems.append(f"METRIC is {self.metric!r}, expected {' or '.join(known)}{hint}")
         self.tagging = self.metric in known and METRICS.get(self.metric).tags
         template = entry.get("TEMPLATE") or DEFAULT_TEMPLATES

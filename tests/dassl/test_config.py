@@ -5,8 +5,9 @@ from yacs.config import CfgNode as CN
 
 from dassl import config
 from dassl.config import ConfigError, declare, get_cfg_default, load
-from dassl.config.rules import nearest, nearest_key
+from dassl.config.rules import nearest_key
 from dassl.config.tree import flatten
+from dassl.utils.errors import nearest
 
 
 @pytest.fixture

@@ -240,8 +240,8 @@ def test_a_suite_of_one_s_own(data_root):
 @pytest.mark.parametrize(
     "tasks, text",
     [
-        (["OxfordPet"], "unknown dataset 'OxfordPet'; did you mean 'OxfordPets'?"),
-        (["Icon13/face"], "Icon13 has no task 'face'; did you mean 'faces'?"),
+        (["OxfordPet"], "unknown dataset 'OxfordPet'; did you mean OxfordPets?"),
+        (["Icon13/face"], "Icon13 has no task 'face'; did you mean faces?"),
         (["Icon13", "Icon13/faces"], "more than once: Icon13/faces"),
         ([], "DATASET.TASKS is empty"),
     ],
@@ -343,7 +343,7 @@ def test_a_task_name_in_the_settings_wins_over_the_one_in_the_folder(tmp_path):
 @pytest.mark.parametrize(
     "names, text",
     [
-        ([{"OxfordPet": "pets"}], "this suite has no task 'OxfordPet'; did you mean 'OxfordPets'?"),
+        ([{"OxfordPet": "pets"}], "this suite has no task 'OxfordPet'; did you mean OxfordPets?"),
         ([{"OxfordPets": ""}], "expected KEY: name of the task, found 'OxfordPets': ''"),
         (["OxfordPets"], "expected KEY: name of the task, found 'OxfordPets'"),
     ],

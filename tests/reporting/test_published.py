@@ -352,7 +352,7 @@ def test_report_published(capsys, tmp_path):
     assert report.main(["--published", "LPPlusPlus"]) == 0
     assert "80.32" in capsys.readouterr().out
     assert report.main(["--published", "MaPle"]) == 2
-    assert "did you mean 'MaPLe'?" in capsys.readouterr().err
+    assert "did you mean MaPLe?" in capsys.readouterr().err
     assert report.main(["--published", "--csv", str(tmp_path / "figures.csv")]) == 0
     assert len(pd.read_csv(tmp_path / "figures.csv")) == len(published.as_frame())
     with pytest.raises(UserError, match="no published figure of 'xyz'"):

@@ -238,7 +238,7 @@ def test_deep_shows_how_far_it_is(capsys, monkeypatch):
     [
         (["Genral10", "--root", "."], "unknown suite or dataset 'Genral10'; did you mean General10?"),
         (["EuroSat10", "--root", "."], "did you mean EuroSAT?"),
-        (["Icon13/facets"], "Icon13 has no task 'facets'; did you mean 'faces'?"),
+        (["Icon13/facets"], "Icon13 has no task 'facets'; did you mean faces?"),
         (["General10"], "General10 needs --root DATA"),
         ([], "needs --root DATA"),
         (["none.yaml"], "file not found: none.yaml"),
@@ -272,7 +272,7 @@ def test_names_as_the_launchers_take_them(tmp_path, capsys):
 @pytest.mark.parametrize(
     "content, text",
     [
-        ("DATASET:\n  TASKS: [OxfordPet]\n", "unknown dataset 'OxfordPet'; did you mean 'OxfordPets'?"),
+        ("DATASET:\n  TASKS: [OxfordPet]\n", "unknown dataset 'OxfordPet'; did you mean OxfordPets?"),
         ("DATASET:\n  NAME: Genral10\n", "did you mean General10?"),
         ("DATASET:\n  NAMES: General10\n", "NAMES"),
         ("DATASET: [\n", "suite.yaml"),

@@ -102,7 +102,7 @@ def test_names():
     assert "OxfordPets is a registered dataset" in refused({"ROOT": "a", "NAME": "OxfordPets"})
     assert "both have a task 'faces'" in refused({"ROOT": "a", "NAME": "faces"}, "Icon13/faces")
     assert "a registered dataset is listed as its name alone" in refused({"NAME": "OxfordPets"})
-    assert "unknown dataset 'OxfordPet'; did you mean 'OxfordPets'?" in refused("OxfordPet", {"ROOT": "a"})
+    assert "unknown dataset 'OxfordPet'; did you mean OxfordPets?" in refused("OxfordPet", {"ROOT": "a"})
 
 
 def test_a_folder_that_is_not_there(tmp_path):
