@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 
 from dassl.runs.record import is_run, seed_of_name
@@ -125,13 +126,15 @@ def named_folders(texts: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def missing_seeds(seeds: list[int], beside: Collection[int] = ()) -> list[int]:
-    """Missing seeds: seeds of sibling experiments (`beside`), and gaps between seeds (1 and 3 imply 2).
+    """Missing seeds: seeds of sibling experiments (`beside`), and gaps of one or two seeds (1 and 3 imply 2).
 
-    Gaps count only if the seeds look consecutive; freely chosen seeds such as 0 and 42 imply nothing.
+    Gaps count only if the seeds look consecutive; freely chosen seeds, such as 0 and 42, or 9 beside 1 to 5, imply
+    nothing.
     """
-    low, high = min(seeds, default=0), max(seeds, default=0)
-    around = range(low, high) if low > 0 and high <= 2 * len(seeds) + 3 else ()
-    return sorted({*beside, *around} - set(seeds))
+    ordered = sorted(seeds)
+    consecutive = bool(ordered) and ordered[0] > 0 and ordered[-1] <= 2 * len(ordered) + 3
+    gaps = [range(low + 1, high) for low, high in pairwise(ordered) if high - low <= 3] if consecutive else []
+    return sorted({*beside, *chain(*gaps)} - set(seeds))
 
 
 def _seeds_beside(folder: Path, known: dict[Path, set[int]]) -> set[int]:
@@ -152,15 +155,22 @@ def _experiment(
     remarks = []
     if seeds is not None and (more := [f"seed {seed}" for seed in found if seed is not None and seed not in seeds]):
         remarks.append(f"not among the expected seeds, but part of the mean: {', '.join(more)}")
-    return Experiment(folder, label, runs, _missing(found, folder, seeds, {} if known is None else known), remarks)
+    known = {} if known is None else known
+    return Experiment(folder, label, runs, _missing(found, runs, folder, seeds, known), remarks)
 
 
-def _missing(there: list[int | None], folder: Path, seeds: Seeds, known: dict) -> list[int]:
-    """Missing seeds of the experiment in `folder`; [] if a run has no seed in its name."""
+def _missing(there: list[int | None], runs: list[Run], folder: Path, seeds: Seeds, known: dict) -> list[int]:
+    """Missing seeds of the experiment in `folder`; [] if a run has no seed in its name.
+
+    Without given `seeds`, none are expected of zero-shot CLIP, whose result does not depend on the seed.
+    """
     if None in there:
         return []
     if seeds is not None:
         return [seed for seed in seeds if seed not in there]
+    finished = [run for run in runs if run.finished]
+    if finished and all(run.zero_shot for run in finished):
+        return []
     return missing_seeds(there, _seeds_beside(folder, known))
 
 
@@ -302,4 +312,5 @@ def _join_experiments(folder: Path, label: str, parts: dict[int, Experiment], se
             runs.setdefault((run.seed, run.label) if seeded else (None, folder.name), {})[number] = run
     ordered = sorted(runs, key=lambda key: (key[0] is None, key))
     joined = [join(name, seed, folder, runs[seed, name], sorted(parts)) for seed, name in ordered]
-    return Experiment(folder, label, joined, _missing([seed for seed, _ in ordered], folder, seeds, {}))
+    missing = _missing([seed for seed, _ in ordered], joined, folder, seeds, {})
+    return Experiment(folder, label, joined, missing)

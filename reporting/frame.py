@@ -134,7 +134,7 @@ def _of_run(run: Run, label: str, whole: Run) -> dict:
         status = INTERRUPTED  # it was killed
     shots = _whole(settings.get("shots"))
     if shots is not None and shots < 1:  # 0 and -1 are all images, or none
-        shots = None if _untrained(run) else -1
+        shots = None if run.zero_shot else -1
     protocol, source = _protocol(run, classes)
     costs, seeds = run.costs, [each.seed for each in (run, whole, *run.parts.values()) if each.seed is not None]
     return {
@@ -164,11 +164,6 @@ def _of_run(run: Run, label: str, whole: Run) -> dict:
         "command": shlex.join(map(str, words)) if isinstance(words := record.get("command"), list) else "",
         "joined": bool(whole.parts),
     }
-
-
-def _untrained(run: Run) -> bool:
-    """Whether the run is of zero-shot CLIP, which records no images per class because it uses none."""
-    return not run.costs.get("parameters") and run.settings.get("epochs") in (0, None)
 
 
 def _suite(record: dict, name) -> str:

@@ -62,7 +62,7 @@ def test_expected_seeds():
     assert missing_seeds([1, 2, 3]) == []
     assert missing_seeds([1]) == missing_seeds([2]) == []  # SEEDS=1: no other seed is expected
     assert missing_seeds([1, 2, 5]) == [3, 4]
-    assert missing_seeds([0, 3]) == []  # chosen freely
+    assert missing_seeds([1, 2, 3, 4, 5, 9]) == missing_seeds([0, 3]) == []  # chosen freely
     assert missing_seeds([2], beside={1, 2, 3}) == [1, 3]
     assert missing_seeds([0, 42], beside={0, 7, 42}) == [7]
 
@@ -75,6 +75,10 @@ def test_seeds_of_sibling_experiments_are_expected(tmp_path, capsys):
     assert "missing: seed 2" in parse(capsys, tmp_path / "nets/b")[1]
     assert "missing" not in parse(capsys, tmp_path / "nets/a")[1] + parse(capsys, tmp_path / "other/c")[1]
     assert "c: missing: seed 4" in parse(capsys, tmp_path, "--multi-exp", "--seeds", "1", "4")[1]
+    write(tmp_path / "nets/zero/seed1", results=result(70.0, shots=-1, epochs=0))
+    out = parse(capsys, tmp_path, "--multi-exp")[1]
+    assert out.count("missing") == 1  # none of zero-shot CLIP, which has no use for seeds
+    assert "zero: missing: seed 4" in parse(capsys, tmp_path, "--multi-exp", "--seeds", "1", "4")[1]
 
 
 def test_keyword(three, capsys):

@@ -94,6 +94,13 @@ class Run:
     def finished(self) -> bool:
         return self.status == COMPLETE
 
+    @property
+    def zero_shot(self) -> bool:
+        """Whether the run is of zero-shot CLIP, which learns nothing and uses no training images."""
+        shots = self.settings.get("shots")
+        untrained = not self.costs.get("parameters") and self.settings.get("epochs") in (0, None)
+        return untrained and isinstance(shots, (int, float)) and shots < 1  # -1: all images, or none
+
 
 def canonical(name):
     """The name of a metric, given under a name of other programs or its own."""
