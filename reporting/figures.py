@@ -10,6 +10,7 @@ import html
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -109,15 +110,20 @@ def draw(name: str, caption: str, description: str, size: tuple[float, float], p
 
 
 def rendered(figure, kinds: Iterable[str], margin: float) -> dict[str, bytes]:
-    """{kind: content} of the files of a matplotlib Figure, with a margin in inches around everything drawn."""
-    figure.draw_without_rendering()  # the layout is computed once for all files
-    figure.set_layout_engine(None)  # not "none", which draws every file twice
-    box = figure.get_tightbbox().padded(margin)
-    files = {}
-    for kind in kinds:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, bbox_inches=box, **FILES[kind])
-        files[kind] = buffer.getvalue()
+    """{kind: content} of the files of a matplotlib Figure, with a margin in inches around everything drawn.
+
+    PDF and PNG have a box for each letter that the font lacks.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.draw_without_rendering()  # the layout is computed once for all files
+        figure.set_layout_engine(None)  # not "none", which draws every file twice
+        box = figure.get_tightbbox().padded(margin)
+        files = {}
+        for kind in kinds:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, bbox_inches=box, **FILES[kind])
+            files[kind] = buffer.getvalue()
     return files
 
 

@@ -20,7 +20,7 @@ from reporting.figures import Figure
 from reporting.page import runs
 from reporting.page.blocks import Section, Table
 from reporting.page.rows import Group, check_baseline, groups, natural
-from reporting.page.sections import Options, section_of
+from reporting.page.sections import Options, keys_of, section_of
 
 __all__ = ["Options", "build"]
 
@@ -42,7 +42,11 @@ def build(frame: pd.DataFrame, folder: str | os.PathLike, options: Options | Non
     styles, root = _styles(found), runs.common_folder(frame)
     if len(styles) > MOST_STYLES:  # too many to tell them apart: each group has its own
         styles = None
-    sections = [section for group in found if (section := section_of(group, options, styles or _styles([group])))]
+    made = (
+        section_of(group, options, styles or _styles([group]), key)
+        for group, key in zip(found, keys_of(found), strict=True)
+    )
+    sections = [section for section in made if section]
     unfinished = runs.unfinished_table(frame, root)
     if unfinished:
         sections.append(Section("without-results", "Runs without results", [unfinished]))

@@ -11,7 +11,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from reporting.figures import Figure
-from reporting.text import latex_signs
+from reporting.text import comment, latex_signs
 
 BEST, SECOND = "best", "second"
 MARKS = {BEST: "textbf:--rwrap", SECOND: "underline:--rwrap"}  # commands of LaTeX around the text of a cell
@@ -91,7 +91,7 @@ class Table:
             column_format="l" * (1 + self.texts) + "r" * (len(self.columns) - self.texts),
             multicol_align="c",
         )
-        notes = "".join(f"% {note}\n" for note in self.notes)
+        notes = "".join(f"{comment(note)}\n" for note in self.notes)
         return "% \\usepackage{booktabs}\n" + latex_signs(latex) + latex_signs(notes)
 
 

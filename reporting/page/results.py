@@ -125,7 +125,8 @@ class Notes:
         self.texts.setdefault(beginning, {})[words] = None
 
     def letter(self, reason: str) -> str:
-        return self.letters.setdefault(reason, chr(ord("a") + len(self.letters) % 26))
+        again, letter = divmod(len(self.letters), 26)
+        return self.letters.setdefault(reason, chr(ord("a") + letter) + str(again or ""))  # a to z, a1 to z1, ...
 
     def lines(self) -> list[str]:
         lines = [f"{beginning}: {_several(list(words))}" for beginning, words in self.texts.items()]

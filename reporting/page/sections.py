@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 
 import pandas as pd
 from markupsafe import Markup
@@ -47,12 +48,21 @@ class Options:
         return metric not in METRICS or METRICS.get(metric).larger_is_better
 
 
-def section_of(group: Group, options: Options, styles: dict[str, int]) -> Section | None:
-    """The section of a group; None where no row has a value of the metric."""
+def keys_of(groups: Sequence[Group]) -> list[str]:
+    """The anchor of each group, with which the names of its files begin. Equal ones are numbered."""
+    keys = []
+    for group in groups:
+        key = slug(group.suite, group.protocol, group.backbone, group.split if group.split != "test" else "")
+        numbered = (f"{key}-{number}" for number in count(2))  # "Icon-5" and "Icon 5"; names without Latin letters
+        keys.append(next(each for each in chain([key], numbered) if each not in keys))
+    return keys
+
+
+def section_of(group: Group, options: Options, styles: dict[str, int], key: str) -> Section | None:
+    """The section of a group with the anchor `key`; None where no row has a value of the metric."""
     means, of_tasks = (group.of(options.metric, mean) for mean in (True, False))
     if means.empty and of_tasks.empty:
         return None
-    key = slug(group.suite, group.protocol, group.backbone, group.split if group.split != "test" else "")
     make = _Maker(group, options, styles, key)
     section = Section(key, group.title, list(differences(group)))
     if means.empty:

@@ -16,9 +16,10 @@ from dassl.utils.errors import UserError
 from reporting.figures import Figure
 from reporting.frame import read_frame
 from reporting.page import Options, build, plots
-from reporting.page.blocks import mark_best
+from reporting.page.blocks import Cell, Row, Table, mark_best
 from reporting.page.comparison import compare, holm
 from reporting.page.costs import COSTS, front_of, pareto
+from reporting.page.results import Notes
 from reporting.page.rows import groups, with_rows
 from tests.reporting.frames import frame, run, zero_shot
 from tests.reporting.written import result, write
@@ -164,6 +165,21 @@ def test_names_are_escaped_in_all_formats(undrawn, tmp_path):
     assert method in table(page, "toy-few-shot-rn50-results") and "<i>" not in text
     latex = (tmp_path / "report/tables/toy-few-shot-rn50-tasks.tex").read_text()
     assert r"a\_b \& " in latex and r"50\% \#" in latex
+
+
+def test_suites_whose_names_have_the_same_letters_have_files_of_their_own(undrawn, tmp_path):
+    suites = {"Icon-5": 10.0, "Icon 5": 20.0, "数据": 30.0, "данные": 40.0}
+    page, _ = made(tmp_path, frame(*(run("A", {"a": value}, suite=suite) for suite, value in suites.items())))
+    assert len(page.ids) == len(set(page.ids))
+    files = (tmp_path / "report/tables").glob("*-results.csv")
+    assert sorted(float(read_csv(file)[0]["mean"]) for file in files) == sorted(suites.values())
+
+
+def test_notes_stay_comments_and_letters_differ():
+    table = Table("t", "c", "head", ["x"], [Row("A", [Cell("1")])], pd.DataFrame(), notes=["two\nlines"])
+    assert table.as_latex().endswith("% two\n% lines\n")
+    notes = Notes()
+    assert len({notes.letter(f"reason {number}") for number in range(60)}) == 60
 
 
 def test_rows_chosen_on_test_images_are_marked_and_not_ranked(undrawn, tmp_path):
