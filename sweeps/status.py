@@ -14,24 +14,35 @@ from dassl.runs.folder import LOG, NEW_LOG, going_on
 from dassl.runs.record import FAILED as FAILED_RUN
 from dassl.runs.record import entries, is_run, known_results
 
-from .calls import Call
+from .calls import NONE, Call, OtherSettings
 from .work import DONE, ELSEWHERE, FAILED, REFUSED, RUNNING, SKIPPED, WAITING, Job, Lines, progress_text
 
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\]\[(\d+)/(\d+)\].*\teta (\d+:\d\d:\d\d|\d+ days?, \d+:\d\d:\d\d)")
+STATES = ("finished", "other settings", "running", "failed", "interrupted", "waiting")
 
 
 @dataclass(frozen=True)
 class Status:
-    """State of a run: finished, running, failed, interrupted or waiting; and more about it in words."""
+    """State of a run, one of STATES, and more about it in words."""
 
     state: str
     about: str = ""
 
 
-def status_of(folder: Path) -> Status:
-    """The status of the run in a folder."""
+def status_of(call: Call) -> Status:
+    """What has become of a call. "other settings": its folder holds a finished run that a sweep would not take for it.
+
+    Raises:
+        ValueError, FileNotFoundError: such a run cannot be compared, because train.py would refuse the call.
+    """
+    folder = call.folder
     data = known_results(folder)
     if data.get("status") == "complete":
+        try:
+            if call.state() == NONE:  # the model is newer than its test
+                return Status("waiting")
+        except OtherSettings as error:
+            return Status("other settings", "; ".join(line.strip() for line in str(error).splitlines()[1:3]))
         value = entries(data, "mean").get("value")
         return Status("finished", "" if value is None else f"{value:.2f} %")
     if going_on(folder):
@@ -58,19 +69,18 @@ def epoch_text(folder: Path) -> str:
 
 
 def show_status(calls: Sequence[Call]) -> int:
-    """Print the status of all runs: a line per row, then what is running or has failed. Returns the exit status."""
+    """Print the status of all runs: a line per row, then what is to be looked at. Returns the exit status."""
     from reporting.text import render
 
-    found = [(call, status_of(call.folder)) for call in calls]
-    states = ("finished", "running", "failed", "interrupted", "waiting")
+    found = [(call, status_of(call)) for call in calls]
     rows = []
     for label in dict.fromkeys(call.row for call in calls):
         count = Counter(status.state for call, status in found if call.row == label)
-        rows.append([label, *(str(count[state] or "") for state in states)])
+        rows.append([label, *(str(count[state] or "") for state in STATES)])
     total = Counter(status.state for _, status in found)
-    rows.append(["all", *(str(total[state] or "") for state in states)])
-    print(render(["row", *states], rows))
-    for state in ("running", "failed", "interrupted"):
+    rows.append(["all", *(str(total[state] or "") for state in STATES)])
+    print(render(["row", *STATES], rows))
+    for state in ("other settings", "running", "failed", "interrupted"):
         some = [(call, status) for call, status in found if status.state == state]
         if some:
             print(f"\n{state}:")

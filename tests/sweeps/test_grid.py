@@ -1,6 +1,7 @@
 """Grids and rows: which runs a file means, and what is said about mistakes in it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,7 +175,7 @@ def test_status_of_a_grid(written, tmp_path, monkeypatch, capsys):
     ):
         call.folder.mkdir(parents=True)
         (call.folder / "results.json").write_text(json.dumps(content))
-    assert [(status.state, status.about) for status in (status_of(call.folder) for call in runs)] == [
+    assert [(status.state, status.about) for status in map(status_of, runs)] == [
         ("finished", "12.35 %"),
         ("failed", "ValueError: no"),
         ("waiting", ""),
@@ -182,7 +183,20 @@ def test_status_of_a_grid(written, tmp_path, monkeypatch, capsys):
     assert sweep.main([str(grid), "--status"]) == 0
     out = capsys.readouterr().out
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("|")]
-    assert cells[-1] == ["all", "1", "", "1", "", "1"] and "ValueError: no" in out
+    assert cells[-1] == ["all", "1", "", "", "1", "", "1"] and "ValueError: no" in out
+
+
+def test_status_names_finished_runs_with_other_settings(written, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
+    grid = written("rows: softcpt/CoOp-CA\nsuites: icon5\nconfig: tiny_ep20\nshots: 1\nseeds: [1, 2]\n")
+    place = Place.of_environment()
+    for call, lr in zip(runs_of(expand(read_grid(grid), place)), ("0.5", "0.25"), strict=True):
+        record(replace(call, pairs=(*call.pairs, "OPTIM.LR", lr)))
+    assert sweep.main([str(grid), "--status", "OPTIM.LR", "2.5e-1"]) == 0
+    out = capsys.readouterr().out
+    assert "other settings:" in out and "there: OPTIM.LR 0.5; now:   OPTIM.LR 0.25" in out
+    last = [line for line in out.splitlines() if line.startswith("| all")]
+    assert [cell.strip() for cell in last[0].split("|")[2:4]] == ["1", "1"]
 
 
 def test_a_table_has_the_rows_of_which_a_run_has_begun(written, tmp_path, capsys):
