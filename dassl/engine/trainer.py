@@ -1,5 +1,6 @@
 """SimpleTrainer, a trainer built from a configuration, and TrainerX, its loop on labelled images."""
 
+import math
 import os
 import time
 from datetime import timedelta
@@ -221,8 +222,11 @@ class SimpleTrainer(TrainerBase):
             self._complete()
         else:
             if self.learns and self.cfg.TEST.FINAL_MODEL == "best_val":
-                print(f"Testing the best model on validation ({self.best_result:.2f})")
-                self.load_model(self.output_dir)
+                if math.isfinite(self.best_result):
+                    print(f"Testing the best model on validation ({self.best_result:.2f})")
+                    self.load_model(self.output_dir)
+                else:
+                    print("WARNING: no epoch had a validation result; testing the last model")
             self.test_and_record()
         print(f"Elapsed: {timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()

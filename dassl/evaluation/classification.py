@@ -277,7 +277,10 @@ class ClassificationMT(TaskEvaluator):
         print(f"{self.heading()}\n* total: {sum(row['images'] for row in rows):,}")
         print(f"* overall_metric: {METRICS.get('overall_acc').show(mean['value'])}")
         declared = {row["metric"] for row in rows}
-        _print_metrics(mean, METRICS.names(headline=True, declared=declared))
+        shown = METRICS.names(headline=True, declared=declared)
+        if all(METRICS.get(name).tags for name in declared):  # other metrics need a predicted class
+            shown = [name for name in shown if name in declared]
+        _print_metrics(mean, shown)
         self._print_probabilities(mean)
         if len(rows) > 1:
             print(

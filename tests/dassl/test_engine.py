@@ -181,6 +181,15 @@ def test_best_model_on_validation(root, capsys):
     assert (root / "run" / "learner" / "model-best.pth.tar").is_file()
 
 
+def test_without_a_validation_result_the_last_model_is_tested(root, capsys, monkeypatch):
+    """As where the only metric is an area under a curve, and the validation images are of one class."""
+    monkeypatch.setattr(toy.ToyCoOp, "validate", lambda trainer: float("nan"))
+    build_trainer(toy.config(root, root / "run", TEST__FINAL_MODEL="best_val")).train()
+    out = capsys.readouterr().out
+    assert "no epoch had a validation result; testing the last model" in out and "inf" not in out
+    assert not (root / "run" / "learner" / "model-best.pth.tar").exists() and "=> result" in out
+
+
 def test_best_model_without_validation_split_is_an_error(root):
     cfg = toy.config(root, root / "run", TEST__FINAL_MODEL="best_val", DATASET__VAL_PERCENT=0.0)
     with pytest.raises(UserError, match="needs a validation split, and ToyColours has none"):

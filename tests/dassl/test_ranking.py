@@ -92,6 +92,14 @@ def test_each_task_has_its_own_metric(tmp_path, capsys):
     assert rows(evaluator)[0][0]["ece_scaled"] is None
 
 
+def test_tagging_tasks_alone_print_their_own_metric_only(tmp_path, capsys):
+    evaluator = ClassificationMT(toy.config(tmp_path, tmp_path), space=SPACE.subset([0]))
+    evaluator.process(torch.eye(4), torch.stack([evaluator.space.encode([(0, label)]) for label in range(4)]))
+    evaluator.evaluate()
+    text = capsys.readouterr().out
+    assert "* overall_metric: 100.00%\n* mAP: 100.00%\n" in text and "no value" not in text
+
+
 def test_no_image_or_one_class_gives_no_value(tmp_path):
     evaluator = ClassificationMT(toy.config(tmp_path, tmp_path), space=SPACE)
     evaluator.process(torch.zeros(2, 9), torch.stack([SPACE.encode([(1, 0)])] * 2))
