@@ -207,6 +207,7 @@ def listed(
             own = part or PARTS.get(split.lower()) if split else part
             if split and not own:
                 problems["line", f"whose split is none of {', '.join(PARTS)}"].append(f"{line} ({split!r})")
+                continue
             if not labels:
                 unlabelled += 1
                 continue

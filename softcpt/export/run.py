@@ -58,9 +58,11 @@ def export(
     if task is not None:
         model = model.only(*model.positions(task))
     if tagging := [task.key for task in model.space.tasks if task.tagging]:
+        others = [task.key for task in model.space.tasks if not task.tagging]
         raise UserError(
             f"{tagging[0]} is a tagging task, whose tags are independent; exported classifiers choose one class per "
-            "task. Export another task with --task"
+            f"task{f'; export another one with --task, e.g. --task {others[0]}' if others else ''}. Use predict.py or "
+            "softcpt.load for tags"
         )
     samples = find_samples(model, images)
     if onnx and not samples.entries:

@@ -214,6 +214,11 @@ def test_tables(tmp_path, columns, rows, expected):
     assert expected in text and str(file) in text and "\n" not in text
 
 
+def test_a_misspelt_split_is_one_problem(tmp_path):
+    file = table(tmp_path / "list.csv", [("1.png", "a", "train"), ("2.png", "b", "tset")], "path,label,split")
+    assert refused({"ROOT": str(file)}).endswith(": line 3 ('tset')")
+
+
 def test_a_table_with_images_that_are_not_there(tmp_path):
     file = table(tmp_path / "list.csv", [(f"{i}.png", "ab"[i % 2]) for i in range(9)])
     for i in range(1, 6):
