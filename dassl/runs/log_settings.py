@@ -7,9 +7,11 @@ OUTPUT/evaluation/TRAINER/CFG_16shots/SETTINGS/DATASET/seed1. Printed settings a
 """
 
 import re
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
+from dassl.config.files import read_yaml
 from dassl.config.rules import parse
 from dassl.utils.methods import method_name
 from dassl.utils.tools import open_file
@@ -23,6 +25,7 @@ SHOTS = re.compile(r"(?:(.+)_)?(-?\d+)shots?")
 SWITCH = re.compile(r"(c|t|)(csc|tsc)(True|False)")  # of SoftCPT's folders: cnctx0_ccscFalse_tnctx4_tcscFalse_...
 SWITCHES = {"csc": "CSC", "tsc": "TSC", "ccsc": "CLASS_CSC", "tcsc": "TASK_CSC"}
 BACKBONES = {"rn50": "RN50", "rn101": "RN101", "vit_b32": "ViT-B/32", "vit_b16": "ViT-B/16", "vit_l14": "ViT-L/14"}
+DATASETS = Path(__file__).parents[2] / "configs" / "datasets"
 HALVES = {"train_base": "base", "test_new": "new", "base": "base", "new": "new"}
 
 
@@ -47,7 +50,7 @@ def log_settings(path, folder):
     settings = {
         "trainer": trainer,
         "method": method_name(known) if known else trainer,
-        "suite": data.get("NAME") or named.get("suite"),
+        "suite": data.get("NAME") or _dataset_name(named.get("suite")),
         "protocol": classes or (None if shots is None else "few-shot" if shots >= 1 else "all"),
         "subsample_tasks": data.get("SUBSAMPLE_TASKS"),
         "shots": shots,
@@ -62,6 +65,16 @@ def log_settings(path, folder):
 def config_of_folder(folder):
     """Name of the configuration file by the names of the folders; "" if they do not tell it."""
     return _named(Path(folder)).get("config", "")
+
+
+@cache
+def _dataset_name(file):
+    """DATASET.NAME of a file of configs/datasets, after which launchers name folders; else its argument."""
+    try:
+        name = _value(read_yaml(DATASETS / f"{file}.yaml"), "DATASET", "NAME")
+    except (OSError, ValueError):
+        return file
+    return file if name in (None, "Suite") else name  # all users' own data have the name Suite
 
 
 def _value(settings, *keys):

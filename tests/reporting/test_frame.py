@@ -200,23 +200,27 @@ def test_logs_of_published_code_tell_their_settings(tmp_path):
     [
         (
             "plant6/MTCoOp/rn50_ep50_16shots/cnctx4_ccscFalse_tnctx4_tcscTrue_nctx16_cscTrue_typelin_ratio1_loss/seed3",
-            ("plant6", "MTCoOp", "SoftCPT-CATS", "rn50_ep50", 16, 3, "all", "RN50"),
+            ("Plant6", "MTCoOp", "SoftCPT-CATS", "rn50_ep50", 16, 3, "all", "RN50"),
         ),
         (
             "base2new/plant6/MTCoOp/vit_b16_ep5_1shots/x/new/seed1",
-            ("plant6", "MTCoOp", "MTCoOp", "vit_b16_ep5", 1, 1, "new", "ViT-B/16"),
+            ("Plant6", "MTCoOp", "MTCoOp", "vit_b16_ep5", 1, 1, "new", "ViT-B/16"),
         ),
         (
             "base2new/train_base/dtd/shots_16/CoCoOp/vit_b16_c4_ep10/seed1",
-            ("dtd", "CoCoOp", "CoCoOp", "vit_b16_c4_ep10", 16, 1, "base", "ViT-B/16"),
+            ("DescribableTextures", "CoCoOp", "CoCoOp", "vit_b16_c4_ep10", 16, 1, "base", "ViT-B/16"),
         ),
         (
             "evaluation/CoCoOp/vit_b16_16shots/nctx4/food101/seed1",
-            ("food101", "CoCoOp", "CoCoOp", "vit_b16", 16, 1, "all", "ViT-B/16"),
+            ("Food101", "CoCoOp", "CoCoOp", "vit_b16", 16, 1, "all", "ViT-B/16"),
+        ),
+        (
+            "photos/CoOp/rn50_16shots/seed1",
+            ("photos", "CoOp", "CoOp", "rn50", 16, 1, "all", "RN50"),
         ),
         (
             "ZeroshotCLIP/rn50/plant6",
-            ("plant6", "ZeroshotCLIP", "ZeroshotCLIP", "rn50", None, None, "all", "RN50"),
+            ("Plant6", "ZeroshotCLIP", "ZeroshotCLIP", "rn50", None, None, "all", "RN50"),
         ),
     ],
 )
