@@ -39,9 +39,11 @@ LEARNER = "prompt_learner."
 
 def as_read(case: dict, data: dict, clip: CLIP) -> dict:
     """The case with its settings as the published code reads them. `data`: its arrays."""
-    case, layers = dict(case), len(clip.transformer.resblocks)
-    for key in case.keys() & {"prompt_depth", "depth_text", "depth_vision"}:  # prompts of deeper layers are not used
-        case[key] = min(case[key], layers)
+    case, text = dict(case), len(clip.transformer.resblocks)
+    image = len(getattr(clip.visual, "transformer", clip.transformer).resblocks)  # a ResNet has no prompts
+    for key, layers in {"prompt_depth": min(text, image), "depth_text": text, "depth_vision": image}.items():
+        if key in case:  # prompts of deeper layers are not used
+            case[key] = min(case[key], layers)
     n_ctx, words = case.get("n_ctx_text", case.get("n_ctx", 0)), case.get("ctx_init", "").replace("_", " ").split()
     if case["method"] in ("dept_coop", "dept_kgcoop") and words:
         case["n_ctx"] = len(words)

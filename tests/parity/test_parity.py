@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.models import uneven_vit
 from tests.parity import on_features
 from tests.parity.__main__ import main
+from tests.parity.published import as_read
 from tests.parity.runner import METHODS, NotHere, run_case
 
 CASES = Path(__file__).parent / "cases"
@@ -34,6 +36,18 @@ def test_case_on_features(path):
     errors = run_case(path)
     assert any(name.startswith("logits") for name in errors)
     assert {name: error for name, (error, limit) in errors.items() if not error <= limit} == {}
+
+
+def test_the_case_of_the_aggregation_alone():
+    errors = run_case(CASES / "promptsrc_gpa.json")
+    assert errors.keys() == {f"{i}.{kind}" for i in range(3) for kind in ("weights", "aggregated")}
+    assert {name: error for name, (error, limit) in errors.items() if not error <= limit} == {}
+
+
+def test_depths_of_a_case_end_at_the_layers_of_their_tower():
+    case = {"method": "ivlp", "depth_text": 9, "depth_vision": 9, "ctx_init": ""}
+    read = as_read(case, {}, uneven_vit())
+    assert (read["depth_text"], read["depth_vision"]) == (2, 4)
 
 
 def test_methods_that_are_not_here_are_said_to_be_missing():
