@@ -21,7 +21,7 @@ OTHERS = [  # ImageNet and the data sets of General-10
     "imagenet", "caltech101", "dtd", "eurosat", "fgvc_aircraft", "food101", "oxford_flowers", "oxford_pets",
     "stanford_cars", "sun397", "ucf101",
 ]  # fmt: skip
-METHODS = {  # first argument of xd_train.sh and xd_test.sh: launcher; other names than trainers are rows of a table
+METHODS = {  # METHOD of xd_train.sh and xd_test.sh: its launcher if not method.sh; other names than trainers are rows
     **{
         name: f"main_{name.lower()}"
         for name in ["CoOp", "CoCoOp", "KgCoOp", "ProGrad", "PLOT", "VPT", "UPT", "MTUPT", "MTCoOp"]
@@ -120,17 +120,17 @@ def transfer_request(words: Sequence[str], script: str) -> Request:
     """The request of xd_train.sh and xd_test.sh: METHOD and the arguments of its launcher."""
     if not words:
         raise UsageError(comment(script))
-    if words[0] not in METHODS:
+    if words[0] not in METHODS and not (CONFIGS / "trainers" / words[0]).is_dir():
         raise UsageError(
-            "METHOD has to be CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT, MTCoOpHard, or a name of "
-            "configs/methods.yaml that is trained with one of them, such as SoftCPT-NATA or CoOp-CA; found "
-            f'"{words[0]}"'
+            "METHOD has to be CoOp, CoCoOp, KgCoOp, ProGrad, PLOT, VPT, UPT, MTUPT, SoftCPT, MTCoOpHard, a name of "
+            "configs/methods.yaml that is trained with one of them, such as SoftCPT-NATA or CoOp-CA, or a folder of "
+            f'configs/trainers, such as MaPLe; found "{words[0]}"'
         )
-    name = METHODS[words[0]]
+    name = METHODS.get(words[0], "method")  # method.sh takes METHOD as its first argument
     if task := os.environ.get("TASK"):
         raise UsageError(f"TASK={task} is set; give the number of a task as TASKID, the last argument of {name}.sh")
-    request = Reader(name, LAUNCHERS[name]).read(words[1:], os.environ)
-    row = "" if words[0] in TRAINERS else words[0]
+    request = Reader(name, LAUNCHERS[name]).read(words if name == "method" else words[1:], os.environ)
+    row = "" if words[0] in TRAINERS or name == "method" else words[0]
     return replace(request, trainer=row, label=row)
 
 

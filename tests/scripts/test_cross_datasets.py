@@ -52,6 +52,20 @@ def test_runs_of_the_launcher_are_taken_over_and_finished_tests_skipped(project)
     assert len(project.runs()) == 5 and all("--overwrite" in run for run in project.runs()[3:])
 
 
+def test_a_method_without_its_own_launcher_takes_the_arguments_of_method_sh(project):
+    words = ["MMRLpp", "imagenet", "vit_b16_ep1_batch32_cross_datasets", "16", "TRAINER.MMRLPP.BETA", "0.5"]
+    for script in ("xd_train.sh", "xd_test.sh"):
+        done = project.sh(script, *words, SEEDS="2", TARGETS="imagenet_a dtd")
+        assert done.returncode == 0, done.stderr
+    (model, settings), *tests = runs(project)
+    folder = f"{project.folder}/output/imagenet/MMRLpp/vit_b16_ep1_batch32_cross_datasets_16shots/beta0.5"
+    assert (model["--trainer"], model["--output-dir"]) == ("MMRLpp", f"{folder}/seed2")
+    assert settings == {"DATASET.NUM_SHOTS": "16", "TRAINER.MMRLPP.BETA": "0.5"}
+    for (options, pairs), target in zip(tests, ("imagenet_a", "dtd"), strict=True):
+        assert options["--model-dir"] == model["--output-dir"] and pairs == settings
+        assert options["--output-dir"] == f"{folder}/xd/{target}/seed2"
+
+
 def test_tests_made_anew_leave_the_model_alone(project):
     assert project.sh("xd_train.sh", *UPT, SEEDS="1").returncode == 0
     for _ in range(2):
@@ -186,4 +200,4 @@ def test_a_row_of_a_table_names_launcher_and_settings(project):
         assert project.sh("xd_train.sh", method, *nats, SEEDS="1", OUTPUT=f"{project.folder}/{method}").returncode == 0
     assert [options["--trainer"] for options, _ in runs(project)] == ["SoftCPT-NATS", "MTCoOp"]
     done = project.sh("xd_train.sh", "SoftCPT-NAT", *nats)
-    assert done.returncode == 2 and 'such as SoftCPT-NATA or CoOp-CA; found "SoftCPT-NAT"' in done.stderr
+    assert done.returncode == 2 and 'a folder of configs/trainers, such as MaPLe; found "SoftCPT-NAT"' in done.stderr
