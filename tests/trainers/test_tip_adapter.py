@@ -201,7 +201,7 @@ def test_the_first_of_equally_good_epochs_is_kept():
     model.scores = lambda *more: torch.tensor([1400 / 15], dtype=torch.double)  # fp32 would round it up
     for epoch in (1, 2):
         model.keep_best(samples, epoch)
-    model.settle(0, 9.0, 9.0, 1400 / 15)  # a search that is no better than the epoch
+    model.settle(0, 9.0, 9.0, 1400 / 15)  # a search that does not beat the epoch
     assert model.chosen.epoch.tolist() == [1, 1, 1] and model.chosen.alpha[0] == 1.5
 
 
