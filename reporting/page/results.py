@@ -230,6 +230,9 @@ METRICS = {
     "top5_acc": "Top-5 accuracy (%)",
     "ece": "Expected calibration error (%)",
     "nll": "Negative log-likelihood (nats)",
+    "ece_scaled": "Expected calibration error with a fitted temperature (%)",
+    "nll_scaled": "Negative log-likelihood with a fitted temperature (nats)",
+    "auroc_unknown": "AUROC of known against unknown classes (%)",
 }
 
 

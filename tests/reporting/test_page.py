@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from dassl.runs.results import CONFIDENCE_METRICS, STANDARD_METRICS
 from dassl.utils.errors import UserError
 from reporting.figures import Figure
 from reporting.frame import read_frame
@@ -19,7 +20,7 @@ from reporting.page import Options, build, plots
 from reporting.page.blocks import Cell, Row, Table, mark_best
 from reporting.page.comparison import compare, holm
 from reporting.page.costs import COSTS, front_of, pareto
-from reporting.page.results import Notes
+from reporting.page.results import METRICS, Notes
 from reporting.page.rows import groups, with_rows
 from tests.reporting.frames import frame, run, zero_shot
 from tests.reporting.written import result, write
@@ -394,6 +395,10 @@ def test_runs_of_a_seed_with_other_few_shot_images_are_noted(undrawn, tmp_path, 
     other = run("A", values, seed=2, fewshot_hash="of another seed")
     _, text = made(tmp_path, frame(*runs, other, zero_shot()))
     assert ("have the same few-shot images: DATASET.FEWSHOT_SPLIT differs" in text) == (hashes != ("f1", "f1"))
+
+
+def test_metrics_of_every_run_have_a_title():
+    assert {*STANDARD_METRICS, *CONFIDENCE_METRICS} <= set(METRICS)  # the default says "(%)", also of nats
 
 
 def test_mistakes_are_one_error(undrawn, few_shot, tmp_path):
