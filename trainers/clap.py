@@ -25,7 +25,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import Step
 from .class_rows import warn_of_missing
-from .losses import class_weights, cosine_logits
+from .losses import cosine_logits
 from .samples import StartSamples
 from .text_rows import TextRows, TextRowsTrainer, declare_text_rows
 
@@ -117,8 +117,7 @@ class CLAP(TextRowsTrainer):
         found = super().loss(step)
         if self.model.constraint == "none":
             return found
-        weight = class_weights(self.task_of_column[step.columns], step.task) * self.model.multiplier[step.columns]
-        penalty = weight @ self.model.distances(step.columns)
+        penalty = self.class_mean(self.model.multiplier[step.columns] * self.model.distances(step.columns), step)
         return found + penalty, {"penalty": penalty.item()}
 
     def run_epoch(self) -> None:

@@ -133,7 +133,7 @@ def test_adaptative_multipliers_grow_with_the_distance_of_the_epoch_before():
     torch.testing.assert_close(learner.multiplier, first + h * h)
 
 
-def test_the_penalty_of_a_batch_weighs_tasks_by_their_images(build):
+def test_the_penalty_of_a_batch_weighs_tasks_as_the_cross_entropy_does(build):
     trainer = build("CLAP", "one")
     model = trainer.model
     model.rows.data += torch.randn(model.rows.shape, generator=torch.Generator().manual_seed(0))
@@ -141,12 +141,15 @@ def test_the_penalty_of_a_batch_weighs_tasks_by_their_images(build):
     features, task = torch.randn(6, 48, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 2, 0, 0, 2, 0])
     label = torch.tensor([4, 3, 0, 1, 0, 2])
 
-    def loss(rows):
+    def loss(trainer, rows):
         step = trainer.step({"features": features[rows], "label": label[rows], "task": task[rows]})
         return trainer.loss(step)[0]
 
-    alone = [loss(task == t) for t in (0, 2)]
-    torch.testing.assert_close(loss(task >= 0), (4 * alone[0] + 2 * alone[1]) / 6)
+    alone = [loss(trainer, task == t) for t in (0, 2)]
+    torch.testing.assert_close(loss(trainer, task >= 0), (4 * alone[0] + 2 * alone[1]) / 6)
+    weighted = build("CLAP", "weighted", "LOSS.TASK_WEIGHTS", "{shades: 3}")
+    weighted.model.load_state_dict(model.state_dict())
+    torch.testing.assert_close(loss(weighted, task >= 0), (3 * 4 * alone[0] + 2 * alone[1]) / 6)
     own = slice(6, 10)
     step = trainer.step({"features": features[task == 2], "label": label[task == 2], "task": task[task == 2]})
     penalty = (model.multiplier[own] * (model.rows[own] - model.base[own]).pow(2).sum(1)).mean()
