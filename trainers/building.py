@@ -273,13 +273,17 @@ class BuiltTrainer(BackboneNeeds, TrainerX):
         self._prepared = None
         super()._load_weights(name, state_dict, source)
 
+    def _load_critical(self, c) -> dict[str, object]:
+        """`load_critical_settings`, and SCALE of a method that declares it: other logits from the same features."""
+        return self.load_critical_settings(c) | ({"SCALE": c.SCALE} if is_shared(self.section, "SCALE") else {})
+
     def load_model(self, directory, epoch=None) -> None:
         """Load the learner of the run in `directory`.
 
         Raises UserError if the run recorded another CLIP or other `load_critical_settings`.
         """
         if directory:
-            refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self.load_critical_settings)
+            refuse_other_model(directory, self.cfg, self.section, self.clip.weights_hash, self._load_critical)
         super().load_model(directory, epoch)
         if directory and (there := read_space(directory)) is not None:
             trained, keys = set(class_owners(there)), {task.key for task in there.tasks}

@@ -60,7 +60,7 @@ class CrossModal(FittedTrainer):
         return found
 
     def load_critical_settings(self, c) -> dict[str, object]:
-        return {"HEAD": c.HEAD, "SCALE": c.SCALE}
+        return {"HEAD": c.HEAD}
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> MixedClassifiers:

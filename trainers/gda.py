@@ -164,7 +164,7 @@ class GDA(FittedTrainer):
     section = "GDA"
 
     def load_critical_settings(self, c) -> dict[str, object]:
-        return {"SCALE": c.SCALE, "TEMPLATES": c.TEMPLATES}
+        return {"TEMPLATES": c.TEMPLATES}
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> GaussianClassifiers:

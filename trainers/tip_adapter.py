@@ -43,9 +43,6 @@ class TipAdapter(FittedTrainer):
 
     section = "TIPADAPTER"
 
-    def load_critical_settings(self, c) -> dict[str, object]:
-        return {"SCALE": c.SCALE}
-
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> FixedCache:
         return FixedCache(tower, space, **cache_options(cfg.TRAINER.TIPADAPTER, cls.section, space))

@@ -102,7 +102,7 @@ class TipAdapterF(MultiTaskTrainer):
         return []
 
     def load_critical_settings(self, c) -> dict[str, object]:
-        return {"SCALE": c.SCALE, "CHOSEN_ON": c.CHOSEN_ON}
+        return {"CHOSEN_ON": c.CHOSEN_ON}
 
     @classmethod
     def build_learner(cls, cfg, tower: TextTower, space: TaskSpace) -> TrainedCache:

@@ -20,6 +20,10 @@ CASES = [
     ("UPT", {"HEADS": 4}, {}, "UPT.HEADS 4, and this run has 1"),
     ("MTUPT", {}, {"HEADS": 2}, "MTUPT.HEADS 1, and this run has 2"),
     ("MTUPT", {"PG_TYPE": "transformer"}, {"PG_TYPE": "transformer", "PG_HEADS": 2}, "PG_HEADS 8, and this run has 2"),
+    ("CLIPLoRA", {}, {"SCALE": 50.0}, "CLIPLORA.SCALE 100.0, and this run has 50.0"),
+    ("MMRL", {"SCALE": 100.0}, {}, "MMRL.SCALE 100.0, and this run has 0.0"),
+    ("ProLIP", {}, {"SCALE": 50.0}, "PROLIP.SCALE 0.0, and this run has 50.0"),
+    ("TipAdapter", {}, {"SCALE": 50.0}, "TIPADAPTER.SCALE 0.0, and this run has 50.0"),
     ("ProtoNet", {"METRIC": "euclidean"}, {}, "METRIC euclidean, and this run has cosine"),
 ]
 IDS = [f"{name}-{text.split(' ')[0]}" for name, _, _, text in CASES]
