@@ -16,6 +16,7 @@ from clip.text_tower import TextTower
 from dassl.config import between, declare, one_of
 from dassl.data.tasks import TaskSpace
 from dassl.engine import TRAINER_REGISTRY
+from dassl.runs.compare import refuse_other_model
 from dassl.utils import UserError
 
 from .base import FittedTrainer, MultiTaskTrainer, Step
@@ -95,6 +96,13 @@ class DePT(MultiTaskTrainer):
         if (image := base.additions().image) is not None and (image.local or (image.tokens and image.tokens.keep)):
             raise UserError(f"{KEY}BASE {c.BASE}: the classifier needs one feature per image")
         return Decoupled(base, c.LINEAR_WEIGHT, c.LR_SCALE, c.TSC)
+
+    def load_model(self, directory, epoch=None) -> None:
+        if directory:  # the base method checks its own section, and the CLIP
+            refuse_other_model(
+                directory, self.cfg, "DEPT", "", lambda c: {key: c[key] for key in ("BASE", "LINEAR_WEIGHT")}
+            )
+        super().load_model(directory, epoch)
 
     def step(self, batch: dict) -> Step:
         self.model.fuses = False

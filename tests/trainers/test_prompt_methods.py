@@ -235,6 +235,15 @@ def test_settings_of_the_base_method_count(build):
 # ---- CoPrompt, MaPLe and IVLP
 
 
+@pytest.mark.parametrize(("key", "then", "now"), [("LINEAR_WEIGHT", 0.7, 0.2), ("BASE", "CoOp", "MTCoOpHard")])
+def test_a_classifier_trained_with_other_settings_is_refused(key, then, now, build):
+    settings = {"OPTIM__MAX_EPOCH": 1, "TEST__NO_TEST": True}
+    first = build("DePT", folder="one", **settings)
+    first.train()
+    with pytest.raises(UserError, match=f"trained with TRAINER.DEPT.{key} {then}, and this run has {now}"):
+        build("DePT", folder="two", **settings, **{f"TRAINER__DEPT__{key}": now}).load_model(first.output_dir)
+
+
 def test_sentences_of_a_file_are_checked(build, tmp_path):
     file = tmp_path / "sentences.json"
     names = [name for task in TASKS for name in task.classnames]
