@@ -56,14 +56,13 @@ def load(name: str) -> pd.DataFrame:
 
 
 @cache
-def measured(name: str, grid: str, task: str = "", partly: bool = False, **changes) -> pd.DataFrame:
+def measured(name: str, grid: str, task: str = "", **changes) -> pd.DataFrame:
     """The runs of a grid with their recorded numbers: row, shots, dataset, seed, value, parameters, mebibytes.
 
     Args:
         name: of the record.
         grid: name of a file in configs/sweeps; `changes` replace its entries.
         task: name of the task; "": the mean over the tasks.
-        partly: leave out runs that are not recorded.
 
     Raises:
         KeyError: runs of the grid that are not recorded.
@@ -75,9 +74,9 @@ def measured(name: str, grid: str, task: str = "", partly: bool = False, **chang
         for call in each.calls
     ]
     runs = pd.DataFrame(rows, columns=["row", "shots", "dataset", "seed", "run"])
-    if (missing := sorted(set(runs["run"]) - set(found.index))) and not partly:
+    if missing := sorted(set(runs["run"]) - set(found.index)):
         raise KeyError(f"{name}.csv lacks {len(missing)} runs of {grid}: {', '.join(missing[:3])}")
-    return runs.join(found[["value", "parameters", "mebibytes"]], on="run").dropna(subset=["value"])
+    return runs.join(found[["value", "parameters", "mebibytes"]], on="run")
 
 
 def text(values: pd.Series) -> str:
@@ -171,8 +170,8 @@ def style_rows() -> list[str]:
 
 
 def sharing() -> list[str]:
-    """What the tasks share: one set, one per task, or sets generated from the names of the tasks. No ±: one seed."""
-    runs = measured("embedded", "sharing", partly=True)
+    """What the tasks share: one set, one per task, or sets generated from the names of the tasks."""
+    runs = measured("embedded", "sharing")
     cells = runs.groupby("row", sort=False)["value"].apply(text)
     found: dict[str, list[str]] = {}
     for row, cell in cells.items():
