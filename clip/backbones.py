@@ -43,7 +43,9 @@ declare(
     "RN50",
     help="a name that `python -m clip.backbones` lists, hf-hub:ORG/REPOSITORY, local-dir:FOLDER, or a file",
 )
-declare("MODEL.BACKBONE.PRETRAINED", True, help="accepted for compatibility: a CLIP is always pretrained")
+declare(
+    "MODEL.BACKBONE.PRETRAINED", True, help="for trainers with a backbone of their own; a CLIP is always pretrained"
+)
 declare(
     "MODEL.BACKBONE.WEIGHTS", "", help="a local weight file (.pt, .pth, .safetensors) used instead of the named weights"
 )

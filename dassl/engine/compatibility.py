@@ -5,7 +5,9 @@ from dassl.engine.loaders import Pair, start
 from dassl.engine.trainer import SimpleTrainer
 from dassl.utils.errors import UserError
 
-declare("MODEL.BACKBONE.PRETRAINED", True, help="for trainers with a backbone of their own")
+declare(
+    "MODEL.BACKBONE.PRETRAINED", True, help="for trainers with a backbone of their own; a CLIP is always pretrained"
+)
 declare("MODEL.HEAD.NAME", "", help="head between backbone and classifier, for trainers that have one")
 declare(
     "MODEL.HEAD.HIDDEN_LAYERS",
