@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found = record([folder.absolute() for folder in options.folders], tasks=not options.means)
     with atomic_write(options.output) as stream:
-        found.to_csv(stream, index=False, lineterminator="\n", float_format="%.4f")
+        found.to_csv(stream, index=False, lineterminator="\n", float_format="%.8g")
     return 0
 
 
