@@ -22,6 +22,7 @@ from reporting.published_tables import load as load_published
 from reporting.tables import select
 from sweeps.calls import Place
 from sweeps.grid import expand, read_grid
+from sweeps.rows import read_rows
 from tests.docs.method_tables import table
 
 MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measured"
@@ -169,9 +170,12 @@ def style_rows() -> list[str]:
     return table(["row", *heads, "average", "OOD average"], rows)
 
 
-def sharing() -> list[str]:
-    """What the tasks share: one set, one per task, or sets generated from the names of the tasks."""
-    runs = measured("embedded", "sharing")
+def sharing(**changes) -> list[str]:
+    """What the tasks share: one set, one per task, or sets generated from the names of the tasks.
+
+    `changes` replace entries of the grid.
+    """
+    runs = measured("embedded", "sharing", **changes)
     cells = runs.groupby("row", sort=False)["value"].apply(text)
     found: dict[str, list[str]] = {}
     for row, cell in cells.items():
@@ -180,6 +184,13 @@ def sharing() -> list[str]:
         found.setdefault(name, [""] * len(SHARED))[SHARED.index(end)] = cell
     rows = [[name, *own] for name, own in found.items()]
     return table(["method", "one set for all tasks", "one set per task", "generated from task names"], rows)
+
+
+def sharing_of_icon13() -> list[str]:
+    """The same for all tasks of the embedded suite: one seed of the rows that have been measured."""
+    names = list(read_rows("sharing"))
+    rows = (f"sharing/{name}" for name in names if name.startswith(("SoftCPT", "MTUPT", "MaPLe", "TCP", "DePT")))
+    return sharing(suites="icon13", seeds=(1,), rows=tuple(rows))
 
 
 def main(arguments: list[str] | None = None) -> int:

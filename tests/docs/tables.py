@@ -36,6 +36,7 @@ from tests.docs.measured import (
     demo_by_task,
     demo_differences,
     sharing,
+    sharing_of_icon13,
     softcpt_rows,
     style_rows,
     upt_rows,
@@ -343,6 +344,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "embedded upt": upt_rows,
     "embedded styles": style_rows,
     "sharing on Icon-5": sharing,
+    "sharing on Icon-13": sharing_of_icon13,
 }
 
 
